@@ -1,0 +1,111 @@
+# Everything a contributor runs. Needs Python 3.11, make, and Go for the local control plane; installs the rest itself.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTEST_FLAGS ?=
+
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+RUN := $(VENV)/bin/python
+PLAYGROUND := .run
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+# What decides, and does no I/O: every branch of it is tested.
+CORE := api defaults validation sources names lab observed plan status
+COVERAGE := $(CORE:%=--cov=datalabd.%) --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+# The lock files were resolved for 3.11; Debian's Python comes without venv.
+define REQUIRE_PYTHON
+fail() { echo "$$1" >&2; exit 1; }; \
+[ -n "$(PYTHON)" ] || fail "there is no Python here: install 3.11, or say PYTHON=/path/to/python3.11"; \
+version=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || version="not a Python that runs"; \
+[ "$$version" = 3.11 ] || fail "$(PYTHON) is $$version: install 3.11, or say PYTHON=/path/to/python3.11"; \
+"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+	fail "$(PYTHON) lacks its venv module: install it (on Debian, package python3.11-venv)"
+endef
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: demo
+demo: $(INSTALLED) control-plane ## Show the whole line on a control plane of its own; leaves nothing running
+	$(RUN) -m hack.demo
+
+.PHONY: up
+up: $(INSTALLED) control-plane ## Start a control plane with datalabd on it, to try things by hand
+	@$(RUN) -m hack.playground up $(PLAYGROUND)
+
+.PHONY: down
+down: $(INSTALLED) ## Stop what `make up` started
+	@$(RUN) -m hack.playground down $(PLAYGROUND)
+
+.PHONY: check
+check: $(INSTALLED) ## What every change has to pass, without a cluster: format, lint, types, layers, manifests, core
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(RUN) -m hack.generate_manifests --check
+	$(RUN) -m hack.generate_reference --check
+	$(RUN) -m pytest -q -m "not cluster" $(COVERAGE) $(PYTEST_FLAGS)
+
+.PHONY: test
+test: $(INSTALLED) control-plane ## All tests, those on the local control plane included
+	$(RUN) -m pytest -n 4 --dist loadfile --durations=10 $(PYTEST_FLAGS)
+
+.PHONY: bench
+bench: $(INSTALLED) control-plane ## Measure speed and memory on a control plane of its own
+	$(RUN) -m hack.bench
+
+.PHONY: crds
+crds: $(INSTALLED) ## Write what is made of code: CRDs, webhook registrations, rights, reference pages
+	$(RUN) -m hack.generate_manifests
+	$(RUN) -m hack.generate_reference
+
+.PHONY: lock
+lock: $(INSTALLED) ## Resolve the dependencies again; UPGRADE=1 takes newer versions
+	$(COMPILE) --output-file=requirements.lock pyproject.toml
+	$(COMPILE) --extra=dev --constraint=requirements.lock --output-file=requirements-dev.lock pyproject.toml
+	$(COMPILE) --only-build-deps --build-deps-for=wheel --build-deps-for=editable \
+		--constraint=requirements-dev.lock --output-file=requirements-build.lock pyproject.toml
+
+COMPILE = $(VENV)/bin/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-options \
+	$(if $(UPGRADE),--upgrade)
+
+.PHONY: image
+image: ## Build the container image datalabd:VERSION
+	@for engine in docker podman; do \
+		if $$engine info >/dev/null 2>&1; then exec $$engine build --tag datalabd:$(VERSION) .; fi; \
+	done; \
+	echo "neither docker nor podman answers here; 'make image-steps' tries the same steps without them" >&2; exit 1
+
+.PHONY: image-steps
+image-steps: ## Try the image's install steps in a scratch directory, without a container engine
+	@$(REQUIRE_PYTHON)
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+		PYTHON="$(PYTHON)" hack/install_image.sh "$$scratch/datalabd" && cd / && "$$scratch/datalabd/bin/datalabd" version
+
+.PHONY: clean
+clean: ## Remove what the other targets made here; not a running playground, see `make down`
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- What the targets above need
+
+.PHONY: control-plane
+control-plane: $(INSTALLED)
+ifndef KUBEBUILDER_ASSETS
+	@$(RUN) -m hack.cluster build >/dev/null
+endif
+
+$(INSTALLED): requirements-dev.lock requirements-build.lock pyproject.toml
+	@$(REQUIRE_PYTHON)
+	"$(PYTHON)" -m venv $(VENV)
+	$(RUN) -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	$(RUN) -m pip install --quiet --require-hashes --requirement requirements-build.lock
+	$(RUN) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,1 @@
+"""Reconcile loops: what turns claims into labs and keeps them so."""

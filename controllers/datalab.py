@@ -1,0 +1,316 @@
+"""Reconcile one claim: resolve → observe → plan → apply → prune → heal → status."""
+
+import asyncio
+import datetime
+import secrets
+from collections.abc import Iterable
+
+import structlog
+
+from controllers import teardown
+from controllers.controller import Result
+from controllers.workqueue import backoff
+from datalabd import metrics, names
+from datalabd.api.meta import CLAIM_UID, FINALIZER, FieldError, Manifest, NamespacedName, is_planned
+from datalabd.errors import (
+    ClaimInvalid,
+    Conflict,
+    DatalabdError,
+    EnvironmentInvalid,
+    Forbidden,
+    Foreign,
+    KubeError,
+    NotFound,
+)
+from datalabd.kube import resources as kinds
+from datalabd.kube.apply import Written, converge, describe, retain, write_status
+from datalabd.kube.cache import OURS, Cache
+from datalabd.kube.client import JSON_PATCH, Client
+from datalabd.kube.events import Recorder
+from datalabd.kube.resources import resource_of
+from datalabd.kube.store import key_of
+from datalabd.lab import Lab, resolve
+from datalabd.observed import Observed, Place, View, is_durable, observe
+from datalabd.plan import Plan, Stage, plan
+from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, repairs
+from datalabd.plan.ingress_protection import annotations, main_host, missing
+from datalabd.plan.prune import prune
+from datalabd.status import refused, status
+from datalabd.validation import Names, clashes, names_of, validate
+
+log = structlog.get_logger()
+
+_HEALED = {resource.kind: resource for resource in (kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS)}
+
+
+class DatalabReconciler:
+    """Makes the claims it is given real. Reads caches only; every write is safe to repeat."""
+
+    def __init__(self, client: Client, cache: Cache, recorder: Recorder) -> None:
+        self._client = client
+        self._cache = cache
+        self._recorder = recorder
+        self._repaired: dict[tuple[NamespacedName, str], tuple[int, float]] = {}
+        """How often in a row an object was put right, and when (loop time) it may be again."""
+        self._unprotected: dict[NamespacedName, int] = {}
+        metrics.UNPROTECTED_INGRESSES.set_function(lambda: sum(self._unprotected.values()))
+
+    async def reconcile(self, key: NamespacedName) -> Result:
+        """One pass over one claim. Raises what stopped it, after it stands in the claim's status."""
+        self._cache.follow_secrets()
+        claim = self._cache.claim(key)
+        if claim is None:
+            self._forget(key)
+            return Result()
+        structlog.contextvars.bind_contextvars(generation=claim["metadata"]["generation"])
+        if claim["metadata"].get("deletionTimestamp"):
+            return await teardown.teardown(self._client, self._cache, self._recorder, claim)
+        try:
+            lab = self._resolve(claim)
+        except (ClaimInvalid, EnvironmentInvalid) as problem:
+            await self._write_status(claim, refused(claim, problem, _now()))
+            raise
+        return await self._converge(claim, lab)
+
+    def _resolve(self, claim: Manifest) -> Lab:
+        """The lab of a claim, by the same rules as admission: a claim may have been stored while nobody was asked."""
+        environment = self._cache.environment_of(claim)
+        errors = [*validate(claim, None, environment), *self._lost_names(claim)]
+        if errors:
+            raise ClaimInvalid(errors[0].path, "; ".join(map(str, errors)).removeprefix(f"{errors[0].path}: "))
+        return resolve(claim, environment)
+
+    def _lost_names(self, claim: Manifest) -> list[FieldError]:
+        """Names of this claim that another one holds.
+
+        Admission refuses the second claim, but two can pass at once. Then the one whose runtime exists wins, else the
+        older, else the smaller uid. Nothing is said of the other: its namespace is not this user's.
+        """
+        rank = self._rank(claim)
+        others = (other for other in self._cache.claims() if other["metadata"]["uid"] != claim["metadata"]["uid"])
+        kept = [Names(key.name) for key in self._cache.retained() if key != key_of(claim)]
+        return clashes(claim, kept + [names_of(other) for other in others if self._rank(other) < rank])
+
+    def _rank(self, claim: Manifest) -> tuple[bool, str, str]:
+        metadata = claim["metadata"]
+        environment = self._cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", metadata["name"]) or {}
+        holder = (environment.get("metadata", {}).get("labels") or {}).get(CLAIM_UID)
+        return metadata["uid"] != holder, metadata["creationTimestamp"], metadata["uid"]
+
+    async def _converge(self, claim: Manifest, lab: Lab) -> Result:
+        written = Written()
+        problem: DatalabdError | None = None
+        view = self._cache.view(lab)
+        seen = observe(lab, view)
+        wanted = plan(lab, seen, secrets.token_urlsafe(24))
+        found = repairs(lab, seen)
+        try:
+            # Before anything else is made: what is made without a finalizer could be left behind.
+            claim = await self._add_finalizer(claim)
+            # Closing what stands open comes first: nothing that fails later may leave it so.
+            await self._sweep(lab)
+            await self._apply(wanted, written)
+            await self._secure_volumes(lab, view)
+            await self._prune(lab, wanted, view.owned, written)
+            await self._heal(lab, seen, found)
+        except (KubeError, Foreign) as error:
+            problem = error
+        self._cache.follow_secrets()
+        # What was just written is in the cache already; the status speaks of that, not of what was.
+        seen = observe(lab, self._cache.view(lab))
+        await self._write_status(claim, status(claim, lab, seen, wanted, found, problem, _now()))
+        await self._tell(claim, written)
+        if problem is not None:
+            raise problem
+        self._settled(lab, seen)
+        return Result(
+            requeue_after=self._requeue_after(lab, seen),
+            created=len(written.created),
+            applied=len(written.applied),
+            pruned=len(written.pruned),
+            unchanged=written.unchanged,
+        )
+
+    async def _add_finalizer(self, claim: Manifest) -> Manifest:
+        metadata = claim["metadata"]
+        finalizers = metadata.get("finalizers") or []
+        if FINALIZER in finalizers:
+            return claim
+        body = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": [*finalizers, FINALIZER]}}
+        after = await self._client.patch(kinds.DATALABS, metadata["namespace"], metadata["name"], body)
+        self._cache.informers.store(kinds.DATALABS).observe(after)
+        return after
+
+    async def _apply(self, wanted: Plan, written: Written) -> None:
+        """Apply all stages that wait for nothing; the first failure of a lab-wide one ends it, sessions are apart."""
+        failures: list[DatalabdError] = []
+        for stage in wanted.stages:
+            if stage.waits is not None:
+                continue
+            try:
+                await self._apply_stage(stage, written)
+            except (KubeError, Foreign) as error:
+                if stage.session is None:
+                    raise
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    async def _apply_stage(self, stage: Stage, written: Written) -> None:
+        for manifest in stage.objects:
+            store = self._cache.informers.store(resource_of(manifest))
+            await converge(self._client, store, manifest, written, create_only=stage.create_only)
+
+    async def _secure_volumes(self, lab: Lab, view: View) -> None:
+        """Have the volumes behind durable claims outlive these, should somebody delete a claim or its namespace."""
+        for claim in view.volumes if lab.retains else ():
+            volume = self._cache.informers.store(kinds.VOLUMES).get("", claim["spec"].get("volumeName", ""))
+            if volume is None or not is_durable(lab.name, claim):
+                continue
+            if volume["spec"].get("persistentVolumeReclaimPolicy") == "Retain":
+                continue
+            metadata = volume["metadata"]
+            body = {"metadata": {"uid": metadata["uid"]}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}}
+            try:
+                after = await self._client.patch(kinds.VOLUMES, "", metadata["name"], body)
+            except (Forbidden, NotFound) as error:
+                # Platforms may keep volumes to themselves; the claim in its namespace is kept all the same.
+                log.debug("reclaim policy not changed", volume=metadata["name"], error=str(error))
+                continue
+            self._cache.informers.store(kinds.VOLUMES).observe(after)
+
+    async def _prune(self, lab: Lab, wanted: Plan, owned: tuple[Manifest, ...], written: Written) -> None:
+        """Remove what we own and no longer plan; durable objects are marked and stay."""
+        unwanted = prune(lab, wanted.wanted, owned)
+        for obj in unwanted.retain:
+            await retain(self._client, self._cache.informers.store(resource_of(obj)), obj)
+            written.applied.append(describe(obj))
+        for obj in unwanted.delete:
+            metadata = obj["metadata"]
+            namespace = metadata.get("namespace", "")
+            place = self._cache.informers.store(kinds.NAMESPACES).get("", namespace)
+            if namespace and (place is None or place["metadata"].get("deletionTimestamp")):
+                continue  # it goes with its namespace
+            if await self._client.delete(resource_of(obj), namespace, metadata["name"], metadata["uid"]):
+                written.pruned.append(describe(obj))
+
+    async def _heal(self, lab: Lab, seen: Observed, found: list[Repair]) -> None:
+        for repair in found:
+            if isinstance(repair, Patch):
+                try:
+                    await self._client.patch(_HEALED[repair.kind], "", repair.name, list(repair.operations), JSON_PATCH)
+                except KubeError as error:
+                    # A failed `test` is answered with 422: the object moved on, and its event brings us back.
+                    raise Conflict(409, "Outdated", str(error)) from error
+            elif isinstance(repair, Delete) and self._may_repair(lab.key, repair.name):
+                if repair.kind == kinds.WORKSHOP_ENVIRONMENTS.kind and await self._is_needed(lab, seen):
+                    log.info("not recreating: the cache was behind", kind=repair.kind, object=repair.name)
+                    continue
+                log.info("recreating", kind=repair.kind, object=repair.name, why=repair.why)
+                if await self._client.delete(_HEALED[repair.kind], "", repair.name, repair.uid):
+                    claim = self._cache.claim(lab.key)
+                    note = f"{repair.kind} {repair.name} is recreated: {repair.why}"
+                    if claim is not None:
+                        await self._recorder.emit(claim, "Warning", "Recreating", "Heal", note)
+
+    async def _is_needed(self, lab: Lab, seen: Observed) -> bool:
+        """Whether the environment must stay after all, asked of the API server: it would take its namespace along.
+
+        Caches are not enough to delete by, as that of namespaces may be behind that of environments.
+        """
+        namespace = names.workshop_namespace(lab.name)
+        if seen.place is Place.ABSENT:
+            live, _ = await self._client.list(kinds.NAMESPACES, fieldSelector=f"metadata.name={namespace}")
+            if live:
+                return True
+        volumes, _ = await self._client.list(kinds.VOLUME_CLAIMS, namespace, labelSelector=OURS.label_selector)
+        return any(is_durable(lab.name, volume) and is_planned(volume) for volume in volumes)
+
+    def _may_repair(self, key: NamespacedName, name: str) -> bool:
+        """Whether this object's pause since its last repair is over; counts the new one."""
+        now = asyncio.get_running_loop().time()
+        count, not_before = self._repaired.get((key, name), (0, 0.0))
+        if now < not_before:
+            return False
+        self._repaired[key, name] = (count + 1, now + 10 * backoff(count + 1))
+        return True
+
+    def _settled(self, lab: Lab, seen: Observed) -> None:
+        """What is well again starts with a short pause next time."""
+        if seen.runtime_ready:
+            self._repaired.pop((lab.key, lab.name), None)
+        for session, facts in seen.sessions.items():
+            if facts.ready:
+                self._repaired.pop((lab.key, names.session(lab.name, session)), None)
+
+    def _requeue_after(self, lab: Lab, seen: Observed) -> float | None:
+        now = asyncio.get_running_loop().time()
+        pauses = [
+            not_before - now
+            for (key, _), (_, not_before) in self._repaired.items()
+            if key == lab.key and not_before > now
+        ]
+        waits = [wait for wait in (look_again(lab, seen), *pauses) if wait is not None]
+        return max(0.5, min(waits)) if waits else None
+
+    async def _sweep(self, lab: Lab) -> None:
+        """Protect session Ingresses that came while the webhook was away, or under other settings."""
+        lacking = [
+            (ingress, absent)
+            for ingress in self._ingresses(lab)
+            if (absent := missing(annotations(lab.environment, lab.name, lab.namespace, main_host(ingress)), ingress))
+        ]
+        self._unprotected[lab.key] = len(lacking)
+        for ingress, absent in lacking:
+            metadata = ingress["metadata"]
+            body = {"metadata": {"uid": metadata["uid"], "annotations": absent}}
+            try:
+                after = await self._client.patch(kinds.INGRESSES, metadata["namespace"], metadata["name"], body)
+            except NotFound:
+                continue  # it went with its session
+            self._cache.informers.store(kinds.INGRESSES).observe(after)
+            note = f"Ingress {metadata['name']} lacked annotations of its protection; they were added"
+            claim = self._cache.claim(lab.key)
+            if claim is not None:
+                await self._recorder.emit(claim, "Warning", "UnprotectedIngress", "Protect", note)
+        self._unprotected[lab.key] = 0
+
+    def _ingresses(self, lab: Lab) -> Iterable[Manifest]:
+        namespace = names.workshop_namespace(lab.name)
+        return [
+            ingress
+            for ingress in self._cache.informers.store(kinds.INGRESSES)
+            if ingress["metadata"]["namespace"] == namespace
+        ]
+
+    async def _write_status(self, claim: Manifest, wanted: Manifest) -> None:
+        if await write_status(self._client, self._cache.informers.store(kinds.DATALABS), claim, wanted):
+            await self._tell_transition(claim, wanted)
+
+    async def _tell_transition(self, claim: Manifest, after: Manifest) -> None:
+        """An Event when the lab becomes ready, stops being so, or is not for another reason than before."""
+        before = _condition(claim.get("status") or {}, "Ready")
+        now = _condition(after, "Ready")
+        if (before.get("status"), before.get("reason")) == (now["status"], now["reason"]):
+            return
+        stalled = bool(_condition(after, "Stalled"))
+        kind = "Warning" if stalled or (before.get("status") == "True" and now["status"] != "True") else "Normal"
+        reason = "Ready" if now["status"] == "True" else now["reason"]
+        await self._recorder.emit(claim, kind, reason, "Reconcile", now["message"] or reason)
+
+    async def _tell(self, claim: Manifest, written: Written) -> None:
+        for reason, what in (("Created", written.created), ("Updated", written.applied), ("Deleted", written.pruned)):
+            if what:
+                await self._recorder.emit(claim, "Normal", reason, "Apply", ", ".join(what))
+
+    def _forget(self, key: NamespacedName) -> None:
+        self._unprotected.pop(key, None)
+        self._repaired = {known: state for known, state in self._repaired.items() if known[0] != key}
+
+
+def _condition(status_: Manifest, kind: str) -> Manifest:
+    return next((condition for condition in status_.get("conditions") or () if condition["type"] == kind), {})
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

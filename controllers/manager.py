@@ -1,0 +1,105 @@
+"""What wakes whom: every change in the caches becomes the key of the claim it concerns. Workers run while we lead."""
+
+from collections.abc import Callable, Iterable
+
+from controllers.controller import Controller
+from controllers.datalab import DatalabReconciler
+from controllers.workqueue import Workqueue
+from datalabd.api.meta import Manifest, NamespacedName, claim_of
+from datalabd.kube import resources as kinds
+from datalabd.kube.cache import OWNED_KINDS, RUNTIME_KINDS, Cache
+from datalabd.kube.client import Client
+from datalabd.kube.events import Recorder
+from datalabd.kube.resources import Resource
+from datalabd.kube.store import Scope, key_of
+from datalabd.lab import environment_name
+from datalabd.observed import ENVIRONMENT_LABEL
+
+Keys = Iterable[NamespacedName]
+
+
+class Manager:
+    """Subscribes to the stores and runs the workers."""
+
+    def __init__(self, client: Client, cache: Cache, workers: int) -> None:
+        self._cache = cache
+        self._queue: Workqueue[NamespacedName] = Workqueue("datalab")
+        reconciler = DatalabReconciler(client, cache, Recorder(client))
+        self._controller = Controller("datalab", reconciler.reconcile, self._queue, workers)
+        self._subscribe()
+
+    async def lead(self) -> None:
+        """Reconcile every claim, then whatever changes, until cancelled."""
+        for claim in self._cache.claims():
+            self._queue.add(key_of(claim))
+        await self._controller.run()
+
+    def _subscribe(self) -> None:
+        self._on(kinds.DATALABS, self._same_name)
+        self._on(kinds.ENVIRONMENT_CONFIGS, self._choosing)
+        self._on(kinds.CROSSPLANE_ENVIRONMENTS, self._choosing)
+        self._on(kinds.NAMESPACES, self._deriving)
+        self._on(kinds.SECRETS, self._reading)
+        self._on(kinds.VOLUMES, self._bound)
+        self._on(kinds.ENDPOINT_SLICES, lambda _: self._all())
+        for kind in (*OWNED_KINDS, kinds.DEPLOYMENTS, kinds.INGRESSES):
+            self._on(kind, self._concerned)
+        for kind in (*RUNTIME_KINDS, kinds.SECRETS):
+            self._cache.informers.store(kind).subscribe_synced(self._scope_synced)
+
+    def _on(self, resource: Resource, keys_of: Callable[[Manifest], Keys]) -> None:
+        def listener(obj: Manifest) -> None:
+            for key in keys_of(obj):
+                self._queue.add(key)
+
+        self._cache.informers.store(resource).subscribe(listener)
+
+    def _scope_synced(self, _: Scope) -> None:
+        for key in self._all():
+            self._queue.add(key)
+
+    def _all(self) -> Keys:
+        return [key_of(claim) for claim in self._cache.claims()]
+
+    def _named(self, name: str) -> Keys:
+        return [key_of(claim) for claim in self._cache.claims_named(name)]
+
+    def _same_name(self, claim: Manifest) -> Keys:
+        """The claim, and those that compete with it for its name."""
+        return {key_of(claim), *self._named(claim["metadata"]["name"])}
+
+    def _choosing(self, environment: Manifest) -> Keys:
+        name = environment["metadata"]["name"]
+        return [key_of(claim) for claim in self._cache.claims() if environment_name(claim) == name]
+
+    def _concerned(self, obj: Manifest) -> Keys:
+        """The claim whose object this is, by our labels or by those the runtime sets; else the one it would block."""
+        if (key := claim_of(obj)) is not None:
+            return [key]
+        labels = obj["metadata"].get("labels") or {}
+        return self._named(labels.get(ENVIRONMENT_LABEL) or obj["metadata"]["name"])
+
+    def _deriving(self, namespace: Manifest) -> Keys:
+        """Claims that derive this namespace's name."""
+        name = namespace["metadata"]["name"]
+        return [
+            key_of(claim)
+            for claim in self._cache.claims()
+            if name == claim["metadata"]["name"] or name.startswith(f"{claim['metadata']['name']}-")
+        ]
+
+    def _bound(self, volume: Manifest) -> Keys:
+        """The claim in whose workshop namespace the volume is used."""
+        return self._named((volume["spec"].get("claimRef") or {}).get("namespace", ""))
+
+    def _reading(self, secret: Manifest) -> Keys:
+        """Claims of the Secret's namespace or lab, and those that read it from a shared one."""
+        if (key := claim_of(secret)) is not None:
+            return [key]
+        metadata = secret["metadata"]
+        return [
+            key_of(claim)
+            for claim in self._cache.claims()
+            if metadata["name"] in (claim["metadata"]["name"], claim["spec"].get("secretName"))
+            or metadata["namespace"] == claim["metadata"]["name"]
+        ]

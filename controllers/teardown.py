@@ -1,0 +1,211 @@
+"""Taking a lab down, in order: sessions, volumes by retention, runtime, credentials; then the finalizer.
+
+Each step is repeated until nothing is left of what it removes, so that a pass can be interrupted. The finalizer
+is never dropped because time ran out: after five minutes the status names the obstacle, and a person may skip the step
+with the annotation `datalabs.pkg.internal/abandon`.
+"""
+
+import datetime
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pydantic
+import structlog
+
+from controllers.controller import Result
+from datalabd import names
+from datalabd.api.meta import ABANDON, FINALIZER, RETAINED, Manifest, is_planned
+from datalabd.errors import ClaimInvalid, EnvironmentInvalid, NotFound, NotYet
+from datalabd.kube import resources as kinds
+from datalabd.kube.apply import describe, retain, write_status
+from datalabd.kube.cache import Cache
+from datalabd.kube.client import Client
+from datalabd.kube.events import Recorder
+from datalabd.kube.resources import Resource, resource_of
+from datalabd.lab import resolve
+from datalabd.observed import is_durable
+from datalabd.status import deleting
+
+log = structlog.get_logger()
+
+STALLED_AFTER_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Teardown:
+    """What the steps work on."""
+
+    client: Client
+    cache: Cache
+    claim: Manifest
+    retains: bool
+
+    @property
+    def name(self) -> str:
+        """Name of the lab."""
+        return str(self.claim["metadata"]["name"])
+
+    @property
+    def owned(self) -> list[Manifest]:
+        """What is left of the lab."""
+        return list(self.cache.owned(self.claim["metadata"]["uid"]))
+
+    def of_kind(self, resource: Resource) -> list[Manifest]:
+        """What is left of one kind."""
+        return [obj for obj in self.owned if obj["kind"] == resource.kind]
+
+    async def delete(self, obj: Manifest) -> None:
+        """Ask for the deletion of one object; gone already is as good."""
+        metadata = obj["metadata"]
+        if not metadata.get("deletionTimestamp"):
+            await self.client.delete(resource_of(obj), metadata.get("namespace", ""), metadata["name"], metadata["uid"])
+
+    def namespace(self, name: str) -> Manifest | None:
+        """A namespace, if it exists."""
+        return self.cache.informers.store(kinds.NAMESPACES).get("", name)
+
+
+async def teardown(client: Client, cache: Cache, recorder: Recorder, claim: Manifest) -> Result:
+    """One pass over a claim that is being deleted."""
+    metadata = claim["metadata"]
+    finalizers = metadata.get("finalizers") or []
+    if FINALIZER not in finalizers:
+        return Result()
+    cache.require_secrets(metadata["name"], metadata["namespace"])
+    work = Teardown(client, cache, claim, _retains(cache, claim))
+    abandoned = {step.strip() for step in (metadata.get("annotations") or {}).get(ABANDON, "").split(",")}
+    for name, step in STEPS.items():
+        if name in abandoned:
+            log.warning("teardown step abandoned", step=name)
+            continue
+        left = await step(work)
+        if left:
+            return await _wait(work, recorder, name, left)
+    body = {
+        "metadata": {
+            "resourceVersion": metadata["resourceVersion"],
+            "finalizers": [finalizer for finalizer in finalizers if finalizer != FINALIZER],
+        }
+    }
+    try:
+        await client.patch(kinds.DATALABS, metadata["namespace"], metadata["name"], body)
+    except NotFound:
+        return Result()  # gone already, and our cache will hear of it
+    log.info("torn down")
+    return Result(pruned=1)
+
+
+async def _wait(work: Teardown, recorder: Recorder, step: str, left: str) -> Result:
+    """Say what the deletion waits for; its end is seen by watches, so look again only when it becomes overdue."""
+    now = datetime.datetime.now(datetime.UTC)
+    metadata = work.claim["metadata"]
+    since = datetime.datetime.fromisoformat(metadata["deletionTimestamp"])
+    elapsed = (now - since).total_seconds()
+    stalled = elapsed >= STALLED_AFTER_SECONDS
+    message = f"deleting {step}: waits for {left}"
+    if stalled:
+        message += f"; mend that, or skip the step with annotation {ABANDON}={step}"
+    wanted = deleting(work.claim, message, stalled, now)
+    await write_status(work.client, work.cache.informers.store(kinds.DATALABS), work.claim, wanted)
+    if stalled:
+        await recorder.emit(work.claim, "Warning", "TeardownStalled", "Delete", message)
+    raise NotYet(message, 60.0 if stalled else STALLED_AFTER_SECONDS - elapsed)
+
+
+async def _sessions(work: Teardown) -> str:
+    """Sessions, and their namespaces: volumes stay in use until those are gone."""
+    left = work.of_kind(kinds.WORKSHOP_SESSIONS)
+    for session in left:
+        await work.delete(session)
+    if left:
+        return describe(left[0])
+    declared = {session["name"] for session in (work.claim["spec"].get("sessions") or []) if isinstance(session, dict)}
+    for session in sorted(declared):
+        for namespace in names.session_namespaces(work.name, session):
+            found = work.namespace(namespace)
+            if found is not None and _made_by_session(found):
+                return f"Namespace {namespace}"
+    return ""
+
+
+async def _volumes(work: Teardown) -> str:
+    """Home directories: marked and kept, or deleted."""
+    volumes = [volume for volume in work.of_kind(kinds.VOLUME_CLAIMS) if is_durable(work.name, volume)]
+    if work.retains:
+        for volume in volumes:
+            await retain(work.client, work.cache.informers.store(kinds.VOLUME_CLAIMS), volume)
+        return ""
+    left = [volume for volume in volumes if RETAINED not in (volume["metadata"].get("labels") or {})]
+    for volume in left:
+        await work.delete(volume)
+    return describe(left[0]) if left else ""
+
+
+async def _runtime(work: Teardown) -> str:
+    """The environment with its namespace; kept, marked, while that namespace holds anything durable."""
+    namespace = names.workshop_namespace(work.name)
+    environments = work.of_kind(kinds.WORKSHOP_ENVIRONMENTS)
+    durable = [
+        volume
+        for volume in work.cache.informers.store(kinds.VOLUME_CLAIMS)
+        if volume["metadata"]["namespace"] == namespace
+        and is_planned(volume)
+        and is_durable(work.name, volume)
+        and not volume["metadata"].get("deletionTimestamp")
+    ]
+    if durable:
+        for obj in work.owned:
+            if obj["kind"] != kinds.SECRETS.kind:
+                await retain(work.client, work.cache.informers.store(resource_of(obj)), obj)
+        return ""
+    for environment in environments:
+        await work.delete(environment)
+    if environments:
+        return describe(environments[0])
+    found = work.namespace(namespace)
+    if found is not None and _made_by_environment(found):
+        return f"Namespace {namespace}"
+    for workshop in work.of_kind(kinds.WORKSHOPS):
+        await work.delete(workshop)
+    return ""
+
+
+async def _credentials(work: Teardown) -> str:
+    """The lab's credentials, then the runtime's copy of them, which would outlive its source."""
+    name = names.credentials(work.name)
+    store = work.cache.informers.store(kinds.SECRETS)
+    source = store.get(work.claim["metadata"]["namespace"], name)
+    if source is not None and source in work.owned:
+        await work.delete(source)
+        return describe(source)
+    copy = store.get(names.workshop_namespace(work.name), name)
+    if copy is not None:
+        await work.delete(copy)
+        return describe(copy)
+    return ""
+
+
+STEPS: dict[str, Callable[[Teardown], Awaitable[str]]] = {
+    "sessions": _sessions,
+    "volumes": _volumes,
+    "runtime": _runtime,
+    "credentials": _credentials,
+}
+"""In order. Each returns what it still waits for, empty when it is done."""
+
+
+def _retains(cache: Cache, claim: Manifest) -> bool:
+    """Whether volumes are kept; they are where the environment cannot be read any more."""
+    try:
+        return resolve(claim, cache.environment_of(claim)).retains
+    except (ClaimInvalid, EnvironmentInvalid, pydantic.ValidationError):
+        return True
+
+
+def _made_by_session(namespace: Manifest) -> bool:
+    return any(owner.get("kind") == "WorkshopSession" for owner in namespace["metadata"].get("ownerReferences") or ())
+
+
+def _made_by_environment(namespace: Manifest) -> bool:
+    owners = namespace["metadata"].get("ownerReferences") or ()
+    return any(owner.get("kind") == "WorkshopEnvironment" for owner in owners)

@@ -1,0 +1,1 @@
+"""datalabd: from a Datalab claim to a running, bounded lab."""

@@ -1,0 +1,539 @@
+"""EnvironmentConfig: what the operator decides for many labs at once.
+
+Two kinds carry the same data: ours, typed by a CustomResourceDefinition made of these models, and
+Crossplane's, untyped. Both are parsed here, so that a mistake in either is found in one way.
+"""
+
+import re
+from enum import StrEnum
+from ipaddress import ip_network
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from datalabd.api.meta import Manifest, Model, field_error
+from datalabd.api.patterns import DNS_LABEL, DNS_NAME, HTTP_URL, REALM, blank_or
+from datalabd.api.quantity import Quantity
+from datalabd.api.v1beta2 import Budget, KubernetesRole, Namespace, ObjectName, Policy
+from datalabd.errors import EnvironmentInvalid
+
+
+def _is_blank(value: object) -> bool:
+    return isinstance(value, str) and not value.strip()
+
+
+def _camel(name: str) -> str:
+    return to_camel(name).replace("Url", "URL").replace("Cidr", "CIDR").replace("Ips", "IPs")
+
+
+class EnvironmentModel(Model):
+    """As `Model`, with initialisms in capitals (`authURL`), no surrounding white space, and blank meaning absent."""
+
+    model_config = ConfigDict(alias_generator=_camel, str_strip_whitespace=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blank_is_absent(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if item is not None and not _is_blank(item)}
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _without_blanks(value: object) -> object:
+    return [item for item in value if not _is_blank(item)] if isinstance(value, list) else value
+
+
+def _boolish(value: object) -> object:
+    return {"true": True, "false": False}.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _listed(value: object) -> object:
+    entries = [value] if isinstance(value, str) else value
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        return entries
+    return list(dict.fromkeys(entry.strip() for entry in entries if entry.strip()))
+
+
+def _network(value: object) -> object:
+    """The network in canonical notation: host bits cleared, a bare address as /32 or /128."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return str(ip_network(value.strip(), strict=False))
+    except ValueError:
+        raise ValueError("must be a network such as 10.42.0.0/16 or fd00::/8, or an address") from None
+
+
+def _port(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
+        return value
+    if isinstance(value, str) and re.fullmatch(DNS_LABEL, value) and len(value) <= 15 and not value.isdigit():
+        return value
+    raise ValueError("must be a port number between 1 and 65535, or a port name of at most 15 characters")
+
+
+Cidr = Annotated[str, StringConstraints(max_length=64), BeforeValidator(_network)]
+Cidrs = Annotated[list[Cidr], BeforeValidator(_without_blanks), Field(max_length=200)]
+ClassName = Annotated[
+    ObjectName | None, WithJsonSchema({"type": "string", "maxLength": 253, "pattern": blank_or(DNS_NAME)})
+]
+"""Name of a class; blank means the cluster's default."""
+Bool = Annotated[bool, BeforeValidator(_boolish), Field(strict=True)]
+OptionalUrl = Annotated[
+    Annotated[str, StringConstraints(max_length=2048, pattern=HTTP_URL)] | None,
+    WithJsonSchema({"type": "string", "maxLength": 2048, "pattern": blank_or(HTTP_URL)}),
+]
+Text = Annotated[str, StringConstraints(max_length=2048)]
+Names = Annotated[list[ObjectName], BeforeValidator(_without_blanks), Field(max_length=100)]
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
+Port = Annotated[int | str, BeforeValidator(_port), WithJsonSchema({"x-kubernetes-int-or-string": True})]
+Labels = Annotated[dict[str, Annotated[str, StringConstraints(max_length=63)]], Field(max_length=50)]
+
+
+class AuthType(StrEnum):
+    """Who asks session users to log in."""
+
+    CREDENTIALS = "credentials"
+    DELEGATED = "delegated"
+    NONE = "none"
+
+    @property
+    def is_delegated(self) -> bool:
+        """Whether the session itself asks for nothing."""
+        return self is not AuthType.CREDENTIALS
+
+
+class Login(StrEnum):
+    """What the login of a session is made of."""
+
+    GENERATED = "generated"
+    STORAGE = "storage"
+
+
+class ProtectionType(StrEnum):
+    """What stands before a session's addresses."""
+
+    NGINX = "nginx"
+    APISIX = "apisix"
+    TRAEFIK = "traefik"
+    ANNOTATIONS = "annotations"
+    EXTERNAL = "external"
+    OFF = "off"
+
+
+class Retention(StrEnum):
+    """What becomes of volumes, databases and stores that are no longer declared."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class ObjectReference(EnvironmentModel):
+    """One namespaced object."""
+
+    namespace: Namespace = Field(description="Namespace of the object.")
+    name: ObjectName = Field(description="Name of the object.")
+
+
+class Iam(EnvironmentModel):
+    """Keycloak."""
+
+    realm: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=REALM)] = Field(
+        "default", description="Realm that holds clients and groups of the labs."
+    )
+    url: OptionalUrl = Field(None, description="Address of Keycloak; without it no realm is managed.")
+    ca_secret: ObjectReference | None = Field(None, description="Secret whose ca.crt signs Keycloak's certificate.")
+    admin_secret: ObjectReference | None = Field(
+        None, description="Secret with client_id and client_secret of the client that manages the realm."
+    )
+    extra_audiences: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1, max_length=255)]],
+        BeforeValidator(_listed),
+        Field(max_length=50),
+        WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True}),
+    ] = Field([], description="Further audiences of the labs' tokens: a list, or one as a string.")
+    localhost_redirects: Bool = Field(False, description="Whether logins may redirect to http://localhost.")
+
+    @model_validator(mode="after")
+    def _managed_with_credentials(self) -> Self:
+        if self.url is not None and self.admin_secret is None:
+            raise ValueError("adminSecret is required where url is set")
+        return self
+
+
+_TEMPLATES = "{name}, {namespace}, {realm}, {group} and {host} are filled in."
+
+
+class Protection(EnvironmentModel):
+    """What keeps strangers from a session's addresses."""
+
+    type: Annotated[ProtectionType, BeforeValidator(_lower)] = Field(
+        ProtectionType.OFF,
+        description="nginx, apisix, traefik and annotations add annotations to the session's Ingresses; external "
+        "says that something unknown to us protects them; off leaves them alone.",
+    )
+    auth_url: OptionalUrl = Field(
+        None,
+        description=f"nginx: what approves each request; https://auth.<domain>/oauth2/auth if left out. {_TEMPLATES}",
+    )
+    signin_url: OptionalUrl = Field(
+        None, description=f"nginx: the login page; /oauth2/start of the same host if left out. {_TEMPLATES}"
+    )
+    response_headers: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1, max_length=255)]], Field(max_length=50)
+    ] = Field(
+        ["Authorization", "X-Auth-Request-User", "X-Auth-Request-Email", "X-Auth-Request-Preferred-Username"],
+        description="nginx: headers of the approval that the session receives.",
+    )
+    discovery_url: OptionalUrl = Field(
+        None, description=f"apisix: OpenID discovery document; derived from iam.url if left out. {_TEMPLATES}"
+    )
+    opa_url: OptionalUrl = Field(None, description=f"apisix: Open Policy Agent to ask. {_TEMPLATES}")
+    opa_policy: Text | None = Field(None, description=f"apisix: policy to ask for. {_TEMPLATES}")
+    middleware: Text | None = Field(
+        None, description=f"traefik: middleware, as namespace-name@kubernetescrd. {_TEMPLATES}"
+    )
+    annotations: Annotated[dict[str, Text], Field(max_length=50)] = Field(
+        {}, description=f"annotations: what each Ingress is to carry. {_TEMPLATES}"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed: dict[ProtectionType, tuple[str, ...]] = {
+            ProtectionType.TRAEFIK: ("middleware",),
+            ProtectionType.ANNOTATIONS: ("annotations",),
+        }
+        missing = [_camel(name) for name in needed.get(self.type, ()) if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"{' and '.join(missing)} must be set where type is {self.type}")
+        return self
+
+
+class Ingress(EnvironmentModel):
+    """Addresses of the labs; class, domain and secret have to equal those of the runtime's installation."""
+
+    class_: ClassName = Field(None, alias="class", description="Ingress class of the installation.")
+    domain: Annotated[str, StringConstraints(min_length=1, max_length=190, pattern=DNS_NAME)] = Field(
+        description="Domain below which all hosts of the labs lie."
+    )
+    secret: ObjectName = Field("wildcard-tls", description="TLS Secret of the wildcard certificate.")
+    protection: Protection = Field(Protection(), description="What keeps strangers from a session's addresses.")
+
+    @property
+    def auth_url(self) -> str:
+        """Address that approves each request: the protection's, else oauth2-proxy's usual one below the domain."""
+        return self.protection.auth_url or f"https://auth.{self.domain}/oauth2/auth"
+
+    @property
+    def signin_url(self) -> str:
+        """Login page, which returns to the page asked for: the protection's, else oauth2-proxy's usual one."""
+        return (
+            self.protection.signin_url
+            or f"https://auth.{self.domain}/oauth2/start?rd=https://$host$escaped_request_uri"
+        )
+
+
+class Storage(EnvironmentModel):
+    """Object storage."""
+
+    secret_namespace: Annotated[
+        Namespace | None, WithJsonSchema({"type": "string", "maxLength": 63, "pattern": blank_or(DNS_LABEL)})
+    ] = Field(None, description="Namespace of the storage Secrets; the claim's own if left out.")
+    endpoint: Text = Field("", description="S3 endpoint, where the Secret names none.")
+    region: Text = Field("", description="Region, where the Secret names none.")
+    type: Text = Field("s3", description="Kind of rclone remote.")
+    provider: Text = Field("Other", description="Provider of the rclone remote.")
+    force_path_style: Annotated[
+        bool,
+        BeforeValidator(_boolish),
+        Field(strict=True),
+        WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True}),
+    ] = Field(
+        True,
+        alias="force_path_style",
+        description="Whether buckets are addressed by path: true or false, also as a string.",
+    )
+
+
+class StorageClasses(EnvironmentModel):
+    """Storage classes of home directories."""
+
+    allowed: Names = Field([], description="What a claim may choose from, the default first; anything if empty.")
+
+
+class Auth(EnvironmentModel):
+    """How session users log in."""
+
+    type: Annotated[AuthType, BeforeValidator(_lower)] = Field(
+        AuthType.CREDENTIALS,
+        description="credentials: the session asks for its login; delegated and none: ingress.protection keeps "
+        "strangers out.",
+    )
+    login: Annotated[Login, BeforeValidator(_lower)] = Field(
+        Login.GENERATED, description="generated: a random login per lab; storage: the object-storage keys."
+    )
+
+
+class QuotaDefaults(EnvironmentModel):
+    """Quota of claims that say nothing."""
+
+    memory: Quantity = Field("2Gi", description="Memory of a session's container.")
+    storage: Quantity = Field("1Gi", description="Size of a session's home directory.")
+    budget: Budget = Field(Budget.MEDIUM, description="Size class of what a session's own namespace may use.")
+
+
+class SecurityDefaults(EnvironmentModel):
+    """Security of claims that say nothing."""
+
+    policy: Policy = Field(Policy.BASELINE, description="Pod security standard of session namespaces.")
+    kubernetes_access: Bool = Field(True, description="Whether sessions hold a token for the Kubernetes API.")
+    kubernetes_role: KubernetesRole = Field(KubernetesRole.EDIT, description="What that token may do.")
+    external_egress: Bool = Field(True, description="Whether labs reach addresses outside the cluster.")
+
+
+class Defaults(EnvironmentModel):
+    """What applies where a claim says nothing."""
+
+    quota: QuotaDefaults = Field(QuotaDefaults(), description="Quota of claims that say nothing.")
+    security: SecurityDefaults = Field(SecurityDefaults(), description="Security of claims that say nothing.")
+
+
+class Expression(EnvironmentModel):
+    """One requirement of a label selector."""
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=317)] = Field(description="Label key.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How key and values relate.")
+    values: Annotated[list[Annotated[str, StringConstraints(max_length=63)]], Field(max_length=50)] = Field(
+        default_factory=list, description="Label values, for In and NotIn."
+    )
+
+    @model_validator(mode="after")
+    def _values_where_needed(self) -> Self:
+        if bool(self.values) is not (self.operator in ("In", "NotIn")):
+            raise ValueError("values must be given for In and NotIn, and only for them")
+        return self
+
+
+class Selector(EnvironmentModel):
+    """Chooses objects by label; an empty one chooses all."""
+
+    match_labels: Labels = Field(default_factory=dict, description="Labels that are all present.")
+    match_expressions: Annotated[list[Expression], Field(max_length=20)] = Field(
+        default_factory=list, description="Requirements that all hold."
+    )
+
+
+class PeerPort(EnvironmentModel):
+    """One port or range of ports."""
+
+    port: Port = Field(description="Number or name.")
+    protocol: Literal["TCP", "UDP", "SCTP"] = Field("TCP", description="Protocol.")
+    end_port: PortNumber | None = Field(None, description="Last port of the range that begins with port.")
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.end_port is not None and (isinstance(self.port, str) or self.end_port < self.port):
+            raise ValueError("endPort needs a numeric port that is not greater")
+        return self
+
+
+class InternalPeer(EnvironmentModel):
+    """Pods of another namespace that labs may reach."""
+
+    namespace: Namespace = Field(description="Namespace of the pods.")
+    pod_selector: Selector = Field(default_factory=Selector, description="The pods; all of them if left out.")
+    ports: Annotated[list[PeerPort], Field(max_length=50)] = Field(
+        default_factory=list, description="Ports of the pods; all if left out."
+    )
+
+
+class Peer(EnvironmentModel):
+    """Pods chosen by labels of their namespace and their own, or a network; with ports."""
+
+    namespace_selector: Selector | None = Field(None, description="The namespaces; all if empty.")
+    pod_selector: Selector | None = Field(None, description="The pods; all if left out.")
+    cidr: Cidr | None = Field(None, description="A network instead of pods.")
+    ports: Annotated[list[PeerPort], Field(max_length=50)] = Field(
+        default_factory=list, description="Ports; all if left out."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        pods = self.namespace_selector is not None or self.pod_selector is not None
+        if pods is (self.cidr is not None):
+            raise ValueError("must have either cidr or namespaceSelector and podSelector")
+        return self
+
+
+Peers = Annotated[list[Peer], Field(max_length=50)]
+_DNS_PORTS = [PeerPort(port=53, protocol="UDP"), PeerPort(port=53, protocol="TCP")]
+_DNS = [
+    Peer(namespace_selector=Selector(match_labels={"kubernetes.io/metadata.name": "kube-system"}), ports=_DNS_PORTS),
+    Peer(cidr="169.254.20.10/32", ports=_DNS_PORTS),
+]
+
+
+class Network(EnvironmentModel):
+    """What labs may reach, and what may reach them."""
+
+    external_egress_cidrs: Cidrs = Field([], description="Networks outside that labs may reach; none if empty.")
+    blacklist_ips: Cidrs = Field([], description="Networks that labs never reach.")
+    pod_cidrs: Cidrs = Field([], description="Networks of the cluster's pods.")
+    service_cidr: Cidr | None = Field(None, description="Network of the cluster's Services.")
+    internal_egress: Annotated[list[InternalPeer], Field(max_length=50)] = Field(
+        [], description="Pods of other namespaces that labs may reach."
+    )
+    exclude_policies: Names = Field([], description="Names of network policies to leave out.")
+    dns: Peers = Field(_DNS, description="Where labs resolve names.")
+    api_server_cidrs: Cidrs = Field(
+        [], description="Networks of the API server; its endpoints in the cluster if empty."
+    )
+    ingress_peers: Peers = Field([], description="Where requests to sessions come from; ingress controllers if empty.")
+
+
+class Gateway(EnvironmentModel):
+    """Gateway listener that makes databases reachable from outside; used only where all three are set."""
+
+    parent_name: Text = Field("", description="Name of the Gateway.")
+    parent_namespace: Text = Field("", description="Namespace of the Gateway.")
+    section_name: Text = Field("", description="Listener that passes TLS through.")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether databases are to be exposed."""
+        return all((self.parent_name, self.parent_namespace, self.section_name))
+
+
+class DatabaseSettings(EnvironmentModel):
+    """PostgreSQL."""
+
+    gateway: Gateway = Field(Gateway(), description="How databases are reached from outside, if at all.")
+    storage_class_name: ClassName = Field(None, description="Class of data volumes; the cluster's default if blank.")
+    backup_storage_class_name: ClassName = Field(
+        None, description="Class of backup volumes; the cluster's default if blank."
+    )
+    superuser: Bool = Field(
+        True, description="Whether the lab gets the superuser's login; else one that owns the lab's databases."
+    )
+
+
+class StoreSettings(EnvironmentModel):
+    """One kind of store."""
+
+    storage_class_name: ClassName = Field(None, description="Class of the volumes; the cluster's default if blank.")
+
+
+class Allowed(EnvironmentModel):
+    """What claims may ask for."""
+
+    namespaces: Annotated[list[Namespace], Field(max_length=1000)] | None = Field(
+        None, description="Namespaces whose claims may use this environment; all if left out."
+    )
+    policies: Annotated[list[Policy], Field(max_length=3)] = Field(
+        [Policy.RESTRICTED, Policy.BASELINE], description="Pod security standards a claim may ask for."
+    )
+    kubernetes_roles: Annotated[list[KubernetesRole], Field(max_length=3)] = Field(
+        list(KubernetesRole), description="Kubernetes roles a claim may ask for."
+    )
+    budgets: Annotated[list[Budget], Field(max_length=6)] = Field(
+        list(Budget), description="Size classes a claim may ask for."
+    )
+    vcluster: Bool = Field(True, description="Whether a claim may ask for virtual clusters.")
+
+
+class Component(EnvironmentModel):
+    """How one component runs."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")] | None = Field(
+        None, description="Container image."
+    )
+    resources: dict[str, Any] | None = Field(
+        None,
+        description="Requests and limits of its container, as in a pod.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+    replicas: Annotated[int, Field(ge=1, le=9)] | None = Field(None, description="Number of pods.")
+
+
+class Components(EnvironmentModel):
+    """How the components of a lab run, where that differs from our defaults."""
+
+    data: Component = Field(default_factory=Component, description="Browser of the object storage.")
+    mongodb: Component = Field(default_factory=Component, description="Document stores.")
+    redis: Component = Field(default_factory=Component, description="Cache stores.")
+    qdrant: Component = Field(default_factory=Component, description="Vector stores.")
+
+
+Package = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+
+
+class EnvironmentData(EnvironmentModel):
+    """Everything the operator decides."""
+
+    iam: Iam = Field(Iam(), description="Keycloak.")
+    ingress: Ingress = Field(description="Addresses of the labs.")
+    storage: Storage = Field(Storage(), description="Object storage.")
+    storage_classes: StorageClasses = Field(StorageClasses(), description="Storage classes of home directories.")
+    packages: Annotated[list[Package], Field(max_length=50)] = Field(
+        [], description="Packages for the sessions, handed to the runtime as they are."
+    )
+    auth: Auth = Field(Auth(), description="How session users log in.")
+    defaults: Defaults = Field(Defaults(), description="What applies where a claim says nothing.")
+    network: Network = Field(Network(), description="What labs may reach, and what may reach them.")
+    database: DatabaseSettings = Field(DatabaseSettings(), description="PostgreSQL.")
+    mongodb: StoreSettings = Field(StoreSettings(), description="Document stores.")
+    redis: StoreSettings = Field(StoreSettings(), description="Cache stores.")
+    qdrant: StoreSettings = Field(StoreSettings(), description="Vector stores.")
+    retention: Retention = Field(
+        Retention.RETAIN, description="What becomes of volumes, databases and stores that are no longer declared."
+    )
+    allowed: Allowed = Field(Allowed(), description="What claims may ask for.")
+    components: Components = Field(default_factory=Components, description="How the components of a lab run.")
+
+
+class _Named(Model):
+    name: str
+
+
+class EnvironmentConfig(Model):
+    """One environment; of either kind."""
+
+    metadata: _Named
+    data: EnvironmentData
+
+    @property
+    def name(self) -> str:
+        """Name of the environment."""
+        return self.metadata.name
+
+    @classmethod
+    def parse(cls, manifest: Manifest) -> Self:
+        """The environment of a manifest of either kind; `EnvironmentInvalid` naming every field that is wrong."""
+        try:
+            return cls.model_validate(manifest)
+        except ValidationError as error:
+            metadata = manifest.get("metadata")
+            name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+            mistakes = "; ".join(str(field_error(details)) for details in error.errors(include_url=False))
+            raise EnvironmentInvalid(name, "EnvironmentInvalid", mistakes) from error
+
+
+def domain_of(manifest: Manifest) -> str | None:
+    """The domain of the labs of an environment, of either kind, whatever else is wrong with it."""
+    data = manifest.get("data")
+    ingress = data.get("ingress") if isinstance(data, dict) else None
+    domain = ingress.get("domain") if isinstance(ingress, dict) else None
+    return domain.strip() if isinstance(domain, str) and re.fullmatch(DNS_NAME, domain.strip()) else None

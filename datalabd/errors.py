@@ -1,0 +1,95 @@
+"""Every error of the project.
+
+DatalabdError
+├── ClaimInvalid(field, reason)      the user must act: condition and Event; no retry until the claim changes
+├── EnvironmentInvalid(field, …)     the operator must act: condition; retry when the environment changes
+├── Foreign(what, owner)             an object we would write belongs to somebody else; retried slowly
+├── NotYet(what, retry_after)        nothing is wrong: wait for an event, look again at the latest then
+└── KubeError(code, reason, message) the API server said no, or did not answer
+    ├── NotFound 404 · Conflict 409 · Invalid 400/422/500-schema · Expired 410 · Throttled 429
+    ├── Forbidden 403 · NamespaceTerminating 403 or 409 with that cause
+    └── Unavailable                  5xx, a timeout or a broken connection
+"""
+
+
+class DatalabdError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ClaimInvalid(DatalabdError):
+    """The claim asks for something it cannot have; only its author can mend it."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class EnvironmentInvalid(DatalabdError):
+    """The environment a claim names is missing or wrong; only the operator can mend it."""
+
+    def __init__(self, name: str, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+        self.reason = reason
+
+
+class Foreign(DatalabdError):
+    """An object of the planned name exists and does not belong to this claim."""
+
+    def __init__(self, what: str, owner: str) -> None:
+        super().__init__(f"{what} exists and belongs to {owner}")
+        self.what = what
+        self.owner = owner
+
+
+class NotYet(DatalabdError):
+    """Something is still on its way; `retry_after` seconds is the latest moment to look again."""
+
+    def __init__(self, what: str, retry_after: float = 30.0) -> None:
+        super().__init__(what)
+        self.what = what
+        self.retry_after = retry_after
+
+
+class KubeError(DatalabdError):
+    """The API server refused a request; `code` is the HTTP status, 0 where there was no answer."""
+
+    def __init__(self, code: int, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+
+
+class NotFound(KubeError):
+    """404: no such object, or no such kind."""
+
+
+class Conflict(KubeError):
+    """409: the object exists already, or is not the one (uid, resourceVersion) we meant."""
+
+
+class Invalid(KubeError):
+    """400, 422, or an apply with a field the schema lacks: repeating it unchanged is useless."""
+
+
+class Forbidden(KubeError):
+    """403: RBAC, a quota, an admission policy or a webhook said no."""
+
+
+class NamespaceTerminating(KubeError):
+    """The namespace is being deleted; what was to be written into it has to wait."""
+
+
+class Expired(KubeError):
+    """410: the resourceVersion is too old, list again."""
+
+
+class Throttled(KubeError):
+    """429: the API server asks for a pause of `retry_after` seconds."""
+
+
+class Unavailable(KubeError):
+    """5xx, a timeout or a broken connection: try again later."""

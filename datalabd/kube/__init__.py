@@ -1,0 +1,1 @@
+"""The imperative shell around the API server; the only place that knows kr8s."""

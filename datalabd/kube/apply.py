@@ -1,0 +1,185 @@
+"""Desired objects made live: first by POST, later by server-side apply, never over what is somebody else's."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from datalabd.api import quantity
+from datalabd.api.meta import (
+    CLAIM_NAME,
+    CLAIM_NAMESPACE,
+    CLAIM_UID,
+    FIELD_MANAGER,
+    MANAGED_BY,
+    RETAINED,
+    V1BETA2,
+    Manifest,
+)
+from datalabd.errors import Conflict, Foreign, NotFound
+from datalabd.kube.client import JSON_PATCH, Client
+from datalabd.kube.resources import Resource, resource_of
+from datalabd.kube.store import Store
+
+
+@dataclass
+class Written:
+    """What one pass did to the cluster."""
+
+    created: list[str] = field(default_factory=list)
+    applied: list[str] = field(default_factory=list)
+    pruned: list[str] = field(default_factory=list)
+    unchanged: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.created or self.applied or self.pruned)
+
+
+async def converge(
+    client: Client, store: Store, manifest: Manifest, written: Written, *, create_only: bool = False
+) -> Manifest:
+    """The live object, equal to `manifest` in every field that sets; with `create_only` as whoever came first made it.
+
+    Sends nothing where the cached object already agrees. Raises `Foreign` where an object of that name is not this
+    claim's, `Conflict` where it changes under us.
+    """
+    resource = resource_of(manifest)
+    metadata = manifest["metadata"]
+    live = store.get(metadata.get("namespace", ""), metadata["name"])
+    if live is None:
+        try:
+            created = await client.create(resource, manifest)
+        except Conflict:
+            live = await client.get(resource, metadata.get("namespace", ""), metadata["name"])
+        else:
+            written.created.append(describe(manifest))
+            store.observe(created)
+            return created
+    require_ours(live, manifest)
+    if create_only or agrees(live, manifest):
+        written.unchanged += 1
+        return live
+    if live["metadata"].get("deletionTimestamp"):
+        raise Conflict(409, "Deleting", f"{describe(manifest)} is being deleted")
+    await take_over(client, resource, live)
+    target = manifest | {"metadata": metadata | {"uid": live["metadata"]["uid"]}}
+    after = await client.apply(resource, target)
+    written.applied.append(describe(manifest))
+    store.observe(after)
+    return after
+
+
+def require_ours(live: Manifest, desired: Manifest) -> None:
+    """Raise `Foreign` unless `live` is this claim's, or was retained from an earlier one of its name and namespace."""
+    have = live["metadata"].get("labels") or {}
+    want = desired["metadata"]["labels"]
+    if have.get(MANAGED_BY) == FIELD_MANAGER and have.get(CLAIM_NAME):
+        if have.get(CLAIM_UID) == want[CLAIM_UID]:
+            return
+        same = have.get(CLAIM_NAME) == want[CLAIM_NAME] and have.get(CLAIM_NAMESPACE) == want[CLAIM_NAMESPACE]
+        if same and RETAINED in have:
+            return
+        raise Foreign(describe(live), "an earlier lab of this name" if same else "another lab")
+    raise Foreign(describe(live), "something other than datalabd")
+
+
+def agrees(live: Manifest, desired: Manifest) -> bool:
+    """Whether a live object has everything `desired` sets; its digest tells whether something set before is to go."""
+    return _covers(live, desired, ())
+
+
+def _covers(live: Any, desired: Any, where: tuple[str, ...]) -> bool:
+    if isinstance(desired, dict):
+        return isinstance(live, dict) and all(
+            # An empty value and an absent one are the same to a server that drops empty maps and lists.
+            _covers(live[key], value, (*where, key)) if key in live else value in ({}, [])
+            for key, value in desired.items()
+        )
+    if isinstance(desired, list):
+        return (
+            isinstance(live, list)
+            and len(live) == len(desired)
+            and all(_covers(have, want, where) for have, want in zip(live, desired, strict=True))
+        )
+    if live == desired:
+        return True
+    return where[-2:] == ("requests", "storage") and _same_size(live, desired)
+
+
+def _same_size(live: Any, desired: Any) -> bool:
+    """Whether two sizes are one: the API server rewrites `1024Mi` as `1Gi`."""
+    try:
+        return quantity.parse(live) == quantity.parse(desired)
+    except (ValueError, TypeError):
+        return False
+
+
+async def take_over(client: Client, resource: Resource, live: Manifest) -> None:
+    """Hand the fields of our first write to our applies.
+
+    The API server books a POST as operation Update and an apply as Apply, two owners of one name: without this step a
+    field that the first write set and a later apply leaves out would stay for ever.
+    """
+    if not live["metadata"].get("managedFields"):
+        return
+    namespace, name = live["metadata"].get("namespace", ""), live["metadata"]["name"]
+    fresh = (await client.get(resource, namespace, name))["metadata"]
+    ours: Manifest = {}
+    others = []
+    for entry in fresh.get("managedFields") or []:
+        if entry.get("manager") == FIELD_MANAGER and not entry.get("subresource"):
+            ours = entry | {"operation": "Apply", "fieldsV1": _union(ours.get("fieldsV1", {}), entry["fieldsV1"])}
+        else:
+            others.append(entry)
+    await client.patch(
+        resource,
+        namespace,
+        name,
+        [
+            {"op": "test", "path": "/metadata/uid", "value": live["metadata"]["uid"]},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": fresh["resourceVersion"]},
+            {"op": "replace", "path": "/metadata/managedFields", "value": [*others, ours]},
+        ],
+        JSON_PATCH,
+    )
+
+
+def _union(left: Manifest, right: Manifest) -> Manifest:
+    return left | {key: _union(left[key], value) if key in left else value for key, value in right.items()}
+
+
+async def retain(client: Client, store: Store, obj: Manifest) -> None:
+    """Mark an object as kept although nothing declares it any more."""
+    metadata = obj["metadata"]
+    if RETAINED in (metadata.get("labels") or {}):
+        return
+    body = {"metadata": {"uid": metadata["uid"], "labels": {RETAINED: "true"}}}
+    try:
+        after = await client.patch(resource_of(obj), metadata.get("namespace", ""), metadata["name"], body)
+    except NotFound:
+        return  # gone by itself: nothing to keep
+    store.observe(after)
+
+
+async def write_status(client: Client, store: Store, claim: Manifest, wanted: Manifest) -> bool:
+    """Whether the claim's status had to be written to become `wanted`."""
+    if wanted == claim.get("status"):
+        return False
+    metadata = claim["metadata"]
+    body = {
+        "apiVersion": V1BETA2,
+        "kind": "Datalab",
+        "metadata": {key: metadata[key] for key in ("name", "namespace", "uid")},
+        "status": wanted,
+    }
+    try:
+        after = await client.apply(resource_of(body), body, subresource="status")
+    except NotFound:
+        return False  # the claim was deleted meanwhile
+    store.observe(after)
+    return True
+
+
+def describe(obj: Manifest) -> str:
+    """An object as a person would name it: `Secret default/s-jane-datalab`."""
+    metadata = obj["metadata"]
+    namespace = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+    return f"{obj['kind']} {namespace}{metadata['name']}"

@@ -1,0 +1,217 @@
+"""What webhooks and controllers ask of the caches: claims, environments, and all that concerns one lab."""
+
+import datetime
+from collections.abc import Iterator
+
+from datalabd import names
+from datalabd.api.environment import EnvironmentConfig, domain_of
+from datalabd.api.meta import CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned
+from datalabd.errors import EnvironmentInvalid, NotYet
+from datalabd.kube import resources as kinds
+from datalabd.kube.informers import EVERYWHERE, Informers
+from datalabd.kube.store import Scope
+from datalabd.lab import Lab, environment_name, storage_secret
+from datalabd.observed import View
+
+OURS = Scope(label_selector="app.kubernetes.io/managed-by=datalabd")
+SESSION_PARTS = Scope(
+    label_selector="training.educates.dev/component=session,training.educates.dev/application=workshop"
+)
+API_SERVER = Scope(namespace="default", label_selector="kubernetes.io/service-name=kubernetes")
+
+OWNED_KINDS = (
+    kinds.SECRETS,
+    kinds.VOLUME_CLAIMS,
+    kinds.NETWORK_POLICIES,
+    kinds.WORKSHOPS,
+    kinds.WORKSHOP_ENVIRONMENTS,
+    kinds.WORKSHOP_SESSIONS,
+)
+"""Kinds the plan writes."""
+RUNTIME_KINDS = (kinds.WORKSHOPS, kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS)
+
+
+class Cache:
+    """Queries over the stores. Makes no request."""
+
+    def __init__(self, informers: Informers) -> None:
+        self.informers = informers
+        self._environments: dict[tuple[str, str], EnvironmentConfig | EnvironmentInvalid] = {}
+        """Parsed environments, or what is wrong with them, by uid and resourceVersion."""
+        self._followed: set[Scope] = set()
+        self._domains: dict[str, str] = {}
+        self._last_api_server: tuple[Manifest, ...] = ()
+
+    def start(self) -> None:
+        """Begin to watch everything that is watched in the whole cluster. Secrets are followed by namespace."""
+        watch = self.informers.watch
+        watch(kinds.CRDS)
+        watch(kinds.DATALABS, optional=True)
+        watch(kinds.ENVIRONMENT_CONFIGS, optional=True)
+        watch(kinds.CROSSPLANE_ENVIRONMENTS, optional=True)
+        for kind in RUNTIME_KINDS:
+            watch(kind, optional=True)
+        watch(kinds.NAMESPACES)
+        watch(kinds.VOLUME_CLAIMS, OURS)
+        watch(kinds.VOLUMES)
+        watch(kinds.NETWORK_POLICIES, OURS)
+        watch(kinds.DEPLOYMENTS, SESSION_PARTS)
+        watch(kinds.INGRESSES, SESSION_PARTS)
+        watch(kinds.ENDPOINT_SLICES, API_SERVER)
+
+    def claim(self, key: NamespacedName) -> Manifest | None:
+        """One claim, as v1beta2."""
+        return self.informers.store(kinds.DATALABS).get(*key)
+
+    def claims(self) -> Iterator[Manifest]:
+        """All claims."""
+        return iter(self.informers.store(kinds.DATALABS))
+
+    def claims_named(self, name: str) -> list[Manifest]:
+        """Claims of that name, in whatever namespace; more than one only while they compete for it."""
+        return [claim for claim in self.claims() if claim["metadata"]["name"] == name]
+
+    def environment(self, name: str) -> EnvironmentConfig:
+        """The environment of that name, ours before Crossplane's; raises `EnvironmentInvalid`."""
+        for kind in (kinds.ENVIRONMENT_CONFIGS, kinds.CROSSPLANE_ENVIRONMENTS):
+            manifest = self.informers.store(kind).get("", name)
+            if manifest is not None:
+                return self._parsed(manifest)
+        raise EnvironmentInvalid(
+            name, "EnvironmentNotFound", f"EnvironmentConfig {name} does not exist; the platform's operator creates it"
+        )
+
+    def environment_of(self, claim: Manifest) -> EnvironmentConfig:
+        """The environment a claim chooses; raises `EnvironmentInvalid`."""
+        return self.environment(environment_name(claim))
+
+    def domains(self) -> dict[str, str]:
+        """The domain of each environment by its name; also of one that cannot be used: its labs' hosts stay theirs.
+
+        For the same reason one that was deleted is remembered while claims choose it.
+        """
+        chosen = {environment_name(claim) for claim in self.claims()}
+        self._domains = {name: domain for name, domain in self._domains.items() if name in chosen} | {
+            manifest["metadata"]["name"]: domain
+            for kind in (kinds.CROSSPLANE_ENVIRONMENTS, kinds.ENVIRONMENT_CONFIGS)
+            for manifest in self.informers.store(kind)
+            if (domain := domain_of(manifest))
+        }
+        return dict(self._domains)
+
+    def _api_server(self) -> tuple[Manifest, ...]:
+        """The endpoints of the API server, or those known last while it has none: it is restarting, not gone."""
+        slices = tuple(piece for piece in self.informers.store(kinds.ENDPOINT_SLICES) if piece.get("endpoints"))
+        self._last_api_server = slices or self._last_api_server
+        return self._last_api_server
+
+    def _parsed(self, manifest: Manifest) -> EnvironmentConfig:
+        metadata = manifest["metadata"]
+        key = (metadata["uid"], metadata["resourceVersion"])
+        if key not in self._environments:
+            try:
+                parsed: EnvironmentConfig | EnvironmentInvalid = EnvironmentConfig.parse(manifest)
+            except EnvironmentInvalid as error:
+                parsed = error
+            self._environments = {k: e for k, e in self._environments.items() if k[0] != key[0]} | {key: parsed}
+        known = self._environments[key]
+        if isinstance(known, EnvironmentInvalid):
+            raise EnvironmentInvalid(known.name, known.reason, str(known))
+        return known
+
+    def owned(self, uid: str) -> tuple[Manifest, ...]:
+        """Everything the plan of a claim made."""
+        return tuple(obj for kind in OWNED_KINDS for obj in self.informers.store(kind).owned_by(uid) if is_planned(obj))
+
+    def _left_behind(self, lab: Lab) -> tuple[Manifest, ...]:
+        """What an earlier claim of this name and namespace left in the workshop namespace."""
+        return tuple(
+            obj
+            for kind in (kinds.NETWORK_POLICIES, kinds.VOLUME_CLAIMS)
+            for obj in self.informers.store(kind)
+            if RETAINED in (obj["metadata"].get("labels") or {})
+            and is_planned(obj)
+            and claim_of(obj) == lab.key
+            and obj["metadata"]["labels"].get(CLAIM_UID) != lab.uid
+        )
+
+    def retained(self) -> list[NamespacedName]:
+        """Labs whose runtime was kept although their claim is gone: their names are not free."""
+        found = (claim_of(environment) for environment in self.informers.store(kinds.WORKSHOP_ENVIRONMENTS))
+        return [key for key in found if key is not None and self.claim(key) is None]
+
+    def follow_secrets(self) -> None:
+        """Watch Secrets where claims live and where their credentials are, and the one copy each lab's runtime has."""
+        wanted = {Scope(namespace=claim["metadata"]["namespace"]) for claim in self.claims()}
+        for claim in self.claims():
+            try:
+                wanted.add(Scope(namespace=storage_secret(claim, self.environment_of(claim)).namespace))
+            except EnvironmentInvalid:
+                continue  # nothing is read for a claim without a usable environment
+        for claim in self.claims():
+            if (scope := self._copy_scope(claim["metadata"]["name"])) is not None:
+                wanted.add(scope)
+        for scope in self._followed - wanted:
+            self.informers.unwatch(kinds.SECRETS, scope)
+        for scope in wanted - self._followed:
+            self.informers.watch(kinds.SECRETS, scope)
+        self._followed = wanted
+
+    def _copy_scope(self, name: str) -> Scope | None:
+        """Where the runtime's copy of `N-datalab` is watched; never in a namespace that is not the lab's."""
+        environment = self.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", name)
+        namespace = self.informers.store(kinds.NAMESPACES).get("", names.workshop_namespace(name))
+        if environment is None or namespace is None:
+            return None
+        owners = namespace["metadata"].get("ownerReferences") or []
+        if all(owner.get("uid") != environment["metadata"]["uid"] for owner in owners):
+            return None
+        return Scope(names.workshop_namespace(name), field_selector="metadata.name=" + names.credentials(name))
+
+    def require_secrets(self, name: str, *namespaces: str) -> None:
+        """Raise `NotYet` while Secrets of these namespaces, or the copy in the lab's, have not been listed."""
+        scopes = [Scope(namespace) for namespace in namespaces]
+        if (copy := self._copy_scope(name)) is not None:
+            scopes.append(copy)
+        for scope in scopes:
+            if not self.informers.synced(kinds.SECRETS, scope):
+                raise NotYet(f"the Secrets of namespace {scope.namespace} are being read")
+
+    def view(self, lab: Lab) -> View:
+        """The live objects that concern a lab; raises `NotYet` while its Secrets have not been listed."""
+        secrets = self.informers.store(kinds.SECRETS)
+        self.require_secrets(lab.name, lab.namespace, lab.storage_secret.namespace)
+        store = self.informers.store
+        workshop_namespace = names.workshop_namespace(lab.name)
+        prefix = names.session(lab.name, "")
+        sessions = {
+            obj["metadata"]["name"].removeprefix(prefix): obj
+            for obj in store(kinds.WORKSHOP_SESSIONS).owned_by(lab.uid)
+        }
+        derived = [workshop_namespace] + [
+            name for session in {*lab.sessions, *sessions} for name in names.session_namespaces(lab.name, session)
+        ]
+        return View(
+            storage_secret=secrets.get(*lab.storage_secret),
+            login_secret=secrets.get(lab.namespace, names.login(lab.name)),
+            credentials=secrets.get(lab.namespace, names.credentials(lab.name)),
+            credentials_copy=secrets.get(workshop_namespace, names.credentials(lab.name)),
+            workshop=store(kinds.WORKSHOPS).get("", lab.name),
+            environment=store(kinds.WORKSHOP_ENVIRONMENTS).get("", lab.name),
+            namespaces={name: found for name in derived if (found := store(kinds.NAMESPACES).get("", name))},
+            sessions=sessions,
+            deployments={
+                session: found
+                for session in sessions
+                if (found := store(kinds.DEPLOYMENTS).get(workshop_namespace, names.session(lab.name, session)))
+            },
+            endpoint_slices=self._api_server(),
+            volumes=tuple(
+                volume
+                for volume in store(kinds.VOLUME_CLAIMS)
+                if volume["metadata"]["namespace"] == workshop_namespace and is_planned(volume)
+            ),
+            owned=self.owned(lab.uid) + self._left_behind(lab),
+            runtime_served=all(self.informers.synced(kind, EVERYWHERE) for kind in RUNTIME_KINDS),
+            now=datetime.datetime.now(datetime.UTC),
+        )

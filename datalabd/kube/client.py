@@ -1,0 +1,338 @@
+"""One authenticated, measured, error-mapped way to the API server; the only importer of kr8s.
+
+kr8s reads kubeconfigs and service accounts and makes the call. Beneath it runs aiohttp's transport, four times lighter
+than httpx's own. Statuses are mapped here and nowhere else: kr8s' own handling re-authenticates on every 403 and closes
+the session under all watches, so it is always told not to raise.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Self
+
+import httpx
+import kr8s
+from httpx_aiohttp import HttpxAiohttpClient
+from kr8s._api import Api
+
+from datalabd import metrics
+from datalabd.api.meta import FIELD_MANAGER, Manifest
+from datalabd.errors import (
+    Conflict,
+    Expired,
+    Forbidden,
+    Invalid,
+    KubeError,
+    NamespaceTerminating,
+    NotFound,
+    Throttled,
+    Unavailable,
+)
+from datalabd.kube.resources import Resource
+
+REQUEST_TIMEOUT = httpx.Timeout(30, connect=10)
+"""Seconds: the API server itself ends a request after 60, webhooks in its path after 10 to 30."""
+WATCH_SECONDS = 300
+WATCH_TIMEOUT = httpx.Timeout(10, read=90)
+"""Bookmarks come about every minute: 90 silent seconds mean a dead connection."""
+LIST_PAGE = 500
+MAX_CONNECTIONS = 1024
+"""A watch holds its connection; the default of 100 would make the hundred-first wait for ever."""
+MAX_WRITES = 16
+"""More writes in flight only add latency: the API server is the limit."""
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+METADATA_ONLY = {
+    True: "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+    "list": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+}
+
+
+class _Api(Api):
+    """kr8s' Api with aiohttp beneath, and a renewal that leaves watches in flight alone."""
+
+    user_agent = FIELD_MANAGER
+
+    async def _create_session(self) -> None:
+        if self._session is not None:
+            with contextlib.suppress(RuntimeError):
+                await self._session.aclose()
+        headers = {"User-Agent": self.user_agent, "Content-Type": "application/json"}
+        if self.auth.token:
+            headers["Authorization"] = f"Bearer {self.auth.token}"
+        self._session = HttpxAiohttpClient(
+            base_url=self.auth.server,
+            headers=headers,
+            verify=await self.auth.ssl_context(),  # type: ignore[no-untyped-call]
+            timeout=REQUEST_TIMEOUT,
+            follow_redirects=False,
+            proxy=self.auth.proxy,
+            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=60),
+        )
+
+    async def renew(self) -> None:
+        """Read the credentials again: a fresh token goes into the living session, a certificate needs a new one."""
+        before = self.auth.token
+        await self.auth.reauthenticate()
+        if self._session is not None and self.auth.token and self.auth.token != before:
+            self._session.headers["Authorization"] = f"Bearer {self.auth.token}"
+        else:
+            await self._create_session()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.aclose()
+            # TLS connections need a moment of the event loop to close, and aiohttp does not wait for it.
+            await asyncio.sleep(0.1)
+
+
+class Client:
+    """Requests to one API server. Raises `KubeError` and nothing else for whatever goes wrong on the way."""
+
+    def __init__(self, api: _Api) -> None:
+        self._api = api
+        self._renewing = asyncio.Lock()
+        self._generation = 0
+        self._writes = asyncio.Semaphore(MAX_WRITES)
+
+    @classmethod
+    async def connect(
+        cls, kubeconfig: str | None = None, context: str | None = None, user_agent: str = FIELD_MANAGER
+    ) -> Self:
+        """A client for the given kubeconfig (default: KUBECONFIG, ~/.kube/config, then the pod's service account).
+
+        Raises ValueError where no credentials are found. Makes no request.
+        """
+        api = _Api(bypass_factory=True, kubeconfig=kubeconfig, context=context)
+        api.user_agent = user_agent
+        await api.auth
+        await api._create_session()
+        return cls(api)
+
+    async def close(self) -> None:
+        """Close every connection; watches in flight end with `Unavailable`."""
+        await self._api.aclose()
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return str(self._api.auth.server)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Manifest:
+        """The decoded answer to one request; `path` begins with `/api` or `/apis`."""
+        kwargs: dict[str, Any] = {
+            "params": dict(params or {}),
+            "headers": {"Content-Type": content_type, "Accept": accept},
+            "timeout": REQUEST_TIMEOUT,
+        }
+        if body is not None:
+            kwargs["content"] = json.dumps(body)
+        for attempt in (1, 2):
+            generation = self._generation
+            async with self._call(method, path, stream=False, **kwargs) as response:
+                if response.status_code == 401 and attempt == 1:
+                    await self._renew(generation)
+                    continue
+                if response.is_error:
+                    raise _error(response.status_code, response.content, response.headers)
+                answer: Manifest = response.json()
+                return answer
+        raise AssertionError("unreachable: the second attempt returns or raises")
+
+    @contextlib.asynccontextmanager
+    async def _call(self, method: str, path: str, *, stream: bool, **kwargs: Any) -> AsyncIterator[httpx.Response]:
+        host = httpx.URL(self.server).netloc.decode()
+        base, _, url = path.lstrip("/").partition("/")
+        try:
+            async with self._api.call_api(
+                method, version="", base=f"/{base}", url=url, raise_for_status=False, stream=stream, **kwargs
+            ) as response:
+                metrics.CLIENT_REQUESTS.labels(code=str(response.status_code), method=method, host=host).inc()
+                yield response
+        except (httpx.TransportError, kr8s.APITimeoutError, OSError) as error:
+            metrics.CLIENT_REQUESTS.labels(code="<error>", method=method, host=host).inc()
+            raise Unavailable(0, "Unreachable", f"{method} {path}: {type(error).__name__}: {error}") from error
+
+    async def _renew(self, generation: int) -> None:
+        """Renew credentials once, however many requests found them expired at the same moment."""
+        async with self._renewing:
+            if generation == self._generation:
+                await self._api.renew()
+                self._generation += 1
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Manifest:
+        """The live object; `NotFound` where there is none."""
+        return await self.request("GET", path(resource, namespace, name))
+
+    async def list(self, resource: Resource, namespace: str = "", **params: str) -> tuple[list[Manifest], str]:
+        """All objects (pages of 500) and the resourceVersion to watch from. Items carry `apiVersion` and `kind`."""
+        items: list[Manifest] = []
+        accept = METADATA_ONLY["list"] if resource.metadata_only else "application/json"
+        query = {"limit": str(LIST_PAGE)} | params
+        while True:
+            page = await self.request("GET", path(resource, namespace), params=query, accept=accept)
+            items += [
+                {"apiVersion": resource.api_version, "kind": resource.kind} | item for item in page.get("items") or ()
+            ]
+            if not (token := page["metadata"].get("continue")):
+                return items, page["metadata"]["resourceVersion"]
+            query["continue"] = token
+
+    async def watch(
+        self, resource: Resource, namespace: str, since: str, **params: str
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        """Changes after `since` as (type, object), bookmarks included; ends quietly when the API server ends it.
+
+        Raises `Expired` when `since` is too old, whether the API server says so by status or by event.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+            "resourceVersion": since,
+        } | params
+        accept = METADATA_ONLY[True] if resource.metadata_only else "application/json"
+        generation = self._generation
+        async with self._call(
+            "GET",
+            path(resource, namespace),
+            stream=True,
+            params=query,
+            headers={"Accept": accept},
+            timeout=WATCH_TIMEOUT,
+        ) as response:
+            if response.is_error:
+                content = await response.aread()
+                if response.status_code == 401:
+                    await self._renew(generation)
+                raise _error(response.status_code, content, response.headers)
+            async for line in _lines(response):
+                try:
+                    event = json.loads(line)
+                except ValueError as error:
+                    raise Unavailable(0, "BrokenStream", f"watch of {resource}: {error}") from error
+                if event["type"] == "ERROR":
+                    status = event["object"]
+                    raise _mapped(int(status.get("code") or 500), status, None)
+                if resource.metadata_only:
+                    event["object"] |= {"apiVersion": resource.api_version, "kind": resource.kind}
+                yield event["type"], event["object"]
+
+    async def create(self, resource: Resource, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """The created object; `Conflict` where one of that name exists."""
+        params = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        namespace = manifest["metadata"].get("namespace", "")
+        async with self._writes:
+            return await self.request("POST", path(resource, namespace), params=params, body=manifest)
+
+    async def apply(self, resource: Resource, manifest: Manifest, *, subresource: str = "") -> Manifest:
+        """The object after a server-side apply by our field manager, taking over fields others had set.
+
+        Put the live `metadata.uid` into the manifest, or an apply re-creates what was just deleted.
+        """
+        metadata = manifest["metadata"]
+        async with self._writes:
+            return await self.request(
+                "PATCH",
+                path(resource, metadata.get("namespace", ""), metadata["name"], subresource),
+                params={"fieldManager": FIELD_MANAGER, "force": "true"},
+                body=manifest,
+                content_type=APPLY_PATCH,
+            )
+
+    async def replace(self, resource: Resource, manifest: Manifest) -> Manifest:
+        """The object after a PUT; `Conflict` unless `metadata.resourceVersion` is the live one."""
+        metadata = manifest["metadata"]
+        async with self._writes:
+            return await self.request(
+                "PUT",
+                path(resource, metadata.get("namespace", ""), metadata["name"]),
+                params={"fieldManager": FIELD_MANAGER},
+                body=manifest,
+            )
+
+    async def patch(
+        self, resource: Resource, namespace: str, name: str, body: Any, content_type: str = MERGE_PATCH
+    ) -> Manifest:
+        """The object after a JSON or merge patch."""
+        async with self._writes:
+            return await self.request(
+                "PATCH",
+                path(resource, namespace, name),
+                params={"fieldManager": FIELD_MANAGER},
+                body=body,
+                content_type=content_type,
+            )
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> bool:
+        """Ask for the deletion of exactly the object with that uid; False where it was gone or replaced already."""
+        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        async with self._writes:
+            try:
+                await self.request("DELETE", path(resource, namespace, name), body=options)
+            except (NotFound, Conflict):
+                return False
+        return True
+
+
+def path(resource: Resource, namespace: str = "", name: str = "", subresource: str = "") -> str:
+    """The URL path of a collection, an object or a subresource."""
+    base = "/apis" if resource.group else "/api"
+    place = f"namespaces/{namespace}" if resource.namespaced and namespace else ""
+    return "/".join(filter(None, [base, resource.api_version, place, resource.plural, name, subresource]))
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Lines of a stream, split at \\n only: httpx' own iterator also splits at U+0085, which objects may contain."""
+    rest = bytearray()
+    async for chunk in response.aiter_bytes():
+        rest += chunk
+        *complete, last = rest.split(b"\n")
+        rest = bytearray(last)
+        for line in complete:
+            if line:
+                yield bytes(line)
+
+
+def _error(code: int, content: bytes, headers: Mapping[str, str]) -> KubeError:
+    try:
+        status = json.loads(content)
+    except ValueError:
+        status = {"message": content[:200].decode(errors="replace")}
+    if not isinstance(status, dict):
+        status = {"message": str(status)[:200]}
+    after = headers.get("Retry-After", "")
+    return _mapped(code, status, float(after) if after.isdigit() else None)
+
+
+def _mapped(code: int, status: Manifest, retry_after: float | None) -> KubeError:
+    reason = str(status.get("reason") or "")
+    message = str(status.get("message") or f"HTTP {code}")
+    causes = (status.get("details") or {}).get("causes") or []
+    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+        return NamespaceTerminating(code, "NamespaceTerminating", message, retry_after)
+    kind: type[KubeError] = {
+        400: Invalid,
+        403: Forbidden,
+        404: NotFound,
+        409: Conflict,
+        410: Expired,
+        422: Invalid,
+        429: Throttled,
+    }.get(code, Unavailable if code >= 500 else KubeError)
+    if code == 500 and "not declared in schema" in message:
+        kind = Invalid  # an apply with a field the schema lacks: no retry will mend it
+    return kind(code, reason, message, retry_after)

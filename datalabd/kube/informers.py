@@ -1,0 +1,103 @@
+"""All reflectors of the process and the stores they feed."""
+
+import asyncio
+
+from datalabd.kube.client import Client
+from datalabd.kube.reflector import CrdChanges, Reflector
+from datalabd.kube.resources import CRDS, Resource
+from datalabd.kube.store import Scope, Store
+
+EVERYWHERE = Scope()
+
+
+class Informers:
+    """Starts, stops and waits for reflectors. `run` ends only by cancellation or with a reflector's fatal error."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._stores: dict[Resource, Store] = {}
+        self._reflectors: dict[tuple[Resource, Scope], tuple[Reflector, asyncio.Task[None]]] = {}
+        self._failed: asyncio.Queue[BaseException] = asyncio.Queue()
+        self._crds = CrdChanges()
+        self._waiting: list[asyncio.Event] = []
+        self.store(CRDS).subscribe(lambda crd: self._crds.changed(crd["metadata"]["name"]))
+
+    def store(self, resource: Resource) -> Store:
+        """The store of a resource; empty until something is watched."""
+        if resource not in self._stores:
+            self._stores[resource] = Store(resource)
+            self._stores[resource].subscribe_synced(self._scope_synced)
+        return self._stores[resource]
+
+    def watch(self, resource: Resource, scope: Scope = EVERYWHERE, *, optional: bool = False) -> None:
+        """Begin to keep a scope current; repeating it does nothing.
+
+        An `optional` kind may be unknown to the API server now or later: it is taken up when its CRD appears.
+        """
+        if (resource, scope) in self._reflectors:
+            return
+        reflector = Reflector(
+            self._client, self.store(resource), scope, self._crds if optional else None, self._progress
+        )
+        task = asyncio.create_task(reflector.run(), name=f"reflector {resource} {scope.namespace}")
+        task.add_done_callback(self._ended)
+        self._reflectors[resource, scope] = (reflector, task)
+
+    def unwatch(self, resource: Resource, scope: Scope) -> None:
+        """Stop keeping a scope current and forget its objects."""
+        entry = self._reflectors.pop((resource, scope), None)
+        if entry is not None:
+            entry[1].cancel()
+            self.store(resource).drop(scope)
+            self._progress()
+
+    def scopes(self, resource: Resource) -> list[Scope]:
+        """The scopes of a resource being watched."""
+        return [scope for watched, scope in self._reflectors if watched == resource]
+
+    def synced(self, resource: Resource, scope: Scope = EVERYWHERE) -> bool:
+        """Whether the store can be believed about this scope."""
+        return self.store(resource).synced(scope)
+
+    def served(self, resource: Resource) -> bool:
+        """Whether the API server knows this kind, as far as is known."""
+        return all(reflector.served for (watched, _), (reflector, _) in self._reflectors.items() if watched == resource)
+
+    def pending(self) -> list[str]:
+        """What has not been listed yet, for `/readyz`. Kinds not served, and single namespaces, do not count."""
+        return [
+            str(resource)
+            for (resource, scope), (reflector, _) in self._reflectors.items()
+            if reflector.served and not scope.namespace and not self.store(resource).synced(scope)
+        ]
+
+    async def until_synced(self, required: Resource) -> None:
+        """Return when everything served has been listed, and `required` is served."""
+        while self.pending() or not self.synced(required):
+            synced = asyncio.Event()
+            self._waiting.append(synced)
+            await synced.wait()
+
+    def _scope_synced(self, _: Scope) -> None:
+        self._progress()
+
+    def _progress(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for event in waiting:
+            event.set()
+
+    async def run(self) -> None:
+        """Wait for a reflector to fail for a reason that is not the API server's, and raise that: a restart is due."""
+        raise await self._failed.get()
+
+    async def stop(self) -> None:
+        """End all reflectors."""
+        tasks = [task for _, task in self._reflectors.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._reflectors.clear()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed.put_nowait(error)

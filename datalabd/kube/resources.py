@@ -1,0 +1,86 @@
+"""Every kind the process reads or writes: API version, plural, scope. Paths and RBAC are made from this table."""
+
+from dataclasses import dataclass
+
+from datalabd.api.meta import Manifest
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind as the API server's paths spell it."""
+
+    api_version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+    metadata_only: bool = False
+    """Watched as PartialObjectMetadata: large or confidential objects of which only labels and owners matter."""
+
+    @property
+    def group(self) -> str:
+        """API group, empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def crd(self) -> str:
+        """Name of the CustomResourceDefinition that would define this kind."""
+        return f"{self.plural}.{self.group}"
+
+    def __str__(self) -> str:
+        return self.crd if self.group else self.plural
+
+
+EDUCATES = "training.educates.dev/v1beta1"
+
+DATALABS = Resource("pkg.internal/v1beta2", "datalabs", "Datalab")
+ENVIRONMENT_CONFIGS = Resource("pkg.internal/v1beta1", "environmentconfigs", "EnvironmentConfig", namespaced=False)
+CROSSPLANE_ENVIRONMENTS = Resource(
+    "apiextensions.crossplane.io/v1beta1", "environmentconfigs", "EnvironmentConfig", namespaced=False
+)
+WORKSHOPS = Resource(EDUCATES, "workshops", "Workshop", namespaced=False)
+WORKSHOP_ENVIRONMENTS = Resource(EDUCATES, "workshopenvironments", "WorkshopEnvironment", namespaced=False)
+WORKSHOP_SESSIONS = Resource(EDUCATES, "workshopsessions", "WorkshopSession", namespaced=False)
+NAMESPACES = Resource("v1", "namespaces", "Namespace", namespaced=False)
+SECRETS = Resource("v1", "secrets", "Secret")
+CONFIG_MAPS = Resource("v1", "configmaps", "ConfigMap")
+VOLUME_CLAIMS = Resource("v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+VOLUMES = Resource("v1", "persistentvolumes", "PersistentVolume", namespaced=False)
+NETWORK_POLICIES = Resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
+INGRESSES = Resource("networking.k8s.io/v1", "ingresses", "Ingress")
+DEPLOYMENTS = Resource("apps/v1", "deployments", "Deployment")
+ENDPOINT_SLICES = Resource("discovery.k8s.io/v1", "endpointslices", "EndpointSlice")
+EVENTS = Resource("events.k8s.io/v1", "events", "Event")
+LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
+CRDS = Resource(
+    "apiextensions.k8s.io/v1",
+    "customresourcedefinitions",
+    "CustomResourceDefinition",
+    namespaced=False,
+    metadata_only=True,
+)
+MUTATING_WEBHOOKS = Resource(
+    "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False
+)
+VALIDATING_WEBHOOKS = Resource(
+    "admissionregistration.k8s.io/v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+    namespaced=False,
+)
+ADMISSION_POLICIES = Resource(
+    "admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", namespaced=False
+)
+ADMISSION_POLICY_BINDINGS = Resource(
+    "admissionregistration.k8s.io/v1",
+    "validatingadmissionpolicybindings",
+    "ValidatingAdmissionPolicyBinding",
+    namespaced=False,
+)
+
+RESOURCES = [value for value in list(globals().values()) if isinstance(value, Resource)]
+_BY_KIND = {(resource.api_version, resource.kind): resource for resource in RESOURCES}
+
+
+def resource_of(manifest: Manifest) -> Resource:
+    """The resource a manifest is an object of; KeyError for a kind that is not in the table above."""
+    return _BY_KIND[manifest["apiVersion"], manifest["kind"]]

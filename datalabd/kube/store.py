@@ -1,0 +1,193 @@
+"""The cache that reflectors feed and everything else reads: raw objects by name, per resource."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from datalabd import metrics
+from datalabd.api.meta import CLAIM_UID, FIELD_MANAGER, Manifest, NamespacedName
+from datalabd.kube.resources import Resource
+
+Listener = Callable[[Manifest], None]
+"""Called with every object that appeared, changed or vanished (its last known form)."""
+
+
+class Scope(NamedTuple):
+    """The part of a resource that one reflector lists and watches."""
+
+    namespace: str = ""
+    label_selector: str = ""
+    field_selector: str = ""
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Query parameters of list and watch."""
+        return {
+            key: value
+            for key, value in (("labelSelector", self.label_selector), ("fieldSelector", self.field_selector))
+            if value
+        }
+
+
+class Store:
+    """Objects of one resource. Read-only for all but its reflectors: what is returned must not be changed."""
+
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
+        self._objects: dict[NamespacedName, Manifest] = {}
+        self._by_uid: dict[str, set[NamespacedName]] = {}
+        self._scopes: dict[Scope, set[NamespacedName]] = {}
+        self._listeners: list[Listener] = []
+        self._sync_listeners: list[Callable[[Scope], None]] = []
+        self._last_deletion = 0
+        """Highest resourceVersion of the deletions seen."""
+
+    def __iter__(self) -> Iterator[Manifest]:
+        return iter(list(self._objects.values()))
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` for every object that changes from now on."""
+        self._listeners.append(listener)
+
+    def subscribe_synced(self, listener: Callable[[Scope], None]) -> None:
+        """Call `listener` whenever a scope can be believed for the first time, or again after it was dropped."""
+        self._sync_listeners.append(listener)
+
+    def get(self, namespace: str, name: str) -> Manifest | None:
+        """The cached object, None where there is none."""
+        return self._objects.get(NamespacedName(namespace, name))
+
+    def owned_by(self, uid: str) -> list[Manifest]:
+        """Objects that carry the uid of this claim."""
+        return [self._objects[key] for key in sorted(self._by_uid.get(uid, ()))]
+
+    def synced(self, scope: Scope) -> bool:
+        """Whether this scope has been listed since its reflector began."""
+        return scope in self._scopes
+
+    def replace(self, scope: Scope, objects: list[Manifest]) -> None:
+        """Set the contents of a scope to a fresh list; tells listeners what differs, vanished objects too."""
+        listed = {key_of(obj): trim(obj) for obj in objects}
+        first = scope not in self._scopes
+        before = self._scopes.get(scope, set())
+        self._scopes[scope] = set(listed)
+        for key in before - listed.keys():
+            self._remove(key)
+        for key, obj in listed.items():
+            old = self._objects.get(key)
+            if old is None or old["metadata"].get("resourceVersion") != obj["metadata"].get("resourceVersion"):
+                self._put(key, obj)
+        self._count()
+        if first:
+            for listener in self._sync_listeners:
+                listener(scope)
+
+    def update(self, scope: Scope, kind: str, obj: Manifest) -> None:
+        """Take one watch event; one that is older than the answer to a write of ours changes nothing."""
+        if scope not in self._scopes:
+            return  # dropped while the event was on its way
+        key = key_of(obj)
+        if kind == "DELETED":
+            for keys in self._scopes.values():
+                keys.discard(key)
+            self._last_deletion = max(self._last_deletion, _version(obj))
+            self._remove(key, trim(obj))
+        else:
+            self._scopes[scope].add(key)
+            if key not in self._objects or _version(self._objects[key]) <= _version(obj):
+                self._put(key, trim(obj))
+        self._count()
+
+    def observe(self, obj: Manifest) -> None:
+        """Take the answer to a write of ours at once, so that the next pass does not act on what it replaced.
+
+        Never moves backwards: an older answer that arrives after its watch event, or after the object's deletion, is
+        dropped. Only objects of a scope that is being watched are kept, so that their deletion will be seen.
+        """
+        key = key_of(obj)
+        scope = next((scope for scope, keys in self._scopes.items() if key in keys or _covers(scope, obj)), None)
+        known = _version(self._objects[key]) if key in self._objects else self._last_deletion
+        if scope is None or known >= _version(obj):
+            return
+        self._scopes[scope].add(key)
+        self._put(key, trim(obj))
+
+    def drop(self, scope: Scope) -> None:
+        """Forget a scope whose reflector has stopped, or whose kind is no longer served."""
+        for key in self._scopes.pop(scope, set()):
+            self._remove(key)
+        self._count()
+
+    def _put(self, key: NamespacedName, obj: Manifest) -> None:
+        self._unindex(key)
+        self._objects[key] = obj
+        if uid := _claim_uid(obj):
+            self._by_uid.setdefault(uid, set()).add(key)
+        self._tell(obj)
+
+    def _remove(self, key: NamespacedName, last: Manifest | None = None) -> None:
+        if any(key in keys for keys in self._scopes.values()):
+            return  # another scope still covers it
+        gone = last or self._objects[key]
+        self._unindex(key)
+        self._objects.pop(key, None)
+        self._tell(gone)
+
+    def _unindex(self, key: NamespacedName) -> None:
+        old = self._objects.get(key)
+        if old is not None and (uid := _claim_uid(old)):
+            keys = self._by_uid[uid]
+            keys.discard(key)
+            if not keys:
+                del self._by_uid[uid]
+
+    def _tell(self, obj: Manifest) -> None:
+        for listener in self._listeners:
+            listener(obj)
+
+    def _count(self) -> None:
+        metrics.STORE_OBJECTS.labels(resource=str(self.resource)).set(len(self._objects))
+
+
+def key_of(obj: Manifest) -> NamespacedName:
+    """Namespace (empty for cluster-scoped objects) and name."""
+    metadata = obj["metadata"]
+    return NamespacedName(metadata.get("namespace", ""), metadata["name"])
+
+
+def trim(obj: Manifest) -> Manifest:
+    """The object without what is large and never read.
+
+    Of `managedFields` one fact remains: whether fields are still held by our first write, a POST, which the API server
+    books apart from our later applies (see `apply.take_over`).
+    """
+    metadata = dict(obj["metadata"])
+    created_by_us = any(
+        entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Update" and not entry.get("subresource")
+        for entry in metadata.pop("managedFields", None) or []
+    )
+    if created_by_us:
+        metadata["managedFields"] = [{"manager": FIELD_MANAGER, "operation": "Update"}]
+    return obj | {"metadata": metadata}
+
+
+def _covers(scope: Scope, obj: Manifest) -> bool:
+    """Whether an object would be listed by a scope; only plain scopes and equality on labels are judged."""
+    if scope.field_selector or (scope.namespace and scope.namespace != obj["metadata"].get("namespace", "")):
+        return False
+    labels = obj["metadata"].get("labels") or {}
+    return all(
+        labels.get(key) == value
+        for key, _, value in (term.partition("=") for term in scope.label_selector.split(",") if term)
+    )
+
+
+def _version(obj: Manifest) -> int:
+    """resourceVersions compare as integers: promised since Kubernetes 1.35 (KEP-5504), true in practice before."""
+    return int(obj["metadata"].get("resourceVersion") or 0)
+
+
+def _claim_uid(obj: Manifest) -> str | None:
+    return (obj["metadata"].get("labels") or {}).get(CLAIM_UID)

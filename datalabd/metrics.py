@@ -1,0 +1,50 @@
+"""Every metric of the process, on one page. Never a label per claim, user or namespace."""
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LONG_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
+
+CLIENT_REQUESTS = Counter(
+    "rest_client_requests_total", "Requests to the API server, by status code.", ["code", "method", "host"]
+)
+
+_QUEUE = ["name", "controller"]
+QUEUE_DEPTH = Gauge("workqueue_depth", "Keys that wait for a worker.", _QUEUE)
+QUEUE_ADDS = Counter("workqueue_adds_total", "Keys added.", _QUEUE)
+QUEUE_RETRIES = Counter("workqueue_retries_total", "Keys added again after a failure.", _QUEUE)
+QUEUE_WAIT = Histogram(
+    "workqueue_queue_duration_seconds", "How long a key waited for a worker.", _QUEUE, buckets=_LONG_SECONDS
+)
+QUEUE_WORK = Histogram("workqueue_work_duration_seconds", "How long work on a key took.", _QUEUE, buckets=_LONG_SECONDS)
+QUEUE_UNFINISHED = Gauge("workqueue_unfinished_work_seconds", "Sum of the time of all work in progress.", _QUEUE)
+QUEUE_LONGEST = Gauge("workqueue_longest_running_processor_seconds", "Time of the longest work in progress.", _QUEUE)
+
+RECONCILES = Counter("datalabd_reconcile_total", "Reconciles, by result.", ["controller", "result"])
+RECONCILE_ERRORS = Counter("datalabd_reconcile_errors_total", "Reconciles that failed and are retried.", ["controller"])
+RECONCILE_TERMINAL = Counter(
+    "datalabd_reconcile_terminal_errors_total", "Reconciles that wait for a person to change something.", ["controller"]
+)
+RECONCILE_SECONDS = Histogram(
+    "datalabd_reconcile_time_seconds", "Duration of one reconcile.", ["controller"], buckets=_LONG_SECONDS
+)
+ACTIVE_WORKERS = Gauge("datalabd_active_workers", "Workers busy with a key.", ["controller"])
+
+WEBHOOK_REQUESTS = Counter("datalabd_webhook_requests_total", "Admission and conversion calls.", ["webhook", "code"])
+WEBHOOK_IN_FLIGHT = Gauge("datalabd_webhook_requests_in_flight", "Calls being answered.", ["webhook"])
+WEBHOOK_SECONDS = Histogram("datalabd_webhook_latency_seconds", "Time to answer.", ["webhook"], buckets=_SECONDS)
+
+WATCH_RESTARTS = Counter(
+    "datalabd_watch_restarts_total", "Watches that ended otherwise than by their timeout.", ["resource", "reason"]
+)
+STORE_OBJECTS = Gauge("datalabd_store_objects", "Objects in the cache.", ["resource"])
+LOOP_LAG = Histogram("datalabd_event_loop_lag_seconds", "How late a timer of the event loop fires.", buckets=_SECONDS)
+CERTIFICATE_EXPIRY = Gauge(
+    "datalabd_certificate_expiry_timestamp_seconds", "When the serving certificate expires, Unix time."
+)
+LEADER = Gauge("datalabd_leader", "1 while this replica holds the lease and writes.")
+UNPROTECTED_INGRESSES = Gauge(
+    "datalabd_unprotected_ingresses", "Session Ingresses that lack the annotations of their environment's protection."
+)
+
+__all__ = ["REGISTRY"]

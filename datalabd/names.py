@@ -1,0 +1,120 @@
+"""Every name and host derived from a claim: one place, so that admission, plan and teardown agree.
+
+Educates fixes most of them (environment = namespace = claim name, session namespace `<environment>-<id>`, hosts of the
+session gateway); the rest keep the names that existing installations already use.
+"""
+
+import re
+
+LABEL_MAX = 63
+"""Characters of one DNS label: namespaces, Service names, leftmost host labels, label values."""
+
+
+def workshop_namespace(claim: str) -> str:
+    """Namespace of the lab's runtime: session pods, volumes, stores. Educates names it like the environment."""
+    return claim
+
+
+def session(claim: str, name: str) -> str:
+    """WorkshopSession, its namespace, its Deployment, Service and Ingress."""
+    return f"{claim}-{name}"
+
+
+def vcluster_namespace(claim: str, name: str) -> str:
+    """Namespace of the session's virtual cluster."""
+    return f"{session(claim, name)}-vc"
+
+
+def volume(claim: str, name: str) -> str:
+    """PersistentVolumeClaim that is the session's home directory."""
+    return f"{session(claim, name)}-persistent"
+
+
+def credentials(claim: str) -> str:
+    """Secret with everything a session needs to reach storage and stores; also the csi-rclone volume of that name."""
+    return f"{claim}-datalab"
+
+
+def login(claim: str) -> str:
+    """Secret with the lab's own login, beside the claim."""
+    return f"{claim}-login"
+
+
+def session_hosts(claim: str, name: str) -> list[str]:
+    """Leftmost labels of the hosts of one session, the main one first; the registry's last."""
+    main = session(claim, name)
+    return [main, f"editor-{main}", f"{main}-editor", f"data-{main}", f"{main}-data", f"registry-{main}"]
+
+
+def session_namespaces(claim: str, name: str) -> list[str]:
+    """Namespaces that come and go with one session."""
+    return [session(claim, name), vcluster_namespace(claim, name)]
+
+
+def session_services(claim: str, name: str) -> list[str]:
+    """Names of Services (and with them DNS labels) of one session in the workshop namespace."""
+    main = session(claim, name)
+    return [main, f"{main}-registry", f"data-{main}"]
+
+
+def database_host(claim: str, host: str) -> str:
+    """Leftmost label of a database server's address outside the cluster."""
+    return f"{host}-{claim}"
+
+
+def groups(claim: str) -> list[str]:
+    """Keycloak groups: members, administrators."""
+    return [claim, f"{claim}-admin"]
+
+
+def database_services(host: str) -> list[str]:
+    """Services PGO makes for one PostgreSQL server, in the workshop namespace as all stores are."""
+    return [f"{host}-{role}" for role in ("primary", "replicas", "pods", "ha", "ha-config")]
+
+
+def document_store_services(key: str) -> list[str]:
+    """Services of one MongoDB store."""
+    return [f"mongodb-{key}-svc"]
+
+
+def cache_store_services(key: str) -> list[str]:
+    """Services of one Redis store; the first is also its StatefulSet."""
+    return [key, f"{key}-headless", f"{key}-additional"]
+
+
+def vector_store_services(key: str) -> list[str]:
+    """Services of one Qdrant store; the first is also its StatefulSet."""
+    return [f"qdrant-{key}", f"qdrant-{key}-headless"]
+
+
+def variable(*parts: str) -> str:
+    """Environment variable made of the parts: `variable("POSTGRES", "my-db.1", "URL")` is `POSTGRES_MY_DB_1_URL`."""
+    return "_".join(re.sub("[^A-Za-z0-9]", "_", part) for part in parts).upper()
+
+
+def document_store_variables(key: str) -> list[str]:
+    """Variables that tell sessions of one MongoDB store."""
+    suffixes = ("HOST", "PORT", "DATABASE", "AUTH_SOURCE", "USER", "PASSWORD", "URI")
+    return [variable("MONGO", key, suffix) for suffix in suffixes]
+
+
+def cache_store_variables(key: str) -> list[str]:
+    """Variables that tell sessions of one Redis store."""
+    return [variable("REDIS", key, suffix) for suffix in ("HOST", "PORT", "USER", "DATABASE", "PASSWORD", "URL")]
+
+
+def vector_store_variables(key: str) -> list[str]:
+    """Variables that tell sessions of one Qdrant store."""
+    suffixes = ("HOST", "PORT", "GRPC_PORT", "URL", "API_KEY", "READ_API_KEY")
+    return [variable("QDRANT", key, suffix) for suffix in suffixes]
+
+
+def database_server_variables(host: str) -> list[str]:
+    """Variables that tell sessions of one PostgreSQL server."""
+    suffixes = ("HOST", "PORT", "USER", "PASSWORD", "DATABASES", "HOST_EXTERNAL")
+    return [variable("POSTGRES", host, suffix) for suffix in suffixes]
+
+
+def database_variables(host: str, name: str) -> list[str]:
+    """Variables that tell sessions of one database of a server."""
+    return [variable("POSTGRES", host, name, suffix) for suffix in ("URL", "URL_EXTERNAL")]

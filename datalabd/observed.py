@@ -1,0 +1,330 @@
+"""What is: live objects in, facts the plan decides by out. Pure; `View` is filled by whoever reads the caches."""
+
+import base64
+import binascii
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from datalabd import names
+from datalabd.api.meta import CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest
+from datalabd.lab import Lab
+
+STARTED_WITH = f"{PREFIX}/started-with"
+"""Annotation of a session: digest of everything it took over when it was created and never looks at again."""
+ENVIRONMENT_LABEL = "training.educates.dev/environment.name"
+
+_ACCESS_KEYS = ("AWS_ACCESS_KEY_ID", "accessKey", "username", "CONSOLE_ACCESS_KEY", "attribute.access")
+_SECRET_KEYS = ("AWS_SECRET_ACCESS_KEY", "secretKey", "password", "CONSOLE_SECRET_KEY", "attribute.secret")
+
+
+@dataclass(frozen=True)
+class View:
+    """The live objects that concern one lab, as cached; None or absent where there is none."""
+
+    storage_secret: Manifest | None = None
+    login_secret: Manifest | None = None
+    credentials: Manifest | None = None
+    credentials_copy: Manifest | None = None
+    workshop: Manifest | None = None
+    environment: Manifest | None = None
+    namespaces: Mapping[str, Manifest] = field(default_factory=dict)
+    """By name: those whose name the lab derives."""
+    sessions: Mapping[str, Manifest] = field(default_factory=dict)
+    """WorkshopSessions by session name."""
+    deployments: Mapping[str, Manifest] = field(default_factory=dict)
+    """Session Deployments by session name."""
+    endpoint_slices: tuple[Manifest, ...] = ()
+    """Of Service default/kubernetes."""
+    volumes: tuple[Manifest, ...] = ()
+    """PersistentVolumeClaims of ours in the workshop namespace, those an earlier claim left behind included."""
+    owned: tuple[Manifest, ...] = ()
+    """Everything that carries the claim's uid."""
+    runtime_served: bool = True
+    now: datetime.datetime = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+class Place(StrEnum):
+    """What a namespace is to us."""
+
+    ABSENT = "absent"
+    OURS = "ours"
+    TERMINATING = "terminating"
+    FOREIGN = "foreign"
+
+
+class Phase(StrEnum):
+    """Phases of environments and sessions, of whichever runtime."""
+
+    ABSENT = ""
+    PENDING = "Pending"
+    RUNNING = "Running"
+    FAILED = "Failed"
+    DELETING = "Deleting"
+
+
+@dataclass(frozen=True)
+class StorageKeys:
+    """Object-storage credentials, resolved. Its repr shows no secret."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    endpoint: str
+    region: str
+
+
+@dataclass(frozen=True)
+class Login:
+    """User name and password that a session asks for."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A home directory as it is."""
+
+    size: str
+    storage_class: str | None
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """One declared session as it is."""
+
+    phase: Phase = Phase.ABSENT
+    message: str = ""
+    url: str = ""
+    uid: str = ""
+    age_seconds: float = 0.0
+    started_with: str | None = None
+    available: bool = False
+    """Whether its Deployment serves."""
+    has_deployment: bool = False
+    waiting_reason: str = ""
+    """Why the Deployment is not available, in the words of its controller."""
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """Its namespaces."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a user can work in it."""
+        return self.phase is Phase.RUNNING and self.available
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Facts about one lab."""
+
+    storage: StorageKeys | None = None
+    storage_problem: str = ""
+    """Why there are no storage credentials, in one sentence."""
+    credentials_exist: bool = False
+    credentials_copied: bool = False
+    login: Login | None = None
+    login_exists: bool = False
+    """Whether the login Secret is there, usable or not."""
+    place: Place = Place.ABSENT
+    phase: Phase = Phase.ABSENT
+    """Of the environment."""
+    message: str = ""
+    environment_uid: str = ""
+    environment_version: str = ""
+    workshop_spec: Manifest | None = None
+    """Spec of the live Workshop."""
+    workshop_in_use: Manifest | None = None
+    """The runtime's own copy, which new sessions are made from."""
+    homes: Mapping[str, Volume] = field(default_factory=dict)
+    """Home directories by the name of their claim, those of earlier claims included."""
+    holds_durable: bool = False
+    """Whether the workshop namespace holds volumes or stores of ours."""
+    runtime_served: bool = True
+    """Whether the cluster knows the runtime's kinds."""
+    sessions: Mapping[str, SessionFacts] = field(default_factory=dict)
+    api_server: tuple[tuple[str, int], ...] = ()
+    """Addresses and ports of the API server's endpoints."""
+
+    @property
+    def runtime_ready(self) -> bool:
+        """Whether the workshop namespace is there and ours."""
+        return self.phase is Phase.RUNNING and self.place is Place.OURS
+
+
+def observe(lab: Lab, view: View) -> Observed:
+    """The facts about a lab."""
+    storage, problem = storage_keys(lab, view.storage_secret)
+    environment = view.environment
+    educates = _educates(environment)
+    uid = environment["metadata"]["uid"] if environment else ""
+    namespace = names.workshop_namespace(lab.name)
+    return Observed(
+        storage=storage,
+        storage_problem=problem,
+        credentials_exist=view.credentials is not None,
+        credentials_copied=view.credentials_copy is not None,
+        login=_login(lab, view, storage),
+        login_exists=view.login_secret is not None,
+        place=_place(view.namespaces.get(namespace), uid),
+        phase=_phase(environment),
+        message=str(educates.get("message") or ""),
+        environment_uid=uid,
+        environment_version=environment["metadata"]["resourceVersion"] if environment else "",
+        workshop_spec=view.workshop.get("spec") if view.workshop else None,
+        workshop_in_use=(educates.get("workshop") or {}).get("spec"),
+        holds_durable=any(is_durable(lab.name, volume) for volume in view.volumes),
+        homes={volume["metadata"]["name"]: _volume(volume) for volume in view.volumes},
+        runtime_served=view.runtime_served,
+        sessions={name: _session(lab, view, name) for name in {*lab.sessions, *view.sessions}},
+        api_server=tuple(
+            (address, port["port"])
+            for piece in view.endpoint_slices
+            for endpoint in piece.get("endpoints") or ()
+            for address in endpoint.get("addresses") or ()
+            for port in piece.get("ports") or ()
+        ),
+    )
+
+
+def storage_keys(lab: Lab, secret: Manifest | None) -> tuple[StorageKeys | None, str]:
+    """The credentials in a storage Secret, or None and why there are none."""
+    where = lab.storage_secret
+    if secret is None:
+        return None, f"Secret {where} does not exist; create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    if where.namespace != lab.namespace:
+        granted = (secret["metadata"].get("annotations") or {}).get(STORAGE_CLAIM)
+        if granted != str(lab.key):
+            return None, f'Secret {where} is not granted to this lab; annotate it {STORAGE_CLAIM}="{lab.key}"'
+    access, secret_key = _value(secret, _ACCESS_KEYS), _value(secret, _SECRET_KEYS)
+    if not access or not secret_key:
+        missing = _ACCESS_KEYS[0] if not access else _SECRET_KEYS[0]
+        return None, f"Secret {where} has no value for {missing}"
+    storage = lab.environment.data.storage
+    keys = StorageKeys(
+        access_key=access,
+        secret_key=secret_key,
+        endpoint=_value(secret, ("AWS_ENDPOINT_URL",)) or storage.endpoint,
+        region=_value(secret, ("AWS_REGION",)) or storage.region,
+    )
+    if any(not text.isprintable() for text in (keys.access_key, keys.secret_key, keys.endpoint, keys.region)):
+        # They are written into an INI file: a line break there would add settings.
+        return None, f"Secret {where} has a line break or control character in one of its values"
+    return keys, ""
+
+
+def is_durable(lab_name: str, obj: Manifest) -> bool:
+    """Whether an object holds user data. The data mount does not: what it shows is in object storage."""
+    return obj["kind"] == "PersistentVolumeClaim" and str(obj["metadata"]["name"]) != names.credentials(lab_name)
+
+
+def decoded(secret: Manifest, key: str) -> str | None:
+    """One value of a Secret as text; None where the key is absent or is no base64 of UTF-8."""
+    try:
+        return base64.b64decode((secret.get("data") or {})[key], validate=True).decode()
+    except (KeyError, binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def _value(secret: Manifest, keys: tuple[str, ...]) -> str | None:
+    """The first of several keys that is present."""
+    data = secret.get("data") or {}
+    key = next((key for key in keys if key in data), None)
+    return decoded(secret, key) if key else None
+
+
+def _login(lab: Lab, view: View, storage: StorageKeys | None) -> Login | None:
+    username, password = None, None
+    if lab.generates_login:
+        if view.login_secret is not None and _labels(view.login_secret).get(CLAIM_UID) == lab.uid:
+            username, password = decoded(view.login_secret, "username"), decoded(view.login_secret, "password")
+    elif lab.asks_for_login and storage is not None:
+        username, password = storage.access_key, storage.secret_key
+    # An empty name, or `*`, would switch the session's login off.
+    return Login(username, password) if username and username != "*" and password else None
+
+
+def _session(lab: Lab, view: View, name: str) -> SessionFacts:
+    obj = view.sessions.get(name)
+    uid = obj["metadata"]["uid"] if obj else ""
+    own = names.session(lab.name, name)
+    places = {
+        namespace: _place(view.namespaces.get(namespace), uid, own)
+        for namespace in names.session_namespaces(lab.name, name)
+    }
+    if obj is None:
+        return SessionFacts(places=places)
+    educates = _educates(obj)
+    deployment = view.deployments.get(name)
+    created = datetime.datetime.fromisoformat(obj["metadata"]["creationTimestamp"])
+    return SessionFacts(
+        phase=_phase(obj),
+        message=str(educates.get("message") or ""),
+        url=str(educates.get("url") or ""),
+        uid=uid,
+        age_seconds=max(0.0, (view.now - created).total_seconds()),
+        started_with=(obj["metadata"].get("annotations") or {}).get(STARTED_WITH),
+        available=_condition(deployment, "Available") is True,
+        has_deployment=deployment is not None,
+        waiting_reason=_why_unavailable(deployment),
+        places=places,
+    )
+
+
+def _volume(claim: Manifest) -> Volume:
+    return Volume(claim["spec"]["resources"]["requests"]["storage"], claim["spec"].get("storageClassName"))
+
+
+def _educates(obj: Manifest | None) -> Manifest:
+    return ((obj or {}).get("status") or {}).get("educates") or {}
+
+
+def _phase(obj: Manifest | None) -> Phase:
+    if obj is None:
+        return Phase.ABSENT
+    if obj["metadata"].get("deletionTimestamp"):
+        return Phase.DELETING
+    phase = _educates(obj).get("phase")
+    # Educates also says Retrying and Unknown: on the way, like nothing said yet.
+    return Phase(phase) if phase in (Phase.RUNNING, Phase.FAILED) else Phase.PENDING
+
+
+def _place(namespace: Manifest | None, owner_uid: str, session: str = "") -> Place:
+    """What a namespace is to the environment or session of this uid.
+
+    A namespace that an earlier session of the same name left behind carries Educates' label and is on its way out.
+    """
+    if namespace is None:
+        return Place.ABSENT
+    metadata = namespace["metadata"]
+    if metadata.get("deletionTimestamp"):
+        return Place.TERMINATING
+    owners = metadata.get("ownerReferences") or []
+    if owner_uid and any(owner.get("uid") == owner_uid for owner in owners):
+        return Place.OURS
+    if any(owner.get("kind") in ("WorkshopEnvironment", "WorkshopSession") for owner in owners):
+        return Place.TERMINATING
+    if session and ENVIRONMENT_LABEL in _labels(namespace):
+        return Place.OURS if owner_uid else Place.TERMINATING
+    return Place.FOREIGN
+
+
+def _condition(obj: Manifest | None, kind: str) -> bool | None:
+    """Whether a condition of a live object is True; None where it is not reported."""
+    for condition in ((obj or {}).get("status") or {}).get("conditions") or ():
+        if condition["type"] == kind:
+            return bool(condition["status"] == "True")
+    return None
+
+
+def _why_unavailable(deployment: Manifest | None) -> str:
+    for condition in ((deployment or {}).get("status") or {}).get("conditions") or ():
+        if condition["type"] in ("ReplicaFailure", "Progressing") and condition["status"] == (
+            "True" if condition["type"] == "ReplicaFailure" else "False"
+        ):
+            return str(condition.get("message") or condition.get("reason") or "")
+    return ""
+
+
+def _labels(obj: Manifest) -> dict[str, str]:
+    return obj["metadata"].get("labels") or {}

@@ -1,0 +1,103 @@
+"""WorkshopSessions: when one may be created, what it is created with, and which running ones are outdated."""
+
+from datalabd import names
+from datalabd.api.meta import Manifest
+from datalabd.lab import Lab
+from datalabd.observed import STARTED_WITH, Login, Observed, Phase, Place, SessionFacts
+from datalabd.plan.educates.workshop import EDUCATES, taken_over, workshop_spec
+from datalabd.plan.metadata import digest, ours
+
+NO_LOGIN = "*"
+"""User name that makes Educates' gateway let everybody in: only where something in front of it asks who comes."""
+
+
+def waits(lab: Lab, seen: Observed, session: str) -> str | None:
+    """Why a started session's object cannot be written yet; None if it can. What exists already waits for little."""
+    facts = seen.sessions.get(session, SessionFacts())
+    if facts.phase is Phase.DELETING:
+        return f"session {session} is being deleted"
+    # These two hold for a living session as well: one that is still Pending would start without a login.
+    if not lab.is_protected:
+        return "nothing protects sessions: set auth.type or ingress.protection.type in the environment"
+    if lab.asks_for_login and seen.login is None:
+        return "the session login does not exist yet"
+    if facts.phase is not Phase.ABSENT:
+        return None
+    if not seen.runtime_ready:
+        return "the lab's environment is not running yet"
+    if not seen.credentials_exist:
+        return f"Secret {names.credentials(lab.name)} does not exist yet"
+    if not seen.credentials_copied:
+        return f"Secret {names.credentials(lab.name)} is not copied into namespace {lab.name} yet"
+    if seen.workshop_in_use is None or seen.workshop_in_use != seen.workshop_spec:
+        return "the environment's copy of the Workshop is not current yet"
+    left = sorted(name for name, place in facts.places.items() if place is not Place.ABSENT)
+    if left:
+        foreign = [name for name in left if facts.places[name] is Place.FOREIGN]
+        if foreign:
+            return f"namespace {foreign[0]} exists and is not this lab's"
+        return f"namespace {left[0]} of the previous run still exists"
+    return None
+
+
+def workshop_session(lab: Lab, seen: Observed, session: str) -> Manifest:
+    """WorkshopSession `N-S`.
+
+    Owned by the environment, so that both go in one step: Educates does not tie them together. What a living session
+    started with is kept as it is: only a new one takes over something new.
+    """
+    spec = _spec(lab, session, seen.login)
+    facts = seen.sessions.get(session, SessionFacts())
+    started_with = facts.started_with or current(lab, seen, session)
+    return ours(
+        lab,
+        {
+            "apiVersion": EDUCATES,
+            "kind": "WorkshopSession",
+            "metadata": {
+                "name": names.session(lab.name, session),
+                "annotations": {STARTED_WITH: started_with},
+                "ownerReferences": [
+                    {
+                        "apiVersion": EDUCATES,
+                        "kind": "WorkshopEnvironment",
+                        "name": lab.name,
+                        "uid": seen.environment_uid,
+                    }
+                ],
+            },
+            "spec": spec,
+        },
+    )
+
+
+def current(lab: Lab, seen: Observed, session: str) -> str:
+    """Digest of what the session would take over if it started now."""
+    return digest([taken_over(workshop_spec(lab, seen)), _spec(lab, session, seen.login)])
+
+
+def outdated(lab: Lab, seen: Observed) -> list[str]:
+    """Started sessions that run with something older than the claim, its environment or their login now say."""
+    return [
+        name
+        for name in lab.started
+        if (facts := seen.sessions.get(name)) and facts.started_with and facts.started_with != current(lab, seen, name)
+    ]
+
+
+def _spec(lab: Lab, session: str, login: Login | None) -> Manifest:
+    ingress = lab.environment.data.ingress
+    env = {"SESSION_NAME": names.session(lab.name, session), "FRAME_ANCESTORS": ""}
+    if lab.claim.spec.vcluster:
+        env["KUBECONFIG"] = "/opt/kubeconfig/config"
+    asked = login if lab.asks_for_login else Login(NO_LOGIN, "")
+    credentials = {"username": asked.username, "password": asked.password} if asked else {}
+    return {
+        "environment": {"name": lab.name},
+        "session": {
+            "id": session,
+            "ingress": {"domain": ingress.domain, "secret": ingress.secret},
+            "env": [{"name": name, "value": value} for name, value in env.items()],
+            **credentials,
+        },
+    }

@@ -1,0 +1,119 @@
+"""The Workshop: what Educates makes environments and sessions from."""
+
+import json
+
+from datalabd import names
+from datalabd.api.meta import Manifest
+from datalabd.api.v1beta2 import Policy
+from datalabd.lab import Lab
+from datalabd.observed import Observed
+from datalabd.plan import data_browser, network_policies, volumes
+from datalabd.plan.metadata import digest, ours
+
+EDUCATES = "training.educates.dev/v1beta1"
+VCLUSTER_VERSION = "1.34"
+DOCKER_STORAGE = "20Gi"
+SESSION_NAMESPACE = "$(session_namespace)"
+
+
+def workshop(lab: Lab, seen: Observed) -> Manifest:
+    """Workshop `N`."""
+    return ours(
+        lab,
+        {"apiVersion": EDUCATES, "kind": "Workshop", "metadata": {"name": lab.name}, "spec": workshop_spec(lab, seen)},
+    )
+
+
+def workshop_spec(lab: Lab, seen: Observed) -> Manifest:
+    """Its spec; `$(...)` are variables that Educates fills in."""
+    data = lab.claim.spec.data.enabled
+    environment_objects = network_policies.workshop_policies(lab, seen)
+    if data:
+        environment_objects.append(_without_namespace(volumes.data_mount(lab)))
+    return {
+        "title": "Default DataLab",
+        "description": "A default DataLab environment.",
+        "version": "1.0",
+        "workshop": {"files": list(lab.files), "packages": list(lab.environment.data.packages)},
+        "session": {
+            "applications": _applications(lab),
+            # Always the durable volume: Educates' own would be deleted whenever the session stops.
+            "resources": {"memory": lab.memory, "volume": {"name": "$(session_name)-persistent"}},
+            "namespaces": {
+                "budget": str(lab.budget),
+                "role": str(lab.kubernetes_role),
+                "security": {"policy": str(lab.policy), "token": {"enabled": lab.kubernetes_access}},
+            },
+            "envFrom": [{"secretRef": {"name": names.credentials(lab.name)}}],
+            "dashboards": [data_browser.DASHBOARD] if data else [],
+            "ingresses": [data_browser.INGRESS] if data else [],
+            "objects": session_objects(lab, seen),
+        },
+        "environment": {
+            "secrets": [{"name": names.credentials(lab.name), "namespace": lab.namespace}],
+            "objects": environment_objects,
+        },
+    }
+
+
+def session_objects(lab: Lab, seen: Observed) -> list[Manifest]:
+    """What Educates creates with each session, policies first, so that no user's pod comes before them."""
+    objects = network_policies.session_policies(lab, seen, _session_namespaces(lab))
+    if lab.claim.spec.data.enabled:
+        objects += data_browser.session_objects(lab)
+    service_cidr = lab.environment.data.network.service_cidr
+    if lab.claim.spec.vcluster and service_cidr:
+        # The virtual cluster uses the host's range of Service addresses, so that names resolve to what is reachable.
+        metadata = {"name": "vc-cidr-my-vcluster", "namespace": f"{SESSION_NAMESPACE}-vc"}
+        objects.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"cidr": service_cidr}})
+    return objects
+
+
+def live_session_policies(lab: Lab, seen: Observed, session: str) -> list[Manifest]:
+    """The same policies as Educates creates them for one session: with the variables filled in."""
+    template = network_policies.session_policies(lab, seen, _session_namespaces(lab))
+    filled = json.dumps(template).replace(SESSION_NAMESPACE, names.session(lab.name, session))
+    policies: list[Manifest] = json.loads(filled)
+    return policies
+
+
+def taken_over(spec: Manifest) -> str:
+    """Digest of what a session takes over from a Workshop spec when it is created. Policies change without it."""
+    session = spec["session"]
+    objects = [obj for obj in session["objects"] if obj["kind"] != "NetworkPolicy"]
+    return digest({"session": session | {"objects": objects}, "workshop": spec["workshop"]})
+
+
+def _session_namespaces(lab: Lab) -> list[str]:
+    return [SESSION_NAMESPACE, *([f"{SESSION_NAMESPACE}-vc"] if lab.claim.spec.vcluster else [])]
+
+
+def _applications(lab: Lab) -> Manifest:
+    applications: Manifest = {
+        "console": {"enabled": False},
+        "editor": {"enabled": True},
+        "slides": {"enabled": False},
+        "terminal": {"enabled": True},
+        "workshop": {"enabled": bool(lab.files)},
+        "vcluster": {
+            "enabled": lab.claim.spec.vcluster,
+            "version": VCLUSTER_VERSION,
+            "services": {"fromHost": [_mirrored(host) for host in sorted(lab.claim.spec.databases)]},
+        },
+    }
+    if lab.policy is Policy.PRIVILEGED:
+        applications["docker"] = {"enabled": True, "storage": DOCKER_STORAGE}
+    if lab.registry_storage:
+        applications["registry"] = {"enabled": True, "storage": lab.registry_storage}
+    return applications
+
+
+def _mirrored(host: str) -> Manifest:
+    """A database's Service under the same name inside virtual clusters."""
+    service = f"$(workshop_namespace)/{host}-primary"
+    return {"from": service, "to": service}
+
+
+def _without_namespace(manifest: Manifest) -> Manifest:
+    metadata = {key: value for key, value in manifest["metadata"].items() if key != "namespace"}
+    return manifest | {"metadata": metadata}

@@ -1,0 +1,46 @@
+"""Labels, annotations and owner references of everything the plan makes."""
+
+import hashlib
+import json
+from typing import Any
+
+from datalabd.api.meta import (
+    APPLIED,
+    CLAIM_NAME,
+    CLAIM_NAMESPACE,
+    CLAIM_UID,
+    FIELD_MANAGER,
+    MANAGED_BY,
+    V1BETA2,
+    Manifest,
+)
+from datalabd.lab import Lab
+
+
+def labels(lab: Lab) -> dict[str, str]:
+    """The labels that make an object this lab's."""
+    return {MANAGED_BY: FIELD_MANAGER, CLAIM_NAME: lab.name, CLAIM_NAMESPACE: lab.namespace, CLAIM_UID: lab.uid}
+
+
+def digest(content: Any) -> str:
+    """A short fingerprint of JSON-like content: equal content, equal fingerprint."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def ours(lab: Lab, manifest: Manifest) -> Manifest:
+    """The manifest with this lab's labels and its own digest.
+
+    The digest leaves out name and namespace, so that an object listed in the Workshop, where its namespace is a
+    variable, equals the one we reconcile.
+    """
+    metadata = manifest["metadata"]
+    merged = labels(lab) | metadata.get("labels", {})
+    content = {key: value for key, value in manifest.items() if key != "metadata"}
+    applied = digest(content | {"labels": merged, "annotations": metadata.get("annotations", {})})
+    annotations = metadata.get("annotations", {}) | {APPLIED: applied}
+    return manifest | {"metadata": metadata | {"labels": merged, "annotations": annotations}}
+
+
+def claim_owner(lab: Lab) -> Manifest:
+    """Owner reference to the claim, for objects in its own namespace."""
+    return {"apiVersion": V1BETA2, "kind": "Datalab", "name": lab.name, "uid": lab.uid, "controller": True}

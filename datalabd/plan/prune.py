@@ -1,0 +1,46 @@
+"""What we own and no longer want: deleted, or kept and marked where it is durable."""
+
+from dataclasses import dataclass
+
+from datalabd.api.meta import RETAINED, Manifest
+from datalabd.lab import Lab
+from datalabd.observed import is_durable
+
+Identity = tuple[str, str, str]
+"""Kind, namespace, name."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Objects to delete, and durable ones to mark as retained."""
+
+    delete: list[Manifest]
+    retain: list[Manifest]
+
+
+def identity(manifest: Manifest) -> Identity:
+    """What tells one object of a lab from another."""
+    metadata = manifest["metadata"]
+    return manifest["kind"], metadata.get("namespace", ""), metadata["name"]
+
+
+def prune(lab: Lab, wanted: set[Identity], owned: tuple[Manifest, ...]) -> Pruning:
+    """Sort what carries the claim's uid and is not wanted any more.
+
+    Durable objects that were retained once stay, whatever the environment says later: only a person's purge removes
+    them. Network policies of a namespace for which none is planned stay as well: its session is ending, and until the
+    last pod is gone they are what closes it.
+    """
+    closed = {namespace for kind, namespace, _ in wanted if kind == "NetworkPolicy"}
+    delete: list[Manifest] = []
+    retain: list[Manifest] = []
+    for obj in owned:
+        metadata = obj["metadata"]
+        ending = obj["kind"] == "NetworkPolicy" and metadata["namespace"] not in closed
+        if identity(obj) in wanted or ending or metadata.get("deletionTimestamp"):
+            continue
+        if not is_durable(lab.name, obj):
+            delete.append(obj)
+        elif RETAINED not in (metadata.get("labels") or {}):
+            (retain if lab.retains else delete).append(obj)
+    return Pruning(delete, retain)

@@ -1,0 +1,163 @@
+"""What the sources of a claim's files may point at.
+
+They are downloaded inside the cluster, so an address that means the node, the pod itself or a cloud's metadata service
+is refused in every spelling that resolvers understand. Names that resolve to such an address cannot be told apart here;
+network policies hold those.
+"""
+
+import re
+import socket
+import unicodedata
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from datalabd.api.meta import FieldError, Problem, shorten
+from datalabd.api.v1beta2 import File, SecretReference
+
+GIT_SCHEMES = ("https", "http", "ssh")
+IMAGE_SCHEMES = ("oci", "https", "http")
+_SCP = re.compile(r"(?:[\w.-]+@)(\[[^\]]+\]|[^:/@\s]+):(?!//)")
+"""git's short form of an ssh address: `git@host:path`."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+# IPv6 networks whose addresses end in an IPv4 address that they reach: IPv4-compatible, and NAT64 (RFC 6052).
+_EMBEDDING = (IPv6Network("::/96"), IPv6Network("64:ff9b::/96"))
+
+
+def source_errors(file: File, path: str, namespace: str, blocked: Iterable[str]) -> Iterator[FieldError]:
+    """What is wrong with one item of `spec.files`, whose field path is `path`.
+
+    `namespace` is the claim's; `blocked` are networks beside the built-in ones.
+    """
+    networks = [ip_network(cidr) for cidr in blocked]
+
+    def forbidden(at: str, value: str, detail: str) -> FieldError:
+        return FieldError(f"{path}.{at}", Problem.INVALID, shorten(value), detail)
+
+    for at, url, address in _addresses(file):
+        if isinstance(address, str):
+            yield forbidden(at, url, address)
+            continue
+        if address.password or (address.username and address.scheme in ("http", "https")):
+            # The value is not shown: it holds a credential.
+            detail = "must not contain credentials; use secretRef"
+            yield FieldError(f"{path}.{at}", Problem.FORBIDDEN, None, detail)
+        elif not address.hostname:
+            yield forbidden(at, url, "must name a host")
+        elif is_local(address.hostname) or any(ip in net for ip in addresses(address.hostname) for net in networks):
+            yield forbidden(at, url, "must not point at a loopback, link-local or blocked address")
+    if file.image and "@" in file.image.url and not _DIGEST.fullmatch(file.image.url.rpartition("@")[2]):
+        yield forbidden("image.url", file.image.url, "must end in @sha256: and 64 lower-case hexadecimal digits")
+    yield from _path_errors(file, path)
+    for at, reference in _secrets(file):
+        if reference is not None and reference.namespace not in (None, namespace):
+            detail = "must be the claim's own namespace"
+            yield FieldError(f"{path}.{at}.namespace", Problem.FORBIDDEN, reference.namespace, detail)
+
+
+def is_local(host: str) -> bool:
+    """Whether a host of a URL means this machine or this link: by name, or as an address in any spelling."""
+    name = _normalised(host)
+    return name == "localhost" or name.endswith(".localhost") or any(map(_is_local_address, addresses(host)))
+
+
+def addresses(host: str) -> list[IPv4Address | IPv6Address]:
+    """The addresses that a host of a URL spells out, with those embedded in them; none for a name.
+
+    Understands what `inet_aton` does: fewer than four parts, hexadecimal and octal numbers.
+    """
+    name = _normalised(host).partition("%")[0]
+    try:
+        address = ip_address(name)
+    except ValueError:
+        try:
+            return [IPv4Address(socket.inet_aton(name))]
+        except (OSError, UnicodeError):
+            return []
+    if isinstance(address, IPv4Address):
+        return [address]
+    embedded = [address.ipv4_mapped, address.sixtofour]
+    if any(address in network for network in _EMBEDDING) and int(address) > 1:
+        embedded.append(IPv4Address(int(address) & 0xFFFFFFFF))
+    return [address, *(ip for ip in embedded if ip is not None)]
+
+
+def _normalised(host: str) -> str:
+    """The host as a resolver would look it up: decoded, compatibility characters folded, no brackets or last dot."""
+    folded = unicodedata.normalize("NFKC", unquote(host)).replace(
+        "\u3002", "."
+    )  # the ideographic full stop, as IDNA does
+    return folded.lower().strip("[]").rstrip(".")
+
+
+def _is_local_address(address: IPv4Address | IPv6Address) -> bool:
+    return address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
+
+
+def _addresses(file: File) -> Iterator[tuple[str, str, SplitResult | str]]:
+    """Field, URL, and its parts or what is wrong with it; nothing for what the runtime fills in later."""
+    sources = [
+        ("image.url", file.image and file.image.url),
+        ("git.url", file.git and file.git.url),
+        ("http.url", file.http and file.http.url),
+    ]
+    for at, url in sources:
+        if not url:
+            continue
+        try:
+            address = _image(url) if at == "image.url" else _git(url) if at == "git.url" else urlsplit(url)
+            if isinstance(address, SplitResult):
+                _ = address.port  # raises for a port that is none
+        except ValueError:
+            yield at, url, "must be a well-formed address"
+            continue
+        # A host that is a variable of the runtime's cannot be judged here; whoever stands before it can.
+        if isinstance(address, str) or "$(" not in address.netloc.rpartition("@")[2]:
+            yield at, url, address
+
+
+def _git(url: str) -> SplitResult | str:
+    short = _SCP.match(url)
+    if short and "://" not in url:
+        return SplitResult("ssh", short.group(1), url[short.end() :], "", "")
+    address = urlsplit(url)
+    if address.scheme not in GIT_SCHEMES or "://" not in url:
+        return "must be an address of https, http or ssh, or user@host:path"
+    return address
+
+
+def _image(url: str) -> SplitResult | str:
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme.lower() not in IMAGE_SCHEMES:
+        return "must be an image reference, optionally with the scheme oci, https or http"
+    registry = (rest if separator else url).partition("/")[0]
+    if not separator and ("/" not in url or not re.search(r"[.:\[$]", registry)) and registry != "localhost":
+        registry = "docker.io"
+    return SplitResult(scheme.lower() if separator else "oci", registry, "", "", "")
+
+
+def _path_errors(file: File, path: str) -> Iterator[FieldError]:
+    detail = "must stay below its root: no '..'"
+    if file.path.startswith("/"):
+        yield FieldError(f"{path}.path", Problem.INVALID, shorten(file.path), "must be relative")
+    elif _leaves(file.path):
+        yield FieldError(f"{path}.path", Problem.INVALID, shorten(file.path), detail)
+    if file.new_root_path is not None and _leaves(file.new_root_path):
+        yield FieldError(f"{path}.newRootPath", Problem.INVALID, shorten(file.new_root_path), detail)
+    for field, globs in (("includePaths", file.include_paths), ("excludePaths", file.exclude_paths)):
+        for index, glob in enumerate(globs or []):
+            if _leaves(glob):
+                yield FieldError(f"{path}.{field}[{index}]", Problem.INVALID, shorten(glob), detail)
+
+
+def _leaves(path: str) -> bool:
+    return ".." in re.split(r"[/\\]", path)
+
+
+def _secrets(file: File) -> Iterator[tuple[str, SecretReference | None]]:
+    for field in ("image", "git", "http"):
+        source = getattr(file, field)
+        if source is not None:
+            yield f"{field}.secretRef", source.secret_ref
+    if file.git and file.git.verification:
+        yield "git.verification.publicKeysSecretRef", file.git.verification.public_keys_secret_ref

@@ -1,0 +1,263 @@
+"""The status of a claim: conditions, sessions and effective values, from the plan, the facts and what went wrong."""
+
+import datetime
+from dataclasses import dataclass
+from typing import Literal
+
+from datalabd.api.meta import Manifest
+from datalabd.api.v1beta2 import State
+from datalabd.errors import ClaimInvalid, DatalabdError, EnvironmentInvalid, Foreign
+from datalabd.lab import Lab
+from datalabd.observed import Observed, Phase, Place, SessionFacts
+from datalabd.plan import Plan
+from datalabd.plan.educates import sessions as educates_sessions
+from datalabd.plan.educates.healing import Repair, Stuck
+
+CONCERNS = ("StorageReady", "RuntimeReady", "SessionsReady", "DatabasesReady", "StoresReady", "IdentityReady")
+"""Aspects of a lab, in the order in which the first that is not ready explains why the lab is not."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One aspect: whether it holds, why in a word, why in a sentence."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+    stalled: bool = False
+    """Whether only a person can mend it."""
+    generation: int | None = None
+    """Generation of the claim it was said of; None: the present one."""
+
+
+def status(
+    claim: Manifest,
+    lab: Lab,
+    seen: Observed,
+    plan: Plan,
+    repairs: list[Repair],
+    problem: DatalabdError | None,
+    now: datetime.datetime,
+) -> Manifest:
+    """The status of a claim whose environment is usable; `problem` is what stopped the pass, if anything did."""
+    outdated = educates_sessions.outdated(lab, seen)
+    concerns = [
+        _storage(lab, seen),
+        _runtime(lab, seen, plan, repairs),
+        _sessions(lab, seen, outdated),
+        _databases(lab),
+        _stores(lab),
+        _identity(lab),
+    ]
+    ready = sum(seen.sessions.get(name, SessionFacts()).ready for name in lab.started)
+    return _assemble(claim, concerns, _synced(problem), now) | {
+        "environment": lab.environment.name,
+        "started": f"{ready}/{len(lab.sessions)}",
+        "sessions": {
+            session.name: _session(lab, seen, session.name, session.state, session.name in outdated)
+            for session in lab.claim.spec.sessions
+        },
+        "effective": lab.effective(),
+    }
+
+
+def refused(claim: Manifest, problem: DatalabdError, now: datetime.datetime) -> Manifest:
+    """The status of a claim that cannot be resolved: everything known before stays, Synced and Ready say why."""
+    before = claim.get("status") or {}
+    concerns = [
+        Condition(
+            known["type"],
+            known["status"],
+            known["reason"],
+            known.get("message", ""),
+            generation=known.get("observedGeneration"),
+        )
+        for known in before.get("conditions") or ()
+        if known["type"] in CONCERNS
+    ]
+    kept = {key: before[key] for key in ("environment", "started", "sessions", "effective") if key in before}
+    return kept | _assemble(claim, concerns, _synced(problem), now)
+
+
+def deleting(claim: Manifest, waits: str, stalled: bool, now: datetime.datetime) -> Manifest:
+    """The status of a claim being deleted, which waits for `waits`."""
+    before = claim.get("status") or {}
+    synced = Condition("Synced", "True", "Deleting", waits)
+    ready = Condition("Ready", "False", "Deleting", waits)
+    phase = _abnormal("Stalled" if stalled else "Reconciling", "Deleting", waits)
+    kept = {key: before[key] for key in ("environment", "started", "sessions", "effective") if key in before}
+    return kept | {
+        "observedGeneration": claim["metadata"]["generation"],
+        "conditions": _dated(claim, [synced, ready, phase], now),
+    }
+
+
+def _assemble(claim: Manifest, concerns: list[Condition], synced: Condition, now: datetime.datetime) -> Manifest:
+    conditions = [_ready(concerns, synced), synced, *concerns]
+    blocking = [c for c in (synced, *concerns) if _blocks(c)]
+    stalled = next((c for c in blocking if c.stalled), None)
+    if stalled is not None:
+        conditions.append(_abnormal("Stalled", stalled.reason, stalled.message))
+    elif blocking:
+        conditions.append(_abnormal("Reconciling", blocking[0].reason, blocking[0].message))
+    return {
+        "observedGeneration": claim["metadata"]["generation"],
+        "conditions": _dated(claim, conditions, now),
+    }
+
+
+def _blocks(condition: Condition) -> bool:
+    return condition.status != "True" and condition.reason != "Disabled"
+
+
+def _abnormal(kind: str, reason: str, message: str) -> Condition:
+    """Reconciling or Stalled: there only while True, as kstatus reads them."""
+    return Condition(kind, "True", reason, message)
+
+
+def _ready(concerns: list[Condition], synced: Condition) -> Condition:
+    blocking = next((c for c in (synced, *concerns) if _blocks(c)), None)
+    if blocking is None:
+        return Condition("Ready", "True", "Available", "the lab can be used")
+    return Condition("Ready", "False", blocking.reason, blocking.message)
+
+
+def _synced(problem: DatalabdError | None) -> Condition:
+    match problem:
+        case None:
+            return Condition("Synced", "True", "ReconcileSuccess")
+        case ClaimInvalid():
+            return Condition("Synced", "False", "ClaimInvalid", str(problem), stalled=True)
+        case EnvironmentInvalid():
+            return Condition("Synced", "False", problem.reason, str(problem), stalled=True)
+        case Foreign():
+            return Condition("Synced", "False", "NameTaken", str(problem), stalled=True)
+    return Condition("Synced", "False", "ReconcileError", str(problem))
+
+
+def _storage(lab: Lab, seen: Observed) -> Condition:
+    if seen.storage is None:
+        known = "; sessions go on with the credentials known before" if seen.credentials_exist else ""
+        return Condition("StorageReady", "False", "StorageSecret", seen.storage_problem + known, stalled=True)
+    if not seen.credentials_exist:
+        return Condition("StorageReady", "False", "Creating", "the lab's credentials are being written")
+    return Condition("StorageReady", "True", "Available")
+
+
+def _runtime(lab: Lab, seen: Observed, plan: Plan, repairs: list[Repair]) -> Condition:
+    stuck = next((repair for repair in repairs if isinstance(repair, Stuck)), None)
+    if stuck is not None:
+        return Condition("RuntimeReady", "False", "EnvironmentFailed", stuck.message, stalled=True)
+    if seen.runtime_ready:
+        return Condition("RuntimeReady", "True", "Running")
+    if seen.place is Place.FOREIGN:
+        message = f"namespace {lab.name} exists and is not this lab's; remove it or rename the lab"
+        return Condition("RuntimeReady", "False", "NamespaceTaken", message, stalled=True)
+    waits = next((stage.waits for stage in plan.stages if stage.name == "runtime" and stage.waits), None)
+    if not seen.runtime_served:
+        return Condition("RuntimeReady", "False", "RuntimeMissing", waits or "", stalled=True)
+    message = waits or seen.message or "the lab's environment is being set up"
+    return Condition(
+        "RuntimeReady", "False", "EnvironmentFailed" if seen.phase is Phase.FAILED else "Creating", message
+    )
+
+
+def _sessions(lab: Lab, seen: Observed, outdated: list[str]) -> Condition:
+    started = lab.started
+    if not started:
+        return Condition("SessionsReady", "True", "NoneStarted", "no session is started")
+    if not lab.is_protected:
+        message = (
+            "nothing protects sessions, so none is started: set auth.type to credentials or ingress.protection.type "
+            f"to what protects them, in environment {lab.environment.name}"
+        )
+        return Condition("SessionsReady", "False", "Unprotected", message, stalled=True)
+    for name in started:
+        facts = seen.sessions.get(name, SessionFacts())
+        if not facts.ready:
+            reason = "SessionFailed" if facts.phase is Phase.FAILED else "Starting"
+            return Condition("SessionsReady", "False", reason, f"session {name}: {_why_not_ready(lab, seen, name)}")
+    if outdated:
+        message = f"stop and start to take over what changed since they started: {', '.join(outdated)}"
+        return Condition("SessionsReady", "True", "RestartNeeded", message)
+    return Condition("SessionsReady", "True", "Running")
+
+
+def _why_not_ready(lab: Lab, seen: Observed, name: str) -> str:
+    facts = seen.sessions.get(name, SessionFacts())
+    if waits := educates_sessions.waits(lab, seen, name):
+        return waits
+    if facts.phase is Phase.RUNNING:
+        return facts.waiting_reason or "its pod is not ready yet"
+    return facts.message or f"phase {facts.phase or 'unknown'}"
+
+
+def _session(lab: Lab, seen: Observed, name: str, state: State, outdated: bool) -> Manifest:
+    entry: Manifest = {"state": str(state)}
+    if state is State.STOPPED:
+        return entry
+    facts = seen.sessions.get(name, SessionFacts())
+    if facts.phase is not Phase.ABSENT:
+        entry["phase"] = str(facts.phase)
+    if not facts.ready:
+        entry["message"] = _why_not_ready(lab, seen, name)
+    elif outdated:
+        entry["message"] = "runs with what was set when it started; stop and start it to take over the change"
+    elif facts.message:
+        entry["message"] = facts.message
+    if facts.phase is Phase.RUNNING and facts.url:
+        entry["url"] = facts.url
+    return entry
+
+
+def _databases(lab: Lab) -> Condition:
+    hosts = sorted(lab.claim.spec.databases)
+    if not hosts:
+        return Condition("DatabasesReady", "True", "NoneDeclared")
+    message = f"this version of datalabd does not provide PostgreSQL yet: {', '.join(hosts)}"
+    return Condition("DatabasesReady", "False", "NotProvided", message, stalled=True)
+
+
+def _stores(lab: Lab) -> Condition:
+    spec = lab.claim.spec
+    declared = [
+        f"{kind} {name}"
+        for kind, stores in (
+            ("document store", spec.document_stores),
+            ("cache store", spec.cache_stores),
+            ("vector store", spec.vector_stores),
+        )
+        for name in sorted(stores)
+    ]
+    if not declared:
+        return Condition("StoresReady", "True", "NoneDeclared")
+    message = f"this version of datalabd does not provide stores yet: {', '.join(declared)}"
+    return Condition("StoresReady", "False", "NotProvided", message, stalled=True)
+
+
+def _identity(lab: Lab) -> Condition:
+    if lab.environment.data.iam.url is None:
+        message = f"environment {lab.environment.name} names no Keycloak (iam.url)"
+        return Condition("IdentityReady", "Unknown", "Disabled", message)
+    message = "this version of datalabd does not manage Keycloak yet"
+    return Condition("IdentityReady", "False", "NotProvided", message, stalled=True)
+
+
+def _dated(claim: Manifest, conditions: list[Condition], now: datetime.datetime) -> list[Manifest]:
+    """Conditions as stored: a time of transition changes only with the status."""
+    before = {known["type"]: known for known in (claim.get("status") or {}).get("conditions") or ()}
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return [
+        {
+            "type": condition.type,
+            "status": condition.status,
+            "reason": condition.reason,
+            "message": condition.message,
+            "observedGeneration": condition.generation or claim["metadata"]["generation"],
+            "lastTransitionTime": known["lastTransitionTime"]
+            if (known := before.get(condition.type)) and known["status"] == condition.status
+            else stamp,
+        }
+        for condition in conditions
+    ]

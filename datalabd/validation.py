@@ -1,0 +1,593 @@
+"""What makes a claim unacceptable, and what makes it questionable.
+
+The schema is checked first, by the same models that the CustomResourceDefinition is made of: the API server does so for
+stored claims, this module also for the rest (v1beta1's sessions, files on disk). Then come small named checks, all of
+them, so that an author sees every mistake at once. An update is not blamed for mistakes that were there before it.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from datalabd import names
+from datalabd.api import v1beta1, v1beta2
+from datalabd.api.conversion import database_classes, to_v1beta2
+from datalabd.api.environment import EnvironmentConfig, Retention
+from datalabd.api.meta import (
+    DEFAULT_ENVIRONMENT,
+    ENVIRONMENT,
+    V1BETA1,
+    FieldError,
+    Manifest,
+    Model,
+    Problem,
+    field_error,
+    shorten,
+)
+from datalabd.api.patterns import DNS_LABEL, DNS_NAME, SERVICE_LABEL, in_words
+from datalabd.api.quantity import parse
+from datalabd.api.v1beta2 import DatalabSpec, Policy, Role
+from datalabd.sources import source_errors
+
+RESERVED = re.compile(
+    r"default|kube|kube-.*|educates|educates-.*|datalabd|datalabd-.*|pkg-internal|pkg-internal-.*|"
+    r"crossplane-system|cert-manager|ingress-nginx|ingress-apisix|projectcontour|keycloak|"
+    # Clients that every Keycloak realm comes with.
+    r"account|account-console|admin-cli|broker|realm-management|security-admin-console|master-realm"
+)
+"""Names of namespaces, and of the Keycloak client, that belong to somebody else."""
+# PGO refuses a whole server for one name that does not fit, and more than 64 users, its own `postgres` among them.
+POSTGRES_USER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+POSTGRES_USERS = 63
+POSTGRES_TEMPLATES = frozenset({"template0", "template1"})
+
+
+_SESSION_ITEM = re.compile(r"spec\.sessions\[(\d+)\]")
+_SESSION_FIELD = re.compile(r"(spec\.sessions\[(\d+)\])\.(?:name|state)")
+
+
+class Names(NamedTuple):
+    """What the derived names of a claim are made of."""
+
+    claim: str
+    sessions: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A claim that passed the schema, in the hub's words."""
+
+    name: str
+    namespace: str
+    spec: DatalabSpec
+    environment: EnvironmentConfig | None
+    classes: dict[str, dict[str, str]]
+    written_in: str
+
+
+def validate(claim: Manifest, old: Manifest | None, environment: EnvironmentConfig | None) -> list[FieldError]:
+    """Every reason to refuse the claim, by fields of the version it is written in; none if it is being deleted.
+
+    `old` is the claim before an update, in the same version: what was wrong in it already is not reported again, unless
+    the update chooses another environment. Without `environment`, what depends on it is left unchecked.
+    """
+    if _metadata(claim).get("deletionTimestamp"):
+        return []
+    errors = _errors(claim, environment)
+    if old is None:
+        return errors
+    if _environment(claim) == _environment(old):
+        known = set(_errors(old, environment))
+        errors = [error for error in errors if error not in known]
+    before, after = _parsed(old, environment), _parsed(claim, environment)
+    if before is not None and after is not None:
+        errors += [_written(claim, error) for check in UPDATE_CHECKS for error in check(before, after)]
+    return errors
+
+
+def warnings(claim: Manifest, old: Manifest | None, environment: EnvironmentConfig | None) -> list[str]:
+    """What the author of an acceptable claim should know, a sentence each; none for a claim being deleted."""
+    after = _parsed(claim, environment)
+    if after is None or _metadata(claim).get("deletionTimestamp"):
+        return []
+    before = None if old is None else _parsed(old, environment)
+    told = [warning for source in WARNINGS for warning in source(after)]
+    if before is not None:
+        known = {warning for source in WARNINGS for warning in source(before)}
+        told = [warning for warning in told if warning not in known] + list(_removals(before, after))
+    return told
+
+
+def names_of(claim: Manifest) -> Names:
+    """What the derived names of a claim, of either version, are made of; as much as can be read of an invalid one."""
+    spec = _dict(to_v1beta2(claim).get("spec"))
+    sessions = spec.get("sessions")
+    return Names(
+        str(_metadata(claim).get("name", "")),
+        tuple(
+            session["name"]
+            for session in (sessions if isinstance(sessions, list) else [])
+            if isinstance(session, dict) and isinstance(session.get("name"), str)
+        ),
+        tuple(_dict(spec.get("databases"))),
+    )
+
+
+def clashes(claim: Manifest, others: Iterable[Names]) -> list[FieldError]:
+    """Fields of the claim that make a name which another claim of the cluster makes too; each field once.
+
+    `others` are all claims but this one, of any namespace. Nothing of them is told but the name in question.
+    """
+    mine = list(_cluster_names(names_of(claim)))
+    wanted = {key for key, _ in mine}
+    taken = {key for other in others for key, _ in _cluster_names(other) if key in wanted}
+    errors: dict[str, FieldError] = {}
+    for (kind, name), path in mine:
+        if (kind, name) in taken:
+            detail = f'the {kind} "{name}" belongs to another lab'
+            errors.setdefault(path, _written(claim, FieldError(path, Problem.INVALID, None, detail)))
+    return list(errors.values())
+
+
+# --- schema -----------------------------------------------------------------------------------------------------------
+
+
+def _errors(claim: Manifest, environment: EnvironmentConfig | None) -> list[FieldError]:
+    found = list(_schema_errors(claim))
+    if not found:
+        parsed = _parsed(claim, environment)
+        assert parsed is not None, "the schema was checked above"
+        found = [error for check in CHECKS for error in check(parsed)]
+    return list(dict.fromkeys(_written(claim, error) for error in found))
+
+
+def _schema_errors(claim: Manifest) -> Iterator[FieldError]:
+    if "spec" not in claim:
+        yield FieldError("spec", Problem.REQUIRED, None, "")
+        return
+    yield from _model_errors(DatalabSpec, to_v1beta2(claim)["spec"])
+    if claim.get("apiVersion") == V1BETA1:
+        yield from _model_errors(v1beta1.DatalabSpec, claim["spec"])
+
+
+def _model_errors(model: type[Model], spec: Any) -> Iterator[FieldError]:
+    try:
+        model.model_validate(spec)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            found = field_error(details)
+            yield replace(found, path=f"spec.{found.path}".rstrip("."))
+
+
+def _parsed(claim: Manifest, environment: EnvironmentConfig | None) -> _Claim | None:
+    try:
+        spec = DatalabSpec.model_validate(to_v1beta2(claim).get("spec"))
+    except ValidationError:
+        return None
+    metadata = _metadata(claim)
+    return _Claim(
+        name=metadata.get("name", ""),
+        namespace=metadata.get("namespace") or "default",
+        spec=spec,
+        environment=environment,
+        classes=database_classes(claim),
+        written_in=claim.get("apiVersion", ""),
+    )
+
+
+def _written(claim: Manifest, error: FieldError) -> FieldError:
+    """The error with its fields as the claim's version has them: a session that is a string has no `.name`."""
+    if claim.get("apiVersion") != V1BETA1 or "spec.sessions[" not in str(error):
+        return error
+    sessions = claim["spec"]["sessions"]
+
+    def field(match: re.Match[str]) -> str:
+        # A user's own text may look like such a field: its number then means nothing.
+        written_as_text = [isinstance(item, str) for item in sessions][int(match.group(2)) :][:1]
+        return match.group(1) if any(written_as_text) else match.group()
+
+    path = _SESSION_FIELD.sub(field, error.path)
+    at = _SESSION_ITEM.fullmatch(path)
+    if at is not None and not isinstance(sessions[int(at.group(1))], str | dict):
+        return replace(error, path=path, detail="must be a string, or an object with name and state")
+    return replace(error, path=path, detail=_SESSION_FIELD.sub(field, error.detail))
+
+
+def _metadata(claim: Manifest) -> Manifest:
+    return _dict(claim.get("metadata"))
+
+
+def _environment(claim: Manifest) -> str:
+    metadata = _metadata(claim)
+    chosen = _dict(metadata.get("annotations")).get(ENVIRONMENT) or _dict(metadata.get("labels")).get(ENVIRONMENT)
+    return (chosen or "").strip() or DEFAULT_ENVIRONMENT
+
+
+def _dict(value: Any) -> Manifest:
+    return value if isinstance(value, dict) else {}
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def _name(claim: _Claim) -> Iterator[FieldError]:
+    if claim.name and (len(claim.name) > names.LABEL_MAX or not re.fullmatch(SERVICE_LABEL, claim.name)):
+        detail = f"{in_words(SERVICE_LABEL)}, at most {names.LABEL_MAX} characters"
+        yield FieldError("metadata.name", Problem.INVALID, shorten(claim.name), detail)
+
+
+def _reserved(claim: _Claim) -> Iterator[FieldError]:
+    """No namespace, client or host of ours may be one that exists for another purpose."""
+    namespaces = {claim.namespace: "the claim's own namespace"}
+    hosts: dict[str, str] = {}
+    if claim.environment is not None:
+        namespaces |= dict.fromkeys(_namespaces(claim.environment), "a namespace of the platform")
+        hosts = dict.fromkeys(_hosts(claim.environment), "a host of the platform")
+    told: set[str] = set()
+    for (kind, name), path in _cluster_names(Names(claim.name, tuple(s.name for s in claim.spec.sessions))):
+        owner = namespaces.get(name) if kind == "namespace" else hosts.get(name) if kind == "host" else None
+        if owner is None and kind == "namespace" and RESERVED.fullmatch(name):
+            owner = "a reserved name"
+        if owner is not None and path not in told:
+            told.add(path)
+            yield FieldError(path, Problem.INVALID, shorten(name), f"is {owner}; choose another name")
+
+
+def _namespaces(environment: EnvironmentConfig) -> Iterator[str]:
+    data = environment.data
+    references = (data.iam.admin_secret, data.iam.ca_secret)
+    mentioned = [data.storage.secret_namespace, data.database.gateway.parent_namespace]
+    mentioned += [reference.namespace for reference in references if reference is not None]
+    mentioned += [peer.namespace for peer in data.network.internal_egress]
+    yield from (namespace for namespace in mentioned if namespace)
+
+
+def _hosts(environment: EnvironmentConfig) -> Iterator[str]:
+    """Leftmost labels of the platform's own hosts directly below the domain of the labs."""
+    data = environment.data
+    for url in (data.iam.url, data.storage.endpoint, data.ingress.auth_url, data.ingress.signin_url):
+        label, _, rest = (urlsplit(url or "").hostname or "").partition(".")
+        if rest == data.ingress.domain:
+            yield label
+
+
+def _lengths(claim: _Claim) -> Iterator[FieldError]:
+    for index, session in enumerate(claim.spec.sessions):
+        derived = [
+            names.volume(claim.name, session.name),
+            *names.session_namespaces(claim.name, session.name),
+            *names.session_hosts(claim.name, session.name),
+            *names.session_services(claim.name, session.name),
+        ]
+        longest = max(derived, key=len)
+        if len(longest) > names.LABEL_MAX:
+            detail = f'"{longest}", which is made of it, may not be more than {names.LABEL_MAX} characters'
+            yield FieldError(f"spec.sessions[{index}].name", Problem.TOO_LONG, shorten(session.name), detail)
+    for host in claim.spec.databases:
+        label = names.database_host(claim.name, host)
+        if len(label) > names.LABEL_MAX:
+            detail = f'"{label}", which is made of it, may not be more than {names.LABEL_MAX} characters'
+            yield FieldError(f"spec.databases[{host}]", Problem.TOO_LONG, host, detail)
+
+
+def _cluster_names(made_of: Names) -> Iterator[tuple[tuple[str, str], str]]:
+    """Every name of a claim that is unique in the cluster, as (kind, name), with the field it comes from."""
+    claim = made_of.claim
+    yield ("namespace", names.workshop_namespace(claim)), "metadata.name"
+    yield ("host", claim), "metadata.name"
+    for group in names.groups(claim):
+        yield ("group", group), "metadata.name"
+    for index, session in enumerate(made_of.sessions):
+        path = f"spec.sessions[{index}].name"
+        for namespace in names.session_namespaces(claim, session):
+            yield ("namespace", namespace), path
+        for host in names.session_hosts(claim, session):
+            yield ("host", host), path
+    for host in made_of.databases:
+        yield ("host", names.database_host(claim, host)), f"spec.databases[{host}]"
+
+
+def _own_names(claim: _Claim) -> Iterator[tuple[tuple[str, str], str]]:
+    """Every name of a claim that is unique within it, as (kind, name), with the field it comes from."""
+    spec = claim.spec
+    sessions = tuple(session.name for session in spec.sessions)
+    yield from _cluster_names(Names(claim.name, sessions, tuple(spec.databases)))
+    yield ("volume", names.credentials(claim.name)), "metadata.name"
+    for index, session in enumerate(sessions):
+        yield ("volume", names.volume(claim.name, session)), f"spec.sessions[{index}].name"
+        for service in names.session_services(claim.name, session):
+            yield ("Service", service), f"spec.sessions[{index}].name"
+    for host in spec.databases:
+        for service in names.database_services(host):
+            yield ("Service", service), f"spec.databases[{host}]"
+    stores = (
+        ("documentStores", spec.document_stores, names.document_store_services, names.document_store_variables),
+        ("cacheStores", spec.cache_stores, names.cache_store_services, names.cache_store_variables),
+        ("vectorStores", spec.vector_stores, names.vector_store_services, names.vector_store_variables),
+    )
+    for field, keys, services, variables in stores:
+        for key in keys:
+            for service in services(key):
+                yield ("Service", service), f"spec.{field}[{key}]"
+            for variable in variables(key):
+                yield ("variable", variable), f"spec.{field}[{key}]"
+    for host, database in spec.databases.items():
+        for variable in names.database_server_variables(host):
+            yield ("variable", variable), f"spec.databases[{host}]"
+        for index, name in enumerate(database.names):
+            for variable in names.database_variables(host, name):
+                yield ("variable", variable), f"spec.databases[{host}].names[{index}]"
+
+
+def _distinct_names(claim: _Claim) -> Iterator[FieldError]:
+    """No two fields may lead to the same namespace, host, Service, volume or variable."""
+    first: dict[tuple[str, str], str] = {}
+    told: set[str] = set()
+    # Repeated names make everything they lead to collide; `_repetitions` has said so.
+    repeated = {error.path for error in _repetitions(claim)}
+    for (kind, name), path in _own_names(claim):
+        other = first.setdefault((kind, name), path)
+        if other != path and path not in told | repeated:
+            told.add(path)
+            yield FieldError(path, Problem.INVALID, None, f'the {kind} "{name}" is already made of {other}')
+
+
+# --- members ----------------------------------------------------------------------------------------------------------
+
+
+def _repetitions(claim: _Claim) -> Iterator[FieldError]:
+    spec = claim.spec
+    lists = {
+        # Keycloak knows names in lower case only.
+        "spec.users[{}]": [user.lower() for user in spec.users],
+        "spec.sessions[{}].name": [session.name for session in spec.sessions],
+    } | {f"spec.databases[{host}].names[{{}}]": database.names for host, database in spec.databases.items()}
+    for path, values in lists.items():
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                yield FieldError(path.format(index), Problem.DUPLICATE, shorten(value), "")
+
+
+def _overrides(claim: _Claim) -> Iterator[FieldError]:
+    for user in claim.spec.user_overrides:
+        if user not in claim.spec.users:
+            yield FieldError(f"spec.userOverrides[{shorten(user)}]", Problem.INVALID, None, "must be one of spec.users")
+
+
+def _postgres_users(claim: _Claim) -> Iterator[FieldError]:
+    if not claim.spec.databases:
+        return
+    for index, user in enumerate(claim.spec.users):
+        if not POSTGRES_USER.fullmatch(user):
+            detail = f"{in_words(DNS_LABEL)}, at most 63 characters, because spec.databases makes it a PostgreSQL role"
+            yield FieldError(f"spec.users[{index}]", Problem.INVALID, shorten(user), detail)
+    if len([user for user in claim.spec.users if user != "postgres"]) > POSTGRES_USERS:
+        detail = f"must have at most {POSTGRES_USERS} items where spec.databases is not empty"
+        yield FieldError("spec.users", Problem.TOO_MANY, None, detail)
+
+
+def _postgres_databases(claim: _Claim) -> Iterator[FieldError]:
+    for host, database in claim.spec.databases.items():
+        for index, name in enumerate(database.names):
+            if name in POSTGRES_TEMPLATES:
+                yield FieldError(f"spec.databases[{host}].names[{index}]", Problem.INVALID, name, "is PostgreSQL's own")
+
+
+# --- references -------------------------------------------------------------------------------------------------------
+
+
+def _secret_name(claim: _Claim) -> Iterator[FieldError]:
+    secret = claim.spec.secret_name
+    if secret and not re.fullmatch(DNS_NAME, secret.strip()):
+        yield FieldError("spec.secretName", Problem.INVALID, shorten(secret), in_words(DNS_NAME))
+
+
+def _sources(claim: _Claim) -> Iterator[FieldError]:
+    blocked = [] if claim.environment is None else claim.environment.data.network.blacklist_ips
+    for index, file in enumerate(claim.spec.files):
+        yield from source_errors(file, f"spec.files[{index}]", claim.namespace, blocked)
+
+
+def _storage_class(claim: _Claim) -> Iterator[FieldError]:
+    wanted = claim.spec.persistence.storage_class_name
+    allowed = [] if claim.environment is None else claim.environment.data.storage_classes.allowed
+    if wanted is not None and allowed and wanted not in allowed:
+        detail = f"supported values: {', '.join(allowed)}"
+        yield FieldError("spec.persistence.storageClassName", Problem.UNSUPPORTED, wanted, detail)
+
+
+def _allowed(claim: _Claim) -> Iterator[FieldError]:
+    if claim.environment is None:
+        return
+    allowed, spec = claim.environment.data.allowed, claim.spec
+    name = claim.environment.name
+    if allowed.namespaces is not None and claim.namespace not in allowed.namespaces:
+        detail = f"environment {name} is not open to namespace {claim.namespace}"
+        yield FieldError("metadata.namespace", Problem.FORBIDDEN, None, detail)
+    limits = (
+        ("spec.security.policy", spec.security.policy, allowed.policies),
+        ("spec.security.kubernetesRole", spec.security.kubernetes_role, allowed.kubernetes_roles),
+        ("spec.quota.budget", spec.quota.budget, allowed.budgets),
+    )
+    for path, wanted, open_to in limits:
+        if wanted is not None and wanted not in open_to:
+            detail = f'"{wanted}" is not among what environment {name} allows: {", ".join(open_to)}'
+            yield FieldError(path, Problem.FORBIDDEN, None, detail)
+    if spec.vcluster and not allowed.vcluster:
+        yield FieldError("spec.vcluster", Problem.FORBIDDEN, None, f"environment {name} allows no virtual clusters")
+
+
+Check = Callable[[_Claim], Iterator[FieldError]]
+CHECKS: list[Check] = [
+    _name,
+    _reserved,
+    _lengths,
+    _repetitions,
+    _distinct_names,
+    _overrides,
+    _postgres_users,
+    _postgres_databases,
+    _secret_name,
+    _sources,
+    _storage_class,
+    _allowed,
+]
+"""What is asked of every claim, in the order in which answers are told."""
+
+
+# --- updates ----------------------------------------------------------------------------------------------------------
+
+
+def _shrinking(before: _Claim, after: _Claim) -> Iterator[FieldError]:
+    """Volumes grow, and never shrink."""
+    sizes: list[tuple[str, str | None, str | None]] = []
+    if _kept_sessions(before, after):
+        sizes.append(("spec.quota.storage", _home_size(before), _home_size(after)))
+    for field in ("databases", "document_stores", "cache_stores", "vector_stores"):
+        old, new = getattr(before.spec, field), getattr(after.spec, field)
+        path = f"spec.{v1beta2.DatalabSpec.model_fields[field].alias}"
+        for key in new:
+            if key not in old:
+                continue
+            sizes.append((f"{path}[{key}].storage", old[key].storage, new[key].storage))
+            if field == "databases":
+                sizes.append((f"{path}[{key}].backupStorage", old[key].backup_storage, new[key].backup_storage))
+    for at, was, wanted in sizes:
+        if was is not None and wanted is not None and parse(wanted) < parse(was):
+            detail = f"may not be less than before, {was}: volumes cannot shrink"
+            yield FieldError(at, Problem.FORBIDDEN, None, detail)
+
+
+def _home_size(claim: _Claim) -> str | None:
+    stated = claim.spec.quota.storage
+    return stated if stated or claim.environment is None else claim.environment.data.defaults.quota.storage
+
+
+def _storage_class_change(before: _Claim, after: _Claim) -> Iterator[FieldError]:
+    kept = _kept_sessions(before, after)
+    was, wanted = _home_class(before), _home_class(after)
+    if kept and was != wanted:
+        detail = (
+            f'must stay "{was or ""}": the volume of session {kept[0]} exists, and a volume cannot change its class'
+        )
+        yield FieldError("spec.persistence.storageClassName", Problem.FORBIDDEN, None, detail)
+
+
+def _home_class(claim: _Claim) -> str | None:
+    wanted = claim.spec.persistence.storage_class_name
+    allowed = [] if claim.environment is None else claim.environment.data.storage_classes.allowed
+    return wanted if not allowed or wanted in allowed else allowed[0]
+
+
+def _kept_sessions(before: _Claim, after: _Claim) -> list[str]:
+    declared = {session.name for session in before.spec.sessions}
+    return [session.name for session in after.spec.sessions if session.name in declared]
+
+
+def _database_class_change(before: _Claim, after: _Claim) -> Iterator[FieldError]:
+    # Only v1beta1 has these fields; what v1beta2 cannot say it cannot change.
+    if after.written_in != V1BETA1:
+        return
+    for host in after.spec.databases:
+        for field in ("storageClassName", "backupStorageClassName"):
+            was, wanted = _database_class(before, host, field), _database_class(after, host, field)
+            if host in before.spec.databases and was != wanted:
+                detail = f'must stay "{was or ""}": a volume cannot change its class'
+                yield FieldError(f"spec.databases[{host}].{field}", Problem.FORBIDDEN, None, detail)
+
+
+def _database_class(claim: _Claim, host: str, field: str) -> str | None:
+    stated = claim.classes.get(host, {}).get(field)
+    if stated is not None or claim.environment is None:
+        return stated
+    settings = claim.environment.data.database
+    return settings.storage_class_name if field == "storageClassName" else settings.backup_storage_class_name
+
+
+UPDATE_CHECKS: list[Callable[[_Claim, _Claim], Iterator[FieldError]]] = [
+    _shrinking,
+    _storage_class_change,
+    _database_class_change,
+]
+"""What is asked of the claim before and after an update."""
+
+
+# --- warnings ---------------------------------------------------------------------------------------------------------
+
+
+def _idle_overrides(claim: _Claim) -> Iterator[str]:
+    first = claim.spec.users[0] if claim.spec.users else None
+    override = claim.spec.user_overrides.get(first) if first is not None else None
+    if override is not None and override.role is Role.USER:
+        yield f"spec.userOverrides[{first}].role: has no effect, the first of spec.users is always an administrator"
+
+
+def _letter_case(claim: _Claim) -> Iterator[str]:
+    for index, user in enumerate(claim.spec.users):
+        if user != user.lower():
+            yield f"spec.users[{index}]: Keycloak knows user names in lower case only; {user.lower()} is looked for"
+
+
+def _blanks(claim: _Claim) -> Iterator[str]:
+    secret = claim.spec.secret_name
+    if secret and secret != secret.strip():
+        yield "spec.secretName: white space around it is dropped"
+
+
+def _unsafe_sources(claim: _Claim) -> Iterator[str]:
+    for index, file in enumerate(claim.spec.files):
+        for field in ("image", "git", "http"):
+            source = getattr(file, field)
+            if source is not None and source.url.lower().startswith("http://"):
+                yield f"spec.files[{index}].{field}.url: http can be read and changed on its way; use https"
+        if file.image is not None and file.image.dangerous_skip_tls_verify:
+            yield f"spec.files[{index}].image.dangerousSkipTLSVerify: anybody on the way can replace the files"
+
+
+def _unreachable_sources(claim: _Claim) -> Iterator[str]:
+    egress = claim.spec.security.external_egress
+    if egress is None and claim.environment is not None:
+        egress = claim.environment.data.defaults.security.external_egress
+    if claim.spec.files and egress is False:
+        yield "spec.files: can only come from inside the cluster, because externalEgress is false"
+
+
+def _privileges(claim: _Claim) -> Iterator[str]:
+    if claim.spec.security.policy is Policy.PRIVILEGED:
+        yield "spec.security.policy: privileged lets session users take over the node their session runs on"
+
+
+WARNINGS: list[Callable[[_Claim], Iterator[str]]] = [
+    _idle_overrides,
+    _letter_case,
+    _blanks,
+    _unsafe_sources,
+    _unreachable_sources,
+    _privileges,
+]
+"""What is told of every claim that has it."""
+
+
+def _removals(before: _Claim, after: _Claim) -> Iterator[str]:
+    """What becomes of the data of what is no longer declared; unsaid without an environment, which decides it."""
+    if after.environment is None:
+        return
+    retained = after.environment.data.retention is Retention.RETAIN
+    fate = "are kept, and found again if it is declared again" if retained else "are deleted"
+    kept = {session.name for session in after.spec.sessions}
+    gone = [f"spec.sessions: the files of session {s.name}" for s in before.spec.sessions if s.name not in kept]
+    for field in ("databases", "document_stores", "cache_stores", "vector_stores"):
+        path = f"spec.{v1beta2.DatalabSpec.model_fields[field].alias}"
+        new = getattr(after.spec, field)
+        gone += [f"{path}: the volumes of {key}" for key in getattr(before.spec, field) if key not in new]
+    yield from (f"{what} {fate}" for what in gone)
+    for host, database in after.spec.databases.items():
+        declared = before.spec.databases.get(host)
+        for name in declared.names if declared is not None else []:
+            if name not in database.names:
+                yield f"spec.databases[{host}].names: database {name} is not dropped, only no longer announced"

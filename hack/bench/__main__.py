@@ -1,0 +1,146 @@
+"""Speed and memory of datalabd on a local control plane.
+
+    python -m hack.bench [--labs 10]
+
+Each figure stands beside the same work done by hand in the same run, so that a noisy machine shows in both.
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from datalabd.api.environment import EnvironmentConfig
+from datalabd.api.meta import Manifest
+from datalabd.kube import resources as kinds
+from datalabd.kube.client import Client
+from datalabd.lab import resolve
+from datalabd.observed import Observed, StorageKeys
+from datalabd.plan import plan
+from hack import labs, playground
+from hack.cluster import Cluster, ClusterError
+
+ROUNDS = 200
+
+
+def main() -> int:
+    """Run all benchmarks and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m hack.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--labs", type=int, default=10)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="datalabd-bench-") as scratch:
+        try:
+            with playground.start(Path(scratch, "cluster")) as cluster:
+                asyncio.run(_bench(cluster, given.labs))
+        except ClusterError as error:
+            print(error, file=sys.stderr)
+            return 1
+    return 0
+
+
+async def _bench(cluster: Cluster, count: int) -> None:
+    names = [f"bench-{number:02}" for number in range(count)]
+    await asyncio.to_thread(labs.prepare, cluster, names)
+    client = await Client.connect(str(cluster.kubeconfig))
+    try:
+        row("resident memory without labs", f"{labs.resident_mib(cluster):.0f} MiB")
+        timings = [await _one_lab(client, name) for name in names]
+        for index, what in enumerate(("first object", "Workshop", "session Running", "lab Ready")):
+            seconds = [timing[index] for timing in timings]
+            row(f"claim to {what}", f"{statistics.median(seconds):.3f} s", f"worst {max(seconds):.3f} s")
+        row(f"resident memory with {count} labs", f"{labs.resident_mib(cluster):.0f} MiB")
+        await _admission(client)
+    finally:
+        await client.close()
+    _planning(names[0])
+
+
+async def _one_lab(client: Client, name: str) -> tuple[float, float, float, float]:
+    """Seconds from writing a claim to its first object, its Workshop, its running session, and itself being Ready."""
+    began = time.perf_counter()
+    await client.create(kinds.DATALABS, labs.claim(name))
+    first = asyncio.create_task(_seen(client, kinds.SECRETS, "default", f"{name}-", began))
+    workshop = asyncio.create_task(_seen(client, kinds.WORKSHOPS, "", name, began))
+    running = asyncio.create_task(
+        _seen(client, kinds.WORKSHOP_SESSIONS, "", f"{name}-main", began, lambda obj: _educates(obj) == "Running")
+    )
+    ready = asyncio.create_task(_seen(client, kinds.DATALABS, "default", name, began, _is_ready))
+    return min(await first, await workshop), await workshop, await running, await ready
+
+
+async def _seen(
+    client: Client,
+    resource: kinds.Resource,
+    namespace: str,
+    prefix: str,
+    began: float,
+    condition: Callable[[Manifest], bool] = lambda _: True,
+) -> float:
+    """Seconds until an object of that prefix meets the condition, told by a watch."""
+    async with asyncio.timeout(120):
+        items, since = await client.list(resource, namespace)
+        for obj in items:
+            if obj["metadata"]["name"].startswith(prefix) and condition(obj):
+                return time.perf_counter() - began
+        async for _, obj in client.watch(resource, namespace, since):
+            if obj["metadata"].get("name", "").startswith(prefix) and condition(obj):
+                return time.perf_counter() - began
+    raise ClusterError(f"the watch of {resource} ended")
+
+
+async def _admission(client: Client) -> None:
+    """What our webhooks add to a write, beside a write that nobody is asked about."""
+    plain = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "probe", "namespace": "default"}}
+    bare = await _timed(lambda: client.create(kinds.CONFIG_MAPS, plain, dry_run=True))
+    claim = labs.claim("bench-dry-run")
+    asked = await _timed(lambda: client.create(kinds.DATALABS, claim, dry_run=True))
+    row("dry-run create of a ConfigMap", f"{bare * 1000:.1f} ms")
+    row("dry-run create of a claim, three webhook calls", f"{asked * 1000:.1f} ms", f"{asked / bare:.1f} times as long")
+
+
+async def _timed(call: Callable[[], object]) -> float:
+    seconds = []
+    for _ in range(50):
+        began = time.perf_counter()
+        await call()  # type: ignore[misc]  # both callers pass a coroutine function
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def _planning(name: str) -> None:
+    """CPU of the pure part: from a claim and its environment to all objects."""
+    environment = EnvironmentConfig.parse(
+        {
+            "metadata": {"name": "datalab"},
+            "data": {"ingress": {"domain": playground.DOMAIN}, "auth": {"type": "credentials"}},
+        }
+    )
+    claim = labs.claim(name)
+    claim["metadata"] |= {"uid": "00000000-0000-0000-0000-000000000000", "generation": 1}
+    seen = Observed(storage=StorageKeys("key", "not-a-secret", "https://s3.example.org", "eu"))
+    began = time.process_time()
+    for _ in range(ROUNDS):
+        plan(resolve(claim, environment), seen, "not-a-secret")
+    row("CPU to resolve and plan one claim", f"{(time.process_time() - began) / ROUNDS * 1000:.2f} ms")
+
+
+def _educates(obj: Manifest) -> str:
+    return str(((obj.get("status") or {}).get("educates") or {}).get("phase") or "")
+
+
+def _is_ready(obj: Manifest) -> bool:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def row(what: str, figure: str, note: str = "") -> None:
+    """Print one line of the table."""
+    print(f"{what:48} {figure:>12}  {note}".rstrip(), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,649 @@
+"""A local control plane without nodes: etcd, API server and controller-manager of the pinned release on 127.0.0.1.
+
+Tests, demo and benchmarks start it through `Cluster`; people through the command line:
+
+    python -m hack.cluster build         build what is missing; prints the directory, usable as KUBEBUILDER_ASSETS
+    python -m hack.cluster start DIR     start detached; prints the export line of its kubeconfig
+    python -m hack.cluster status DIR    its processes; exit code 1 unless all run
+    python -m hack.cluster stop DIR
+
+Each binary is taken from `$KUBEBUILDER_ASSETS`, else from `$PATH`, else from the cache
+`${XDG_CACHE_HOME:-~/.cache}/datalabd/controlplane/`, else built into that cache by Go from `hack/controlplane`.
+
+No kubelet runs: pods stay Pending, and nothing answers behind a Service. A namespace takes five seconds to go (a
+constant of its controller), and the garbage collector learns of a new CRD within thirty.
+"""
+
+import argparse
+import contextlib
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import psutil
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+MODULE = Path(__file__).parent / "controlplane"
+PACKAGES = {
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+}
+COLD_BUILD_SECONDS = {"etcd": 40, "kube-apiserver": 160, "kube-controller-manager": 50, "kubectl": 25}  # on two cores
+
+SERVICE_CIDR = "10.43.0.0/16"
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
+# What labs rely on. Left out: everything about nodes (the pod garbage collector would remove pods of nodes that only
+# pretend to be there), certificates, bootstrap tokens, cloud volumes and autoscaling.
+CONTROLLERS = [
+    "clusterrole-aggregation-controller",
+    "cronjob-controller",
+    "deployment-controller",
+    "endpoints-controller",
+    "endpointslice-controller",
+    "garbage-collector-controller",
+    "job-controller",
+    "namespace-controller",
+    "persistentvolume-binder-controller",
+    "persistentvolume-protection-controller",
+    "persistentvolumeclaim-protection-controller",
+    "replicaset-controller",
+    "resourcequota-controller",
+    "root-ca-certificate-publisher-controller",
+    "serviceaccount-controller",
+    "serviceaccount-token-controller",
+    "statefulset-controller",
+    "validatingadmissionpolicy-status-controller",
+]
+
+START_SECONDS = 60.0  # deadline for each step of a start; a loaded machine needs a multiple of the usual three
+STOP_SECONDS = 2.0  # from SIGTERM to SIGKILL; an API server with watches open would take twelve, and keeps no data
+
+
+class ClusterError(Exception):
+    """The control plane cannot be built, started or found; the message says what to do."""
+
+
+# ---- Binaries
+
+
+def kubernetes_version() -> str:
+    """The pinned release, such as `v1.35.4`."""
+    found = re.search(r"^\s*k8s\.io/kubernetes (v\S+)$", (MODULE / "go.mod").read_text(), re.MULTILINE)
+    if found is None:
+        raise ClusterError(f"{MODULE / 'go.mod'} does not require k8s.io/kubernetes")
+    return found[1]
+
+
+def cache_directory() -> Path:
+    """Where binaries of exactly these pins are kept; it may not exist yet."""
+    pins = (MODULE / "go.mod").read_bytes() + (MODULE / "go.sum").read_bytes()
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "datalabd" / "controlplane" / f"{kubernetes_version()}-{hashlib.sha256(pins).hexdigest()[:12]}"
+
+
+def binaries() -> dict[str, Path]:
+    """The path of each program in `PACKAGES`; builds those found nowhere, which takes minutes the first time."""
+    found = {name: _installed(name) for name in PACKAGES}
+    cache = build([name for name, path in found.items() if path is None])
+    return {name: path or cache / name for name, path in found.items()}
+
+
+def build(names: Sequence[str] = tuple(PACKAGES)) -> Path:
+    """The cache directory, with these programs in it: the missing ones are built, by one process at a time."""
+    cache = cache_directory()
+    if not _missing(cache, names):
+        return cache
+    cache.mkdir(parents=True, exist_ok=True)
+    with _lock(cache / ".lock"):
+        missing = _missing(cache, names)  # another process may have built some while we waited
+        for number, name in enumerate(missing, start=1):
+            _go_build(name, cache, f"[{number}/{len(missing)}]")
+    return cache
+
+
+def _installed(name: str) -> Path | None:
+    """The program in `$KUBEBUILDER_ASSETS` or `$PATH`, whatever its version."""
+    for path in (os.environ.get("KUBEBUILDER_ASSETS"), os.environ.get("PATH")):
+        if path and (found := shutil.which(name, path=path)):
+            return Path(found).absolute()
+    return None
+
+
+def _missing(cache: Path, names: Sequence[str]) -> list[str]:
+    return [name for name in names if not (cache / name).exists()]
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another process builds the control plane: waiting for it", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _go_build(name: str, cache: Path, number: str) -> None:
+    """Put one program into the cache, telling on stderr how long it takes."""
+    if shutil.which("go") is None:
+        raise ClusterError(
+            f"{name} is neither in KUBEBUILDER_ASSETS nor in PATH, and there is no Go to build it: install Go "
+            f"1.25 or newer (https://go.dev/dl/), or put {name} into one of the two"
+        )
+    version = kubernetes_version()
+    packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    stamps = " ".join(f"-X {package}.gitVersion={version}" for package in packages)  # without it clients complain
+    unfinished = cache / f".{name}.unfinished"
+    output = cache / f".{name}.log"
+    command = ["go", "build", "-mod=readonly", "-trimpath", "-ldflags", f"-s -w {stamps}", "-o", str(unfinished)]
+    environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}
+    about = COLD_BUILD_SECONDS[name]
+    estimate = f"{about} s" if about < 90 else f"{about / 60:.0f} min"
+    text = f"{number} building {name} (first time only, about {estimate}) …"
+    with output.open("w") as log:
+        builder = subprocess.Popen([*command, PACKAGES[name]], cwd=MODULE, env=environment, stdout=log, stderr=log)
+        try:
+            with Progress(text) as progress:
+                while builder.poll() is None:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        builder.wait(timeout=progress.interval_seconds)
+                    progress.beat()
+        finally:
+            builder.terminate()
+            builder.wait()
+    if builder.returncode != 0:
+        raise ClusterError(f"go build of {name} failed:\n{output.read_text()}")
+    unfinished.replace(cache / name)
+    output.unlink()
+
+
+class Progress:
+    """A line on stderr with the seconds so far: rewritten on a terminal, else repeated as a heartbeat."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.terminal = sys.stderr.isatty()
+        self.interval_seconds = 1.0 if self.terminal else 30.0
+        self.began = time.monotonic()
+
+    def beat(self) -> None:
+        """Show the seconds so far."""
+        end = "" if self.terminal else "\n"
+        start = "\r" if self.terminal else ""
+        print(f"{start}{self.text} {time.monotonic() - self.began:.0f} s", end=end, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        if not self.terminal:
+            print(self.text, file=sys.stderr, flush=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.terminal:
+            print(file=sys.stderr, flush=True)
+
+
+# ---- Processes
+
+
+def _spawn(
+    argv: list[str], log: Path, stdin: int | None = None, environ: Mapping[str, str] = os.environ
+) -> psutil.Process:
+    """A process in a session of its own, so that Ctrl-C in our terminal leaves it to us to stop it in order.
+
+    `subprocess.Popen` is not used because a detached process outlives the object that would watch it.
+    """
+    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0) if stdin is None else (os.POSIX_SPAWN_DUP2, stdin, 0),
+    ]
+    return psutil.Process(os.posix_spawn(argv[0], argv, environ, file_actions=actions, setsid=True))
+
+
+def _started(process: psutil.Process) -> float:
+    """Seconds from boot to the start of the process: unlike a time of day, no clock adjustment changes it."""
+    return process.create_time() - psutil.boot_time()
+
+
+def _find(pid: int, started: float) -> psutil.Process | None:
+    """The running process of that pid, if it is the one that started then and not a later one with a reused pid."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(_started(process) - started) < 0.02  # the kernel counts hundredths
+        return process if same and not _gone(process) else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _end(process: psutil.Process) -> None:
+    """SIGTERM, and SIGKILL after the deadline; returns when the process is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        while not _gone(process):
+            if time.monotonic() > deadline:
+                process.kill()
+            time.sleep(0.01)
+
+
+def _gone(process: psutil.Process) -> bool:
+    """Whether it has ended. Our child is reaped; a detached one counts as gone before init gets round to reaping it.
+
+    A zombie with threads has ended its first thread only and still holds its sockets.
+    """
+    ended = process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+    with contextlib.suppress(psutil.TimeoutExpired):
+        process.wait(0)
+        return True
+    return ended
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# ---- The cluster
+
+
+class Cluster:
+    """A running control plane, all of whose files are in one directory (mode 0700, as it holds tokens and keys).
+
+    Leaving its context stops it. Made by `Cluster.start` and `Cluster.attach`.
+    """
+
+    directory: Path
+    kubeconfig: Path  #: of user `admin`, group system:masters
+    audit_log: Path  #: one JSON object per answered request, level Metadata; never rotated
+    url: str  #: https://127.0.0.1:PORT
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.absolute()
+        self.kubeconfig = self.directory / "kubeconfig"
+        self.audit_log = self.directory / "audit.log"
+        self._state = self.directory / "cluster.json"
+        self._certificate = self.directory / "pki" / "apiserver.crt"
+        self._kubectl: Path | None = None
+        self._guard: tuple[psutil.Process, int] | None = None
+
+    @classmethod
+    def start(cls, directory: Path, *, detach: bool = False) -> Self:
+        """A fresh, ready cluster, with its default namespace and service account; the remains of a stopped one in
+        `directory` are removed.
+
+        Unless `detach`, it ends with the process that started it, however that ends. Raises `ClusterError`, with the
+        end of the log of what failed, after stopping what had started.
+        """
+        cluster = cls(directory)
+        programs = binaries()
+        cluster._kubectl = programs["kubectl"]
+        cluster._make_directory()
+        try:
+            cluster._boot(programs, detach=detach)
+        except BaseException:
+            cluster.stop()
+            raise
+        return cluster
+
+    @classmethod
+    def attach(cls, directory: Path) -> Self:
+        """The cluster that another process started there. Raises `ClusterError` unless all of it is running."""
+        cluster = cls(directory)
+        stopped = [name for name, process in cluster.processes().items() if process is None]
+        if stopped or not cluster._state.exists():
+            raise ClusterError(
+                f"no cluster runs in {cluster.directory}" + "".join(f"; {n} is stopped" for n in stopped)
+            )
+        cluster.url = cluster._read()["url"]
+        return cluster
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def admin_token(self) -> str:
+        """Bearer token of user `admin`, group system:masters."""
+        return self._token("admin")
+
+    def processes(self) -> dict[str, psutil.Process | None]:
+        """By program name, in order of start; None if it is not running. Empty if none was ever started here."""
+        return {name: _find(p["pid"], p["started"]) for name, p in self._read()["processes"].items()}
+
+    def stop(self) -> None:
+        """End all processes, the API server's clients first; without effect on a stopped cluster. Files remain."""
+        for process in reversed([p for p in self.processes().values() if p is not None]):
+            _end(process)
+        if self._guard is not None:
+            guard, lifeline = self._guard
+            self._guard = None
+            _end(guard)
+            os.close(lifeline)
+
+    def stop_apiserver(self) -> None:
+        """End the API server alone; returns when it is gone. Without effect if it is stopped."""
+        if process := self.processes()["kube-apiserver"]:
+            _end(process)
+
+    def start_apiserver(self) -> None:
+        """Start it again with the same port, certificate and data; returns when it is ready."""
+        if self.processes()["kube-apiserver"] is None:
+            self._run(self._read()["processes"]["kube-apiserver"]["argv"])
+        self._wait_ready()
+
+    def run(self, name: str, argv: Sequence[str]) -> Path:
+        """Run a client of this cluster, to be ended with it; returns the path of its log. It finds KUBECONFIG set."""
+        environ = os.environ | {"KUBECONFIG": str(self.kubeconfig)}
+        log = self.directory / "logs" / f"{name}.log"
+        self._record(name, list(argv), _spawn(list(argv), log, environ=environ))
+        return log
+
+    def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """kubectl as admin, its output captured. `--kubeconfig` or `--as` among `args` make it act as somebody else.
+
+        Raises `CalledProcessError`, with what kubectl said as a note, unless `check` is False.
+        """
+        if self._kubectl is None:
+            self._kubectl = binaries()["kubectl"]
+        common = ["--kubeconfig", str(self.kubeconfig), "--cache-dir", str(self.directory / "kubectl-cache")]
+        try:
+            return subprocess.run(
+                [self._kubectl, *common, *args], input=stdin, check=check, capture_output=True, text=True
+            )
+        except subprocess.CalledProcessError as error:
+            error.add_note(error.stderr)
+            raise
+
+    def kubeconfig_for(self, service_account: str) -> Path:
+        """A new kubeconfig of the existing service account `namespace/name`, good for a day."""
+        namespace, name = service_account.split("/")
+        token = self.kubectl("create", "token", name, "--namespace", namespace, "--duration", "24h").stdout.strip()
+        path = self.directory / "serviceaccounts" / namespace / f"{name}.kubeconfig"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return self._write_kubeconfig(path, f"system:serviceaccount:{namespace}:{name}", token)
+
+    # -- Starting
+
+    def _make_directory(self) -> None:
+        if any(self.processes().values()):
+            raise ClusterError(f"a cluster is running in {self.directory}: stop it first")
+        if self._state.exists():
+            self._state.unlink()
+            for name in ("etcd", "pki", "logs", "serviceaccounts", "kubectl-cache"):
+                shutil.rmtree(self.directory / name, ignore_errors=True)
+            self.audit_log.unlink(missing_ok=True)
+        elif self.directory.exists() and any(self.directory.iterdir()):
+            raise ClusterError(
+                f"{self.directory} is not empty and no cluster was started there: choose another directory"
+            )
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
+        (self.directory / "pki").mkdir()
+        (self.directory / "logs").mkdir()
+
+    def _boot(self, programs: Mapping[str, Path], *, detach: bool) -> None:
+        etcd_port, port = _free_port(), _free_port()
+        self.url = f"https://127.0.0.1:{port}"
+        self._write({"url": self.url, "processes": {}})
+        if not detach:
+            self._guard = self._start_guard()
+        key = self._write_service_account_key()
+        self._write_tokens()
+        policy = self.directory / "audit-policy.yaml"
+        policy.write_text(yaml.safe_dump(AUDIT_POLICY))
+
+        self._run(
+            [
+                str(programs["etcd"]),
+                f"--data-dir={self.directory / 'etcd'}",
+                f"--listen-client-urls=http://127.0.0.1:{etcd_port}",
+                f"--advertise-client-urls=http://127.0.0.1:{etcd_port}",
+                "--listen-peer-urls=http://127.0.0.1:0",
+                "--unsafe-no-fsync",  # nothing here outlives the machine
+                "--log-level=warn",
+            ]
+        )
+        self._wait("etcd", lambda: _listens(etcd_port))
+        self._run(
+            [
+                str(programs["kube-apiserver"]),
+                f"--etcd-servers=http://127.0.0.1:{etcd_port}",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={port}",
+                f"--cert-dir={self._certificate.parent}",  # makes its own certificate there, and finds it at a restart
+                f"--token-auth-file={self.directory / 'tokens.csv'}",
+                "--authorization-mode=RBAC",
+                f"--service-cluster-ip-range={SERVICE_CIDR}",
+                "--endpoint-reconciler-type=none",  # would publish 127.0.0.1, which no endpoint may be
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--service-account-signing-key-file={key}",
+                f"--service-account-key-file={key}",
+                "--allow-privileged=true",
+                f"--audit-policy-file={policy}",
+                f"--audit-log-path={self.audit_log}",
+                "--audit-log-maxsize=100000",  # MB: the default rotates away what a reader has not read yet
+                "--profiling=false",
+            ]
+        )
+        self._wait("kube-apiserver", lambda: _listens(port))
+        self._write_kubeconfig(self.kubeconfig, "admin", self.admin_token)
+        manager = "system:kube-controller-manager"
+        config = self._write_kubeconfig(self.directory / "controller-manager.kubeconfig", manager, self._token(manager))
+        self._run(
+            [
+                str(programs["kube-controller-manager"]),
+                f"--kubeconfig={config}",
+                f"--controllers={','.join(CONTROLLERS)}",
+                "--use-service-account-credentials",
+                f"--service-account-private-key-file={key}",
+                f"--root-ca-file={self._certificate}",
+                "--leader-elect=false",
+                "--secure-port=0",  # serves nothing
+                "--kube-api-qps=500",
+                "--kube-api-burst=1000",
+                "--concurrent-namespace-syncs=20",
+                "--concurrent-gc-syncs=20",
+                "--profiling=false",
+            ]
+        )
+        self._wait_ready()
+
+    def _run(self, argv: list[str]) -> None:
+        name = Path(argv[0]).name
+        self._record(name, argv, _spawn(argv, self.directory / "logs" / f"{name}.log"))
+
+    def _record(self, name: str, argv: list[str], process: psutil.Process) -> None:
+        state = self._read()
+        state["processes"][name] = {"pid": process.pid, "started": _started(process), "argv": argv}
+        self._write(state)
+
+    def _start_guard(self) -> tuple[psutil.Process, int]:
+        """A process that waits for the end of ours and then stops the cluster, and our end of the pipe it listens to.
+
+        The kernel closes the pipe whatever ends us. PR_SET_PDEATHSIG would do with less, but it fires at the end of the
+        starting thread, with asyncio.to_thread long before the process ends. A shell waits, as Python takes 30 MB.
+        """
+        command = shlex.join([sys.executable, str(Path(__file__).absolute()), "stop", str(self.directory)])
+        theirs, ours = os.pipe()
+        try:
+            guard = _spawn(
+                ["/bin/sh", "-c", f"read -r _; exec {command}"], self.directory / "logs" / "guard.log", theirs
+            )
+        finally:
+            os.close(theirs)
+        return guard, ours
+
+    def _wait_ready(self) -> None:
+        """Until the API server is ready, and the controllers have made the default namespace and service account."""
+        context = ssl.create_default_context(cafile=self._certificate)
+        headers = {"Authorization": f"Bearer {self.admin_token}"}
+        with httpx.Client(base_url=self.url, verify=context, headers=headers, trust_env=False) as client:
+
+            def answers(path: str) -> bool:
+                try:
+                    return client.get(path).is_success
+                except httpx.TransportError:
+                    return False
+
+            self._wait("kube-apiserver", lambda: answers("/readyz"))
+            self._wait("kube-controller-manager", lambda: answers("/api/v1/namespaces/default/serviceaccounts/default"))
+
+    def _wait(self, name: str, condition: Callable[[], bool]) -> None:
+        """Poll the condition while the process of that name runs."""
+        deadline = time.monotonic() + START_SECONDS
+        while not condition():
+            stopped = self.processes()[name] is None
+            if stopped or time.monotonic() > deadline:
+                log = (self.directory / "logs" / f"{name}.log").read_text(errors="replace").splitlines()[-15:]
+                what = "ended" if stopped else f"is not ready after {START_SECONDS:.0f} s"
+                raise ClusterError("\n".join([f"{name} {what}; the end of its log:", *log]))
+            time.sleep(0.05)
+
+    # -- Files
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self._state.read_text())
+        except FileNotFoundError:
+            return {"processes": {}}
+        return state
+
+    def _write(self, state: Mapping[str, Any]) -> None:
+        unfinished = self._state.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(state, indent=1))
+        unfinished.replace(self._state)
+
+    def _write_service_account_key(self) -> Path:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        path = self.directory / "pki" / "service-account.key"
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return path
+
+    def _write_tokens(self) -> None:
+        with (self.directory / "tokens.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [
+                    [secrets.token_urlsafe(24), "admin", "admin", "system:masters"],
+                    [secrets.token_urlsafe(24), "system:kube-controller-manager", "kube-controller-manager"],
+                ]
+            )
+
+    def _token(self, user: str) -> str:
+        with (self.directory / "tokens.csv").open(newline="") as file:
+            return next(row[0] for row in csv.reader(file) if row[1] == user)
+
+    def _write_kubeconfig(self, path: Path, user: str, token: str) -> Path:
+        """The path, holding a kubeconfig whose only trusted certificate is the API server's own."""
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {
+                    "name": "datalabd",
+                    "cluster": {
+                        "server": self.url,
+                        "certificate-authority-data": b64encode(self._certificate.read_bytes()).decode(),
+                    },
+                }
+            ],
+            "users": [{"name": user, "user": {"token": token}}],
+            "contexts": [{"name": "datalabd", "context": {"cluster": "datalabd", "user": user}}],
+            "current-context": "datalabd",
+        }
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+        path.chmod(0o600)
+        return path
+
+
+# ---- Command line
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0; 1 for a failure or a cluster that does not run; argparse exits with 2 for wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m hack.cluster", description="The local control plane.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("build", help="build what is missing and print its directory")
+    for verb, text in {
+        "start": "start detached and print the export line of its kubeconfig",
+        "status": "list its processes; exit code 1 unless all run",
+        "stop": "end its processes",
+    }.items():
+        verbs.add_parser(verb, help=text).add_argument("directory", type=Path, metavar="DIR")
+    given = parser.parse_args(arguments)
+    try:
+        match given.verb:
+            case "build":
+                print(build())
+            case "start":
+                cluster = Cluster.start(given.directory, detach=True)
+                print(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
+            case "stop":
+                Cluster(given.directory).stop()
+            case "status":
+                return _status(Cluster(given.directory))
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _status(cluster: Cluster) -> int:
+    processes = cluster.processes()
+    for name, process in processes.items():
+        if process is None:
+            print(f"{name:24} stopped")
+        else:
+            memory = process.memory_info().rss / 2**20
+            print(f"{name:24} running  pid {process.pid}  {memory:.0f} MiB")
+    if not processes:
+        print(f"no cluster was started in {cluster.directory}")
+    return 0 if processes and all(processes.values()) else 1
+
+
+if __name__ == "__main__":
+    # Ctrl-C and SIGTERM take the same way out, so that a start or build that is cut short cleans up after itself.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""The whole line in a few minutes: a cluster, datalabd, four labs, and what an operator would look at.
+
+    python -m hack.demo
+
+Exit code 0 when everything shown was as it should be; leaves nothing running.
+"""
+
+import json
+import re
+import signal
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+from hack import playground
+from hack.cluster import Cluster, ClusterError
+
+READY = ("s-joe", "s-john")
+LATER = ("s-jane", "s-jeff")
+LAB_SECONDS = 90.0
+SHOWN_METRICS = re.compile(
+    r"^(datalabd_(reconcile_total|webhook_requests_total|leader|certificate_expiry|unprotected_ingresses)"
+    r"|workqueue_depth|process_resident_memory_bytes)"
+)
+BAD_CLAIM = """\
+apiVersion: pkg.internal/v1beta2
+kind: Datalab
+metadata: {name: s-jim, namespace: default}
+spec:
+  users: [jim, jim]
+  sessions: [{name: default}, {name: default-data}]
+  files: [{git: {url: "http://169.254.169.254/latest", ref: main}}]
+  userOverrides: {bob: {role: admin}}
+"""
+
+
+class Demo:
+    """The demonstration: shows commands and their output, and fails where that is not what it should be."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def show(self, title: str, *kubectl: str, stdin: str | None = None, fails: bool = False) -> str:
+        """Print a command under a title, run it, print its output; returns that."""
+        print(f"\n\033[1m{title}\033[0m" if sys.stdout.isatty() else f"\n== {title}")
+        print(f"$ kubectl {' '.join(kubectl)}", flush=True)
+        done = self._cluster.kubectl(*kubectl, stdin=stdin, check=False)
+        output = (done.stdout + done.stderr).rstrip()
+        print("\n".join(f"  {line}" for line in output.splitlines()), flush=True)
+        if (done.returncode != 0) is not fails:
+            raise ClusterError(f"that should have {'failed' if fails else 'worked'}: exit code {done.returncode}")
+        return output
+
+    def run(self) -> None:
+        """All of it."""
+        kubectl = self._cluster.kubectl
+        print("\n$ kubectl apply -k manifests/samples", flush=True)
+        kubectl("apply", "-k", str(playground.SAMPLES))
+        self.wait_for_labs()
+        self.show("Four labs, two of them written as v1beta1", "get", "datalabs")
+        for name in LATER:
+            path = '{.status.conditions[?(@.type=="Stalled")].message}{"\\n"}'
+            self.show(f"Why {name} is not ready", "get", "datalab", name, "-o", f"jsonpath={path}")
+        self.show_tree("s-john")
+        self.show_ingress("s-john-default", "s-john")
+        refusal = self.show(
+            "A bad claim is refused, every mistake by its field",
+            "create",
+            "--dry-run=server",
+            "-f",
+            "-",
+            stdin=BAD_CLAIM,
+            fails=True,
+        )
+        expect("spec.users[1]" in refusal and "spec.files[0]" in refusal, "the refusal names the fields")
+        read = self.show(
+            "A v1beta2 claim read as v1beta1",
+            *("get", "datalabs.v1beta1.pkg.internal", "s-jane", "-o", "jsonpath={.apiVersion} {.spec.sessions}"),
+        )
+        expect("pkg.internal/v1beta1" in read, "the version is the one asked for")
+        self.stop_and_start("s-john", "default")
+        self.show_metrics()
+
+    def wait_for_labs(self) -> None:
+        """Until the labs that can be ready are, telling how far they are."""
+        said = ""
+
+        def ready() -> bool:
+            nonlocal said
+            labs = json.loads(self._cluster.kubectl("get", "datalabs", "-o", "json").stdout)["items"]
+            states = {lab["metadata"]["name"]: _ready(lab) for lab in labs}
+            now = "  ".join(f"{name}: {reason}" for name, (_, reason) in sorted(states.items()))
+            if now != said:
+                print(f"  {now}", flush=True)
+                said = now
+            settled = all(states.get(name, (False, ""))[1] == "NotProvided" for name in LATER)
+            return settled and all(states.get(name, (False, ""))[0] for name in READY)
+
+        until(ready, LAB_SECONDS, f"labs {', '.join(READY)} ready")
+
+    def show_tree(self, lab: str) -> None:
+        """Everything that was made for a lab, by namespace."""
+        print(f"\n== What was made for {lab}")
+        selector = f"datalabs.pkg.internal/name={lab}"
+        kinds = "workshops,workshopenvironments,workshopsessions,secrets,persistentvolumeclaims,networkpolicies"
+        found = self._items(kinds, "-A", "-l", selector)
+        runtime = f"training.educates.dev/environment.name={lab}"
+        found += self._items("namespaces,deployments,services,ingresses", "-A", "-l", runtime)
+        tree: dict[str, list[str]] = {}
+        for item in found:
+            metadata = item["metadata"]
+            tree.setdefault(metadata.get("namespace", ""), []).append(f"{item['kind']} {metadata['name']}")
+        for namespace, names in sorted(tree.items()):
+            print(f"  {namespace or '(cluster)'}")
+            for index, name in enumerate(lines := sorted(set(names))):
+                print(f"  {'└─' if index == len(lines) - 1 else '├─'} {name}")
+        expect(len(found) >= 15, "the lab consists of its objects")
+
+    def show_ingress(self, name: str, namespace: str) -> None:
+        """A session's Ingress with the annotations that have oauth2-proxy asked first."""
+        output = self.show(
+            "A session's Ingress asks oauth2-proxy first",
+            *("get", "ingress", name, "-n", namespace, "-o", "jsonpath={.metadata.annotations}"),
+        )
+        expect("nginx.ingress.kubernetes.io/auth-url" in output, "the Ingress is protected")
+
+    def stop_and_start(self, lab: str, session: str) -> None:
+        """One session off and on again; its home directory stays."""
+        index = 0
+        patch = '[{"op": "replace", "path": "/spec/sessions/%d/state", "value": "%s"}]'
+        self.show("Stop a session", "patch", "datalab", lab, "--type=json", "-p", patch % (index, "stopped"))
+        until(
+            lambda: not self._items("namespaces", "--field-selector", f"metadata.name={lab}-{session}"), 60, "stopped"
+        )
+        self.show("Its volume stays", "get", "datalab,persistentvolumeclaims", "-n", lab)
+        self.show("Start it again", "patch", "datalab", lab, "--type=json", "-p", patch % (index, "started"))
+        until(
+            lambda: _ready(json.loads(self._cluster.kubectl("get", "datalab", lab, "-o", "json").stdout))[0],
+            60,
+            "running again",
+        )
+        self.show("Running again", "get", "datalab", lab)
+
+    def show_metrics(self) -> None:
+        """A few series of /metrics."""
+        url = playground.metrics_url(self._cluster)
+        print(f"\n== Some metrics\n$ curl {url}")
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            text = answer.read().decode()
+        shown = [line for line in text.splitlines() if SHOWN_METRICS.match(line) and not line.endswith(" 0.0")]
+        print("\n".join(f"  {line}" for line in shown))
+        expect(any(line.startswith("datalabd_leader 1") for line in shown), "datalabd leads")
+
+    def _items(self, *args: str) -> list[dict[str, dict[str, str]]]:
+        done: CompletedProcess[str] = self._cluster.kubectl("get", *args, "-o", "json")
+        items: list[dict[str, dict[str, str]]] = json.loads(done.stdout)["items"]
+        return items
+
+
+def _ready(lab: dict[str, dict[str, list[dict[str, str]]]]) -> tuple[bool, str]:
+    for condition in lab.get("status", {}).get("conditions", []):
+        if condition["type"] == "Ready":
+            return condition["status"] == "True", condition["reason"]
+    return False, "…"
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Return when the condition holds; `ClusterError` if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ClusterError(f"not {what} within {seconds:.0f} s")
+        time.sleep(0.25)
+
+
+def expect(fact: bool, what: str) -> None:
+    """Fail the demonstration where something shown is not as it should be."""
+    if not fact:
+        raise ClusterError(f"expected: {what}")
+
+
+def main() -> int:
+    """Exit code 0; 1 where the demonstration failed."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="datalabd-demo-") as scratch:
+        directory = Path(scratch, "cluster")
+        try:
+            print("Starting a control plane, Educates' stand-in and datalabd …", flush=True)
+            with playground.start(directory) as cluster:
+                print(f"  ready after {time.monotonic() - began:.0f} s", flush=True)
+                Demo(cluster).run()
+        except ClusterError as error:
+            print(f"\nThe demonstration failed: {error}", file=sys.stderr)
+            log = directory / "logs" / "datalabd.log"
+            if log.exists():
+                print(
+                    "The last lines of datalabd's log:\n" + "\n".join(log.read_text().splitlines()[-20:]),
+                    file=sys.stderr,
+                )
+            return 1
+    print(f"\nDone in {time.monotonic() - began:.0f} s; nothing is left running.")
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sys.exit(main())

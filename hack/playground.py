@@ -1,0 +1,97 @@
+"""A control plane with Educates' stand-in and datalabd on it: what `make up`, `make demo` and the benchmarks run on.
+
+python -m hack.playground up DIR      leave one running and print the export line of its kubeconfig
+python -m hack.playground down DIR    end exactly what that started
+"""
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hack.cluster import Cluster, ClusterError
+
+DOMAIN = "lab.example.org"
+SAMPLES = Path(__file__).parents[1] / "manifests" / "samples"
+READY_SECONDS = 60.0
+
+
+def start(directory: Path, *, detach: bool = False) -> Cluster:
+    """A running playground; its processes end with the cluster. Raises `ClusterError` where one does not come up."""
+    cluster = Cluster.start(directory, detach=detach)
+    try:
+        start_standins(cluster)
+        start_datalabd(cluster)
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
+
+
+def start_standins(cluster: Cluster) -> None:
+    """Educates and kubelet, played; returns when their kinds are served."""
+    argv = [sys.executable, "-m", "hack.standins", "--ingress-domain", DOMAIN]
+    log = cluster.run("standins", argv)
+    wait(cluster, "standins", log, lambda text: "playing" in text)
+
+
+def start_datalabd(cluster: Cluster) -> Path:
+    """datalabd; returns the path of its log when it is ready."""
+    log = cluster.run("datalabd", [sys.executable, "-m", "datalabd", "run", "--local"])
+    wait(cluster, "datalabd", log, lambda text: any(entry.get("event") == "ready" for entry in entries(text)))
+    return log
+
+
+def entries(text: str) -> list[dict[str, Any]]:
+    """The JSON lines of a log."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def metrics_url(cluster: Cluster) -> str:
+    """Where the last started datalabd of this cluster serves its metrics."""
+    log = (cluster.directory / "logs" / "datalabd.log").read_text()
+    sites = [entry for entry in entries(log) if entry.get("event") == "listening" and entry.get("site") == "metrics"]
+    return f"http://127.0.0.1:{sites[-1]['port']}/metrics"
+
+
+def wait(cluster: Cluster, name: str, log: Path, condition: Callable[[str], bool]) -> None:
+    """Return when the log says so; `ClusterError` if the process ends before, or takes too long."""
+    deadline = time.monotonic() + READY_SECONDS
+    while not condition(text := log.read_text()):
+        if cluster.processes()[name] is None:
+            raise ClusterError(f"{name} ended while starting:\n{text[-2000:]}")
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{name} is not ready after {READY_SECONDS:.0f} s; its log is {log}")
+        time.sleep(0.05)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0; 1 for a failure."""
+    parser = argparse.ArgumentParser(prog="python -m hack.playground", description=__doc__.splitlines()[0])
+    parser.add_argument("verb", choices=["up", "down"])
+    parser.add_argument("directory", type=Path, metavar="DIR")
+    given = parser.parse_args(arguments)
+    try:
+        if given.verb == "down":
+            Cluster(given.directory).stop()
+            print("stopped")
+            return 0
+        cluster = start(given.directory, detach=True)
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print("datalabd runs on a local control plane. In your shell:\n")
+    print(f"    export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
+    print("    kubectl apply -k manifests/samples && kubectl get datalabs -w\n")
+    print(f"Logs are in {cluster.directory / 'logs'}; `make down` stops everything.")
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sys.exit(main())

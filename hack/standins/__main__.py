@@ -1,0 +1,51 @@
+"""Run Educates and the kubelet against the cluster of $KUBECONFIG until interrupted.
+
+    python -m hack.standins [--ingress-domain lab.example.org] [--ingress-class nginx] [--ingress-secret NAME]
+
+Installs what it needs first; the real definitions are used if $DATALABD_SHARED names a directory that has them.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from datalabd.kube.client import Client
+from hack.standins.crds import install
+from hack.standins.educates import Educates
+from hack.standins.kubelet import Kubelet
+
+
+async def run(domain: str, ingress_class: str, ingress_secret: str, shared: Path | None) -> None:
+    """Return on SIGINT, SIGTERM or a failure of a stand-in, which is raised."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    client = await Client.connect(user_agent="standins")
+    try:
+        await install(client, shared)
+        educates = Educates(client, domain=domain, ingress_class=ingress_class, ingress_secret=ingress_secret)
+        async with educates, Kubelet(client) as kubelet:
+            print(f"playing Educates and kubelet on {client.server}", flush=True)
+            waits = [asyncio.create_task(wait) for wait in (stop.wait(), educates.run(), kubelet.run())]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+    finally:
+        await client.close()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m hack.standins", description="Play Educates and the kubelet.")
+    parser.add_argument("--ingress-domain", default="lab.example.org", metavar="DOMAIN")
+    parser.add_argument("--ingress-class", default="nginx", metavar="NAME")
+    parser.add_argument("--ingress-secret", default="", metavar="NAME", help="TLS Secret in namespace educates")
+    given = parser.parse_args()
+    shared = os.environ.get("DATALABD_SHARED")
+    asyncio.run(run(given.ingress_domain, given.ingress_class, given.ingress_secret, Path(shared) if shared else None))
+
+
+if __name__ == "__main__":
+    main()

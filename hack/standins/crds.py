@@ -1,0 +1,265 @@
+"""What an Educates installation consists of before it runs: definitions of its kinds, roles, its own account.
+
+The definitions here say no more than what is used: own words for where the real ones are not at hand.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datalabd.api.meta import Manifest
+from datalabd.errors import NotFound
+from datalabd.kube.client import APPLY_PATCH, Client, path
+from datalabd.kube.resources import CRDS, NAMESPACES, Resource
+
+MANAGER = "educates-installer"
+OPERATOR_NAMESPACE = "educates"
+SERVICE_ACCOUNT = "session-manager"
+
+SERVICE_ACCOUNTS = Resource("v1", "serviceaccounts", "ServiceAccount")
+CLUSTER_ROLES = Resource("rbac.authorization.k8s.io/v1", "clusterroles", "ClusterRole", namespaced=False)
+CLUSTER_ROLE_BINDINGS = Resource(
+    "rbac.authorization.k8s.io/v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
+
+SERVED_SECONDS = 60.0
+
+# ---- Schemas
+
+Schema = dict[str, Any]
+TEXT: Schema = {"type": "string"}
+FLAG: Schema = {"type": "boolean"}
+WHOLE: Schema = {"type": "integer"}
+OPEN: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
+def _object(required: str = "", **properties: Schema) -> Schema:
+    """A structure of these fields; the names of required ones are separated by spaces."""
+    schema: Schema = {"type": "object", "properties": properties}
+    return schema | ({"required": required.split()} if required else {})
+
+
+def _open(required: str = "", **properties: Schema) -> Schema:
+    """A structure that may have other fields as well."""
+    return OPEN | _object(required, **properties)
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _enabled(**properties: Schema) -> Schema:
+    return _open("enabled", enabled=FLAG, **properties)
+
+
+OBJECTS = _list(OPEN)
+ENV = _list(_open("name", name=TEXT, value=TEXT))
+SECRET_LIST = _list(_open("name namespace", name=TEXT, namespace=TEXT))
+SOURCES = _list(_open(path=TEXT | {"default": "."}))
+TOKEN = _object(enabled=FLAG | {"default": True})
+
+WORKSHOP = _open(
+    "title description",
+    title=TEXT,
+    description=TEXT,
+    version=TEXT,
+    workshop=_open(image=TEXT, files=SOURCES, packages=_list(_object("name files", name=TEXT, files=SOURCES))),
+    environment=_open(objects=OBJECTS, secrets=SECRET_LIST),
+    session=_open(
+        namespaces=_open(role=TEXT, budget=TEXT, limits=OPEN, security=_open(policy=TEXT, token=TOKEN)),
+        resources=_object(memory=TEXT, storage=TEXT, volume=_object("name", name=TEXT, subPath=TEXT)),
+        env=_list(_open("name", name=TEXT, value=TEXT)),
+        envFrom=OBJECTS,
+        applications=_open(
+            workshop=_open(enabled=FLAG),
+            terminal=_enabled(layout=TEXT),
+            editor=_enabled(),
+            console=_enabled(),
+            slides=_enabled(),
+            docker=_enabled(memory=TEXT, storage=TEXT),
+            registry=_enabled(memory=TEXT, storage=TEXT, volume=_object("name", name=TEXT, subPath=TEXT)),
+            vcluster=_enabled(version=TEXT),
+        ),
+        dashboards=_list(_object("name", name=TEXT, url=TEXT)),
+        ingresses=_list(_open("name", name=TEXT, host=TEXT, port=WHOLE, protocol=TEXT, path=TEXT)),
+        objects=OBJECTS,
+    ),
+)
+ENVIRONMENT = _open(
+    "workshop",
+    workshop=_object("name", name=TEXT),
+    environment=_open(objects=OBJECTS, secrets=SECRET_LIST),
+    request=_enabled(token=TEXT),
+    session=_open(username=TEXT, password=TEXT, env=ENV, ingress=_open(domain=TEXT, secret=TEXT)),
+    theme=_object(name=TEXT),
+    cookies=_object(domain=TEXT),
+)
+SESSION = _open(
+    "environment",
+    environment=_object("name", name=TEXT),
+    session=_open("id", id=TEXT, username=TEXT, password=TEXT, env=ENV, ingress=_open(domain=TEXT, secret=TEXT)),
+)
+COPIER = _open(
+    rules=_list(
+        _open(
+            "sourceSecret",
+            sourceSecret=_object("name namespace", name=TEXT, namespace=TEXT),
+            targetNamespaces=_open(nameSelector=_object("matchNames", matchNames=_list(TEXT))),
+            targetSecret=_open(name=TEXT),
+            reclaimPolicy=TEXT | {"enum": ["Delete", "Retain"], "default": "Delete"},
+        )
+    )
+)
+
+
+def crds() -> list[Manifest]:
+    """Definitions of the four kinds of Educates that a lab consists of. None has a status subresource."""
+    return [
+        _crd("training.educates.dev", "Workshop", WORKSHOP),
+        _crd("training.educates.dev", "WorkshopEnvironment", ENVIRONMENT),
+        _crd("training.educates.dev", "WorkshopSession", SESSION),
+        _crd("secrets.educates.dev", "SecretCopier", COPIER),
+    ]
+
+
+def _crd(group: str, kind: str, spec: Schema) -> Manifest:
+    singular = kind.lower()
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{singular}s.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Cluster",
+            "names": {"kind": kind, "plural": f"{singular}s", "singular": singular},
+            "versions": [
+                {
+                    "name": "v1beta1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": _object(spec=spec, status=OPEN)},
+                }
+            ],
+        },
+    }
+
+
+# ---- Roles
+
+
+def session_roles() -> list[Manifest]:
+    """ClusterRoles of session users.
+
+    Not aggregated from Kubernetes' own view, edit and admin: those reach NetworkPolicies, which Educates' do not.
+    """
+    read, write = ["get", "list", "watch"], ["create", "delete", "patch", "update"]
+    workloads = [
+        ("", ["configmaps", "persistentvolumeclaims", "pods", "pods/log", "serviceaccounts", "services"]),
+        ("apps", ["deployments", "replicasets", "statefulsets"]),
+        ("batch", ["cronjobs", "jobs"]),
+        ("networking.k8s.io", ["ingresses"]),
+    ]
+    secrets = [("", ["secrets", "pods/exec", "pods/portforward"])]
+    rbac = [("rbac.authorization.k8s.io", ["roles", "rolebindings"])]
+    return [
+        _cluster_role("view", _rules(workloads, read)),
+        _cluster_role("edit", _rules(workloads + secrets, read + write)),
+        _cluster_role("admin", _rules(workloads + secrets + rbac, read + write)),
+    ]
+
+
+def _rules(resources: list[tuple[str, list[str]]], verbs: list[str]) -> list[Manifest]:
+    return [{"apiGroups": [group], "resources": names, "verbs": verbs} for group, names in resources]
+
+
+def _cluster_role(name: str, rules: list[Manifest]) -> Manifest:
+    metadata = {"name": f"educates-{name}-session-role"}
+    return {"apiVersion": CLUSTER_ROLES.api_version, "kind": CLUSTER_ROLES.kind, "metadata": metadata, "rules": rules}
+
+
+# ---- Installing
+
+
+async def install(client: Client, shared: Path | None = None) -> None:
+    """Everything but the running operators: kinds, session roles, the account `educates/session-manager`.
+
+    The real definitions and roles are taken from `shared` where it has them. Repeating it does no harm.
+    """
+    await install_crds(client, shared and shared / "crds")
+    for role in _roles(shared):
+        await _apply(client, CLUSTER_ROLES, role)
+    account = {"name": SERVICE_ACCOUNT, "namespace": OPERATOR_NAMESPACE}
+    subjects = [{"kind": "ServiceAccount"} | account]
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    await _apply(
+        client, NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}
+    )
+    await _apply(client, SERVICE_ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+    await _apply(
+        client,
+        CLUSTER_ROLE_BINDINGS,
+        {
+            "apiVersion": CLUSTER_ROLE_BINDINGS.api_version,
+            "kind": CLUSTER_ROLE_BINDINGS.kind,
+            "metadata": {"name": f"{OPERATOR_NAMESPACE}-{SERVICE_ACCOUNT}"},
+            "subjects": subjects,
+            "roleRef": role,
+        },
+    )
+
+
+def _roles(shared: Path | None) -> list[Manifest]:
+    file = shared and shared / "educates" / "session-clusterroles.yaml"
+    return list(_documents(file)) if file and file.is_file() else session_roles()
+
+
+async def install_crds(client: Client, directory: Path | None = None) -> None:
+    """Educates' kinds, served when this returns: the real definitions found in `directory`, ours for the rest.
+
+    Raises TimeoutError after a minute in which the API server did not take them up.
+    """
+    definitions = _definitions(directory)
+    for crd in definitions:
+        await _apply(client, CRDS, crd)
+    async with asyncio.timeout(SERVED_SECONDS):
+        for crd in definitions:
+            await _served(client, crd)
+
+
+def _definitions(directory: Path | None) -> list[Manifest]:
+    found = crds()
+    for group in ("training", "secrets"):
+        for file in sorted(directory.glob(f"*.{group}.educates.dev.yaml")) if directory else []:
+            found += _documents(file)
+    return list({crd["metadata"]["name"]: crd for crd in found}.values())
+
+
+async def _served(client: Client, crd: Manifest) -> None:
+    """Return once the kind can be listed: its Established condition comes a moment earlier."""
+    spec = crd["spec"]
+    version = f"{spec['group']}/{spec['versions'][0]['name']}"
+    resource = Resource(version, spec["names"]["plural"], spec["names"]["kind"], spec["scope"] == "Namespaced")
+    while True:
+        try:
+            await client.list(resource)
+            return
+        except NotFound:
+            await asyncio.sleep(0.05)
+
+
+async def _apply(client: Client, resource: Resource, manifest: Manifest) -> None:
+    metadata = manifest["metadata"]
+    await client.request(
+        "PATCH",
+        path(resource, metadata.get("namespace", ""), metadata["name"]),
+        params={"fieldManager": MANAGER, "force": "true"},
+        body=manifest,
+        content_type=APPLY_PATCH,
+    )
+
+
+def _documents(file: Path) -> Iterator[Manifest]:
+    return (document for document in yaml.safe_load_all(file.read_text()) if document)

@@ -1,0 +1,79 @@
+"""Educates' secrets-manager: which Secret a SecretCopier copies where."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from datalabd.api.meta import Manifest, NamespacedName
+from datalabd.kube.resources import Resource
+
+SECRET_COPIERS = Resource("secrets.educates.dev/v1beta1", "secretcopiers", "SecretCopier", namespaced=False)
+COPIED_FROM = "secrets.educates.dev/copied-from"
+"""Annotation of a copy: `<namespace>/<name>` of its source. A Secret without it is never overwritten."""
+
+
+class Copy(NamedTuple):
+    """One Secret to be copied."""
+
+    source: NamespacedName
+    target: NamespacedName
+    labels: dict[str, str]
+    owned: bool
+    """Whether the copy goes with its SecretCopier; it never goes with its source."""
+
+
+def copier(name: str, secrets: list[Manifest], namespace: str) -> Manifest:
+    """A SecretCopier that copies `{name, namespace, labels, as}` into one namespace."""
+    rules = [
+        {
+            "sourceSecret": {"name": secret["name"], "namespace": secret["namespace"]},
+            "targetNamespaces": {"nameSelector": {"matchNames": [namespace]}},
+            "targetSecret": {"name": secret.get("as", secret["name"]), "labels": secret.get("labels") or {}},
+            "reclaimPolicy": "Delete",
+        }
+        for secret in secrets
+    ]
+    return {
+        "apiVersion": SECRET_COPIERS.api_version,
+        "kind": SECRET_COPIERS.kind,
+        "metadata": {"name": name},
+        "spec": {"rules": rules},
+    }
+
+
+def copies(secret_copier: Manifest) -> Iterator[Copy]:
+    """What a SecretCopier asks for. Of the ways to choose namespaces only names are played, without wildcards."""
+    for rule in secret_copier.get("spec", {}).get("rules") or []:
+        source = NamespacedName(rule["sourceSecret"]["namespace"], rule["sourceSecret"]["name"])
+        target = rule.get("targetSecret") or {}
+        for namespace in rule.get("targetNamespaces", {}).get("nameSelector", {}).get("matchNames", []):
+            yield Copy(
+                source,
+                NamespacedName(namespace, target.get("name") or source.name),
+                target.get("labels") or {},
+                rule.get("reclaimPolicy", "Delete") == "Delete",
+            )
+
+
+def copied(copy: Copy, source: Manifest, secret_copier: Manifest) -> Manifest:
+    """The copy as it is to be."""
+    owner = {
+        "apiVersion": SECRET_COPIERS.api_version,
+        "kind": SECRET_COPIERS.kind,
+        "name": secret_copier["metadata"]["name"],
+        "uid": secret_copier["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": copy.target.name,
+            "namespace": copy.target.namespace,
+            "labels": copy.labels,
+            "annotations": {COPIED_FROM: str(copy.source)},
+            "ownerReferences": [owner] if copy.owned else [],
+        },
+        "type": source.get("type", "Opaque"),
+        "data": source.get("data") or {},
+    }

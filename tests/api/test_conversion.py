@@ -1,0 +1,214 @@
+import json
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datalabd.api.conversion import ANNOTATION, convert, database_classes, to_v1beta1, to_v1beta2
+from datalabd.api.meta import V1BETA1, V1BETA2, Manifest
+
+
+def claim(version: str, spec: Any, **metadata: Any) -> Manifest:
+    return {"apiVersion": version, "kind": "Datalab", "metadata": {"name": "lab"} | metadata, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("written", "hub"),
+    [
+        pytest.param("a", {"name": "a", "state": "started"}, id="a name starts the session"),
+        pytest.param({"name": "a"}, {"name": "a", "state": "started"}, id="object without state"),
+        pytest.param({"name": "a", "state": None}, {"name": "a", "state": "started"}, id="null state"),
+        pytest.param({"name": "a", "state": "stopped"}, {"name": "a", "state": "stopped"}, id="stopped"),
+        pytest.param({"name": "a", "state": " Running "}, {"name": "a", "state": "started"}, id="running"),
+        pytest.param({"name": "a", "state": "PAUSED"}, {"name": "a", "state": "stopped"}, id="paused"),
+        pytest.param(
+            {"name": "a", "state": "asleep"}, {"name": "a", "state": "asleep"}, id="unknown state is passed on"
+        ),
+        pytest.param({"name": "a", "state": 3}, {"name": "a", "state": 3}, id="state of another type is passed on"),
+        pytest.param({"state": "running"}, {"state": "started"}, id="session without a name"),
+        pytest.param({"name": "a", "x": 1}, {"name": "a", "state": "started"}, id="unknown field"),
+        pytest.param(3, 3, id="number is passed on"),
+        pytest.param(None, None, id="null is passed on"),
+    ],
+)
+def test_session(written: Any, hub: Any) -> None:
+    before = claim(V1BETA1, {"sessions": [written]})
+    after = to_v1beta2(before)
+    assert after["spec"]["sessions"] == [hub]
+    assert to_v1beta1(after) == before
+
+
+def test_a_stopped_session_survives_a_v1beta1_client() -> None:
+    hub = claim(V1BETA2, {"sessions": [{"name": "a", "state": "started"}, {"name": "b", "state": "stopped"}]})
+    seen = to_v1beta1(hub)
+    assert seen["spec"]["sessions"] == ["a", {"name": "b", "state": "stopped"}]
+    seen["spec"]["sessions"].append("c")
+    assert to_v1beta2(seen)["spec"]["sessions"] == [*hub["spec"]["sessions"], {"name": "c", "state": "started"}]
+
+
+def test_database_classes_survive_a_v1beta2_client() -> None:
+    database = {"names": ["x"], "storage": "1Gi", "storageClassName": "fast", "backupStorageClassName": "slow"}
+    hub = to_v1beta2(claim(V1BETA1, {"databases": {"pg0": database}}))
+    assert hub["spec"]["databases"] == {"pg0": {"names": ["x"], "storage": "1Gi"}}
+    hub["spec"]["databases"]["pg0"]["storage"] = "2Gi"
+    assert to_v1beta1(hub)["spec"]["databases"] == {"pg0": database | {"storage": "2Gi"}}
+
+
+def test_an_edit_of_the_state_wins_over_the_old_spelling() -> None:
+    hub = to_v1beta2(claim(V1BETA1, {"sessions": [{"name": "a", "state": "running"}]}))
+    hub["spec"]["sessions"][0]["state"] = "stopped"
+    assert to_v1beta1(hub)["spec"]["sessions"] == [{"name": "a", "state": "stopped"}]
+
+
+def test_classes_go_with_their_server() -> None:
+    hub = to_v1beta2(claim(V1BETA1, {"databases": {"pg0": {"storageClassName": "fast"}}}))
+    hub["spec"]["databases"] = {"pg1": {"storage": "1Gi"}}
+    again = to_v1beta2(to_v1beta1(hub))
+    assert again == claim(V1BETA2, {"databases": {"pg1": {"storage": "1Gi"}}})
+
+
+def test_one_annotation_holds_what_the_hub_cannot_say() -> None:
+    spec = {"sessions": ["a", {"name": "b"}], "databases": {"pg0": {"storageClassName": "fast"}}}
+    hub = to_v1beta2(claim(V1BETA1, spec, annotations={"x": "y"}))
+    assert hub["metadata"]["annotations"].keys() == {"x", ANNOTATION}
+    assert json.loads(hub["metadata"]["annotations"][ANNOTATION]) == {
+        "databases": {"pg0": {"storageClassName": "fast"}},
+        "sessions": [{"name": "b"}],
+    }
+
+
+def test_the_annotation_goes_when_there_is_nothing_to_keep() -> None:
+    hub = to_v1beta2(claim(V1BETA1, {"sessions": ["a"]}, annotations={ANNOTATION: "{}"}))
+    assert hub["metadata"] == {"name": "lab"}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{", '{"sessions":3,"databases":[]}', '{"sessions":["a"],"databases":{"pg0":3}}']
+)
+def test_an_annotation_edited_by_hand_does_not_matter(text: str) -> None:
+    spec = {"sessions": [{"name": "a", "state": "started"}], "databases": {"pg0": {"storage": "1Gi"}}}
+    seen = to_v1beta1(claim(V1BETA2, spec, annotations={ANNOTATION: text}))
+    assert seen == claim(V1BETA1, {"sessions": ["a"], "databases": {"pg0": {"storage": "1Gi"}}})
+
+
+def test_database_classes_of_either_version() -> None:
+    databases = {"pg0": {"storageClassName": " fast ", "backupStorageClassName": ""}, "pg1": {"storageClassName": ""}}
+    written = claim(V1BETA1, {"databases": databases})
+    assert database_classes(written) == {"pg0": {"storageClassName": "fast"}}
+    assert database_classes(to_v1beta2(written)) == {"pg0": {"storageClassName": "fast"}}
+
+
+def test_database_classes_of_a_claim_without_any() -> None:
+    assert database_classes(claim(V1BETA2, {})) == {}
+
+
+def test_convert_leaves_the_wanted_version_alone() -> None:
+    written = claim(V1BETA1, {"sessions": [3]})
+    assert convert(written, V1BETA1) is written
+
+
+@pytest.mark.parametrize(("to", "version"), [(to_v1beta1, V1BETA1), (to_v1beta2, V1BETA2)])
+def test_what_is_in_the_wanted_words_stays(to: Any, version: str) -> None:
+    written = claim(version, {"sessions": [3]}, annotations={ANNOTATION: "x"})
+    assert to(written) is written
+
+
+def test_convert_both_ways() -> None:
+    written = claim(V1BETA1, {"sessions": ["a"]})
+    assert convert(convert(written, V1BETA2), V1BETA1) == written
+
+
+def test_convert_knows_no_other_version() -> None:
+    with pytest.raises(ValueError, match=r"no version pkg\.internal/v1$"):
+        convert(claim(V1BETA1, {}), "pkg.internal/v1")
+
+
+@pytest.mark.parametrize("to", [to_v1beta1, to_v1beta2])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"spec": None}, id="null spec"),
+        pytest.param({"spec": []}, id="list for a spec"),
+        pytest.param({"metadata": [], "spec": {"sessions": 3, "databases": 3}}, id="everything of another type"),
+        pytest.param({"metadata": {"annotations": []}, "spec": {"databases": {"a": 3}}}, id="list of annotations"),
+        pytest.param({"metadata": {"annotations": {ANNOTATION: 3}}, "spec": {"sessions": [None, []]}}, id="odd items"),
+    ],
+)
+def test_what_is_invalid_is_passed_on(to: Any, broken: Manifest) -> None:
+    source = V1BETA1 if to is to_v1beta2 else V1BETA2
+    converted = to({"apiVersion": source} | broken)
+    assert converted.get("spec") == broken.get("spec")
+
+
+NAMES = st.text("abc-", min_size=1, max_size=3)
+TEXTS = st.text("ab \n", max_size=3)
+STATES = st.sampled_from(["started", "stopped", "running", "paused", " Paused", "other", None])
+V1BETA1_SESSIONS = st.lists(
+    NAMES | st.fixed_dictionaries({"name": NAMES}, optional={"state": STATES, "more": st.integers()}),
+    max_size=4,
+    unique_by=lambda item: item if isinstance(item, str) else item["name"],
+)
+HUB_SESSIONS = st.lists(
+    st.fixed_dictionaries({"name": NAMES, "state": st.sampled_from(["started", "stopped"])}),
+    max_size=4,
+    unique_by=lambda item: item["name"],
+)
+HUB_DATABASES = st.dictionaries(NAMES, st.fixed_dictionaries({"storage": TEXTS}), max_size=3)
+V1BETA1_DATABASES = st.dictionaries(
+    NAMES,
+    st.fixed_dictionaries({"storage": TEXTS}, optional={"storageClassName": TEXTS, "backupStorageClassName": TEXTS}),
+    max_size=3,
+)
+METADATA = st.fixed_dictionaries({"name": NAMES}, optional={"annotations": st.dictionaries(NAMES, TEXTS, min_size=1)})
+
+
+def claims(
+    version: str, sessions: st.SearchStrategy[Any], databases: st.SearchStrategy[Any]
+) -> st.SearchStrategy[Manifest]:
+    optional = {"sessions": sessions, "databases": databases, "users": st.lists(NAMES), "other": TEXTS}
+    return st.fixed_dictionaries(
+        {"apiVersion": st.just(version), "metadata": METADATA, "spec": st.fixed_dictionaries({}, optional=optional)}
+    )
+
+
+@given(claims(V1BETA1, V1BETA1_SESSIONS, V1BETA1_DATABASES))
+def test_round_trip_of_v1beta1(written: Manifest) -> None:
+    before = deepcopy(written)
+    assert to_v1beta1(to_v1beta2(written)) == before
+    assert written == before
+
+
+@given(claims(V1BETA2, HUB_SESSIONS, HUB_DATABASES))
+def test_round_trip_of_v1beta2(written: Manifest) -> None:
+    before = deepcopy(written)
+    assert to_v1beta2(to_v1beta1(written)) == before
+    assert written == before
+
+
+@given(claims(V1BETA1, V1BETA1_SESSIONS, V1BETA1_DATABASES))
+def test_round_trip_of_a_hub_with_an_annotation(written: Manifest) -> None:
+    hub = to_v1beta2(written)
+    assert to_v1beta2(to_v1beta1(hub)) == hub
+
+
+@given(claims(V1BETA1, V1BETA1_SESSIONS, V1BETA1_DATABASES))
+def test_only_annotations_of_the_metadata_change(written: Manifest) -> None:
+    hub = to_v1beta2(written)
+    assert {k: v for k, v in hub["metadata"].items() if k != "annotations"} == {
+        k: v for k, v in written["metadata"].items() if k != "annotations"
+    }
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | NAMES,
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(NAMES, v, max_size=3),
+)
+
+
+@given(st.sampled_from([V1BETA1, V1BETA2]), st.sampled_from([V1BETA1, V1BETA2]), JSON, JSON, JSON)
+def test_nothing_is_ever_raised(source: str, target: str, metadata: Any, sessions: Any, databases: Any) -> None:
+    odd = {"apiVersion": source, "metadata": metadata, "spec": {"sessions": sessions, "databases": databases}}
+    assert convert(odd, target)["apiVersion"] == target

@@ -1,0 +1,292 @@
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from datalabd.api.environment import AuthType, EnvironmentConfig, Login, ProtectionType, Retention
+from datalabd.api.meta import Manifest
+from datalabd.api.v1beta2 import Budget, KubernetesRole, Policy
+from datalabd.errors import EnvironmentInvalid
+from tests.reference import vector
+
+SAMPLES = Path(__file__).resolve().parents[2] / "manifests" / "samples"
+
+
+def manifest(**data: Any) -> Manifest:
+    return {
+        "apiVersion": "pkg.internal/v1beta1",
+        "kind": "EnvironmentConfig",
+        "metadata": {"name": "lab"},
+        "data": {"ingress": {"domain": "lab.example.org"}} | data,
+    }
+
+
+def parse(**data: Any) -> EnvironmentConfig:
+    return EnvironmentConfig.parse(manifest(**data))
+
+
+def mistakes(**data: Any) -> list[str]:
+    with pytest.raises(EnvironmentInvalid) as caught:
+        parse(**data)
+    assert caught.value.reason == "EnvironmentInvalid"
+    return str(caught.value).split("; ")
+
+
+@pytest.mark.parametrize("name", ["datalab", "datalab-custom"])
+def test_samples_parse(name: str) -> None:
+    documents = yaml.safe_load_all((SAMPLES / "environment.yaml").read_text())
+    (document,) = [document for document in documents if document["metadata"]["name"] == name]
+    assert EnvironmentConfig.parse(document).name == name
+
+
+@pytest.mark.parametrize("api_version", ["apiextensions.crossplane.io/v1beta1", "pkg.internal/v1beta1"])
+def test_reference_environments_parse_as_either_kind(api_version: str) -> None:
+    for document in yaml.safe_load_all(vector("environmentconfig.yaml").read_text()):
+        data = EnvironmentConfig.parse(document | {"apiVersion": api_version}).data
+        assert data.ingress.domain == "lab.acme.com"
+        assert data.storage.force_path_style is True
+        assert data.network.external_egress_cidrs == ["0.0.0.0/0", "::/0"]
+        assert data.database.gateway.is_complete
+        assert data.database.storage_class_name is None
+
+
+def test_defaults() -> None:
+    data = parse().data
+    assert data.iam.realm == "default"
+    assert data.iam.url is None
+    assert data.auth.type is AuthType.CREDENTIALS
+    assert data.auth.login is Login.GENERATED
+    assert data.ingress.protection.type is ProtectionType.OFF
+    assert data.ingress.secret == "wildcard-tls"
+    assert data.defaults.quota.memory == "2Gi"
+    assert data.defaults.quota.budget is Budget.MEDIUM
+    assert data.defaults.security.policy is Policy.BASELINE
+    assert data.defaults.security.kubernetes_role is KubernetesRole.EDIT
+    assert data.retention is Retention.RETAIN
+    assert data.allowed.policies == [Policy.RESTRICTED, Policy.BASELINE]
+    assert data.allowed.namespaces is None
+    assert data.storage.secret_namespace is None
+    assert not data.database.gateway.is_complete
+    assert [peer.cidr for peer in data.network.dns] == [None, "169.254.20.10/32"]
+
+
+def test_blank_and_null_mean_absent() -> None:
+    data = parse(
+        ingress={"domain": "lab.example.org", "class": " ", "secret": ""},
+        network={"serviceCIDR": "", "podCIDRs": None},
+        defaults={"quota": {"memory": ""}},
+        mongodb=None,
+    ).data
+    assert data.ingress.class_ is None
+    assert data.ingress.secret == "wildcard-tls"
+    assert data.network.service_cidr is None
+    assert data.network.pod_cidrs == []
+    assert data.defaults.quota.memory == "2Gi"
+    assert data.mongodb.storage_class_name is None
+
+
+def test_unknown_keys_are_ignored() -> None:
+    assert parse(colour="blue").data == parse().data
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        pytest.param("10.42.0.0/16", "10.42.0.0/16", id="network"),
+        pytest.param(" 10.42.1.2/16 ", "10.42.0.0/16", id="host bits are cleared"),
+        pytest.param("10.42.1.2", "10.42.1.2/32", id="IPv4 address"),
+        pytest.param("FD00:EC2::254", "fd00:ec2::254/128", id="IPv6 address"),
+        pytest.param("fd00::1/8", "fd00::/8", id="IPv6 host bits"),
+    ],
+)
+def test_networks_are_normalised(written: str, expected: str) -> None:
+    assert parse(network={"podCIDRs": [written, ""]}).data.network.pod_cidrs == [expected]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        pytest.param("course", ["course"], id="lone string"),
+        pytest.param([" a ", "", "b", "a"], ["a", "b"], id="trimmed and told once"),
+    ],
+)
+def test_extra_audiences(written: Any, expected: list[str]) -> None:
+    assert parse(iam={"extraAudiences": written}).data.iam.extra_audiences == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [("true", True), ("False", False), (True, True), (False, False), (" TRUE ", True)]
+)
+def test_force_path_style_may_be_a_string(written: Any, expected: bool) -> None:
+    assert parse(storage={"force_path_style": written}).data.storage.force_path_style is expected
+
+
+@pytest.mark.parametrize(("written", "delegated"), [("credentials", False), (" Delegated ", True), ("none", True)])
+def test_auth_type(written: str, delegated: bool) -> None:
+    assert parse(auth={"type": written}).data.auth.type.is_delegated is delegated
+
+
+def test_internal_egress_is_tcp_unless_said_otherwise() -> None:
+    (peer,) = parse(
+        network={
+            "internalEgress": [{"namespace": "minio", "ports": [{"port": 9000}, {"port": "https", "protocol": "UDP"}]}]
+        }
+    ).data.network.internal_egress
+    assert [(port.port, port.protocol) for port in peer.ports] == [(9000, "TCP"), ("https", "UDP")]
+
+
+def test_selectors_of_peers() -> None:
+    selector = {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "In", "values": ["d"]}]}
+    peers = [{"namespaceSelector": {}, "podSelector": selector}, {"cidr": "10.0.0.9"}]
+    pods, block = parse(network={"ingressPeers": peers}).data.network.ingress_peers
+    assert pods.namespace_selector is not None
+    assert pods.pod_selector is not None
+    assert pods.pod_selector.model_dump(by_alias=True) == selector
+    assert block.cidr == "10.0.0.9/32"
+
+
+def test_protection_addresses_default_to_oauth2_proxy_below_the_domain() -> None:
+    ingress = parse(ingress={"domain": "lab.example.org", "protection": {"type": "nginx"}}).data.ingress
+    assert ingress.auth_url == "https://auth.lab.example.org/oauth2/auth"
+    assert ingress.signin_url.startswith("https://auth.lab.example.org/oauth2/start?rd=")
+
+
+def test_protection_addresses_as_given() -> None:
+    protection = {"type": "nginx", "authURL": "https://a.example.org/x", "signinURL": "https://a.example.org/{name}"}
+    ingress = parse(ingress={"domain": "lab.example.org", "protection": protection}).data.ingress
+    assert (ingress.auth_url, ingress.signin_url) == ("https://a.example.org/x", "https://a.example.org/{name}")
+
+
+def test_packages_are_verbatim() -> None:
+    packages = [{"name": "x", "files": [{"image": {"url": " u "}}]}]
+    assert parse(packages=packages).data.packages == packages
+
+
+NETWORK = "must be a network such as 10.42.0.0/16 or fd00::/8, or an address"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param({"ingress": {"domain": ""}}, ["data.ingress.domain: Required value:"], id="no domain"),
+        pytest.param(
+            {"ingress": {"domain": "Lab.example.org"}},
+            [
+                "data.ingress.domain: Invalid value: \"Lab.example.org\": must be lower-case letters, digits, '-' and"
+                " '.', each part beginning and ending with a letter or digit"
+            ],
+            id="domain in capitals",
+        ),
+        pytest.param(
+            {"auth": {"type": "credential"}},
+            ['data.auth.type: Unsupported value: "credential": supported values: credentials, delegated, none'],
+            id="a slip in auth.type is not delegation",
+        ),
+        pytest.param(
+            {"network": {"podCIDRs": ["10.0.0.0/8", "10.0.0.0/99"], "serviceCIDR": "here"}},
+            [
+                f'data.network.podCIDRs[1]: Invalid value: "10.0.0.0/99": {NETWORK}',
+                f'data.network.serviceCIDR: Invalid value: "here": {NETWORK}',
+            ],
+            id="every bad network is told",
+        ),
+        pytest.param(
+            {"network": {"podCIDRs": [5]}},
+            ['data.network.podCIDRs[0]: Invalid value: "5": must be a valid string'],
+            id="network that is no text",
+        ),
+        pytest.param(
+            {"network": {"podCIDRs": "10.0.0.0/8"}},
+            ['data.network.podCIDRs: Invalid value: "10.0.0.0/8": must be a valid list'],
+            id="networks that are no list",
+        ),
+        pytest.param(
+            {"network": {"internalEgress": [{"ports": [{"port": 0}]}]}},
+            [
+                "data.network.internalEgress[0].namespace: Required value:",
+                'data.network.internalEgress[0].ports[0].port: Invalid value: "0": must be a port number between 1 and'
+                " 65535, or a port name of at most 15 characters",
+            ],
+            id="peer without namespace",
+        ),
+        pytest.param(
+            {"network": {"internalEgress": [{"namespace": "a", "ports": [{"port": "x", "endPort": 9}]}]}},
+            [
+                "data.network.internalEgress[0].ports[0]: Invalid value: endPort needs a numeric port that is"
+                " not greater"
+            ],
+            id="range of a named port",
+        ),
+        pytest.param(
+            {
+                "network": {
+                    "internalEgress": [
+                        {"namespace": "a", "podSelector": {"matchExpressions": [{"key": "k", "operator": "In"}]}}
+                    ]
+                }
+            },
+            [
+                "data.network.internalEgress[0].podSelector.matchExpressions[0]: Invalid value: values must be given"
+                " for In and NotIn, and only for them"
+            ],
+            id="a broken expression does not select everything",
+        ),
+        pytest.param(
+            {"network": {"dns": [{}]}},
+            ["data.network.dns[0]: Invalid value: must have either cidr or namespaceSelector and podSelector"],
+            id="peer of no kind",
+        ),
+        pytest.param(
+            {"iam": {"url": "https://id.example.org"}},
+            ["data.iam: Invalid value: adminSecret is required where url is set"],
+            id="Keycloak without credentials",
+        ),
+        pytest.param(
+            {"ingress": {"domain": "x.org", "protection": {"type": "traefik"}}},
+            ["data.ingress.protection: Invalid value: middleware must be set where type is traefik"],
+            id="traefik without middleware",
+        ),
+        pytest.param(
+            {"storage": {"force_path_style": "maybe"}},
+            ['data.storage.force_path_style: Invalid value: "maybe": must be a valid boolean'],
+            id="neither true nor false",
+        ),
+        pytest.param(
+            {"iam": {"extraAudiences": [1]}},
+            ['data.iam.extraAudiences[0]: Invalid value: "1": must be a valid string'],
+            id="audience that is no text",
+        ),
+        pytest.param(
+            {"defaults": {"quota": {"storage": "0"}}},
+            ['data.defaults.quota.storage: Invalid value: "0": must be greater than zero'],
+            id="no storage at all",
+        ),
+        pytest.param(
+            {"auth": "none"}, ['data.auth: Invalid value: "none": must be an object'], id="text for an object"
+        ),
+    ],
+)
+def test_mistakes_are_told_all_at_once(data: dict[str, Any], expected: list[str]) -> None:
+    assert mistakes(**data) == expected
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param({"metadata": {"name": "x"}}, id="no data"),
+        pytest.param({"data": {"ingress": {"domain": "x.org"}}}, id="no metadata"),
+        pytest.param({"metadata": [], "data": None}, id="nothing as it should be"),
+    ],
+)
+def test_what_is_no_environment_is_invalid(broken: Manifest) -> None:
+    with pytest.raises(EnvironmentInvalid):
+        EnvironmentConfig.parse(broken)
+
+
+def test_parsing_leaves_the_manifest_alone() -> None:
+    written = manifest(network={"podCIDRs": ["10.0.0.1/8"]})
+    before = deepcopy(written)
+    EnvironmentConfig.parse(written)
+    assert written == before

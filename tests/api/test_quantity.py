@@ -1,0 +1,30 @@
+from decimal import Decimal
+
+import pytest
+
+from datalabd.api.quantity import parse
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("1", 1, id="bytes"),
+        pytest.param("2k", 2000, id="decimal kilo is lower case"),
+        pytest.param("1Gi", 2**30, id="binary"),
+        pytest.param("1.5Gi", 3 * 2**29, id="fraction"),
+        pytest.param("1E", 10**18, id="exa is not an exponent"),
+        pytest.param("12e3", 12_000, id="exponent"),
+        pytest.param("1E2", 100, id="upper-case exponent"),
+        pytest.param("0", 0, id="zero"),
+    ],
+)
+def test_parse(text: str, expected: int) -> None:
+    assert parse(text) == Decimal(expected)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Gi", "512m", "1 Gi", "-1Gi", "+1", "1K", "1gi", "1Gi\n", "٣Gi", "1" * 21, ".5Gi", "1e"]
+)
+def test_is_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="must be a quantity"):
+        parse(text)

@@ -1,0 +1,68 @@
+"""Claims and environments as people write them, and kubectl as people use it."""
+
+import json
+import subprocess
+import uuid
+from typing import Any
+
+from datalabd.api.meta import ENVIRONMENT, V1BETA2, Manifest
+from hack.cluster import Cluster
+
+Answer = subprocess.CompletedProcess[str]
+
+
+def unique(prefix: str = "lab") -> str:
+    """A name that no other test uses."""
+    return f"{prefix}-{uuid.uuid4().hex[:6]}"
+
+
+def claim(namespace: str, environment: str, version: str = V1BETA2, name: str = "", **spec: Any) -> Manifest:
+    """A claim of one member; its name is unique if none is given."""
+    return {
+        "apiVersion": version,
+        "kind": "Datalab",
+        "metadata": {
+            "name": name or unique(),
+            "namespace": namespace,
+            "annotations": {ENVIRONMENT: environment},
+        },
+        "spec": {"users": ["joe"]} | spec,
+    }
+
+
+def environment(name: str, **data: Any) -> Manifest:
+    """An environment with a domain of its own."""
+    ingress = {"domain": f"{name}.example.org"}
+    return {
+        "apiVersion": "pkg.internal/v1beta1",
+        "kind": "EnvironmentConfig",
+        "metadata": {"name": name},
+        "data": {"ingress": ingress | data.pop("ingress", {})} | data,
+    }
+
+
+def create(cluster: Cluster, manifest: Manifest, *options: str, check: bool = True) -> Answer:
+    """What `kubectl create` answers."""
+    return cluster.kubectl("create", "-f", "-", *options, stdin=json.dumps(manifest), check=check)
+
+
+def dry_run(cluster: Cluster, manifest: Manifest) -> Answer:
+    """What `kubectl create` answers, while nothing is stored."""
+    return create(cluster, manifest, "--dry-run=server", "-o", "json", check=False)
+
+
+def replace(cluster: Cluster, manifest: Manifest, *options: str) -> Answer:
+    """What `kubectl replace` answers, whatever the controller has written to the object since it was read."""
+    metadata = {key: value for key, value in manifest["metadata"].items() if key != "resourceVersion"}
+    body = json.dumps(manifest | {"metadata": metadata})
+    while True:
+        answer = cluster.kubectl("replace", "-f", "-", *options, stdin=body, check=False)
+        if "Error from server (Conflict)" not in answer.stderr:
+            return answer
+
+
+def read(cluster: Cluster, kind: str, name: str, namespace: str = "") -> Manifest:
+    """A live object."""
+    place = ["-n", namespace] if namespace else []
+    live: Manifest = json.loads(cluster.kubectl("get", kind, name, *place, "-o", "json").stdout)
+    return live

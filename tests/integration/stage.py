@@ -1,0 +1,181 @@
+"""The cluster as a lab needs it: stand-ins in a thread of their own, and what tests say about labs."""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from datalabd.api.meta import Manifest
+from datalabd.kube.client import Client
+from hack.cluster import Cluster
+from hack.standins import Educates, Kubelet, Timing, install
+from hack.standins.kubelet import Trouble
+from tests.integration.daemon import eventually
+from tests.integration.objects import environment, unique
+from tests.reference import SHARED
+
+QUICK = Timing().scaled(0.1)
+"""Educates' pauses, ten times as short: its five minutes are thirty seconds."""
+
+
+@contextlib.contextmanager
+def standins(
+    cluster: Cluster, timing: Timing = QUICK, trouble: Trouble = lambda _: None, *, installed: bool = True
+) -> Iterator[None]:
+    """Educates and kubelet, playing while the context lasts. Their own failures fail the test that ends it."""
+    ready = threading.Event()
+    failures: list[BaseException] = []
+    stopping: list[Callable[[], object]] = []
+
+    async def play() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        stopping.append(lambda: loop.call_soon_threadsafe(stop.set))
+        client = await Client.connect(str(cluster.kubeconfig), user_agent="standins")
+        try:
+            if not installed:
+                await install(client, SHARED if SHARED.exists() else None)
+            async with Educates(client, domain="lab.example.org", timing=timing), Kubelet(client, trouble):
+                ready.set()
+                await stop.wait()
+        finally:
+            await client.close()
+
+    def run() -> None:
+        try:
+            asyncio.run(play())
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run, name="standins")
+    thread.start()
+    ready.wait(90)
+    try:
+        if failures:
+            raise failures[0]
+        yield
+    finally:
+        for stop in stopping:
+            stop()
+        thread.join(30)
+    if failures:
+        raise failures[0]
+
+
+class Stage:
+    """One environment, and labs in it."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+        self.environment = unique("env")
+        self.create(
+            environment(
+                self.environment,
+                ingress={
+                    "domain": "lab.example.org",
+                    "protection": {
+                        "type": "nginx",
+                        "authURL": "https://auth.lab.example.org/oauth2/auth",
+                        "signinURL": "https://auth.lab.example.org/oauth2/start",
+                    },
+                },
+                storage={"endpoint": "https://s3.example.org", "region": "eu"},
+            )
+        )
+
+    def lab(self, *sessions: str, name: str = "", storage: bool = True, **spec: Any) -> str:
+        """A new lab, with its storage Secret unless told otherwise; returns its name."""
+        name = name or unique()
+        if storage:
+            self.storage_secret(name)
+        self.create(
+            {
+                "apiVersion": "pkg.internal/v1beta2",
+                "kind": "Datalab",
+                "metadata": {
+                    "name": name,
+                    "namespace": self.namespace,
+                    "annotations": {"datalabs.pkg.internal/environment": self.environment},
+                },
+                "spec": {"users": ["ann"], "sessions": [{"name": session} for session in sessions]} | spec,
+            }
+        )
+        return name
+
+    def storage_secret(self, name: str, secret_key: str = "not-a-secret") -> None:
+        """The storage Secret of a lab, new or changed."""
+        self.create(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": name, "namespace": self.namespace},
+                "stringData": {"AWS_ACCESS_KEY_ID": f"key-{name}", "AWS_SECRET_ACCESS_KEY": secret_key},
+            }
+        )
+
+    def create(self, manifest: Manifest) -> None:
+        """Create or change an object."""
+        self.cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(manifest))
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest | None:
+        """A live object, None if there is none."""
+        place = ["-n", self.namespace if namespace is None else namespace]
+        found = self.cluster.kubectl("get", kind, name, *place, "-o", "json", "--ignore-not-found").stdout
+        live: Manifest | None = json.loads(found) if found.strip() else None
+        return live
+
+    def list(self, kind: str, selector: str, namespace: str = "") -> list[Manifest]:
+        """Live objects by label."""
+        place = ["-n", namespace] if namespace else ["-A"]
+        answer = self.cluster.kubectl("get", kind, *place, "-l", selector, "-o", "json")
+        items: list[Manifest] = json.loads(answer.stdout)["items"]
+        return items
+
+    def condition(self, lab: str, kind: str) -> Manifest:
+        """One condition of a lab, empty if it is not reported."""
+        live = self.get("datalab", lab)
+        conditions = ((live or {}).get("status") or {}).get("conditions") or ()
+        return next((condition for condition in conditions if condition["type"] == kind), {})
+
+    def until(self, lab: str, kind: str, status: str, reason: str = "", seconds: float = 40) -> Manifest:
+        """The condition once it has this status, and reason."""
+
+        def reached() -> Manifest:
+            condition = self.condition(lab, kind)
+            fits = condition.get("status") == status and reason in ("", condition.get("reason"))
+            return condition if fits else {}
+
+        try:
+            return eventually(reached, seconds)
+        except AssertionError as error:
+            error.add_note(json.dumps(self.get("datalab", lab), indent=1)[-4000:])
+            raise
+
+    def until_ready(self, lab: str, seconds: float = 40) -> None:
+        """Return when the lab is Ready for its present generation."""
+        self.until(lab, "Ready", "True", seconds=seconds)
+
+    def patch(self, lab: str, *operations: Manifest) -> None:
+        """JSON-patch a claim."""
+        self.cluster.kubectl(
+            "patch", "datalab", lab, "-n", self.namespace, "--type=json", "-p", json.dumps(list(operations))
+        )
+
+    def set_state(self, lab: str, index: int, state: str) -> None:
+        """Start or stop the session of that index."""
+        self.patch(lab, {"op": "replace", "path": f"/spec/sessions/{index}/state", "value": state})
+
+    def gone(self, kind: str, name: str, namespace: str = "", seconds: float = 60) -> None:
+        """Return when an object is gone."""
+        eventually(lambda: self.get(kind, name, namespace) is None, seconds)
+
+    def delete(self, lab: str, *, wait: bool = True) -> None:
+        """Delete a claim."""
+        self.cluster.kubectl("delete", "datalab", lab, "-n", self.namespace, "--wait=false")
+        if wait:
+            self.gone("datalab", lab, self.namespace)

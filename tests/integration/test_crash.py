@@ -1,0 +1,193 @@
+"""Killed between any two writes: whatever was the last one that arrived, the next start ends in the same state."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from controllers.manager import Manager
+from datalabd.api.crd import custom_resource_definitions
+from datalabd.api.meta import APPLIED, Manifest
+from datalabd.errors import Conflict
+from datalabd.kube import resources as kinds
+from datalabd.kube.cache import OWNED_KINDS, Cache
+from datalabd.kube.client import Client
+from datalabd.kube.informers import Informers
+from hack.cluster import Cluster
+from hack.standins import Educates, Kubelet, install
+from tests.integration.objects import environment, unique
+from tests.reference import SHARED
+
+pytestmark = pytest.mark.cluster
+
+WRITES = frozenset({"POST", "PATCH", "PUT", "DELETE"})
+
+
+class Killed(BaseException):
+    """The process is gone; nothing of it runs on."""
+
+
+class Doomed(Client):
+    """A client whose process is killed when its n-th write has reached the API server, before the answer is used."""
+
+    writes_left: int | None = None
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Manifest:
+        """As the client's own."""
+        answer = await super().request(method, path, params=params, body=body, content_type=content_type, accept=accept)
+        if method in WRITES and self.writes_left is not None:
+            self.writes_left -= 1
+            if self.writes_left == 0:
+                raise Killed
+        return answer
+
+
+@pytest.fixture
+async def world(client: Client, cluster: Cluster) -> AsyncIterator[Client]:
+    """Our kinds and Educates, without any webhook: what is tried here comes after admission."""
+    await install(client, SHARED if SHARED.exists() else None)
+    for definition in custom_resource_definitions():
+        with contextlib.suppress(Conflict):  # left by other tests, with a conversion that nothing here asks for
+            await client.create(kinds.CRDS, definition)
+    async with Educates(client, domain="lab.example.org"), Kubelet(client):
+        yield client
+
+
+async def run(cluster: Cluster, lab: str, namespace: str, condition: str, writes: int | None = None) -> bool:
+    """One process's life: until the claim is Ready, or gone; or until so many writes were made. True if killed."""
+    client = await Doomed.connect(str(cluster.kubeconfig))
+    client.writes_left = writes
+    informers = Informers(client)
+    cache = Cache(informers)
+    manager = Manager(client, cache, workers=1)
+    cache.start()
+    try:
+        await informers.until_synced(kinds.DATALABS)
+        reached = asyncio.Event()
+
+        def look(_: Manifest) -> None:
+            claim = cache.informers.store(kinds.DATALABS).get(namespace, lab)
+            conditions = ((claim or {}).get("status") or {}).get("conditions") or ()
+            ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+            if (claim is None) if condition == "gone" else ready:
+                reached.set()
+
+        informers.store(kinds.DATALABS).subscribe(look)
+        look({})  # it may be so already
+        work = asyncio.create_task(manager.lead())
+        waiting = asyncio.create_task(reached.wait())
+        watching = asyncio.create_task(informers.run())
+        await asyncio.wait({work, waiting, watching}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            watching.result()
+        watching.cancel()
+        killed = work.done()
+        assert killed or reached.is_set(), f"{lab} is not {condition}"
+        waiting.cancel()
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError, BaseExceptionGroup):
+            await work
+        return killed
+    finally:
+        await informers.stop()
+        await client.close()
+
+
+async def state(client: Client, lab: str) -> dict[str, Any]:
+    """Everything that carries the lab's name, without what differs from one lab to the next."""
+    found: dict[str, Any] = {}
+    for kind in OWNED_KINDS:
+        items, _ = await client.list(kind, labelSelector=f"datalabs.pkg.internal/name={lab}")
+        for item in items:
+            metadata = item["metadata"]
+            if APPLIED not in metadata.get("annotations", {}):
+                continue  # Educates hands our labels on to what it makes
+            where = f"{kind.kind} {metadata.get('namespace', '')}/{metadata['name']}".replace(lab, "LAB")
+            labels = set(metadata["labels"]) - {"datalabs.pkg.internal/uid"}
+            found[where] = (sorted(labels), len(item.get("data") or item["spec"]))
+    return found
+
+
+async def make(client: Client, namespace: str) -> str:
+    """A claim with two sessions, one of them stopped, and a login of its own."""
+    name = unique("crash")
+    await client.create(
+        kinds.SECRETS,
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": namespace},
+            "stringData": {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "not-a-secret"},
+        },
+    )
+    await client.create(
+        kinds.DATALABS,
+        {
+            "apiVersion": "pkg.internal/v1beta2",
+            "kind": "Datalab",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"users": ["ann"], "sessions": [{"name": "a"}, {"name": "b", "state": "stopped"}]},
+        },
+    )
+    return name
+
+
+async def drop(client: Client, namespace: str, lab: str) -> None:
+    """Ask for the claim's deletion."""
+    live = await client.get(kinds.DATALABS, namespace, lab)
+    await client.delete(kinds.DATALABS, namespace, lab, live["metadata"]["uid"])
+
+
+@pytest.mark.timeout(900)
+async def test_creation_survives_a_kill_after_every_write(world: Client, cluster: Cluster, namespace: str) -> None:
+    await world.apply(kinds.ENVIRONMENT_CONFIGS, environment("datalab"))
+    whole = await make(world, namespace)
+    assert not await run(cluster, whole, namespace, "Ready")
+    expected = await state(world, whole)
+    assert len(expected) >= 12
+    for writes in range(1, 100):
+        lab = await make(world, namespace)
+        killed = await run(cluster, lab, namespace, "Ready", writes)
+        assert not await run(cluster, lab, namespace, "Ready")
+        found = await state(world, lab)
+        assert {key.replace(namespace, "NS") for key in found} == {key.replace(namespace, "NS") for key in expected}
+        assert found == expected, f"after {writes} writes"
+        await drop(world, namespace, lab)
+        if not killed:
+            return
+    raise AssertionError("a hundred writes for one lab")
+
+
+@pytest.mark.timeout(900)
+async def test_deletion_survives_a_kill_after_every_write(world: Client, cluster: Cluster, namespace: str) -> None:
+    await world.apply(kinds.ENVIRONMENT_CONFIGS, environment("datalab"))
+    for writes in range(1, 100):
+        lab = await make(world, namespace)
+        assert not await run(cluster, lab, namespace, "Ready")
+        await drop(world, namespace, lab)
+        killed = await run(cluster, lab, namespace, "gone", writes)
+        if killed:
+            assert not await run(cluster, lab, namespace, "gone")
+        left = await state(world, lab)
+        left.pop(f"Secret {namespace}/LAB-login", None)  # the garbage collector's, who knows new kinds only later
+        assert {where.split()[0] for where in left} == {
+            "PersistentVolumeClaim",
+            "NetworkPolicy",
+            "Workshop",
+            "WorkshopEnvironment",
+        }
+        assert all("datalabs.pkg.internal/retained" in labels for labels, _ in left.values())
+        if not killed:
+            return
+    raise AssertionError("a hundred writes for one deletion")

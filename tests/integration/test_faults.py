@@ -1,0 +1,204 @@
+"""What goes wrong around a lab, on a control plane of its own: parts missing, gone, restarted, or in the way."""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from hack.cluster import Cluster
+from tests.integration.daemon import WEBHOOKS, Daemon, eventually
+from tests.integration.objects import unique
+from tests.integration.stage import Stage, standins
+
+pytestmark = [
+    pytest.mark.cluster,
+    # A connection attempt that is cancelled while the API server is away leaves aiohttp's socket to the garbage
+    # collector, which warns.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+AUTH_URL = "nginx.ingress.kubernetes.io/auth-url"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane without Educates, for tests that would disturb others."""
+    with Cluster.start(tmp_path_factory.mktemp("own-control-plane")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def daemon(own: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon that tests here stop, kill and start."""
+    daemon = Daemon(own, tmp_path_factory.mktemp("own-datalabd") / "log")
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        daemon.clear()
+
+
+@pytest.fixture
+def stage(own: Cluster, daemon: Daemon) -> Stage:
+    """An environment in a namespace of its own."""
+    namespace = unique("ns")
+    own.kubectl("create", "namespace", namespace)
+    return Stage(own, namespace)
+
+
+def without_webhooks(daemon: Daemon) -> None:
+    """Kill the daemon and let the API server ask nobody."""
+    daemon.kill()
+    for kind in WEBHOOKS:
+        daemon.cluster.kubectl("delete", kind, "-l", "app.kubernetes.io/name=datalabd")
+
+
+def test_educates_may_be_installed_later(stage: Stage, daemon: Daemon) -> None:
+    lab = stage.lab("main")
+    told = stage.until(lab, "RuntimeReady", "False", "RuntimeMissing")
+    assert "install Educates" in told["message"]
+    pid = daemon.pid
+    with standins(stage.cluster, installed=False):
+        stage.until_ready(lab, 90)
+        assert daemon.pid == pid
+        stage.delete(lab)
+
+
+def test_a_restarted_api_server_is_followed_again(stage: Stage, daemon: Daemon) -> None:
+    with standins(stage.cluster):
+        before = stage.lab("main")
+        stage.until_ready(before, 90)
+        session = stage.get("workshopsession", f"{before}-main", "")
+        pid = daemon.pid
+        stage.cluster.stop_apiserver()
+        time.sleep(2)
+        stage.cluster.start_apiserver()
+        after = stage.lab("main")
+        stage.until_ready(after, 90)
+        stage.until_ready(before)
+        assert daemon.pid == pid
+        assert stage.get("workshopsession", f"{before}-main", "") == session
+        selector = f"datalabs.pkg.internal/name={after}"
+        assert len(stage.list("workshops,workshopenvironments,workshopsessions", selector)) == 3
+
+
+def test_a_namespace_in_the_way_fails_the_environment_which_is_made_anew(stage: Stage) -> None:
+    """Educates gives up after its five minutes, for good; when the namespace goes, nothing else is needed."""
+    lab = stage.lab("main")
+    eventually(lambda: stage.get("workshopenvironment", lab, ""))
+    stage.cluster.kubectl("create", "namespace", lab)
+    with standins(stage.cluster):
+
+        def failed() -> bool:
+            environment = stage.get("workshopenvironment", lab, "") or {}
+            return bool(environment["status"].get("educates", {}).get("phase") == "Failed")
+
+        eventually(failed, 60)
+        told = stage.until(lab, "RuntimeReady", "False", "NamespaceTaken")
+        assert f"namespace {lab} exists" in told["message"]
+        stage.cluster.kubectl("delete", "namespace", lab)
+        stage.until_ready(lab, 90)
+
+
+def test_a_namespace_there_first_is_left_alone_until_it_goes(stage: Stage, daemon: Daemon) -> None:
+    name = unique()
+    stage.cluster.kubectl("create", "namespace", name)
+    without_webhooks(daemon)
+    stage.lab(name=name)
+    daemon.start()
+    stage.until(name, "RuntimeReady", "False", "NamespaceTaken")
+    assert stage.get("workshopenvironment", name, "") is None
+    with standins(stage.cluster):
+        stage.cluster.kubectl("delete", "namespace", name)
+        stage.until_ready(name, 60)
+
+
+def test_an_ingress_that_came_unprotected_is_swept(stage: Stage, daemon: Daemon) -> None:
+    with standins(stage.cluster):
+        lab = stage.lab("main")
+        stage.until_ready(lab)
+        without_webhooks(daemon)
+        stage.cluster.kubectl("annotate", "ingress", f"{lab}-main", "-n", lab, f"{AUTH_URL}-")
+        daemon.start()
+
+        def protected() -> bool:
+            ingress = stage.get("ingress", f"{lab}-main", lab) or {}
+            return AUTH_URL in ingress["metadata"]["annotations"]
+
+        eventually(protected)
+        reasons = stage.cluster.kubectl("get", "events", "-n", stage.namespace, "-o", "jsonpath={.items[*].reason}")
+        assert "UnprotectedIngress" in reasons.stdout.split()
+
+
+def test_a_session_wedged_by_a_refused_ingress_is_healed(stage: Stage, daemon: Daemon) -> None:
+    """While nobody answers for the webhook the Ingress is refused: better no session than an unprotected one."""
+    with standins(stage.cluster):
+        lab = stage.lab()
+        stage.until_ready(lab)
+    stage.patch(lab, {"op": "add", "path": "/spec/sessions", "value": [{"name": "main"}]})
+    eventually(lambda: stage.get("workshopsession", f"{lab}-main", ""))
+    daemon.kill()
+    with standins(stage.cluster):
+
+        def refused() -> bool:
+            session = stage.get("workshopsession", f"{lab}-main", "") or {}
+            return bool(session.get("status", {}).get("educates", {}).get("phase") == "Failed")
+
+        eventually(refused, 30)
+        assert stage.get("ingress", f"{lab}-main", lab) is None
+        daemon.start()
+        stage.until_ready(lab, 120)
+        ingress = stage.get("ingress", f"{lab}-main", lab)
+        assert ingress is not None
+        assert AUTH_URL in ingress["metadata"]["annotations"]
+
+
+def test_killed_at_any_moment_every_lab_gets_ready_all_the_same(stage: Stage, daemon: Daemon) -> None:
+    chance = random.Random(7)
+    with standins(stage.cluster):
+        labs = [stage.lab("one", "two") for _ in range(3)]
+        for _ in range(4):
+            time.sleep(chance.uniform(0.0, 0.4))
+            daemon.kill()
+            daemon.start()
+        for lab in labs:
+            stage.until_ready(lab, 120)
+            selector = f"datalabs.pkg.internal/name={lab}"
+            assert len(stage.list("workshopsessions", selector)) == 2
+            assert len(stage.list("persistentvolumeclaims", selector, lab)) == 3
+
+
+def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage, daemon: Daemon) -> None:
+    other = Stage(stage.cluster, stage.namespace)
+    other.namespace = unique("ns")
+    stage.cluster.kubectl("create", "namespace", other.namespace)
+    without_webhooks(daemon)
+    name = stage.lab()
+    time.sleep(1.1)  # times of creation are whole seconds
+    other.lab(name=name)
+    daemon.start()
+    with standins(stage.cluster):
+        stage.until_ready(name)
+        told = other.until(name, "Synced", "False", "ClaimInvalid")
+        assert "belongs to another lab" in told["message"]
+        assert stage.namespace not in json.dumps(told)
+        stage.delete(name)
+        other.until_ready(name, 90)
+
+
+@pytest.mark.parametrize("name", ["datalabd", "datalabd-ingresses"])
+@pytest.mark.parametrize("kind", WEBHOOKS)
+def test_a_deleted_registration_comes_back(daemon: Daemon, kind: str, name: str) -> None:
+    eventually(lambda: daemon.cluster.kubectl("get", kind, name, "-o", "name", check=False).returncode == 0)
+    daemon.cluster.kubectl("delete", kind, name)
+    eventually(lambda: daemon.cluster.kubectl("get", kind, name, "-o", "name", check=False).returncode == 0)
+
+
+def test_sigterm_ends_in_good_order_and_takes_the_webhooks_along(daemon: Daemon) -> None:
+    assert daemon.stop() == 0
+    for kind in WEBHOOKS:
+        left = daemon.cluster.kubectl("get", kind, "-l", "app.kubernetes.io/name=datalabd", "-o", "name").stdout
+        assert left == ""
+    daemon.start()

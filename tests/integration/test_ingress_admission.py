@@ -1,0 +1,372 @@
+"""Ingresses as Educates, operators and session users make them, while labs are protected by nginx and oauth2-proxy."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from datalabd.api.meta import Manifest
+from hack.cluster import Cluster
+from tests.integration.daemon import Daemon, eventually
+from tests.integration.objects import Answer, claim, create, environment, read, replace, unique
+
+pytestmark = pytest.mark.cluster
+
+NGINX = "nginx.ingress.kubernetes.io"
+DOMAIN = "ingress-nginx.example.org"
+PROTECTED = "ingress-nginx"
+BACKEND = {"service": {"name": "any", "port": {"number": 80}}}
+CALLS = 'datalabd_webhook_requests_total{code="200",webhook="validate-ingresses"}'
+WANTED = {
+    f"{NGINX}/auth-url": f"https://auth.{DOMAIN}/oauth2/auth",
+    f"{NGINX}/auth-signin": f"https://auth.{DOMAIN}/oauth2/start?rd=https://$host$escaped_request_uri",
+    f"{NGINX}/auth-response-headers": "Authorization,X-Auth-Request-User",
+}
+
+
+def rule(host: str | None = None) -> Manifest:
+    paths = {"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": BACKEND}]}}
+    return paths if host is None else {"host": host} | paths
+
+
+def ingress(namespace: str, *hosts: str | None, **more: Any) -> Manifest:
+    """An Ingress with a rule for each host; None: a rule for all hosts. `more` are members of its metadata, or spec."""
+    spec = {"rules": [rule(host) for host in hosts]} if hosts else {}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": unique("ing"), "namespace": namespace} | {k: v for k, v in more.items() if k != "spec"},
+        "spec": spec | more.get("spec", {}),
+    }
+
+
+def workshop_namespace(cluster: Cluster, name: str) -> None:
+    """The namespace that Educates makes for a lab."""
+    labels = {"training.educates.dev/component": "environment", "training.educates.dev/environment.name": name}
+    create(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+
+
+def of_session(
+    lab: str, session: str, domain: str = DOMAIN, application: str = "workshop", **annotations: str
+) -> Manifest:
+    """The Ingress that Educates makes for a session, or for its registry."""
+    main = f"{lab}-{session}"
+    name, hosts = (main, [main, f"editor-{main}", f"{main}-editor"])
+    if application == "registry":
+        name, hosts = f"{main}-registry", [f"registry-{main}"]
+    return ingress(
+        lab,
+        *(f"{host}.{domain}" for host in hosts),
+        name=name,
+        labels={
+            "training.educates.dev/component": "session",
+            "training.educates.dev/application": application,
+            "training.educates.dev/environment.name": lab,
+            "training.educates.dev/session.name": main,
+        },
+        annotations={f"{NGINX}/enable-cors": "true"} | annotations,
+    )
+
+
+def annotations(manifest: Manifest) -> dict[str, str]:
+    found: dict[str, str] = manifest["metadata"].get("annotations", {})
+    return found
+
+
+def tried(cluster: Cluster, manifest: Manifest) -> Answer:
+    return create(cluster, manifest, "--dry-run=server", "-o", "json", check=False)
+
+
+def accepted(answer: Answer) -> Manifest:
+    assert answer.returncode == 0, answer.stderr
+    stored: Manifest = json.loads(answer.stdout)
+    return stored
+
+
+def refused(answer: Answer, *said: str) -> None:
+    assert answer.returncode != 0, answer.stdout
+    for text in said:
+        assert text in answer.stderr
+    assert "Internal error" not in answer.stderr
+    assert "failed calling webhook" not in answer.stderr
+
+
+@pytest.fixture(scope="module", autouse=True)
+def guarded(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
+    """The environment exists, and the API server asks about whatever reaches below its domain."""
+    protection = {"type": "nginx", "responseHeaders": ["Authorization", "X-Auth-Request-User"]}
+    create(cluster, environment(PROTECTED, ingress={"protection": protection}))
+    until_guarded(cluster, datalabd, DOMAIN)
+    yield
+    cluster.kubectl("delete", "dlenv", PROTECTED)
+
+
+def until_guarded(cluster: Cluster, datalabd: Daemon, domain: str) -> None:
+    """Until the API server asks about hosts below the domain: it reads registrations with a moment's delay."""
+
+    def asked() -> bool:
+        before = datalabd.metrics().get(CALLS, 0)
+        tried(cluster, ingress("default", f"nobody.{domain}"))
+        return datalabd.metrics().get(CALLS, 0) > before
+
+    eventually(asked)
+
+
+@pytest.fixture(scope="module")
+def lab(cluster: Cluster, datalabd: Daemon) -> Iterator[str]:
+    """Name of a lab with the sessions `a` and `b`, whose workshop namespace exists."""
+    manifest = claim("default", PROTECTED, sessions=[{"name": "a"}, {"name": "b"}], databases={"pg0": DATABASE})
+    name = str(manifest["metadata"]["name"])
+    create(cluster, manifest)
+    eventually(lambda: read(cluster, "datalab", name, "default")["metadata"].get("finalizers"))
+    workshop_namespace(cluster, name)
+    yield name
+    cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+DATABASE = {"names": ["a"], "storage": "1Gi", "backupStorage": "1Gi"}
+
+
+# --- protection -------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_ingress_is_annotated(cluster: Cluster, lab: str) -> None:
+    stored = accepted(tried(cluster, of_session(lab, "a")))
+    assert annotations(stored) == WANTED | {f"{NGINX}/enable-cors": "true"}
+
+
+def test_annotations_it_comes_with_are_corrected(cluster: Cluster, lab: str) -> None:
+    stored = accepted(tried(cluster, of_session(lab, "a", **{f"{NGINX}/auth-url": "https://elsewhere.example.com"})))
+    assert annotations(stored) == WANTED | {f"{NGINX}/enable-cors": "true"}
+
+
+def test_an_update_cannot_take_annotations_away(cluster: Cluster, lab: str) -> None:
+    manifest = of_session(lab, "a")
+    create(cluster, manifest)
+    name = manifest["metadata"]["name"]
+    cluster.kubectl("annotate", "ingress", name, "-n", lab, *(f"{key}-" for key in WANTED))
+    assert annotations(read(cluster, "ingress", name, lab)) == WANTED | {f"{NGINX}/enable-cors": "true"}
+
+
+def test_the_ingress_of_a_registry_is_left_alone(cluster: Cluster, lab: str) -> None:
+    stored = accepted(tried(cluster, of_session(lab, "a", application="registry")))
+    assert annotations(stored) == {f"{NGINX}/enable-cors": "true"}
+
+
+def test_an_ingress_without_the_labels_is_left_alone(cluster: Cluster, lab: str) -> None:
+    stored = accepted(tried(cluster, ingress(lab, f"extra.{DOMAIN}")))
+    assert annotations(stored) == {}
+
+
+def test_another_user_of_educates_is_left_alone(cluster: Cluster) -> None:
+    name = unique("course")
+    workshop_namespace(cluster, name)
+    stored = accepted(tried(cluster, of_session(name, "a", domain="courses.example.org")))
+    assert annotations(stored) == {f"{NGINX}/enable-cors": "true"}
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def test_an_environment_that_cannot_be_read_opens_nothing(cluster: Cluster, datalabd: Daemon) -> None:
+    broken = unique("ingress-broken")
+    create(cluster, environment(broken, ingress={"protection": {"type": "traefik"}}))  # without its middleware
+    manifest = claim("default", broken, sessions=[{"name": "a"}])
+    name = manifest["metadata"]["name"]
+    create(cluster, manifest)
+    workshop_namespace(cluster, name)
+
+    def refusal() -> Answer | None:
+        answer = tried(cluster, of_session(name, "a", domain=f"{broken}.example.org"))
+        return answer if answer.returncode else None
+
+    answer = eventually(refusal)
+    refused(answer, "metadata.annotations", "the lab's environment cannot be read", "middleware must be set")
+    until_guarded(cluster, datalabd, f"{broken}.example.org")
+    refused(tried(cluster, ingress("default", f"{name}-a.{broken}.example.org")), "this host belongs to a lab")
+    cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
+    cluster.kubectl("delete", "dlenv", broken)
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+# --- guard ------------------------------------------------------------------------------------------------------------
+
+ALIAS = f"{NGINX}/server-alias"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "more", "field"),
+    [
+        pytest.param(["{lab}-a.{domain}"], {}, "spec.rules[0].host", id="host of a session"),
+        pytest.param(["shop.example.com", "{lab}-b.{domain}"], {}, "spec.rules[1].host", id="second rule"),
+        pytest.param(["editor-{lab}-a.{domain}"], {}, "spec.rules[0].host", id="host of an editor"),
+        pytest.param(["data-{lab}-a.{domain}"], {}, "spec.rules[0].host", id="host of a data browser"),
+        pytest.param(["registry-{lab}-a.{domain}"], {}, "spec.rules[0].host", id="host of a registry"),
+        pytest.param(["pg0-{lab}.{domain}"], {}, "spec.rules[0].host", id="host of a database server"),
+        pytest.param(["{lab}.{domain}"], {}, "spec.rules[0].host", id="host of the lab"),
+        pytest.param(["*.{domain}"], {}, "spec.rules[0].host", id="wildcard"),
+        pytest.param(["*.example.org"], {}, "spec.rules[0].host", id="wildcard above the domain"),
+        pytest.param(["*.org"], {}, "spec.rules[0].host", id="wildcard far above the domain"),
+        pytest.param([None], {}, "spec.rules[0].host", id="no host"),
+        pytest.param([""], {}, "spec.rules[0].host", id="empty host"),
+        pytest.param([], {"spec": {"defaultBackend": BACKEND}}, "spec.defaultBackend", id="default backend"),
+        pytest.param(
+            ["shop.example.com"], {"spec": {"defaultBackend": BACKEND}}, "spec.defaultBackend", id="rule and default"
+        ),
+        pytest.param(["shop.example.com"], {"annotations": {ALIAS: "a.b, {lab}-a.{domain}"}}, f"[{ALIAS}]", id="alias"),
+        pytest.param(
+            ["shop.example.com"], {"annotations": {ALIAS: r"~^.*\.example\.org$"}}, f"[{ALIAS}]", id="alias by pattern"
+        ),
+        pytest.param(
+            ["shop.example.com"], {"annotations": {ALIAS: "*.{domain}"}}, f"[{ALIAS}]", id="alias with wildcard"
+        ),
+        pytest.param(
+            ["{lab}-a.{domain}"], {"annotations": {f"{NGINX}/canary": "true"}}, "spec.rules[0].host", id="canary"
+        ),
+    ],
+)
+def test_an_ingress_elsewhere_may_not_reach_a_lab(
+    cluster: Cluster, lab: str, namespace: str, hosts: list[str | None], more: dict[str, Any], field: str
+) -> None:
+    def filled(text: str) -> str:
+        return text.replace("{lab}", lab).replace("{domain}", DOMAIN)
+
+    if "annotations" in more:
+        more = {"annotations": {key: filled(value) for key, value in more["annotations"].items()}}
+    manifest = ingress(namespace, *(None if host is None else filled(host) for host in hosts), **more)
+    refused(tried(cluster, manifest), field, "this host belongs to a lab")
+
+
+def test_the_session_of_another_lab_may_not_reach_a_lab(cluster: Cluster, lab: str) -> None:
+    other = claim("default", PROTECTED, sessions=[{"name": "a"}])
+    name = other["metadata"]["name"]
+    create(cluster, other)
+    eventually(lambda: read(cluster, "datalab", name, "default")["metadata"].get("finalizers"))
+    workshop_namespace(cluster, name)
+    manifest = of_session(name, "a")
+    manifest["spec"]["rules"].append(rule(f"{lab}-a.{DOMAIN}"))
+    refused(tried(cluster, manifest), "spec.rules[3].host")
+    cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "more"),
+    [
+        pytest.param(["shop.{domain}"], {}, id="below the domain"),
+        pytest.param(["{lab}-c.{domain}"], {}, id="session that does not exist"),
+        pytest.param(["{lab}-a.example.com"], {}, id="lab's name below another domain"),
+        pytest.param(["*.shop.{domain}"], {}, id="wildcard below it"),
+        pytest.param(["shop.example.com"], {"annotations": {ALIAS: "www.example.com"}}, id="alias of one's own"),
+    ],
+)
+def test_an_ingress_that_reaches_no_lab(
+    cluster: Cluster, lab: str, namespace: str, hosts: list[str], more: dict[str, Any]
+) -> None:
+    manifest = ingress(namespace, *(host.replace("{lab}", lab).replace("{domain}", DOMAIN) for host in hosts), **more)
+    sent = manifest["spec"], annotations(manifest)
+    stored = accepted(tried(cluster, manifest))
+    assert (stored["spec"], annotations(stored)) == sent
+
+
+def test_an_ingress_older_than_the_lab_can_be_changed_but_reach_no_further(
+    cluster: Cluster, datalabd: Daemon, namespace: str
+) -> None:
+    manifest = claim("default", PROTECTED, sessions=[{"name": "a"}, {"name": "b"}])
+    name = manifest["metadata"]["name"]
+    older = ingress(namespace, f"{name}-a.{DOMAIN}", finalizers=["example.org/hold"])
+    create(cluster, older)
+    create(cluster, manifest)
+    eventually(lambda: read(cluster, "datalab", name, "default")["metadata"].get("finalizers"))
+
+    live = read(cluster, "ingress", older["metadata"]["name"], namespace)
+    further = live | {"spec": {"rules": [*live["spec"]["rules"], rule(f"{name}-b.{DOMAIN}")]}}
+    refused(replace(cluster, further), "spec.rules[1].host")
+    relabelled = live | {"metadata": live["metadata"] | {"labels": {"a": "b"}}}
+    assert replace(cluster, relabelled).returncode == 0
+    cluster.kubectl("delete", "ingress", older["metadata"]["name"], "-n", namespace, "--wait=false")
+    patch = json.dumps({"metadata": {"finalizers": None}})
+    cluster.kubectl("patch", "ingress", older["metadata"]["name"], "-n", namespace, "--type=merge", "-p", patch)
+    cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
+
+
+# --- who is asked about -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hosts", "more", "asked"),
+    [
+        pytest.param([f"x.{DOMAIN}"], {}, True, id="below the domain"),
+        pytest.param([f"x.y.{DOMAIN}"], {}, True, id="deep below the domain"),
+        pytest.param([f"*.{DOMAIN}"], {}, True, id="wildcard of the domain"),
+        pytest.param(["*.example.org"], {}, True, id="wildcard above the domain"),
+        pytest.param(["a.example.com", f"x.{DOMAIN}"], {}, True, id="second rule"),
+        pytest.param([None], {}, True, id="rule without a host"),
+        pytest.param([], {"spec": {"defaultBackend": BACKEND}}, True, id="default backend alone"),
+        pytest.param(["a.example.com"], {"annotations": {ALIAS: "b"}}, True, id="alias"),
+        pytest.param([], {"spec": {"defaultBackend": BACKEND, "rules": []}}, True, id="default backend and no rule"),
+        pytest.param(["a.example.com"], {}, False, id="elsewhere"),
+        pytest.param([DOMAIN], {}, False, id="the domain itself"),
+        pytest.param([f"x{DOMAIN}"], {}, False, id="a longer name"),
+        pytest.param(["*.example.com"], {}, False, id="wildcard elsewhere"),
+        pytest.param(["a.example.com"], {"annotations": {"b": "c"}}, False, id="other annotations"),
+        pytest.param(["a.example.com"], {"annotations": {}, "labels": {}}, False, id="empty annotations"),
+        pytest.param(
+            ["a.example.com"], {"spec": {"tls": [{"hosts": [f"x.{DOMAIN}"]}], "ingressClassName": "a"}}, False, id="tls"
+        ),
+    ],
+)
+def test_only_what_may_reach_a_lab_is_asked_about(
+    cluster: Cluster,
+    datalabd: Daemon,
+    namespace: str,
+    hosts: list[str | None],
+    more: dict[str, Any],
+    asked: bool,
+) -> None:
+    before = datalabd.metrics()[CALLS]
+    answer = tried(cluster, ingress(namespace, *hosts, **more))
+    assert (datalabd.metrics()[CALLS] > before) is asked
+    assert answer.returncode == 0 or "this host belongs to a lab" in answer.stderr
+
+
+def test_a_new_environment_widens_the_guard(cluster: Cluster, datalabd: Daemon) -> None:
+    name = unique("ingress-late")
+    create(cluster, environment(name))
+    until_guarded(cluster, datalabd, f"{name}.example.org")
+    cluster.kubectl("delete", "dlenv", name)
+
+
+# --- nobody there -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nobody(datalabd: Daemon, lab: str) -> Iterator[None]:
+    datalabd.kill()
+    yield
+    datalabd.start()
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_session_ingress_is_refused_while_nobody_protects_it(cluster: Cluster, lab: str) -> None:
+    answer = tried(cluster, of_session(lab, "b"))
+    assert answer.returncode != 0
+    assert 'failed calling webhook "protect.ingresses.pkg.internal"' in answer.stderr
+
+
+@pytest.mark.usefixtures("nobody")
+def test_an_ingress_below_the_domain_is_refused_while_nobody_guards_it(cluster: Cluster, namespace: str) -> None:
+    answer = tried(cluster, ingress(namespace, f"shop.{DOMAIN}"))
+    assert answer.returncode != 0
+    assert 'failed calling webhook "guard.ingresses.pkg.internal"' in answer.stderr
+
+
+@pytest.mark.usefixtures("nobody")
+def test_an_ingress_elsewhere_passes_while_nobody_is_there(cluster: Cluster, namespace: str) -> None:
+    accepted(tried(cluster, ingress(namespace, "shop.example.com")))
+
+
+@pytest.mark.usefixtures("nobody")
+def test_an_ingress_below_the_domain_can_be_deleted_while_nobody_is_there(cluster: Cluster, lab: str) -> None:
+    manifest = of_session(lab, "a")
+    cluster.kubectl("delete", "ingress", manifest["metadata"]["name"], "-n", lab, "--ignore-not-found")

@@ -1,0 +1,127 @@
+"""The client against a server that misbehaves in the ways API servers, proxies and networks do."""
+
+from pathlib import Path
+
+import pytest
+
+from datalabd import errors
+from datalabd.kube import resources as kinds
+from datalabd.kube.client import Client, path
+from tests.kube.scripted import Scripted, listing, serve, status, stream, text, write_kubeconfig
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        pytest.param(status(404, "NotFound"), errors.NotFound, id="404"),
+        pytest.param(status(409, "AlreadyExists"), errors.Conflict, id="409"),
+        pytest.param(status(422, "Invalid"), errors.Invalid, id="422"),
+        pytest.param(status(400, "BadRequest"), errors.Invalid, id="400"),
+        pytest.param(status(410, "Expired"), errors.Expired, id="410"),
+        pytest.param(status(403, "Forbidden"), errors.Forbidden, id="403"),
+        pytest.param(status(429, "TooManyRequests"), errors.Throttled, id="429"),
+        pytest.param(status(500, "InternalError"), errors.Unavailable, id="500"),
+        pytest.param(status(503, "ServiceUnavailable"), errors.Unavailable, id="503"),
+        pytest.param(status(418, "Teapot"), errors.KubeError, id="an unknown status"),
+        pytest.param(
+            status(500, message=".spec.nonsense: field not declared in schema"),
+            errors.Invalid,
+            id="an apply with an unknown field is not transient",
+        ),
+        pytest.param(
+            status(403, "Forbidden", details={"causes": [{"reason": "NamespaceTerminating"}]}),
+            errors.NamespaceTerminating,
+            id="a terminating namespace",
+        ),
+        pytest.param(text(502, "<html>Bad Gateway</html>"), errors.Unavailable, id="a proxy's HTML"),
+        pytest.param(text(403, '"no"'), errors.Forbidden, id="JSON that is no object"),
+    ],
+)
+async def test_each_refusal_is_mapped_once(tmp_path: Path, reply, kind: type[errors.KubeError]) -> None:  # type: ignore[no-untyped-def]
+    server = Scripted(reply)
+    async with serve(server, tmp_path) as client:
+        with pytest.raises(errors.KubeError) as caught:
+            await client.get(kinds.NAMESPACES, "", "x")
+    assert type(caught.value) is kind
+    assert len(server.requests) == 1
+
+
+async def test_a_throttled_request_tells_for_how_long(tmp_path: Path) -> None:
+    async with serve(Scripted(status(429, headers={"Retry-After": "7"})), tmp_path) as client:
+        with pytest.raises(errors.Throttled) as caught:
+            await client.get(kinds.NAMESPACES, "", "x")
+    assert caught.value.retry_after == 7
+
+
+async def test_a_broken_connection_is_unavailable(tmp_path: Path) -> None:
+    async with serve(Scripted(stream(b"{", abort=True)), tmp_path) as client:
+        with pytest.raises(errors.Unavailable):
+            await client.get(kinds.NAMESPACES, "", "x")
+
+
+async def test_nobody_listening_is_unavailable(tmp_path: Path) -> None:
+    write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9", "x")
+    client = await Client.connect(str(tmp_path / "kubeconfig"))
+    try:
+        with pytest.raises(errors.Unavailable):
+            await client.get(kinds.NAMESPACES, "", "x")
+    finally:
+        await client.close()
+
+
+async def test_an_expired_token_is_read_again_once(tmp_path: Path) -> None:
+    """Service-account tokens are rotated on disk; a request that finds its own expired goes again with the new one."""
+    server = Scripted(status(401, "Unauthorized"), listing("1"))
+    async with serve(server, tmp_path) as client:
+        write_kubeconfig(tmp_path / "kubeconfig", client.server, "renewed")
+        await client.list(kinds.NAMESPACES)
+    assert [request.headers["Authorization"] for request in server.requests] == ["Bearer secret", "Bearer renewed"]
+
+
+async def test_a_token_that_stays_invalid_is_an_error(tmp_path: Path) -> None:
+    async with serve(Scripted(status(401, "Unauthorized"), status(401, "Unauthorized")), tmp_path) as client:
+        with pytest.raises(errors.KubeError, match="HTTP 401"):
+            await client.list(kinds.NAMESPACES)
+
+
+async def test_a_long_list_comes_in_pages(tmp_path: Path) -> None:
+    server = Scripted(
+        listing("5", {"metadata": {"name": "a"}}, token="next"), listing("5", {"metadata": {"name": "b"}})
+    )
+    async with serve(server, tmp_path) as client:
+        items, version = await client.list(kinds.NAMESPACES)
+    assert [item["metadata"]["name"] for item in items] == ["a", "b"]
+    assert items[0]["kind"] == "Namespace"
+    assert version == "5"
+    assert server.requests[1].query["continue"] == "next"
+
+
+async def test_a_list_may_be_null(tmp_path: Path) -> None:
+    """Custom resources without any object are listed as null right after their CRD was created."""
+
+    async def null(request):  # type: ignore[no-untyped-def]
+        from aiohttp import web
+
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": None})
+
+    async with serve(Scripted(null), tmp_path) as client:
+        assert await client.list(kinds.DATALABS) == ([], "1")
+
+
+async def test_deleting_what_is_gone_or_replaced_is_no_error(tmp_path: Path) -> None:
+    async with serve(Scripted(status(404, "NotFound"), status(409, "Conflict")), tmp_path) as client:
+        assert await client.delete(kinds.NAMESPACES, "", "x", "uid") is False
+        assert await client.delete(kinds.NAMESPACES, "", "x", "uid") is False
+
+
+@pytest.mark.parametrize(
+    ("resource", "where", "expected"),
+    [
+        (kinds.NAMESPACES, ("", "x"), "/api/v1/namespaces/x"),
+        (kinds.SECRETS, ("ns", "x"), "/api/v1/namespaces/ns/secrets/x"),
+        (kinds.DATALABS, ("", ""), "/apis/pkg.internal/v1beta2/datalabs"),
+        (kinds.DATALABS, ("ns", "x", "status"), "/apis/pkg.internal/v1beta2/namespaces/ns/datalabs/x/status"),
+    ],
+)
+def test_paths(resource: kinds.Resource, where: tuple[str, ...], expected: str) -> None:
+    assert path(resource, *where) == expected

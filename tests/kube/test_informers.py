@@ -1,0 +1,187 @@
+"""Reflectors come and go with what is asked of the caches."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from datalabd.kube import resources as kinds
+from datalabd.kube.informers import EVERYWHERE, Informers
+from datalabd.kube.store import Scope
+from tests.kube.scripted import Reply, Scripted, listing, serve, status
+
+TEAM = Scope("team")
+
+
+def obj(name: str) -> dict[str, Any]:
+    """An object as the API server lists it."""
+    return {"metadata": {"name": name, "namespace": "team", "resourceVersion": "1"}}
+
+
+class Routed(Scripted):
+    """A server with a script for each kind, by its plural."""
+
+    def __init__(self, **scripts: Sequence[Reply]) -> None:
+        super().__init__()
+        self._scripts = {plural: list(script) for plural, script in scripts.items()}
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One request."""
+        self.script = self._scripts.get(request.path.rpartition("/")[2], [])
+        return await super().handle(request)
+
+
+@asynccontextmanager
+async def informers(tmp_path: Path, **scripts: Sequence[Reply]) -> AsyncIterator[tuple[Informers, Scripted]]:
+    """Informers of a server that follows the scripts."""
+    server = Routed(**scripts)
+    async with serve(server, tmp_path) as client:
+        made = Informers(client)
+        try:
+            yield made, server
+        finally:
+            await made.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once the condition holds; fail where it does not in time."""
+    deadline = asyncio.get_running_loop().time() + 10
+    while asyncio.get_running_loop().time() < deadline:
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    pytest.fail("it never came to be")
+
+
+async def test_a_watched_scope_becomes_known(tmp_path: Path) -> None:
+    async with informers(tmp_path, secrets=[listing("1", obj("a"))]) as (made, _):
+        made.watch(kinds.SECRETS, TEAM)
+        await until(lambda: made.synced(kinds.SECRETS, TEAM))
+        assert [found["metadata"]["name"] for found in made.store(kinds.SECRETS)] == ["a"]
+
+
+async def test_until_synced_waits_for_all_that_is_watched_everywhere(tmp_path: Path) -> None:
+    async with informers(tmp_path, namespaces=[listing("1")], leases=[listing("1")], secrets=[listing("1")]) as (
+        made,
+        _,
+    ):
+        made.watch(kinds.SECRETS, TEAM)
+        made.watch(kinds.LEASES)
+        made.watch(kinds.NAMESPACES)
+        assert made.pending() == ["leases.coordination.k8s.io", "namespaces"]  # one namespace holds nobody up
+        async with asyncio.timeout(10):
+            await made.until_synced(kinds.NAMESPACES)
+        assert made.pending() == []
+
+
+async def test_until_synced_does_not_wait_for_what_is_watched_no_longer(tmp_path: Path) -> None:
+    async with informers(tmp_path, namespaces=[listing("1")]) as (made, _):
+        made.watch(kinds.NAMESPACES)
+        await until(lambda: made.synced(kinds.NAMESPACES))
+        made.watch(kinds.SECRETS)
+        waiting = asyncio.create_task(made.until_synced(kinds.NAMESPACES))
+        await asyncio.sleep(0)
+        made.unwatch(kinds.SECRETS, EVERYWHERE)
+        async with asyncio.timeout(10):
+            await waiting
+
+
+async def test_watching_twice_is_watching_once(tmp_path: Path) -> None:
+    async with informers(tmp_path, secrets=[listing("1")]) as (made, server):
+        made.watch(kinds.SECRETS, TEAM)
+        made.watch(kinds.SECRETS, TEAM)
+        await until(lambda: len(server.requests) == 2)  # one list, one watch
+        assert made.scopes(kinds.SECRETS) == [TEAM]
+        assert [request.query.get("watch") for request in server.requests] == [None, "true"]
+
+
+async def test_what_is_watched_no_longer_is_forgotten(tmp_path: Path) -> None:
+    async with informers(tmp_path, secrets=[listing("1", obj("a"))]) as (made, _):
+        made.watch(kinds.SECRETS, TEAM)
+        await until(lambda: made.synced(kinds.SECRETS, TEAM))
+        made.unwatch(kinds.SECRETS, TEAM)
+        assert (made.scopes(kinds.SECRETS), made.synced(kinds.SECRETS, TEAM)) == ([], False)
+        assert len(made.store(kinds.SECRETS)) == 0
+
+
+async def test_what_was_never_watched_can_be_given_up(tmp_path: Path) -> None:
+    async with informers(tmp_path) as (made, server):
+        made.unwatch(kinds.SECRETS, TEAM)
+        assert server.requests == []
+
+
+async def test_each_kind_has_one_store(tmp_path: Path) -> None:
+    async with informers(tmp_path) as (made, _):
+        assert made.store(kinds.SECRETS) is made.store(kinds.SECRETS)
+        assert made.store(kinds.SECRETS) is not made.store(kinds.LEASES)
+
+
+async def test_an_optional_kind_that_is_unknown_holds_nobody_up(tmp_path: Path) -> None:
+    async with informers(tmp_path, namespaces=[listing("1")], workshops=[status(404, "NotFound")]) as (made, _):
+        made.watch(kinds.NAMESPACES)
+        await until(lambda: made.synced(kinds.NAMESPACES))
+        made.watch(kinds.WORKSHOPS, optional=True)
+        async with asyncio.timeout(10):
+            await made.until_synced(kinds.NAMESPACES)
+        assert (made.served(kinds.WORKSHOPS), made.synced(kinds.WORKSHOPS), made.pending()) == (False, False, [])
+
+
+async def test_an_optional_kind_that_is_required_is_awaited(tmp_path: Path) -> None:
+    async with informers(tmp_path, workshops=[status(404, "NotFound")]) as (made, _):
+        made.watch(kinds.WORKSHOPS, optional=True)
+        waiting = asyncio.create_task(made.until_synced(kinds.WORKSHOPS))
+        await until(lambda: not made.served(kinds.WORKSHOPS))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_an_optional_kind_is_taken_up_when_its_crd_appears(tmp_path: Path) -> None:
+    async with informers(tmp_path, workshops=[status(404, "NotFound"), listing("1", obj("a"))]) as (made, server):
+        made.watch(kinds.WORKSHOPS, optional=True)
+        await until(lambda: not made.served(kinds.WORKSHOPS))
+        crd = {"metadata": {"name": "workshops.training.educates.dev", "resourceVersion": "1"}}
+        assert len(server.requests) == 1
+        made.store(kinds.CRDS).replace(EVERYWHERE, [crd])
+        await until(lambda: made.synced(kinds.WORKSHOPS))
+        assert made.served(kinds.WORKSHOPS)
+
+
+async def test_a_kind_that_is_not_watched_counts_as_served(tmp_path: Path) -> None:
+    async with informers(tmp_path) as (made, _):
+        assert made.served(kinds.WORKSHOPS)
+
+
+async def test_a_mistake_of_our_own_ends_the_run(tmp_path: Path) -> None:
+    """Better no process than one with a cache that has gone blind."""
+    async with informers(tmp_path, secrets=[listing("1", {"kind": "Secret"})]) as (made, _):
+        made.watch(kinds.SECRETS, TEAM)
+        async with asyncio.timeout(10):
+            with pytest.raises(KeyError, match="metadata"):
+                await made.run()
+
+
+async def test_giving_up_a_scope_does_not_end_the_run(tmp_path: Path) -> None:
+    async with informers(tmp_path, secrets=[listing("1")]) as (made, _):
+        running = asyncio.create_task(made.run())
+        made.watch(kinds.SECRETS, TEAM)
+        await until(lambda: made.synced(kinds.SECRETS, TEAM))
+        made.unwatch(kinds.SECRETS, TEAM)
+        await asyncio.sleep(0.01)
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_stop_ends_all(tmp_path: Path) -> None:
+    async with informers(tmp_path, namespaces=[listing("1")], secrets=[listing("1")]) as (made, _):
+        made.watch(kinds.SECRETS, TEAM)
+        made.watch(kinds.NAMESPACES)
+        await until(lambda: made.pending() == [])
+        await made.stop()
+        assert [task for task in asyncio.all_tasks() if task.get_name().startswith("reflector")] == []

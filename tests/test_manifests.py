@@ -1,0 +1,216 @@
+"""What operators apply is complete, accepted by the API server, and enough for the process to start with."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from datalabd.api.meta import Manifest
+from datalabd.config import Settings
+from datalabd.metrics import REGISTRY
+from hack.cluster import Cluster
+from webhooks.registration import CLAIMS
+
+MANIFESTS = Path(__file__).parents[1] / "manifests"
+ACCOUNT = "system:serviceaccount:datalabd:datalabd"
+READY_SECONDS = 60.0
+
+
+def load(name: str) -> list[Manifest]:
+    return list(yaml.safe_load_all((MANIFESTS / name).read_text()))
+
+
+def container() -> Manifest:
+    (deployment,) = load("deployment/deployment.yaml")
+    (only,) = deployment["spec"]["template"]["spec"]["containers"]
+    return dict(only)
+
+
+# ---- What can be told without a cluster
+
+
+@pytest.mark.parametrize("name", ["rbac", "webhook", "deployment", "monitoring", "samples"])
+def test_every_file_is_in_its_kustomization(name: str) -> None:
+    files = {path.name for path in (MANIFESTS / name).glob("*.yaml")} - {"kustomization.yaml"}
+    (kustomization,) = load(f"{name}/kustomization.yaml")
+    assert set(kustomization["resources"]) == files
+
+
+def test_everything_is_installed_but_monitoring_and_samples() -> None:
+    crds = {f"crd/{path.name}" for path in (MANIFESTS / "crd").glob("*.yaml")}
+    (kustomization,) = load("kustomization.yaml")
+    assert set(kustomization["resources"]) == crds | {"rbac", "webhook", "deployment"}
+
+
+def test_no_file_registers_the_ingress_webhooks() -> None:
+    names = {
+        manifest["metadata"]["name"]
+        for path in MANIFESTS.rglob("*.yaml")
+        for manifest in yaml.safe_load_all(path.read_text())
+        if manifest["kind"].endswith("WebhookConfiguration")
+    }
+    assert names == {CLAIMS}
+
+
+def test_the_image_is_of_this_version() -> None:
+    assert container()["image"] == f"datalabd:{version('datalabd')}"
+
+
+def test_ports_are_the_process_own() -> None:
+    ports = {port["name"]: port["containerPort"] for port in container()["ports"]}
+    assert ports == {"webhook": Settings().webhook_port, "metrics": Settings().metrics_port}
+
+
+def test_alerts_speak_of_metrics_that_exist() -> None:
+    exposed = {sample.name for family in REGISTRY.collect() for sample in family.samples} | {
+        f"{family.name}{suffix}"
+        for family in REGISTRY.collect()
+        for suffix in {"counter": ["_total"], "histogram": ["_bucket"]}.get(family.type, [""])
+    }
+    (alerts,) = load("monitoring/alerts.yaml")
+    used = {
+        name
+        for group in alerts["spec"]["groups"]
+        for rule in group["rules"]
+        for name in re.findall(r"\b(?:datalabd|workqueue|rest_client)_\w+", re.sub(r"\{.*?\}", "", rule["expr"]))
+    }
+    assert used
+    assert used <= exposed
+
+
+# ---- What only an API server can tell
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane of this module's own: an installation without its pods refuses claims."""
+    with Cluster.start(tmp_path_factory.mktemp("cluster")) as cluster:
+        cluster.kubectl("apply", "--filename", str(MANIFESTS / "deployment" / "namespace.yaml"))
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Cluster) -> Cluster:
+    """The control plane with everything applied."""
+    cluster.kubectl("apply", "--server-side", "--kustomize", str(MANIFESTS))
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def running(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The ports, by name, of a ready process that has no rights but those of its manifests."""
+    environ = os.environ | {
+        "DATALABD_WEBHOOK_HOST": "127.0.0.1",
+        "DATALABD_WEBHOOK_PORT": "0",
+        "DATALABD_METRICS_HOST": "127.0.0.1",
+        "DATALABD_METRICS_PORT": "0",
+    }
+    kubeconfig = installed.kubeconfig_for("datalabd/datalabd")
+    command = [sys.executable, "-m", "datalabd", "run", "--kubeconfig", str(kubeconfig)]
+    log = tmp_path_factory.mktemp("process") / "log"
+    with log.open("w") as output, subprocess.Popen(command, env=environ, stdout=output, stderr=output) as process:
+        try:
+            deadline = time.monotonic() + READY_SECONDS
+            while not any(line.get("event") == "ready" for line in lines(log)):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
+            yield {line["site"]: line["port"] for line in lines(log) if line.get("event") == "listening"}
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def lines(log: Path) -> list[dict[str, Any]]:
+    """The complete JSON lines of a log so far."""
+    return [
+        json.loads(line) for line in log.read_text().splitlines(keepends=True) if line[0] == "{" and line[-1] == "\n"
+    ]
+
+
+def ca_bundles(cluster: Cluster) -> list[str]:
+    """Whom the API server trusts to convert, default and validate claims."""
+    paths = {
+        "crd/datalabs.pkg.internal": "{.spec.conversion.webhook.clientConfig.caBundle}",
+        f"mutatingwebhookconfiguration/{CLAIMS}": "{.webhooks[0].clientConfig.caBundle}",
+        f"validatingwebhookconfiguration/{CLAIMS}": "{.webhooks[0].clientConfig.caBundle}",
+    }
+    return [cluster.kubectl("get", what, "--output", f"jsonpath={path}").stdout for what, path in paths.items()]
+
+
+@pytest.mark.cluster
+def test_the_api_server_accepts_every_object(cluster: Cluster) -> None:
+    built = cluster.kubectl("kustomize", str(MANIFESTS)).stdout
+    flags = ("--server-side", "--dry-run=server", "--validate=strict", "--output", "name")
+    accepted = cluster.kubectl("apply", *flags, "--filename", "-", stdin=built).stdout.splitlines()
+    assert len(accepted) == len(list(yaml.safe_load_all(built)))
+
+
+@pytest.mark.cluster
+def test_monitoring_builds(cluster: Cluster) -> None:
+    built = cluster.kubectl("kustomize", str(MANIFESTS / "monitoring")).stdout
+    kinds = [manifest["kind"] for manifest in yaml.safe_load_all(built)]
+    assert sorted(kinds) == ["PrometheusRule", "Service", "ServiceMonitor"]
+
+
+@pytest.mark.cluster
+def test_the_pod_meets_the_restricted_standard(installed: Cluster) -> None:
+    (deployment,) = load("deployment/deployment.yaml")
+    template = deployment["spec"]["template"]
+    metadata = template["metadata"] | {"name": "probe", "namespace": "datalabd"}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    installed.kubectl("create", "--dry-run=server", "--filename", "-", stdin=json.dumps(pod))
+
+
+@pytest.mark.cluster
+def test_the_process_becomes_ready_with_its_rights(running: dict[str, Any]) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{running['metrics']}/readyz", timeout=10) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("running")
+def test_no_request_of_the_starting_process_is_forbidden(installed: Cluster) -> None:
+    entries = [
+        json.loads(line) for line in installed.audit_log.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"
+    ]
+    ours = [entry for entry in entries if entry["user"]["username"] == ACCOUNT]
+    assert ours
+    assert [entry["requestURI"] for entry in ours if entry.get("responseStatus", {}).get("code") == 403] == []
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("running")
+@pytest.mark.parametrize("flags", [("--server-side",), ()], ids=["server-side", "client-side"])
+def test_applying_the_files_again_leaves_the_certificates(installed: Cluster, flags: tuple[str, ...]) -> None:
+    before = ca_bundles(installed)
+    assert all(before)
+    installed.kubectl("apply", *flags, "--kustomize", str(MANIFESTS))
+    assert ca_bundles(installed) == before
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("verb", "what"),
+    [
+        pytest.param("create", "crd/others.example.org", id="another CRD"),
+        pytest.param("patch", "validatingwebhookconfiguration/others", id="another webhook"),
+        pytest.param("create", "pods", id="pods"),
+        pytest.param("create", "namespaces", id="namespaces"),
+        pytest.param("delete", "datalabs.pkg.internal", id="claims"),
+        pytest.param("create", "roles.rbac.authorization.k8s.io", id="roles"),
+    ],
+)
+def test_the_process_may_not(installed: Cluster, verb: str, what: str) -> None:
+    done = installed.kubectl("auth", "can-i", verb, what, "--all-namespaces", "--as", ACCOUNT, check=False)
+    assert done.stdout.strip() == "no"

@@ -1,0 +1,33 @@
+import pytest
+
+from datalabd import names
+
+
+def test_session_hosts() -> None:
+    assert names.session_hosts("lab", "a") == [
+        "lab-a",
+        "editor-lab-a",
+        "lab-a-editor",
+        "data-lab-a",
+        "lab-a-data",
+        "registry-lab-a",
+    ]
+
+
+def test_session_namespaces() -> None:
+    assert names.session_namespaces("lab", "a") == ["lab-a", "lab-a-vc"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        pytest.param(["POSTGRES", "my-db.1", "URL"], "POSTGRES_MY_DB_1_URL", id="everything odd becomes an underscore"),
+        pytest.param(["MONGO", "é", "URI"], "MONGO___URI", id="letters beyond ASCII are odd"),
+    ],
+)
+def test_variable(parts: list[str], expected: str) -> None:
+    assert names.variable(*parts) == expected
+
+
+def test_variables_of_a_database() -> None:
+    assert names.database_variables("pg0", "dev") == ["POSTGRES_PG0_DEV_URL", "POSTGRES_PG0_DEV_URL_EXTERNAL"]

@@ -1,0 +1,527 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from datalabd.api.environment import EnvironmentConfig
+from datalabd.api.meta import CLAIM_UID, STORAGE_CLAIM, Manifest
+from datalabd.observed import (
+    STARTED_WITH,
+    Login,
+    Observed,
+    Phase,
+    Place,
+    SessionFacts,
+    StorageKeys,
+    View,
+    Volume,
+    decoded,
+    is_durable,
+    observe,
+    storage_keys,
+)
+from tests.factories import (
+    LABELS,
+    NOW,
+    educates,
+    environment,
+    lab,
+    namespace,
+    secret,
+    session_namespace,
+    volume,
+)
+
+STORED = secret("lab", AWS_ACCESS_KEY_ID="access", AWS_SECRET_ACCESS_KEY="storage-secret")
+LOGIN_SECRET = secret("lab-login", labels=LABELS, username="lab", password="login-password")
+ENVIRONMENT = educates("WorkshopEnvironment", "lab", {"phase": "Running", "workshop": {"spec": {"title": "used"}}})
+WORKSHOP = {"kind": "Workshop", "metadata": {"name": "lab"}, "spec": {"title": "written"}}
+WORKSHOP_NAMESPACE = namespace("lab", ("WorkshopEnvironment", "lab-uid"))
+SESSION = educates(
+    "WorkshopSession",
+    "lab-main",
+    {"phase": "Running", "url": "https://lab-main.lab.example.org"},
+    uid="main-uid",
+    annotations={STARTED_WITH: "digest"},
+)
+NO_PLACES = {"lab-main": Place.ABSENT, "lab-main-vc": Place.ABSENT}
+
+
+def condition(kind: str, status: str, **more: str) -> dict[str, str]:
+    """A condition of a Deployment."""
+    return {"type": kind, "status": status} | more
+
+
+def deployment(*conditions: dict[str, str]) -> Manifest:
+    """A live Deployment."""
+    return {"kind": "Deployment", "metadata": {"name": "lab-main"}, "status": {"conditions": list(conditions)}}
+
+
+VIEW = View(
+    storage_secret=STORED,
+    login_secret=LOGIN_SECRET,
+    credentials=secret("lab-datalab"),
+    credentials_copy=secret("lab-datalab", "lab"),
+    workshop=WORKSHOP,
+    environment=ENVIRONMENT,
+    namespaces={"lab": WORKSHOP_NAMESPACE, "lab-main": session_namespace("lab", "main")},
+    sessions={"main": SESSION},
+    deployments={"main": deployment(condition("Available", "True"))},
+    endpoint_slices=(
+        {"endpoints": [{"addresses": ["10.0.0.1", "10.0.0.2"]}], "ports": [{"name": "https", "port": 6443}]},
+        {"endpoints": [{"addresses": ["fd00::1"]}], "ports": [{"name": "https", "port": 6443}]},
+    ),
+    volumes=(volume("lab-datalab"), volume("lab-main-persistent")),
+    now=NOW,
+)
+
+
+def test_everything_is_there() -> None:
+    within = environment(storage={"endpoint": "https://s3.example.org", "region": "here"})
+    assert observe(lab(within), VIEW) == Observed(
+        storage=StorageKeys("access", "storage-secret", "https://s3.example.org", "here"),
+        storage_problem="",
+        credentials_exist=True,
+        credentials_copied=True,
+        login=Login("lab", "login-password"),
+        login_exists=True,
+        place=Place.OURS,
+        phase=Phase.RUNNING,
+        message="",
+        environment_uid="lab-uid",
+        environment_version="7",
+        workshop_spec={"title": "written"},
+        workshop_in_use={"title": "used"},
+        homes={
+            "lab-datalab": Volume("1Gi", "standard"),
+            "lab-main-persistent": Volume("1Gi", "standard"),
+        },
+        holds_durable=True,
+        runtime_served=True,
+        sessions={
+            "main": SessionFacts(
+                phase=Phase.RUNNING,
+                message="",
+                url="https://lab-main.lab.example.org",
+                uid="main-uid",
+                age_seconds=600.0,
+                started_with="digest",
+                available=True,
+                has_deployment=True,
+                waiting_reason="",
+                places={"lab-main": Place.OURS, "lab-main-vc": Place.ABSENT},
+            )
+        },
+        api_server=(("10.0.0.1", 6443), ("10.0.0.2", 6443), ("fd00::1", 6443)),
+    )
+
+
+def test_nothing_is_there() -> None:
+    assert observe(lab(), View(runtime_served=False)) == Observed(
+        storage_problem=("Secret team/lab does not exist; create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        runtime_served=False,
+        sessions={"main": SessionFacts(places=NO_PLACES)},
+    )
+
+
+@pytest.mark.parametrize("value", ["storage-secret", "login-password"])
+def test_secrets_do_not_show(value: str) -> None:
+    assert value not in repr(observe(lab(), VIEW))
+
+
+@pytest.mark.parametrize(
+    ("slices", "expected"),
+    [
+        pytest.param((), (), id="none"),
+        pytest.param(({"endpoints": None, "ports": None},), (), id="empty"),
+        pytest.param(({"endpoints": [{"addresses": None}], "ports": [{"port": 443}]},), (), id="without address"),
+        pytest.param(({"endpoints": [{"addresses": ["10.0.0.1"]}], "ports": None},), (), id="without port"),
+    ],
+)
+def test_api_server(slices: tuple[Manifest, ...], expected: tuple[tuple[str, int], ...]) -> None:
+    assert observe(lab(), replace(VIEW, endpoint_slices=slices)).api_server == expected
+
+
+# --- storage ----------------------------------------------------------------------------------------------------------
+
+NEEDED: dict[str, Any] = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param(NEEDED, StorageKeys("a", "s", "of-environment", "of-environment"), id="as AWS calls them"),
+        pytest.param(
+            NEEDED | {"AWS_ENDPOINT_URL": "e", "AWS_REGION": "r"},
+            StorageKeys("a", "s", "e", "r"),
+            id="with their place",
+        ),
+        pytest.param(
+            NEEDED | {"AWS_ENDPOINT_URL": "", "AWS_REGION": ""},
+            StorageKeys("a", "s", "of-environment", "of-environment"),
+            id="an empty place is none",
+        ),
+        pytest.param(
+            {"accessKey": "a", "secretKey": "s"}, StorageKeys("a", "s", "of-environment", "of-environment"), id="MinIO"
+        ),
+        pytest.param(
+            {"username": "a", "password": "s"},
+            StorageKeys("a", "s", "of-environment", "of-environment"),
+            id="user name and password",
+        ),
+        pytest.param(
+            {"CONSOLE_ACCESS_KEY": "a", "CONSOLE_SECRET_KEY": "s"},
+            StorageKeys("a", "s", "of-environment", "of-environment"),
+            id="of a console",
+        ),
+        pytest.param(
+            {"attribute.access": "a", "attribute.secret": "s"},
+            StorageKeys("a", "s", "of-environment", "of-environment"),
+            id="attributes",
+        ),
+        pytest.param(
+            NEEDED | {"username": "x", "password": "y"},
+            StorageKeys("a", "s", "of-environment", "of-environment"),
+            id="the first of several",
+        ),
+    ],
+)
+def test_storage_keys(values: dict[str, Any], expected: StorageKeys) -> None:
+    here = lab(environment(storage={"endpoint": "of-environment", "region": "of-environment"}))
+    assert storage_keys(here, secret("lab", **values)) == (expected, "")
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        pytest.param(
+            None,
+            "Secret team/lab does not exist; create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            id="no Secret",
+        ),
+        pytest.param(secret("lab"), "Secret team/lab has no value for AWS_ACCESS_KEY_ID", id="empty Secret"),
+        pytest.param(
+            {"metadata": {}}, "Secret team/lab has no value for AWS_ACCESS_KEY_ID", id="Secret without any data"
+        ),
+        pytest.param(
+            secret("lab", AWS_ACCESS_KEY_ID="a"),
+            "Secret team/lab has no value for AWS_SECRET_ACCESS_KEY",
+            id="no secret key",
+        ),
+        pytest.param(
+            secret("lab", **NEEDED | {"AWS_ACCESS_KEY_ID": ""}, username="x"),
+            "Secret team/lab has no value for AWS_ACCESS_KEY_ID",
+            id="the first of several is empty",
+        ),
+        pytest.param(
+            secret("lab", **NEEDED | {"AWS_SECRET_ACCESS_KEY": "s\nprovider = evil"}),
+            "Secret team/lab has a line break or control character in one of its values",
+            id="line break in a key",
+        ),
+        pytest.param(
+            secret("lab", **NEEDED, AWS_ENDPOINT_URL="https://x\r"),
+            "Secret team/lab has a line break or control character in one of its values",
+            id="line break in the endpoint",
+        ),
+        pytest.param(
+            secret("lab", **NEEDED, AWS_REGION="\x00"),
+            "Secret team/lab has a line break or control character in one of its values",
+            id="control character",
+        ),
+        pytest.param(
+            {"metadata": {}, "data": {"AWS_ACCESS_KEY_ID": "no base64!"}},
+            "Secret team/lab has no value for AWS_ACCESS_KEY_ID",
+            id="no base64",
+        ),
+    ],
+)
+def test_no_storage_keys(stored: Manifest | None, expected: str) -> None:
+    assert storage_keys(lab(), stored) == (None, expected)
+
+
+SHARED = environment(storage={"secretNamespace": "vault"})
+
+
+@pytest.mark.parametrize(
+    ("annotations", "granted"),
+    [
+        pytest.param({STORAGE_CLAIM: "team/lab"}, True, id="granted"),
+        pytest.param({STORAGE_CLAIM: "others/lab"}, False, id="granted to another"),
+        pytest.param({STORAGE_CLAIM: "lab"}, False, id="without namespace"),
+        pytest.param({}, False, id="not granted"),
+        pytest.param(None, False, id="without annotations"),
+    ],
+)
+def test_a_secret_elsewhere_must_be_granted(annotations: dict[str, str] | None, granted: bool) -> None:
+    stored = secret("lab", "vault", **NEEDED)
+    stored["metadata"]["annotations"] = annotations
+    keys, problem = storage_keys(lab(SHARED), stored)
+    refused = 'Secret vault/lab is not granted to this lab; annotate it datalabs.pkg.internal/claim="team/lab"'
+    assert (keys is not None, problem) == (granted, "" if granted else refused)
+
+
+def test_a_secret_beside_the_claim_needs_no_grant() -> None:
+    here = lab(environment(storage={"secretNamespace": "team"}))
+    assert storage_keys(here, secret("lab", **NEEDED))[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param({"k": "YQ=="}, "a", id="text"),
+        pytest.param({"k": ""}, "", id="empty"),
+        pytest.param({}, None, id="absent"),
+        pytest.param(None, None, id="no data"),
+        pytest.param({"k": "YQ"}, None, id="no base64"),
+        pytest.param({"k": "/w=="}, None, id="no UTF-8"),
+    ],
+)
+def test_decoded(data: dict[str, str] | None, expected: str | None) -> None:
+    assert decoded({"data": data}, "k") == expected
+
+
+# --- login ------------------------------------------------------------------------------------------------------------
+
+STORAGE_LOGIN = environment(auth={"login": "storage"})
+DELEGATED = environment(auth={"type": "delegated"})
+
+
+def login_secret(**values: str) -> Manifest:
+    """A login Secret of ours."""
+    return secret("lab-login", labels=LABELS, **values)
+
+
+@pytest.mark.parametrize(
+    ("within", "changes", "expected"),
+    [
+        pytest.param(environment(), {}, Login("lab", "login-password"), id="of this lab"),
+        pytest.param(environment(), {"login_secret": None}, None, id="not yet"),
+        pytest.param(
+            environment(),
+            {"login_secret": secret("lab-login", username="lab", password="known")},
+            None,
+            id="a Secret that somebody else made",
+        ),
+        pytest.param(
+            environment(),
+            {"login_secret": secret("lab-login", labels=LABELS | {CLAIM_UID: "x"}, username="lab", password="known")},
+            None,
+            id="of an earlier lab",
+        ),
+        pytest.param(
+            environment(),
+            {"login_secret": {"metadata": {"labels": None}, "data": LOGIN_SECRET["data"]}},
+            None,
+            id="a Secret without labels",
+        ),
+        pytest.param(environment(), {"login_secret": login_secret(username="lab")}, None, id="without password"),
+        pytest.param(environment(), {"login_secret": login_secret(password="p")}, None, id="without user name"),
+        pytest.param(
+            environment(), {"login_secret": login_secret(username="", password="p")}, None, id="empty user name"
+        ),
+        pytest.param(
+            environment(),
+            {"login_secret": login_secret(username="*", password="p")},
+            None,
+            id="the name that lets everybody in",
+        ),
+        pytest.param(STORAGE_LOGIN, {}, Login("access", "storage-secret"), id="keys of the storage"),
+        pytest.param(STORAGE_LOGIN, {"storage_secret": None}, None, id="without keys of the storage"),
+        pytest.param(
+            STORAGE_LOGIN,
+            {"storage_secret": secret("lab", AWS_ACCESS_KEY_ID="*", AWS_SECRET_ACCESS_KEY="s")},
+            None,
+            id="a key that lets everybody in",
+        ),
+        pytest.param(DELEGATED, {}, None, id="nobody asks"),
+    ],
+)
+def test_login(within: EnvironmentConfig, changes: dict[str, Any], expected: Login | None) -> None:
+    assert observe(lab(within), replace(VIEW, **changes)).login == expected
+
+
+def test_a_login_without_use_exists_all_the_same() -> None:
+    assert observe(lab(), replace(VIEW, login_secret=login_secret(username="*"))).login_exists
+
+
+# --- environment and namespaces ---------------------------------------------------------------------------------------
+
+GOING: dict[str, Any] = {"deletionTimestamp": "2026-03-01T11:59:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("obj", "expected"),
+    [
+        pytest.param(None, Phase.ABSENT, id="none"),
+        pytest.param(educates("WorkshopEnvironment", "lab"), Phase.PENDING, id="nothing said yet"),
+        pytest.param({"metadata": ENVIRONMENT["metadata"]}, Phase.PENDING, id="no status yet"),
+        pytest.param(educates("WorkshopEnvironment", "lab", {"phase": "Pending"}), Phase.PENDING, id="pending"),
+        pytest.param(educates("WorkshopEnvironment", "lab", {"phase": "Retrying"}), Phase.PENDING, id="retrying"),
+        pytest.param(educates("WorkshopEnvironment", "lab", {"phase": "Unknown"}), Phase.PENDING, id="unknown"),
+        pytest.param(educates("WorkshopEnvironment", "lab", {"phase": "Running"}), Phase.RUNNING, id="running"),
+        pytest.param(educates("WorkshopEnvironment", "lab", {"phase": "Failed"}), Phase.FAILED, id="failed"),
+        pytest.param(
+            educates("WorkshopEnvironment", "lab", {"phase": "Running"}, **GOING), Phase.DELETING, id="being deleted"
+        ),
+    ],
+)
+def test_phase(obj: Manifest | None, expected: Phase) -> None:
+    assert observe(lab(), replace(VIEW, environment=obj)).phase is expected
+
+
+def test_message_of_the_environment() -> None:
+    failed = educates("WorkshopEnvironment", "lab", {"phase": "Failed", "message": "no such object"})
+    assert observe(lab(), replace(VIEW, environment=failed)).message == "no such object"
+
+
+@pytest.mark.parametrize(
+    ("environment", "found", "expected"),
+    [
+        pytest.param(ENVIRONMENT, None, Place.ABSENT, id="absent"),
+        pytest.param(ENVIRONMENT, WORKSHOP_NAMESPACE, Place.OURS, id="of our environment"),
+        pytest.param(
+            ENVIRONMENT,
+            namespace("lab", ("WorkshopEnvironment", "lab-uid"), **GOING),
+            Place.TERMINATING,
+            id="being deleted",
+        ),
+        pytest.param(
+            ENVIRONMENT,
+            namespace("lab", ("WorkshopEnvironment", "x")),
+            Place.TERMINATING,
+            id="of an earlier environment",
+        ),
+        pytest.param(None, WORKSHOP_NAMESPACE, Place.TERMINATING, id="of an environment that is gone"),
+        pytest.param(ENVIRONMENT, namespace("lab"), Place.FOREIGN, id="nobody's"),
+        pytest.param(ENVIRONMENT, {"metadata": {"name": "lab"}}, Place.FOREIGN, id="nobody's, bare"),
+        pytest.param(ENVIRONMENT, namespace("lab", ("Something", "x")), Place.FOREIGN, id="somebody else's"),
+        pytest.param(
+            ENVIRONMENT,
+            namespace("lab", labels={"training.educates.dev/environment.name": "lab"}),
+            Place.FOREIGN,
+            id="a label makes it nobody's",
+        ),
+    ],
+)
+def test_place_of_the_environment(environment: Manifest | None, found: Manifest | None, expected: Place) -> None:
+    namespaces = {"lab": found} if found else {}
+    assert observe(lab(), replace(VIEW, environment=environment, namespaces=namespaces)).place is expected
+
+
+@pytest.mark.parametrize(
+    ("volumes", "expected"),
+    [
+        pytest.param((), False, id="nothing"),
+        pytest.param((volume("lab-datalab"),), False, id="the data mount shows what is elsewhere"),
+        pytest.param((volume("lab-old-persistent"),), True, id="a home directory, of whatever session"),
+    ],
+)
+def test_holds_durable(volumes: tuple[Manifest, ...], expected: bool) -> None:
+    assert observe(lab(), replace(VIEW, volumes=volumes)).holds_durable is expected
+
+
+def test_other_kinds_are_not_durable() -> None:
+    assert not is_durable("lab", LOGIN_SECRET)
+
+
+# --- sessions ---------------------------------------------------------------------------------------------------------
+
+
+def session(**changes: Any) -> SessionFacts:
+    """What is seen of session `main`."""
+    return observe(lab(), replace(VIEW, **changes)).sessions["main"]
+
+
+def test_a_session_that_is_no_longer_declared_is_seen() -> None:
+    assert set(observe(lab(sessions=[{"name": "other"}]), VIEW).sessions) == {"main", "other"}
+
+
+def test_a_failed_session() -> None:
+    failed = educates("WorkshopSession", "lab-main", {"phase": "Failed", "message": "no quota"}, uid="main-uid")
+    assert session(sessions={"main": failed}, deployments={}, namespaces={}) == SessionFacts(
+        phase=Phase.FAILED, message="no quota", uid="main-uid", age_seconds=600.0, places=NO_PLACES
+    )
+
+
+def test_a_clock_that_is_behind_makes_nobody_younger_than_new() -> None:
+    young = educates("WorkshopSession", "lab-main", creationTimestamp="2026-03-01T12:00:05Z")
+    assert session(sessions={"main": young}).age_seconds == 0.0
+
+
+@pytest.mark.parametrize(
+    ("phase", "available", "expected"),
+    [
+        pytest.param(Phase.RUNNING, True, True, id="running and serving"),
+        pytest.param(Phase.RUNNING, False, False, id="not serving yet"),
+        pytest.param(Phase.DELETING, True, False, id="serving on its way out"),
+    ],
+)
+def test_ready(phase: Phase, available: bool, expected: bool) -> None:
+    assert SessionFacts(phase=phase, available=available).ready is expected
+
+
+@pytest.mark.parametrize(
+    ("deployments", "expected"),
+    [
+        pytest.param({}, (False, False, ""), id="no Deployment"),
+        pytest.param({"main": {"metadata": {}}}, (True, False, ""), id="nothing said yet"),
+        pytest.param(
+            {"main": deployment(condition("Progressing", "True"), condition("Available", "True"))},
+            (True, True, ""),
+            id="available",
+        ),
+        pytest.param({"main": deployment(condition("Available", "False"))}, (True, False, ""), id="unavailable"),
+        pytest.param({"main": deployment(condition("Available", "Unknown"))}, (True, False, ""), id="unknown"),
+        pytest.param(
+            {"main": deployment(condition("Progressing", "False", message="deadline exceeded"))},
+            (True, False, "deadline exceeded"),
+            id="stuck",
+        ),
+        pytest.param(
+            {"main": deployment(condition("ReplicaFailure", "True", reason="FailedCreate"))},
+            (True, False, "FailedCreate"),
+            id="refused, in a word",
+        ),
+        pytest.param(
+            {"main": deployment(condition("ReplicaFailure", "True"))}, (True, False, ""), id="refused, without a word"
+        ),
+        pytest.param(
+            {"main": deployment(condition("ReplicaFailure", "False", message="x"))}, (True, False, ""), id="not refused"
+        ),
+    ],
+)
+def test_deployment(deployments: dict[str, Manifest], expected: tuple[bool, bool, str]) -> None:
+    facts = session(deployments=deployments)
+    assert (facts.has_deployment, facts.available, facts.waiting_reason) == expected
+
+
+MARKED: dict[str, Any] = {"training.educates.dev/environment.name": "lab"}
+
+
+@pytest.mark.parametrize(
+    ("sessions", "found", "expected"),
+    [
+        pytest.param({"main": SESSION}, session_namespace("lab", "main"), Place.OURS, id="its own"),
+        pytest.param(
+            {"main": SESSION},
+            namespace("lab-main", labels=MARKED),
+            Place.OURS,
+            id="marked, as that of a virtual cluster",
+        ),
+        pytest.param({}, namespace("lab-main", labels=MARKED), Place.TERMINATING, id="marked, left behind"),
+        pytest.param({}, session_namespace("lab", "main"), Place.TERMINATING, id="of an earlier session"),
+        pytest.param(
+            {"main": SESSION},
+            namespace("lab-main", ("WorkshopSession", "earlier-uid"), labels=MARKED),
+            Place.TERMINATING,
+            id="of an earlier session of this name",
+        ),
+        pytest.param({"main": SESSION}, namespace("lab-main"), Place.FOREIGN, id="somebody else's"),
+        pytest.param({}, namespace("lab-main"), Place.FOREIGN, id="somebody else's, before the session"),
+        pytest.param(
+            {"main": SESSION}, namespace("lab-main", labels=MARKED, **GOING), Place.TERMINATING, id="being deleted"
+        ),
+    ],
+)
+def test_place_of_a_session(sessions: dict[str, Manifest], found: Manifest, expected: Place) -> None:
+    assert session(sessions=sessions, namespaces={"lab-main": found}).places["lab-main"] is expected

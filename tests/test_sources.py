@@ -1,0 +1,183 @@
+from typing import Any
+
+import pytest
+
+from datalabd.api.v1beta2 import File
+from datalabd.sources import addresses, is_local, source_errors
+
+LOCAL = "must not point at a loopback, link-local or blocked address"
+GIT = "must be an address of https, http or ssh, or user@host:path"
+IMAGE = "must be an image reference, optionally with the scheme oci, https or http"
+DIGEST = "must end in @sha256: and 64 lower-case hexadecimal digits"
+
+
+def errors(**file: Any) -> list[tuple[str, str]]:
+    found = source_errors(File.model_validate(file), "f", "team", ["10.9.0.0/16", "fd00:ec2::254/128"])
+    return [(error.path, error.detail) for error in found]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param("localhost", id="name"),
+        pytest.param("LOCALHOST.", id="name in capitals with a last dot"),
+        pytest.param("a.localhost", id="name below"),
+        pytest.param("127.0.0.1", id="loopback"),
+        pytest.param("127.1", id="short loopback"),
+        pytest.param("0.0.0.0", id="unspecified"),
+        pytest.param("0", id="unspecified, as short as can be"),
+        pytest.param("169.254.169.254", id="link-local"),
+        pytest.param("169.254.169.254.", id="last dot"),
+        pytest.param("169.254.43518", id="three parts"),
+        pytest.param("2852039166", id="decimal"),
+        pytest.param("0xA9FEA9FE", id="hexadecimal"),
+        pytest.param("0251.0376.0251.0376", id="octal"),
+        pytest.param("%31%36%39.254.169.254", id="percent-encoded"),
+        pytest.param("１６９.２５４.１６９.２５４", id="full-width digits"),
+        pytest.param("169。254。169。254", id="ideographic dots"),
+        pytest.param("[::1]", id="IPv6 loopback"),
+        pytest.param("fe80::1", id="IPv6 link-local"),
+        pytest.param("fe80::1%25eth0", id="with a zone"),
+        pytest.param("::ffff:169.254.169.254", id="IPv4-mapped"),
+        pytest.param("::ffff:a9fe:a9fe", id="IPv4-mapped in hexadecimal"),
+        pytest.param("64:ff9b::a9fe:a9fe", id="NAT64"),
+        pytest.param("2002:a9fe:a9fe::", id="6to4"),
+        pytest.param("::169.254.169.254", id="IPv4-compatible"),
+        pytest.param("224.0.0.1", id="multicast"),
+    ],
+)
+def test_is_local(host: str) -> None:
+    assert is_local(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "example.org",
+        "10.0.0.1",
+        "2001:db8::1",
+        "localhost.example.org",
+        "mylocalhost",
+        "é.example.org",
+        "1.2.3.4.5",
+        "",
+    ],
+)
+def test_is_not_local(host: str) -> None:
+    assert not is_local(host)
+
+
+def test_addresses_of_a_name() -> None:
+    assert addresses("example.org") == []
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        pytest.param({"git": {"url": "https://example.org/a.git", "ref": "main"}}, [], id="git over https"),
+        pytest.param({"git": {"url": "ssh://git@example.org:22/a", "ref": "main"}}, [], id="git over ssh"),
+        pytest.param({"git": {"url": "git@example.org:a/b.git", "ref": "main"}}, [], id="git over ssh, short"),
+        pytest.param({"git": {"url": "file:///etc", "ref": "main"}}, [("f.git.url", GIT)], id="file"),
+        pytest.param({"git": {"url": "ext::sh", "ref": "main"}}, [("f.git.url", GIT)], id="git runs a command"),
+        pytest.param(
+            {"git": {"url": "git://example.org/a", "ref": "main"}}, [("f.git.url", GIT)], id="git's own scheme"
+        ),
+        pytest.param({"git": {"url": "/srv/a", "ref": "main"}}, [("f.git.url", GIT)], id="path"),
+        pytest.param(
+            {"git": {"url": "a@169.254.169.254:x", "ref": "m"}}, [("f.git.url", LOCAL)], id="short, link-local"
+        ),
+        pytest.param({"git": {"url": "a@[fe80::1]:x", "ref": "m"}}, [("f.git.url", LOCAL)], id="short, IPv6"),
+        pytest.param({"http": {"url": "https://example.org:8443/a"}}, [], id="http with a port"),
+        pytest.param({"http": {"url": "HTTP://127.0.0.1:8001/"}}, [("f.http.url", LOCAL)], id="http to loopback"),
+        pytest.param({"http": {"url": "https://[fe80::1]/"}}, [("f.http.url", LOCAL)], id="http to IPv6 link-local"),
+        pytest.param({"http": {"url": "https://10.9.1.2/"}}, [("f.http.url", LOCAL)], id="network the operator blocks"),
+        pytest.param({"http": {"url": "https://[fd00:ec2::254]/"}}, [("f.http.url", LOCAL)], id="IPv6 network blocked"),
+        pytest.param(
+            {"http": {"url": "https://joe:pass@example.org/"}},
+            [("f.http.url", "must not contain credentials; use secretRef")],
+            id="credentials",
+        ),
+        pytest.param(
+            {"http": {"url": "https://token@example.org/"}},
+            [("f.http.url", "must not contain credentials; use secretRef")],
+            id="token as a user",
+        ),
+        pytest.param({"http": {"url": "https:///a"}}, [("f.http.url", "must name a host")], id="no host"),
+        pytest.param(
+            {"http": {"url": "https://example.org:99999/"}},
+            [("f.http.url", "must be a well-formed address")],
+            id="bad port",
+        ),
+        pytest.param(
+            {"http": {"url": "https://[::1/"}}, [("f.http.url", "must be a well-formed address")], id="bad IPv6"
+        ),
+        pytest.param({"image": {"url": "example.org/a/b:1"}}, [], id="image"),
+        pytest.param({"image": {"url": "busybox"}}, [], id="image of the default registry"),
+        pytest.param({"image": {"url": "library/busybox:1.36"}}, [], id="image below the default registry"),
+        pytest.param({"image": {"url": "oci://example.org/a"}}, [], id="image with a scheme"),
+        pytest.param(
+            {"image": {"url": "$(image_repository)/a:$(workshop_version)"}}, [], id="filled in by the runtime"
+        ),
+        pytest.param({"image": {"url": "docker-archive:///a"}}, [("f.image.url", IMAGE)], id="image from a file"),
+        pytest.param({"image": {"url": "localhost:5000/a"}}, [("f.image.url", LOCAL)], id="image from this machine"),
+        pytest.param(
+            {"image": {"url": "localhost/a"}}, [("f.image.url", LOCAL)], id="image from this machine, no port"
+        ),
+        pytest.param({"image": {"url": "169.254.1.1/a"}}, [("f.image.url", LOCAL)], id="image from link-local"),
+        pytest.param({"image": {"url": f"example.org/a@sha256:{'0' * 64}"}}, [], id="digest"),
+        pytest.param({"image": {"url": "example.org/a@sha256:00"}}, [("f.image.url", DIGEST)], id="short digest"),
+        pytest.param(
+            {"image": {"url": "example.org/a@md5:00"}}, [("f.image.url", DIGEST)], id="digest of another kind"
+        ),
+        pytest.param(
+            {"path": "../a", "http": {"url": "https://example.org"}},
+            [("f.path", "must stay below its root: no '..'")],
+            id="path leaves its root",
+        ),
+        pytest.param(
+            {"path": "/etc", "http": {"url": "https://example.org"}}, [("f.path", "must be relative")], id="/etc"
+        ),
+        pytest.param({"path": "a..b", "http": {"url": "https://example.org"}}, [], id="dots within a name"),
+        pytest.param(
+            {"newRootPath": "a/../..", "http": {"url": "https://example.org"}},
+            [("f.newRootPath", "must stay below its root: no '..'")],
+            id="root leaves its root",
+        ),
+        pytest.param(
+            {"includePaths": ["/a/**", "../**"], "excludePaths": ["..\\b"], "http": {"url": "https://example.org"}},
+            [
+                ("f.includePaths[1]", "must stay below its root: no '..'"),
+                ("f.excludePaths[0]", "must stay below its root: no '..'"),
+            ],
+            id="globs leave their root",
+        ),
+        pytest.param(
+            {"http": {"url": "https://example.org", "secretRef": {"name": "a", "namespace": "team"}}},
+            [],
+            id="own namespace",
+        ),
+        pytest.param(
+            {"http": {"url": "https://example.org", "secretRef": {"name": "a", "namespace": "kube-system"}}},
+            [("f.http.secretRef.namespace", "must be the claim's own namespace")],
+            id="Secret of another namespace",
+        ),
+        pytest.param(
+            {
+                "git": {
+                    "url": "https://example.org",
+                    "ref": "main",
+                    "verification": {"publicKeysSecretRef": {"name": "a", "namespace": "other"}},
+                }
+            },
+            [("f.git.verification.publicKeysSecretRef.namespace", "must be the claim's own namespace")],
+            id="keys of another namespace",
+        ),
+    ],
+)
+def test_source_errors(file: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert errors(**file) == expected
+
+
+def test_a_credential_is_not_repeated() -> None:
+    (error,) = source_errors(File.model_validate({"http": {"url": "https://a:s3cret@example.org"}}), "f", "team", [])
+    assert "s3cret" not in str(error)

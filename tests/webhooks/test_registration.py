@@ -1,0 +1,75 @@
+import base64
+from typing import Any
+
+import pytest
+
+from datalabd.api.meta import Manifest
+from webhooks.registration import Endpoint, claim_webhooks, ingress_webhooks, reaches
+
+INSIDE = Endpoint(b"pem", service=("datalabd", "datalabd"))
+OUTSIDE = Endpoint(b"pem", url="https://127.0.0.1:9443")
+CA = base64.b64encode(b"pem").decode()
+
+
+def webhooks(configurations: list[Manifest]) -> list[Manifest]:
+    return [webhook for configuration in configurations for webhook in configuration["webhooks"]]
+
+
+ALL = webhooks(claim_webhooks(INSIDE)) + webhooks(ingress_webhooks(INSIDE, ["lab.example.org"]))
+
+
+def test_a_service_is_called_by_name() -> None:
+    assert INSIDE.client_config("/convert") == {
+        "caBundle": CA,
+        "service": {"namespace": "datalabd", "name": "datalabd", "path": "/convert", "port": 443},
+    }
+
+
+def test_a_workstation_is_called_by_url() -> None:
+    assert OUTSIDE.client_config("/convert") == {"caBundle": CA, "url": "https://127.0.0.1:9443/convert"}
+
+
+def test_without_an_authority_somebody_else_names_it() -> None:
+    assert Endpoint(b"", url="https://a").client_config("/b") == {"url": "https://a/b"}
+
+
+@pytest.mark.parametrize("webhook", ALL, ids=[webhook["name"] for webhook in ALL])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("failurePolicy", "Fail"),
+        ("sideEffects", "None"),
+        ("matchPolicy", "Equivalent"),
+        ("admissionReviewVersions", ["v1"]),
+        ("timeoutSeconds", 10),
+    ],
+)
+def test_every_webhook_fails_closed_and_has_no_effects(webhook: Manifest, field: str, value: Any) -> None:
+    assert webhook[field] == value
+
+
+def test_deletions_are_nobodys_business() -> None:
+    assert {operation for webhook in ALL for rule in webhook["rules"] for operation in rule["operations"]} == {
+        "CREATE",
+        "UPDATE",
+    }
+
+
+def test_status_is_nobodys_business() -> None:
+    assert {resource for webhook in ALL for rule in webhook["rules"] for resource in rule["resources"]} == {
+        "datalabs",
+        "ingresses",
+    }
+
+
+def test_claims_are_looked_at_in_the_version_they_are_written_in() -> None:
+    for webhook in webhooks(claim_webhooks(INSIDE)):
+        assert [rule["apiVersions"] for rule in webhook["rules"]] == [["v1beta1", "v1beta2"]]
+
+
+def test_the_order_and_number_of_domains_do_not_matter() -> None:
+    assert ingress_webhooks(INSIDE, ["b", "a", "b"]) == ingress_webhooks(INSIDE, ["a", "b"])
+
+
+def test_without_a_domain_nothing_is_guarded() -> None:
+    assert reaches([]) == "false"

@@ -1,0 +1,502 @@
+"""The application as the API server calls it, over caches that hold what a test puts there."""
+
+import base64
+import io
+import itertools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+from prometheus_client import REGISTRY
+
+from datalabd.api.meta import ENVIRONMENT, V1BETA1, V1BETA2, Manifest
+from datalabd.kube import resources as kinds
+from datalabd.kube.cache import Cache
+from datalabd.kube.informers import EVERYWHERE, Informers
+from datalabd.kube.resources import Resource
+from tests.kube.scripted import Reply, Scripted, serve, status
+from webhooks.server import BODY_MAX, application
+
+PATHS = ["/mutate/datalabs", "/validate/datalabs", "/convert", "/mutate/ingresses", "/validate/ingresses"]
+NGINX = "nginx.ingress.kubernetes.io"
+ALIAS = f"{NGINX}/server-alias"
+DOMAIN = "lab.example.org"
+MakeClient = Callable[[web.Application], Awaitable[TestClient[web.Request, web.Application]]]
+
+
+@dataclass
+class Webhooks:
+    """The application, its caches, and the API server that it may ask."""
+
+    client: TestClient[web.Request, web.Application]
+    cache: Cache
+    api_server: Scripted
+
+    def hold(self, kind: Resource, *objects: Manifest) -> None:
+        """Let the cache of a kind hold just these."""
+        self.cache.informers.store(kind).replace(EVERYWHERE, list(objects))
+
+    def answer_next(self, reply: Reply) -> None:
+        """What the API server says to the next request."""
+        self.api_server.script.append(reply)
+
+    async def ask(self, path: str, **request: Any) -> Manifest:
+        """The `response` to an AdmissionReview."""
+        review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "u-1"} | request}
+        body = io.BytesIO(json.dumps(review).encode())
+        async with self.client.post(path, data=body, headers={"Content-Type": "application/json"}) as http:
+            assert http.status == 200, await http.text()
+            response: Manifest = (await http.json())["response"]
+        assert response["uid"] == "u-1"
+        return response
+
+
+@pytest.fixture
+async def webhooks(aiohttp_client: MakeClient, tmp_path: Path) -> AsyncIterator[Webhooks]:
+    api_server = Scripted()
+    async with serve(api_server, tmp_path) as client:
+        cache = Cache(Informers(client))
+        yield Webhooks(await aiohttp_client(application(client, cache)), cache, api_server)
+
+
+def claim(name: str = "lab", namespace: str = "team", version: str = V1BETA2, **spec: Any) -> Manifest:
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "uid": f"uid-of-{name}",
+        "resourceVersion": "1",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "annotations": {ENVIRONMENT: "courses"},
+    }
+    return {"apiVersion": version, "kind": "Datalab", "metadata": metadata, "spec": {"users": ["joe"]} | spec}
+
+
+VERSIONS = itertools.count(1)
+
+
+def environment(**data: Any) -> Manifest:
+    metadata = {"name": "courses", "uid": "uid-of-courses", "resourceVersion": str(next(VERSIONS))}
+    ingress = {"domain": DOMAIN, "protection": {"type": "nginx", "responseHeaders": ["A", "B"]}}
+    return {
+        "apiVersion": "pkg.internal/v1beta1",
+        "kind": "EnvironmentConfig",
+        "metadata": metadata,
+        "data": {"ingress": ingress} | data,
+    }
+
+
+def ingress(*hosts: str, **annotations: str) -> Manifest:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": "ing", "annotations": annotations},
+        "spec": {"rules": [{"host": host} for host in hosts]},
+    }
+
+
+def alias(hosts: str) -> Manifest:
+    return {"metadata": {"name": "ing", "annotations": {ALIAS: hosts}}, "spec": {}}
+
+
+def requests(webhook: str, code: str) -> float:
+    labels = {"webhook": webhook, "code": code}
+    return REGISTRY.get_sample_value("datalabd_webhook_requests_total", labels) or 0
+
+
+def patch(response: Manifest) -> list[Manifest]:
+    assert response["allowed"]
+    found: list[Manifest] = json.loads(base64.b64decode(response["patch"])) if "patch" in response else []
+    return found
+
+
+def message(response: Manifest) -> str:
+    assert not response["allowed"]
+    return str(response["status"]["message"])
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"{", id="half a body"),
+        pytest.param(b"\xff\xfe", id="no UTF-8"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b"[]", id="list"),
+        pytest.param(b"{}", id="no review"),
+        pytest.param(b'{"apiVersion": "admission.k8s.io/v1", "request": {"uid": "a", "object": {}}}', id="no metadata"),
+    ],
+)
+async def test_a_bad_body_is_a_400(webhooks: Webhooks, path: str, body: bytes) -> None:
+    webhook = path.strip("/").replace("/", "-")
+    before = requests(webhook, "400")
+    async with webhooks.client.post(path, data=body, headers={"Content-Type": "application/json"}) as answer:
+        assert answer.status == 400
+    assert requests(webhook, "400") == before + 1
+
+
+async def test_a_body_may_be_as_large_as_two_large_objects(webhooks: Webhooks) -> None:
+    padded = claim() | {"padding": "x" * (3 * 1024 * 1024)}
+    response = await webhooks.ask("/mutate/datalabs", operation="UPDATE", object=padded, oldObject=padded)
+    assert response["allowed"]
+
+
+async def test_an_over_large_body_is_refused(webhooks: Webhooks) -> None:
+    before = requests("mutate-datalabs", "413")
+    async with webhooks.client.post("/mutate/datalabs", data=io.BytesIO(b" " * (BODY_MAX + 1))) as answer:
+        assert answer.status == 413
+    assert requests("mutate-datalabs", "413") == before + 1
+
+
+async def test_other_paths_and_methods(webhooks: Webhooks) -> None:
+    async with webhooks.client.post("/") as answer:
+        assert answer.status == 404
+    async with webhooks.client.get("/convert") as answer:
+        assert answer.status == 405
+
+
+async def test_an_answer_is_counted_and_timed(webhooks: Webhooks) -> None:
+    def seen() -> list[float]:
+        labels = {"webhook": "validate-datalabs"}
+        return [
+            requests("validate-datalabs", "200"),
+            REGISTRY.get_sample_value("datalabd_webhook_latency_seconds_count", labels) or 0,
+            REGISTRY.get_sample_value("datalabd_webhook_requests_in_flight", labels) or 0,
+        ]
+
+    before = seen()
+    await webhooks.ask("/validate/datalabs", operation="DELETE")
+    assert seen() == [before[0] + 1, before[1] + 1, 0]
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+async def test_defaults_are_a_patch(webhooks: Webhooks) -> None:
+    response = await webhooks.ask("/mutate/datalabs", operation="CREATE", object=claim(users=[" joe"]))
+    assert patch(response) == [
+        {"op": "replace", "path": "/spec/users", "value": ["joe"]},
+        {"op": "add", "path": "/spec/secretName", "value": "lab"},
+    ]
+
+
+async def test_a_claim_being_deleted_is_not_changed(webhooks: Webhooks) -> None:
+    leaving = claim(users=[" joe"])
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert patch(await webhooks.ask("/mutate/datalabs", operation="UPDATE", object=leaving)) == []
+
+
+@pytest.mark.parametrize("version", [V1BETA1, V1BETA2])
+@pytest.mark.parametrize("spec", [None, 5, [], {"users": 5, "sessions": {}, "databases": [], "quota": "a"}])
+async def test_mutation_passes_an_invalid_claim_on(webhooks: Webhooks, version: str, spec: Any) -> None:
+    response = await webhooks.ask(
+        "/mutate/datalabs", operation="CREATE", object=claim(version=version) | {"spec": spec}
+    )
+    assert response["allowed"]
+
+
+async def test_a_good_claim_is_accepted_in_silence(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    assert await webhooks.ask("/validate/datalabs", operation="CREATE", namespace="team", object=claim()) == {
+        "uid": "u-1",
+        "allowed": True,
+    }
+
+
+async def test_a_bad_claim_is_refused_with_every_mistake(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    bad = claim(users=["joe", "joe"], vcluster=True, userOverrides={"bob": {}})
+    response = await webhooks.ask("/validate/datalabs", operation="CREATE", namespace="team", object=bad)
+    assert message(response) == (
+        '[spec.users[1]: Duplicate value: "joe", spec.userOverrides[bob]: Invalid value: must be one of spec.users]'
+    )
+
+
+async def test_what_the_environment_says_counts(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment(allowed={"vcluster": False}))
+    response = await webhooks.ask(
+        "/validate/datalabs", operation="CREATE", namespace="team", object=claim(vcluster=True)
+    )
+    assert "spec.vcluster: Forbidden" in message(response)
+
+
+async def test_crossplanes_environment_counts_where_there_is_none_of_ours(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.CROSSPLANE_ENVIRONMENTS, environment(allowed={"vcluster": False}))
+    asked = {"operation": "CREATE", "namespace": "team", "object": claim(vcluster=True)}
+    assert not (await webhooks.ask("/validate/datalabs", **asked))["allowed"]
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    assert (await webhooks.ask("/validate/datalabs", **asked))["allowed"]
+
+
+@pytest.mark.parametrize("held", [[], [environment(ingress={})]], ids=["missing", "invalid"])
+async def test_a_claim_without_a_usable_environment_is_warned(webhooks: Webhooks, held: list[Manifest]) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, *held)
+    response = await webhooks.ask("/validate/datalabs", operation="CREATE", namespace="team", object=claim())
+    assert response["allowed"]
+    assert "the environment this claim chooses does not exist" in response["warnings"][0]
+
+
+async def test_an_update_says_nothing_of_a_missing_environment(webhooks: Webhooks) -> None:
+    update = {"operation": "UPDATE", "namespace": "team", "object": claim(), "oldObject": claim()}
+    assert "warnings" not in await webhooks.ask("/validate/datalabs", **update)
+
+
+async def test_a_claim_does_not_clash_with_itself(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}]))
+    new = claim(sessions=[{"name": "b"}])
+    update = {"operation": "UPDATE", "namespace": "team", "name": "lab", "object": new, "oldObject": claim()}
+    assert (await webhooks.ask("/validate/datalabs", **update))["allowed"]
+
+
+async def test_a_claim_of_the_same_name_elsewhere_is_refused(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.DATALABS, claim(namespace="other"))
+    response = await webhooks.ask("/validate/datalabs", operation="CREATE", namespace="team", object=claim())
+    assert "metadata.name: Invalid value: the namespace" in message(response)
+
+
+async def test_two_that_clash_already_can_be_changed_otherwise(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.DATALABS, claim(namespace="other"), claim())
+    new = claim(users=["joe", "jane"])
+    update = {"operation": "UPDATE", "namespace": "team", "name": "lab", "object": new, "oldObject": claim()}
+    assert (await webhooks.ask("/validate/datalabs", **update))["allowed"]
+
+
+OWNED = {"ownerReferences": [{"kind": "WorkshopEnvironment", "name": "lab", "uid": "uid-of-environment"}]}
+OURS = {
+    "app.kubernetes.io/managed-by": "datalabd",
+    "datalabs.pkg.internal/name": "lab",
+    "datalabs.pkg.internal/namespace": "team",
+}
+
+
+EXISTS = "a namespace of that name exists"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "labels", "refusal"),
+    [
+        pytest.param(None, None, "", id="there is none"),
+        pytest.param({}, None, EXISTS, id="somebody's"),
+        pytest.param(OWNED, None, EXISTS, id="of an environment that is gone"),
+        pytest.param({"deletionTimestamp": "2026-01-01T00:00:00Z"}, None, "", id="on its way out"),
+        pytest.param({}, OURS, EXISTS, id="somebody's, beside an environment of ours"),
+        pytest.param(OWNED, {}, EXISTS, id="of another user of Educates"),
+        pytest.param(OWNED, OURS, "", id="left behind by this claim's predecessor"),
+        pytest.param(
+            OWNED,
+            OURS | {"datalabs.pkg.internal/namespace": "other"},
+            "belongs to another lab",
+            id="left behind by another namespace's",
+        ),
+    ],
+)
+async def test_the_namespace_a_lab_would_need(
+    webhooks: Webhooks, namespace: Manifest | None, labels: dict[str, str] | None, refusal: str
+) -> None:
+    if namespace is not None:
+        webhooks.hold(kinds.NAMESPACES, {"metadata": {"name": "lab"} | namespace})
+    if labels is not None:
+        webhooks.hold(
+            kinds.WORKSHOP_ENVIRONMENTS, {"metadata": {"name": "lab", "uid": "uid-of-environment", "labels": labels}}
+        )
+    response = await webhooks.ask("/validate/datalabs", operation="CREATE", namespace="team", object=claim())
+    assert response["allowed"] is not bool(refusal)
+    if refusal:
+        assert refusal in message(response)
+        assert message(response).count("metadata.name") == 1
+
+
+async def test_an_update_is_not_blamed_for_a_foreign_namespace(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.NAMESPACES, {"metadata": {"name": "lab"}})
+    update = {"operation": "UPDATE", "namespace": "team", "name": "lab", "object": claim(), "oldObject": claim()}
+    assert (await webhooks.ask("/validate/datalabs", **update))["allowed"]
+
+
+# --- protection of session Ingresses ----------------------------------------------------------------------------------
+
+WANTED = {
+    f"{NGINX}/auth-url": f"https://auth.{DOMAIN}/oauth2/auth",
+    f"{NGINX}/auth-signin": f"https://auth.{DOMAIN}/oauth2/start?rd=https://$host$escaped_request_uri",
+    f"{NGINX}/auth-response-headers": "A,B",
+}
+
+
+async def protect(webhooks: Webhooks, manifest: Manifest, **request: Any) -> Manifest:
+    return await webhooks.ask("/mutate/ingresses", operation="CREATE", namespace="lab", object=manifest, **request)
+
+
+async def test_a_session_ingress_gets_its_annotations(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.DATALABS, claim())
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    operations = patch(await protect(webhooks, ingress(f"lab-a.{DOMAIN}")))
+    assert {one["path"].rpartition("/")[2].replace("~1", "/"): one["value"] for one in operations} == WANTED
+
+
+async def test_an_ingress_that_has_them_is_left_as_it_is(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.DATALABS, claim())
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    assert patch(await protect(webhooks, ingress(f"lab-a.{DOMAIN}", **WANTED))) == []
+
+
+async def test_without_a_protection_it_is_left_as_it_is(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.DATALABS, claim())
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment(ingress={"domain": DOMAIN}))
+    assert patch(await protect(webhooks, ingress(f"lab-a.{DOMAIN}"))) == []
+
+
+async def test_of_two_claims_the_older_decides(webhooks: Webhooks) -> None:
+    younger = claim(namespace="other")
+    younger["metadata"] |= {"creationTimestamp": "2026-02-01T00:00:00Z", "annotations": {ENVIRONMENT: "lax"}}
+    webhooks.hold(kinds.DATALABS, younger, claim())
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    assert len(patch(await protect(webhooks, ingress(f"lab-a.{DOMAIN}")))) == len(WANTED)
+
+
+@pytest.mark.parametrize("held", [[], [environment(ingress={})]], ids=["missing", "invalid"])
+async def test_without_a_usable_environment_it_is_refused(webhooks: Webhooks, held: list[Manifest]) -> None:
+    webhooks.hold(kinds.DATALABS, claim())
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, *held)
+    assert "the lab's environment cannot be read" in message(await protect(webhooks, ingress(f"lab-a.{DOMAIN}")))
+
+
+async def test_an_ingress_of_a_lab_that_is_not_known_yet_is_refused(webhooks: Webhooks) -> None:
+    webhooks.answer_next(status(200, metadata={"name": "lab", "labels": {"app.kubernetes.io/managed-by": "datalabd"}}))
+    assert "the lab's claim is not known here yet" in message(await protect(webhooks, ingress(f"lab-a.{DOMAIN}")))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(status(404, "NotFound"), id="no environment"),
+        pytest.param(status(200, metadata={"name": "lab"}), id="somebody's environment"),
+    ],
+)
+async def test_an_ingress_of_another_user_of_educates_is_left_alone(webhooks: Webhooks, reply: Reply) -> None:
+    webhooks.answer_next(reply)
+    assert patch(await protect(webhooks, ingress("course-a.example.com"))) == []
+
+
+async def test_an_api_server_that_does_not_answer_is_a_503(webhooks: Webhooks) -> None:
+    webhooks.answer_next(status(500))
+    body = {
+        "apiVersion": "admission.k8s.io/v1",
+        "request": {"uid": "u-1", "operation": "CREATE", "namespace": "lab", "object": ingress("a.example.com")},
+    }
+    before = requests("mutate-ingresses", "503")
+    async with webhooks.client.post("/mutate/ingresses", json=body) as answer:
+        assert answer.status == 503
+    assert requests("mutate-ingresses", "503") == before + 1
+
+
+# --- guard of the labs' hosts -----------------------------------------------------------------------------------------
+
+
+async def guard(webhooks: Webhooks, manifest: Manifest, namespace: str = "shop", **request: Any) -> Manifest:
+    return await webhooks.ask("/validate/ingresses", namespace=namespace, object=manifest, **request)
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        pytest.param({"name": "a"}, id="good"),
+        pytest.param({}, id="without a name"),
+        pytest.param({"name": 5}, id="with a number for a name"),
+        pytest.param(None, id="null"),
+        pytest.param("b", id="string"),
+    ],
+)
+async def test_a_strange_claim_does_not_stop_the_guard(webhooks: Webhooks, session: Any) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[session]))
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    assert "this host belongs to a lab" in message(await guard(webhooks, ingress(f"lab.{DOMAIN}")))
+    assert (await guard(webhooks, ingress(f"shop.{DOMAIN}")))["allowed"]
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        pytest.param({"spec": {"rules": [{"host": f"lab-a.{DOMAIN}"}]}}, "spec.rules[0].host", id="host"),
+        pytest.param({"spec": {"rules": [{"host": f"pg0-lab.{DOMAIN}"}]}}, "spec.rules[0].host", id="database"),
+        pytest.param({"spec": {"rules": [{"host": f"*.{DOMAIN}"}]}}, "spec.rules[0].host", id="wildcard"),
+        pytest.param({"spec": {"rules": [{}]}}, "spec.rules[0].host", id="no host"),
+        pytest.param({"spec": {"defaultBackend": {"service": {}}}}, "spec.defaultBackend", id="default backend"),
+        pytest.param(alias(f"a.org, lab-a.{DOMAIN},"), f"metadata.annotations[{ALIAS}]", id="alias"),
+        pytest.param(alias(r"~lab.*"), f"metadata.annotations[{ALIAS}]", id="alias that is a pattern"),
+        pytest.param(alias("a.org"), None, id="alias elsewhere"),
+        pytest.param(alias(" , "), None, id="alias of nothing"),
+        pytest.param({"spec": {"rules": None}}, None, id="no rules"),
+        pytest.param({"spec": None}, None, id="no spec"),
+        pytest.param({"spec": {"rules": [{"host": f"lab-b.{DOMAIN}"}]}}, None, id="session that is not declared"),
+        pytest.param({"spec": {"rules": [{"host": "*.a.org"}]}}, None, id="wildcard elsewhere"),
+    ],
+)
+async def test_what_reaches_a_lab(webhooks: Webhooks, more: Manifest, field: str | None) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}], databases={"pg0": {}}))
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    response = await guard(webhooks, ingress() | more)
+    causes = response.get("status", {}).get("details", {}).get("causes", [])
+    assert {cause["field"] for cause in causes} == ({field} if field else set())
+    assert response["allowed"] is (field is None)
+
+
+@pytest.mark.parametrize("kind", [kinds.ENVIRONMENT_CONFIGS, kinds.CROSSPLANE_ENVIRONMENTS])
+async def test_hosts_stay_guarded_while_the_environment_is_invalid(webhooks: Webhooks, kind: Resource) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}]))
+    webhooks.hold(kind, environment(quota="a lot", auth={"type": "nobody"}))
+    assert not (await guard(webhooks, ingress(f"lab-a.{DOMAIN}")))["allowed"]
+
+
+@pytest.mark.parametrize("data", [None, [], {"ingress": []}, {"ingress": {"domain": 5}}, {"ingress": {"domain": "*"}}])
+async def test_an_environment_without_a_domain_guards_nothing(webhooks: Webhooks, data: Any) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}]))
+    webhooks.hold(kinds.CROSSPLANE_ENVIRONMENTS, environment() | {"data": data})
+    assert webhooks.cache.domains() == {}
+    assert (await guard(webhooks, ingress("*.org")))["allowed"]
+
+
+async def test_an_ingress_in_the_labs_namespace_is_its_own(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}]))
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    assert (await guard(webhooks, ingress(f"lab-a.{DOMAIN}"), namespace="lab"))["allowed"]
+    assert not (await guard(webhooks, ingress(f"lab-a.{DOMAIN}"), namespace="lab-a"))["allowed"]
+
+
+async def test_hosts_are_compared_without_case(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}]))
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    assert not (await guard(webhooks, ingress(f"LAB-A.{DOMAIN.upper()}")))["allowed"]
+
+
+async def test_an_ingress_that_is_deleted_passes(webhooks: Webhooks) -> None:
+    assert (await webhooks.ask("/validate/ingresses", operation="DELETE", object=None))["allowed"]
+
+
+async def test_an_update_may_keep_but_not_gain(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}]))
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    had, gained = ingress(f"lab-a.{DOMAIN}"), ingress(f"lab-a.{DOMAIN}", f"data-lab-a.{DOMAIN}")
+    assert (await guard(webhooks, had, oldObject=had))["allowed"]
+    refused = await guard(webhooks, gained, oldObject=had)
+    assert [cause["field"] for cause in refused["status"]["details"]["causes"]] == ["spec.rules[1].host"]
+
+
+async def test_a_refusal_names_no_lab(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.DATALABS, claim("secret-project", sessions=[{"name": "a"}]))
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    assert "secret" not in message(await guard(webhooks, ingress("*.example.org")))
+
+
+@pytest.mark.parametrize("path", ["/mutate/datalabs", "/validate/datalabs", "/mutate/ingresses", "/validate/ingresses"])
+async def test_a_deletion_is_nobodys_business(webhooks: Webhooks, path: str) -> None:
+    webhooks.hold(kinds.DATALABS, claim())
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    response = await webhooks.ask(path, operation="DELETE", namespace="lab", object=None, oldObject=claim())
+    assert response == {"uid": "u-1", "allowed": True}

@@ -1,0 +1,156 @@
+"""The TLS site of the webhooks: routes, limits, metrics. What is decided stands in mutate, validate and convert."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from datalabd import metrics, names
+from datalabd.api.environment import EnvironmentConfig
+from datalabd.api.meta import FIELD_MANAGER, MANAGED_BY, Manifest, NamespacedName, claim_of
+from datalabd.errors import EnvironmentInvalid, KubeError, NotFound
+from datalabd.kube import resources as kinds
+from datalabd.kube.cache import Cache
+from datalabd.kube.client import Client
+from datalabd.kube.store import key_of
+from datalabd.lab import environment_name
+from datalabd.validation import Names, names_of
+from webhooks import convert, mutate, validate
+from webhooks.review import AdmissionRequest, allowed
+
+log = structlog.get_logger()
+
+BODY_MAX = 8 * 1024 * 1024
+"""Bytes: the API server sends objects of up to 3 MiB, twice for an update."""
+CACHE = web.AppKey("cache", Cache)
+CLIENT = web.AppKey("client", Client)
+
+Answer = Callable[[web.Request, Any], Awaitable[Manifest]]
+
+
+def application(client: Client, cache: Cache) -> web.Application:
+    """The webhook application."""
+    app = web.Application(client_max_size=BODY_MAX)
+    app[CLIENT], app[CACHE] = client, cache
+    for path, answer in (
+        ("/mutate/datalabs", _mutate_datalab),
+        ("/validate/datalabs", _validate_datalab),
+        ("/convert", _convert),
+        ("/mutate/ingresses", _mutate_ingress),
+        ("/validate/ingresses", _validate_ingress),
+    ):
+        app.router.add_post(path, _handler(path.strip("/").replace("/", "-"), answer))
+    return app
+
+
+def _handler(name: str, answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """A route that decodes, measures and logs; an answer that fails is a 500, which the API server reads as no."""
+
+    async def handle(request: web.Request) -> web.Response:
+        began = time.monotonic()
+        code = 500
+        try:
+            with metrics.WEBHOOK_IN_FLIGHT.labels(webhook=name).track_inprogress():
+                try:
+                    review = await request.json()
+                    body = await answer(request, review)
+                except ValueError as error:
+                    code = 400
+                    return web.Response(status=code, text=f"{error}\n")
+                except KubeError as error:
+                    code = 503
+                    log.warning("webhook could not decide", webhook=name, error=str(error))
+                    return web.Response(status=code, text="the API server did not answer; try again\n")
+                except web.HTTPException as error:
+                    code = error.status
+                    raise
+            code = 200
+            return web.json_response(body)
+        finally:
+            metrics.WEBHOOK_REQUESTS.labels(webhook=name, code=str(code)).inc()
+            metrics.WEBHOOK_SECONDS.labels(webhook=name).observe(time.monotonic() - began)
+
+    return handle
+
+
+async def _mutate_datalab(_: web.Request, review: Any) -> Manifest:
+    return mutate.datalab(AdmissionRequest.decode(review))
+
+
+async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
+    request = AdmissionRequest.decode(review)
+    cache = http.app[CACHE]
+    claim = request.object
+    if claim is None:
+        return allowed(request.uid)
+    key = NamespacedName(request.namespace, claim["metadata"].get("name", ""))
+    others = [names_of(other) for other in cache.claims() if key_of(other) != key]
+    others += [Names(kept.name) for kept in cache.retained() if kept != key]
+    answer = validate.datalab(request, _environment(cache, claim), others, _foreign_namespace(cache, claim))
+    if not answer["response"]["allowed"]:
+        log.info("claim refused", namespace=request.namespace, name=request.name, user=request.username)
+    return answer
+
+
+async def _convert(_: web.Request, review: Any) -> Manifest:
+    return convert.datalabs(review)
+
+
+async def _mutate_ingress(http: web.Request, review: Any) -> Manifest:
+    """Fails closed: a lab's Ingress is refused while nobody can say how it is to be protected."""
+    request = AdmissionRequest.decode(review)
+    cache = http.app[CACHE]
+    claims = cache.claims_named(request.namespace)
+    if not claims:
+        if not await _is_lab(http.app[CLIENT], request.namespace):
+            return allowed(request.uid)  # Educates serves others too
+        return mutate.ingress_refused(request, "the lab's claim is not known here yet")
+    claim = min(claims, key=lambda one: one["metadata"]["creationTimestamp"])
+    try:
+        environment = cache.environment_of(claim)
+    except EnvironmentInvalid as error:
+        return mutate.ingress_refused(request, f"the lab's environment cannot be read: {error}")
+    return mutate.ingress(request, claim, environment)
+
+
+async def _validate_ingress(http: web.Request, review: Any) -> Manifest:
+    request = AdmissionRequest.decode(review)
+    cache = http.app[CACHE]
+    known = cache.domains()
+    domains = {
+        f"{claim['metadata']['namespace']}/{claim['metadata']['name']}": domain
+        for claim in cache.claims()
+        if (domain := known.get(environment_name(claim)))
+    }
+    return validate.ingress(request, cache.claims(), domains)
+
+
+def _environment(cache: Cache, claim: Manifest) -> EnvironmentConfig | None:
+    try:
+        return cache.environment(environment_name(claim))
+    except EnvironmentInvalid:
+        return None
+
+
+def _foreign_namespace(cache: Cache, claim: Manifest) -> bool:
+    """Whether a namespace the lab would need is there already, and neither its own nor on its way out."""
+    namespace = cache.informers.store(kinds.NAMESPACES).get("", names.workshop_namespace(claim["metadata"]["name"]))
+    if namespace is None or namespace["metadata"].get("deletionTimestamp"):
+        return False
+    owners = namespace["metadata"].get("ownerReferences") or ()
+    environment = cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", claim["metadata"]["name"])
+    if environment is None or all(owner["uid"] != environment["metadata"]["uid"] for owner in owners):
+        return True
+    # Left behind on purpose by an earlier claim of this name and namespace: it is adopted again.
+    return claim_of(environment) != key_of(claim)
+
+
+async def _is_lab(client: Client, namespace: str) -> bool:
+    """Whether a workshop namespace is a lab's, asked of the API server: our cache may lag behind."""
+    try:
+        environment = await client.get(kinds.WORKSHOP_ENVIRONMENTS, "", namespace)
+    except NotFound:
+        return False
+    return (environment["metadata"].get("labels") or {}).get(MANAGED_BY) == FIELD_MANAGER

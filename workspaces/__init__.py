@@ -1,0 +1,1 @@
+"""Workspace API and user interface: a process of its own over the same caches."""
