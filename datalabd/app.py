@@ -77,6 +77,7 @@ class Process:
         """Set once claims are being reconciled."""
         self._domains: list[str] | None = None
         """Domains that the Ingress webhooks are registered for; None before the first time."""
+        self._to_register = asyncio.Event()
         self._certificate_check_seconds = CERTIFICATE_CHECK_SECONDS
 
     async def run(self) -> None:
@@ -96,6 +97,7 @@ class Process:
             manager = Manager(client, cache, self._settings.workers)
             stack.push_async_callback(informers.stop)
             cache.start()
+            self._follow_registrations(cache)
             work = [
                 asyncio.create_task(informers.run(), name="informers"),
                 asyncio.create_task(self._measure_lag(), name="lag"),
@@ -331,25 +333,28 @@ class Process:
                 except KubeError as error:
                     log.warning("webhook registration left behind", name=name, error=str(error))
 
-    async def _keep_registered(self, client: Client, cache: Cache) -> None:
-        """Register everything again when the domains of the environments change, or a registration was deleted."""
-        changed = asyncio.Event()
-        changed.set()
+    def _follow_registrations(self, cache: Cache) -> None:
+        """Have `_keep_registered` told of environments that change and registrations that go."""
 
         def environment_changed(_: Manifest) -> None:
-            changed.set()
+            self._to_register.set()
 
         def registration_changed(registration: Manifest) -> None:
             store = cache.informers.store(resource_of(registration))
             if store.get("", registration["metadata"]["name"]) is None:
                 self._domains = None
-                changed.set()
+                self._to_register.set()
 
         for kind in (kinds.ENVIRONMENT_CONFIGS, kinds.CROSSPLANE_ENVIRONMENTS):
             cache.informers.store(kind).subscribe(environment_changed)
         for kind in (kinds.MUTATING_WEBHOOKS, kinds.VALIDATING_WEBHOOKS):
             cache.informers.store(kind).subscribe(registration_changed)
             cache.informers.watch(kind, REGISTRATIONS)
+
+    async def _keep_registered(self, client: Client, cache: Cache) -> None:
+        """Register everything again when the domains of the environments change, or a registration was deleted."""
+        changed = self._to_register
+        changed.set()
         while True:
             await changed.wait()
             changed.clear()
