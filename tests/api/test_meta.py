@@ -1,6 +1,7 @@
 import pytest
 
 from datalabd.api.meta import (
+    APPLIED,
     CLAIM_NAME,
     CLAIM_NAMESPACE,
     FIELD_MANAGER,
@@ -10,6 +11,7 @@ from datalabd.api.meta import (
     Problem,
     claim_of,
     field_path,
+    is_planned,
     shorten,
 )
 from datalabd.api.patterns import in_words
@@ -79,3 +81,9 @@ def test_every_problem_has_a_cause() -> None:
         "TooLong",
         "TooMany",
     }
+
+
+def test_what_only_inherited_our_labels_was_not_planned() -> None:
+    assert is_planned({"metadata": {"annotations": {APPLIED: "0123"}}})
+    assert not is_planned({"metadata": {"labels": {CLAIM_NAME: "lab"}}})
+    assert not is_planned({"metadata": {"annotations": None}})
