@@ -1,6 +1,7 @@
 """Reconcile one claim: resolve → observe → plan → apply → prune → heal → status."""
 
 import asyncio
+import base64
 import datetime
 import secrets
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from controllers import teardown
 from controllers.controller import Result
 from controllers.workqueue import backoff
 from datalabd import metrics, names
-from datalabd.api.meta import CLAIM_UID, FINALIZER, FieldError, Manifest, NamespacedName, is_planned
+from datalabd.api.meta import CLAIM_UID, FINALIZER, UNPROTECTED, FieldError, Manifest, NamespacedName, is_planned
 from datalabd.errors import (
     ClaimInvalid,
     Conflict,
@@ -24,7 +25,7 @@ from datalabd.errors import (
 )
 from datalabd.kube import resources as kinds
 from datalabd.kube.apply import Written, converge, describe, retain, write_status
-from datalabd.kube.cache import OURS, Cache
+from datalabd.kube.cache import OURS, STORE_KINDS, Cache
 from datalabd.kube.client import JSON_PATCH, Client
 from datalabd.kube.events import Recorder
 from datalabd.kube.resources import resource_of
@@ -40,7 +41,9 @@ from datalabd.validation import Names, clashes, names_of, validate
 
 log = structlog.get_logger()
 
-_HEALED = {resource.kind: resource for resource in (kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS)}
+_HEALED = {
+    resource.kind: resource for resource in (kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS, kinds.SECRETS)
+}
 
 
 class DatalabReconciler:
@@ -57,7 +60,7 @@ class DatalabReconciler:
 
     async def reconcile(self, key: NamespacedName) -> Result:
         """One pass over one claim. Raises what stopped it, after it stands in the claim's status."""
-        self._cache.follow_secrets()
+        self._cache.follow(key)
         claim = self._cache.claim(key)
         if claim is None:
             self._forget(key)
@@ -102,7 +105,7 @@ class DatalabReconciler:
         problem: DatalabdError | None = None
         view = self._cache.view(lab)
         seen = observe(lab, view)
-        wanted = plan(lab, seen, secrets.token_urlsafe(24))
+        wanted = plan(lab, seen, fresh_password)
         found = repairs(lab, seen)
         try:
             # Before anything else is made: what is made without a finalizer could be left behind.
@@ -110,12 +113,13 @@ class DatalabReconciler:
             # Closing what stands open comes first: nothing that fails later may leave it so.
             await self._sweep(lab)
             await self._apply(wanted, written)
+            await self._hand_on(lab, wanted)
             await self._secure_volumes(lab, view)
             await self._prune(lab, wanted, view.owned, written)
             await self._heal(lab, seen, found)
         except (KubeError, Foreign) as error:
             problem = error
-        self._cache.follow_secrets()
+        self._cache.follow(lab.key)
         # What was just written is in the cache already; the status speaks of that, not of what was.
         seen = observe(lab, self._cache.view(lab))
         await self._write_status(claim, status(claim, lab, seen, wanted, found, problem, _now()))
@@ -142,30 +146,39 @@ class DatalabReconciler:
         return after
 
     async def _apply(self, wanted: Plan, written: Written) -> None:
-        """Apply all stages that wait for nothing; the first failure of a lab-wide one ends it, sessions are apart."""
-        failures: list[DatalabdError] = []
+        """Apply all stages that wait for nothing; the first failure of a lab-wide one ends it, parts are apart."""
+        failures: dict[str, DatalabdError] = {}
         for stage in wanted.stages:
-            if stage.waits is not None:
+            if stage.waits is not None or stage.part in failures:
                 continue
             try:
                 await self._apply_stage(stage, written)
             except (KubeError, Foreign) as error:
-                if stage.session is None:
+                if stage.part is None:
                     raise
-                failures.append(error)
+                failures[stage.part] = error
         if failures:
-            raise failures[0]
+            raise next(iter(failures.values()))
 
     async def _apply_stage(self, stage: Stage, written: Written) -> None:
         for manifest in stage.objects:
             store = self._cache.informers.store(resource_of(manifest))
             await converge(self._client, store, manifest, written, create_only=stage.create_only)
 
+    async def _hand_on(self, lab: Lab, wanted: Plan) -> None:
+        """Give operators the new passwords of their logins; without a verifier they take them up."""
+        for new in wanted.new_passwords:
+            metadata = {"uid": new.uid, "resourceVersion": new.version, "annotations": new.annotations}
+            data = {"password": base64.b64encode(new.password.encode()).decode(), "verifier": ""}
+            body = {"metadata": metadata, "data": data}
+            after = await self._client.patch(kinds.SECRETS, names.workshop_namespace(lab.name), new.name, body)
+            self._cache.informers.store(kinds.SECRETS).observe(after)
+
     async def _secure_volumes(self, lab: Lab, view: View) -> None:
         """Have the volumes behind durable claims outlive these, should somebody delete a claim or its namespace."""
         for claim in view.volumes if lab.retains else ():
             volume = self._cache.informers.store(kinds.VOLUMES).get("", claim["spec"].get("volumeName", ""))
-            if volume is None or not is_durable(lab.name, claim):
+            if volume is None or not is_durable(lab.name, claim) or _is_going(claim):
                 continue
             if volume["spec"].get("persistentVolumeReclaimPolicy") == "Retain":
                 continue
@@ -198,7 +211,9 @@ class DatalabReconciler:
         for repair in found:
             if isinstance(repair, Patch):
                 try:
-                    await self._client.patch(_HEALED[repair.kind], "", repair.name, list(repair.operations), JSON_PATCH)
+                    await self._client.patch(
+                        _HEALED[repair.kind], repair.namespace, repair.name, list(repair.operations), JSON_PATCH
+                    )
                 except KubeError as error:
                     # A failed `test` is answered with 422: the object moved on, and its event brings us back.
                     raise Conflict(409, "Outdated", str(error)) from error
@@ -223,8 +238,12 @@ class DatalabReconciler:
             live, _ = await self._client.list(kinds.NAMESPACES, fieldSelector=f"metadata.name={namespace}")
             if live:
                 return True
-        volumes, _ = await self._client.list(kinds.VOLUME_CLAIMS, namespace, labelSelector=OURS.label_selector)
-        return any(is_durable(lab.name, volume) and is_planned(volume) for volume in volumes)
+        for kind in (kinds.VOLUME_CLAIMS, *STORE_KINDS):
+            if self._cache.informers.synced(kind, OURS):
+                found, _ = await self._client.list(kind, namespace, labelSelector=OURS.label_selector)
+                if any(is_durable(lab.name, obj) and is_planned(obj) for obj in found):
+                    return True
+        return False
 
     def _may_repair(self, key: NamespacedName, name: str) -> bool:
         """Whether this object's pause since its last repair is over; counts the new one."""
@@ -306,6 +325,20 @@ class DatalabReconciler:
     def _forget(self, key: NamespacedName) -> None:
         self._unprotected.pop(key, None)
         self._repaired = {known: state for known, state in self._repaired.items() if known[0] != key}
+
+
+def _is_going(claim: Manifest) -> bool:
+    """Whether a purge lets this volume claim go, or it goes already."""
+    metadata = claim["metadata"]
+    return UNPROTECTED in (metadata.get("annotations") or {}) or "deletionTimestamp" in metadata
+
+
+def fresh_password() -> str:
+    """A random password, safe in URLs, access lists and shells."""
+    while True:
+        password = secrets.token_urlsafe(24)
+        if password[0] not in "-_":  # what begins with a dash is an option to many a command
+            return password
 
 
 def _condition(status_: Manifest, kind: str) -> Manifest:

@@ -7,7 +7,7 @@ from controllers.datalab import DatalabReconciler
 from controllers.workqueue import Workqueue
 from datalabd.api.meta import Manifest, NamespacedName, claim_of
 from datalabd.kube import resources as kinds
-from datalabd.kube.cache import OWNED_KINDS, RUNTIME_KINDS, Cache
+from datalabd.kube.cache import OWNED_KINDS, RUNTIME_KINDS, STORE_KINDS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.events import Recorder
 from datalabd.kube.resources import Resource
@@ -43,8 +43,10 @@ class Manager:
         self._on(kinds.VOLUMES, self._bound)
         self._on(kinds.ENDPOINT_SLICES, lambda _: self._all())
         for kind in (*OWNED_KINDS, kinds.DEPLOYMENTS, kinds.INGRESSES):
-            self._on(kind, self._concerned)
-        for kind in (*RUNTIME_KINDS, kinds.SECRETS):
+            if kind != kinds.SECRETS:
+                self._on(kind, self._concerned)
+        self._on(kinds.STATEFUL_SETS, lambda pods: self._named(pods["metadata"]["namespace"]))
+        for kind in (*RUNTIME_KINDS, *STORE_KINDS, kinds.TLS_ROUTES, kinds.SECRETS, kinds.STATEFUL_SETS):
             self._cache.informers.store(kind).subscribe_synced(self._scope_synced)
 
     def _on(self, resource: Resource, keys_of: Callable[[Manifest], Keys]) -> None:

@@ -1,4 +1,4 @@
-"""Taking a lab down, in order: sessions, volumes by retention, runtime, credentials; then the finalizer.
+"""Taking a lab down, in order: sessions, stores and volumes by retention, runtime, credentials; then the finalizer.
 
 Each step is repeated until nothing is left of what it removes, so that a pass can be interrupted. The finalizer
 is never dropped because time ran out: after five minutes the status names the obstacle, and a person may skip the step
@@ -18,13 +18,14 @@ from datalabd.api.meta import ABANDON, FINALIZER, RETAINED, Manifest, is_planned
 from datalabd.errors import ClaimInvalid, EnvironmentInvalid, NotFound, NotYet
 from datalabd.kube import resources as kinds
 from datalabd.kube.apply import describe, retain, write_status
-from datalabd.kube.cache import Cache
+from datalabd.kube.cache import STORE_KINDS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.events import Recorder
 from datalabd.kube.resources import Resource, resource_of
 from datalabd.lab import resolve
 from datalabd.observed import is_durable
 from datalabd.status import deleting
+from datalabd.stores import KINDS as STORES
 
 log = structlog.get_logger()
 
@@ -71,7 +72,7 @@ async def teardown(client: Client, cache: Cache, recorder: Recorder, claim: Mani
     finalizers = metadata.get("finalizers") or []
     if FINALIZER not in finalizers:
         return Result()
-    cache.require_secrets(metadata["name"], metadata["namespace"])
+    cache.require_synced(claim, metadata["namespace"])
     work = Teardown(client, cache, claim, _retains(cache, claim))
     abandoned = {step.strip() for step in (metadata.get("annotations") or {}).get(ABANDON, "").split(",")}
     for name, step in STEPS.items():
@@ -128,17 +129,18 @@ async def _sessions(work: Teardown) -> str:
     return ""
 
 
-async def _volumes(work: Teardown) -> str:
-    """Home directories: marked and kept, or deleted."""
-    volumes = [volume for volume in work.of_kind(kinds.VOLUME_CLAIMS) if is_durable(work.name, volume)]
+async def _storage(work: Teardown) -> str:
+    """Databases, stores and home directories: marked and kept, or deleted, what runs before what it runs on."""
+    durable = [obj for obj in work.owned if is_durable(work.name, obj)]
     if work.retains:
-        for volume in volumes:
-            await retain(work.client, work.cache.informers.store(kinds.VOLUME_CLAIMS), volume)
+        for obj in durable:
+            await retain(work.client, work.cache.informers.store(resource_of(obj)), obj)
         return ""
-    left = [volume for volume in volumes if RETAINED not in (volume["metadata"].get("labels") or {})]
-    for volume in left:
-        await work.delete(volume)
-    return describe(left[0]) if left else ""
+    left = [obj for obj in durable if RETAINED not in (obj["metadata"].get("labels") or {})]
+    running = [obj for obj in left if obj["kind"] in STORES] or left
+    for obj in running:
+        await work.delete(obj)
+    return describe(running[0]) if running else ""
 
 
 async def _runtime(work: Teardown) -> str:
@@ -146,16 +148,17 @@ async def _runtime(work: Teardown) -> str:
     namespace = names.workshop_namespace(work.name)
     environments = work.of_kind(kinds.WORKSHOP_ENVIRONMENTS)
     durable = [
-        volume
-        for volume in work.cache.informers.store(kinds.VOLUME_CLAIMS)
-        if volume["metadata"]["namespace"] == namespace
-        and is_planned(volume)
-        and is_durable(work.name, volume)
-        and not volume["metadata"].get("deletionTimestamp")
+        obj
+        for kind in (kinds.VOLUME_CLAIMS, *STORE_KINDS)
+        for obj in work.cache.informers.store(kind)
+        if obj["metadata"]["namespace"] == namespace
+        and is_planned(obj)
+        and is_durable(work.name, obj)
+        and not obj["metadata"].get("deletionTimestamp")
     ]
     if durable:
         for obj in work.owned:
-            if obj["kind"] != kinds.SECRETS.kind:
+            if obj["kind"] != kinds.SECRETS.kind or obj["metadata"]["namespace"] == namespace:
                 await retain(work.client, work.cache.informers.store(resource_of(obj)), obj)
         return ""
     for environment in environments:
@@ -187,7 +190,7 @@ async def _credentials(work: Teardown) -> str:
 
 STEPS: dict[str, Callable[[Teardown], Awaitable[str]]] = {
     "sessions": _sessions,
-    "volumes": _volumes,
+    "storage": _storage,
     "runtime": _runtime,
     "credentials": _credentials,
 }

@@ -1,4 +1,4 @@
-"""Command line: run | version."""
+"""Command line: run | render | purge | version."""
 
 import argparse
 import asyncio
@@ -8,7 +8,6 @@ from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from datalabd import logs
-from datalabd.app import Local, Process
 from datalabd.config import Settings
 from datalabd.errors import DatalabdError
 
@@ -19,6 +18,27 @@ def main(arguments: list[str] | None = None) -> int:
     if options.verb == "version":
         print(version("datalabd"))
         return 0
+    return {"render": _render, "purge": _purge, "run": _run}[options.verb](options)
+
+
+def _render(options: argparse.Namespace) -> int:
+    from datalabd import render  # each verb imports what it needs alone: this one is waited for at a prompt
+
+    if [options.claim, options.environment, options.cluster].count("-") > 1:
+        print("datalabd: only one of --claim, --environment and --cluster can be -", file=sys.stderr)
+        return 2
+    return render.run(options.claim, options.environment, options.cluster, options.output)
+
+
+def _purge(options: argparse.Namespace) -> int:
+    from datalabd import purge
+
+    return purge.run(options.lab, options.object, agreed=options.yes, kubeconfig=options.kubeconfig)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from datalabd.app import Local, Process
+
     try:
         settings = Settings.read(os.environ)
     except ValueError as error:
@@ -59,6 +79,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="with --local: where the API server reaches this machine (https://…), unless both share it",
     )
+    render = verbs.add_parser("render", help="print every object that claims become, without a cluster")
+    render.add_argument("--claim", metavar="FILE", required=True, help="Datalabs of either version; - is stdin")
+    render.add_argument(
+        "--environment", metavar="FILE", required=True, help="EnvironmentConfigs of either group; each claim chooses"
+    )
+    render.add_argument("--cluster", metavar="FILE", help="live objects, with status and Secret data, to plan from")
+    render.add_argument("--output", choices=("yaml", "json"), default="yaml", help="default: yaml")
+    render.add_argument(
+        "--kubernetes-only", action="store_true", help="print nothing but objects that kubectl can apply"
+    )
+    purge = verbs.add_parser("purge", help="delete for good what was retained of a lab")
+    purge.add_argument("lab", metavar="NAMESPACE/NAME", help="its claim, which may be gone")
+    purge.add_argument(
+        "--object", metavar="KIND/NAME", action="append", default=[], help="only this; may be given several times"
+    )
+    purge.add_argument("--yes", action="store_true", help="do not ask")
+    purge.add_argument("--kubeconfig", metavar="FILE", help="default: KUBECONFIG, ~/.kube/config, the pod's account")
     verbs.add_parser("version", help="print the version")
     return parser
 

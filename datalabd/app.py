@@ -35,7 +35,15 @@ from datalabd.kube.lease import Lease, LeaseLost
 from datalabd.kube.resources import resource_of
 from datalabd.kube.store import Scope
 from webhooks import certificates
-from webhooks.registration import CLAIMS, INGRESSES, Endpoint, claim_webhooks, ingress_webhooks, protection
+from webhooks.registration import (
+    CLAIMS,
+    INGRESSES,
+    Endpoint,
+    claim_webhooks,
+    data_protection,
+    ingress_webhooks,
+    protection,
+)
 from webhooks.server import application
 
 log = structlog.get_logger()
@@ -275,10 +283,16 @@ class Process:
     async def _register(self, client: Client, endpoint: Endpoint) -> None:
         """Install the CRDs with their conversion, and all webhooks, answered at this endpoint."""
         manifests = custom_resource_definitions(endpoint.client_config("/convert")) + claim_webhooks(endpoint)
-        manifests += protection()
+        manifests += protection() + data_protection(await self._username(client))
         if self._domains is not None:
             manifests += ingress_webhooks(endpoint, self._domains)
         await self._install(client, manifests)
+
+    async def _username(self, client: Client) -> str:
+        try:
+            return await client.username()
+        except KubeError as error:
+            raise StartupError(f"the API server does not say who we are: {error}") from error
 
     async def _install(self, client: Client, manifests: list[Manifest]) -> None:
         for manifest in manifests:
@@ -347,7 +361,12 @@ class Process:
 
         for kind in (kinds.ENVIRONMENT_CONFIGS, kinds.CROSSPLANE_ENVIRONMENTS):
             cache.informers.store(kind).subscribe(environment_changed)
-        for kind in (kinds.MUTATING_WEBHOOKS, kinds.VALIDATING_WEBHOOKS):
+        for kind in (
+            kinds.MUTATING_WEBHOOKS,
+            kinds.VALIDATING_WEBHOOKS,
+            kinds.ADMISSION_POLICIES,
+            kinds.ADMISSION_POLICY_BINDINGS,
+        ):
             cache.informers.store(kind).subscribe(registration_changed)
             cache.informers.watch(kind, REGISTRATIONS)
 

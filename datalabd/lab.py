@@ -1,13 +1,37 @@
 """A lab: a claim with every default and every value of its environment resolved. What the plan is made from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from datalabd.api.environment import EnvironmentConfig, Login, ProtectionType, Retention
+from datalabd.api.conversion import database_classes
+from datalabd.api.environment import EnvironmentConfig, Login, Retention
 from datalabd.api.meta import DEFAULT_ENVIRONMENT, ENVIRONMENT, Manifest, NamespacedName
 from datalabd.api.v1beta2 import Budget, Datalab, KubernetesRole, Policy, State
+from datalabd.api.v1beta2 import Store as DeclaredStore
 from datalabd.defaults import REGISTRY_STORAGE
 from datalabd.errors import ClaimInvalid
+
+
+@dataclass(frozen=True)
+class DatabaseServer:
+    """One PostgreSQL server, resolved; classes are None for the cluster's default."""
+
+    host: str
+    databases: tuple[str, ...]
+    storage: str
+    backup_storage: str
+    storage_class: str | None
+    backup_storage_class: str | None
+
+
+@dataclass(frozen=True)
+class Store:
+    """One document, cache or vector store, resolved; the class is None for the cluster's default."""
+
+    key: str
+    storage: str
+    storage_class: str | None
 
 
 @dataclass(frozen=True)
@@ -35,6 +59,11 @@ class Lab:
     """Size of the registry's volume, None without a registry."""
     storage_secret: NamespacedName
     """Where the object-storage credentials are read."""
+    databases: tuple[DatabaseServer, ...]
+    """By host, sorted, as the stores below are by key."""
+    document_stores: tuple[Store, ...]
+    cache_stores: tuple[Store, ...]
+    vector_stores: tuple[Store, ...]
 
     @property
     def key(self) -> NamespacedName:
@@ -64,8 +93,7 @@ class Lab:
     @property
     def is_protected(self) -> bool:
         """Whether somebody asks who comes: the session itself, or something in front of it."""
-        protection = self.environment.data.ingress.protection.type
-        return self.asks_for_login or protection not in (ProtectionType.OFF, ProtectionType.APISIX)
+        return self.environment.data.is_protected
 
     @property
     def retains(self) -> bool:
@@ -137,9 +165,35 @@ def resolve(claim: Manifest, environment: EnvironmentConfig) -> Lab:
         storage_class=_storage_class(spec.persistence.storage_class_name, data.storage_classes.allowed),
         registry_storage=(spec.registry.storage or REGISTRY_STORAGE) if spec.registry.enabled else None,
         storage_secret=storage_secret(claim, environment),
+        databases=_databases(parsed, environment, database_classes(claim)),
+        document_stores=_stores(spec.document_stores, data.mongodb.storage_class_name),
+        cache_stores=_stores(spec.cache_stores, data.redis.storage_class_name),
+        vector_stores=_stores(spec.vector_stores, data.qdrant.storage_class_name),
     )
     _require_allowed(lab)
     return lab
+
+
+def _databases(
+    claim: Datalab, environment: EnvironmentConfig, classes: dict[str, dict[str, str]]
+) -> tuple[DatabaseServer, ...]:
+    settings = environment.data.database
+    return tuple(
+        DatabaseServer(
+            host=host,
+            databases=tuple(declared.names),
+            storage=declared.storage,
+            backup_storage=declared.backup_storage,
+            storage_class=classes.get(host, {}).get("storageClassName") or settings.storage_class_name,
+            backup_storage_class=classes.get(host, {}).get("backupStorageClassName")
+            or settings.backup_storage_class_name,
+        )
+        for host, declared in sorted(claim.spec.databases.items())
+    )
+
+
+def _stores(declared: Mapping[str, DeclaredStore], storage_class: str | None) -> tuple[Store, ...]:
+    return tuple(Store(key, store.storage, storage_class) for key, store in sorted(declared.items()))
 
 
 def _first(wish: bool | None, default: bool) -> bool:

@@ -5,9 +5,17 @@ session gateway); the rest keep the names that existing installations already us
 """
 
 import re
+from collections.abc import Sequence
 
 LABEL_MAX = 63
 """Characters of one DNS label: namespaces, Service names, leftmost host labels, label values."""
+
+
+POSTGRES_USERS = 63
+"""Users of one PostgreSQL server beside PGO's own `postgres`: it refuses a server of more than 64."""
+_POSTGRES_USER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+_NO_ROLES = frozenset({"postgres", "public", "none"})
+"""PGO's own user, and words that PostgreSQL has no roles of, quoted or not."""
 
 
 def workshop_namespace(claim: str) -> str:
@@ -70,6 +78,50 @@ def groups(claim: str) -> list[str]:
 def database_services(host: str) -> list[str]:
     """Services PGO makes for one PostgreSQL server, in the workshop namespace as all stores are."""
     return [f"{host}-{role}" for role in ("primary", "replicas", "pods", "ha", "ha-config")]
+
+
+def database_login(host: str, user: str) -> str:
+    """Secret in which PGO keeps the login of one user of a server."""
+    return f"{host}-pguser-{user}"
+
+
+def postgres_users(users: Sequence[str]) -> list[str]:
+    """Those of a lab's users who get a PostgreSQL role of their own, in order and each once.
+
+    The rest go without: PGO refuses a whole server for one name that does not fit.
+    """
+    fitting = (user for user in users if _POSTGRES_USER.fullmatch(user) and user not in _NO_ROLES)
+    return list(dict.fromkeys(fitting))[:POSTGRES_USERS]
+
+
+def database_init(host: str) -> str:
+    """ConfigMap with what a server runs once."""
+    return f"{host}-init-sql"
+
+
+def document_store(key: str) -> str:
+    """MongoDBCommunity, and its StatefulSet."""
+    return f"mongodb-{key}"
+
+
+def document_store_auth(key: str) -> str:
+    """Secret with a MongoDB store's password."""
+    return f"{key}-mongodb-auth"
+
+
+def cache_store_auth(key: str) -> str:
+    """Secret with a Redis store's password."""
+    return f"{key}-redis-auth"
+
+
+def cache_store_acl(key: str) -> str:
+    """Secret with a Redis store's access list."""
+    return f"{key}-redis-acl"
+
+
+def vector_store_auth(key: str) -> str:
+    """Secret with a Qdrant store's keys."""
+    return f"{key}-qdrant-auth"
 
 
 def document_store_services(key: str) -> list[str]:

@@ -1,20 +1,21 @@
 """What is: live objects in, facts the plan decides by out. Pure; `View` is filled by whoever reads the caches."""
 
-import base64
-import binascii
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from datalabd import names
+from datalabd import names, stores
 from datalabd.api.meta import CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest
 from datalabd.lab import Lab
+from datalabd.stores import DatabaseFacts, Inside, Size, StoreFacts, Turn, decoded
 
 STARTED_WITH = f"{PREFIX}/started-with"
 """Annotation of a session: digest of everything it took over when it was created and never looks at again."""
 ENVIRONMENT_LABEL = "training.educates.dev/environment.name"
 
+STORE_SECRETS = ("-mongodb-auth", "-redis-auth", "-redis-acl", "-qdrant-auth")
+"""How the names of the Secrets end that stores are opened with."""
 _ACCESS_KEYS = ("AWS_ACCESS_KEY_ID", "accessKey", "username", "CONSOLE_ACCESS_KEY", "attribute.access")
 _SECRET_KEYS = ("AWS_SECRET_ACCESS_KEY", "secretKey", "password", "CONSOLE_SECRET_KEY", "attribute.secret")
 
@@ -27,6 +28,7 @@ class View:
     login_secret: Manifest | None = None
     credentials: Manifest | None = None
     credentials_copy: Manifest | None = None
+    workshop_config: Manifest | None = None
     workshop: Manifest | None = None
     environment: Manifest | None = None
     namespaces: Mapping[str, Manifest] = field(default_factory=dict)
@@ -39,9 +41,15 @@ class View:
     """Of Service default/kubernetes."""
     volumes: tuple[Manifest, ...] = ()
     """PersistentVolumeClaims of ours in the workshop namespace, those an earlier claim left behind included."""
+    inside: Inside = field(default_factory=dict)
+    """What databases and stores are read from (`stores.inputs`)."""
+    durable: tuple[Manifest, ...] = ()
+    """Databases and stores of ours in the workshop namespace, those an earlier claim left behind included."""
     owned: tuple[Manifest, ...] = ()
     """Everything that carries the claim's uid."""
     runtime_served: bool = True
+    served: frozenset[str] = frozenset()
+    """Kinds of databases and stores, and of their routes, that the cluster knows."""
     now: datetime.datetime = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -83,14 +91,6 @@ class Login:
 
 
 @dataclass(frozen=True)
-class Volume:
-    """A home directory as it is."""
-
-    size: str
-    storage_class: str | None
-
-
-@dataclass(frozen=True)
 class SessionFacts:
     """One declared session as it is."""
 
@@ -121,11 +121,14 @@ class Observed:
     storage: StorageKeys | None = None
     storage_problem: str = ""
     """Why there are no storage credentials, in one sentence."""
-    credentials_exist: bool = False
+    credentials: Mapping[str, str] | None = field(default=None, repr=False)
+    """Data of Secret `N-datalab` as it stands, encoded."""
     credentials_copied: bool = False
+    """Whether the runtime's copy says the same."""
     login: Login | None = None
     login_exists: bool = False
     """Whether the login Secret is there, usable or not."""
+    login_turn: Turn = field(default_factory=Turn)
     place: Place = Place.ABSENT
     phase: Phase = Phase.ABSENT
     """Of the environment."""
@@ -134,17 +137,29 @@ class Observed:
     environment_version: str = ""
     workshop_spec: Manifest | None = None
     """Spec of the live Workshop."""
+    workshop_config: Manifest | None = field(default=None, repr=False)
+    """The Secret that sessions are configured by, which the runtime makes."""
     workshop_in_use: Manifest | None = None
     """The runtime's own copy, which new sessions are made from."""
-    homes: Mapping[str, Volume] = field(default_factory=dict)
+    homes: Mapping[str, Size] = field(default_factory=dict)
     """Home directories by the name of their claim, those of earlier claims included."""
     holds_durable: bool = False
     """Whether the workshop namespace holds volumes or stores of ours."""
     runtime_served: bool = True
     """Whether the cluster knows the runtime's kinds."""
     sessions: Mapping[str, SessionFacts] = field(default_factory=dict)
+    databases: Mapping[str, DatabaseFacts] = field(default_factory=dict)
+    """Declared PostgreSQL servers by host."""
+    document_stores: Mapping[str, StoreFacts] = field(default_factory=dict)
+    """Declared ones by key, as those below."""
+    cache_stores: Mapping[str, StoreFacts] = field(default_factory=dict)
+    vector_stores: Mapping[str, StoreFacts] = field(default_factory=dict)
+    keeps_document_stores: bool = False
+    """Whether there are document stores, of earlier declarations included."""
+    served: frozenset[str] = frozenset()
     api_server: tuple[tuple[str, int], ...] = ()
     """Addresses and ports of the API server's endpoints."""
+    now: datetime.datetime = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
     @property
     def runtime_ready(self) -> bool:
@@ -162,20 +177,29 @@ def observe(lab: Lab, view: View) -> Observed:
     return Observed(
         storage=storage,
         storage_problem=problem,
-        credentials_exist=view.credentials is not None,
-        credentials_copied=view.credentials_copy is not None,
+        credentials=_data(view.credentials),
+        credentials_copied=view.credentials_copy is not None
+        and _data(view.credentials_copy) == _data(view.credentials),
         login=_login(lab, view, storage),
         login_exists=view.login_secret is not None,
+        login_turn=stores.turn(view.login_secret),
         place=_place(view.namespaces.get(namespace), uid),
         phase=_phase(environment),
         message=str(educates.get("message") or ""),
         environment_uid=uid,
         environment_version=environment["metadata"]["resourceVersion"] if environment else "",
         workshop_spec=view.workshop.get("spec") if view.workshop else None,
+        workshop_config=view.workshop_config,
         workshop_in_use=(educates.get("workshop") or {}).get("spec"),
-        holds_durable=any(is_durable(lab.name, volume) for volume in view.volumes),
+        holds_durable=any(is_durable(lab.name, obj) for obj in (*view.volumes, *view.durable)),
         homes={volume["metadata"]["name"]: _volume(volume) for volume in view.volumes},
         runtime_served=view.runtime_served,
+        databases=stores.databases(lab, view.inside, view.served, view.now),
+        document_stores=stores.document_stores(lab, view.inside, view.served),
+        cache_stores=stores.cache_stores(lab, view.inside, view.served),
+        vector_stores=stores.vector_stores(lab, view.inside, view.served),
+        keeps_document_stores=any(obj["kind"] == stores.DOCUMENT_STORE for obj in view.durable),
+        served=view.served,
         sessions={name: _session(lab, view, name) for name in {*lab.sessions, *view.sessions}},
         api_server=tuple(
             (address, port["port"])
@@ -184,6 +208,7 @@ def observe(lab: Lab, view: View) -> Observed:
             for address in endpoint.get("addresses") or ()
             for port in piece.get("ports") or ()
         ),
+        now=view.now,
     )
 
 
@@ -214,16 +239,17 @@ def storage_keys(lab: Lab, secret: Manifest | None) -> tuple[StorageKeys | None,
 
 
 def is_durable(lab_name: str, obj: Manifest) -> bool:
-    """Whether an object holds user data. The data mount does not: what it shows is in object storage."""
-    return obj["kind"] == "PersistentVolumeClaim" and str(obj["metadata"]["name"]) != names.credentials(lab_name)
+    """Whether an object holds user data, or opens what does. What the data mount shows is in object storage."""
+    name, kind = str(obj["metadata"]["name"]), obj["kind"]
+    if kind == "PersistentVolumeClaim":
+        return name != names.credentials(lab_name)
+    if kind == "Secret":
+        return obj["metadata"]["namespace"] == names.workshop_namespace(lab_name) and name.endswith(STORE_SECRETS)
+    return kind in stores.KINDS
 
 
-def decoded(secret: Manifest, key: str) -> str | None:
-    """One value of a Secret as text; None where the key is absent or is no base64 of UTF-8."""
-    try:
-        return base64.b64decode((secret.get("data") or {})[key], validate=True).decode()
-    except (KeyError, binascii.Error, UnicodeDecodeError):
-        return None
+def _data(secret: Manifest | None) -> Mapping[str, str] | None:
+    return None if secret is None else secret.get("data") or {}
 
 
 def _value(secret: Manifest, keys: tuple[str, ...]) -> str | None:
@@ -271,8 +297,8 @@ def _session(lab: Lab, view: View, name: str) -> SessionFacts:
     )
 
 
-def _volume(claim: Manifest) -> Volume:
-    return Volume(claim["spec"]["resources"]["requests"]["storage"], claim["spec"].get("storageClassName"))
+def _volume(claim: Manifest) -> Size:
+    return Size(claim["spec"]["resources"]["requests"]["storage"], claim["spec"].get("storageClassName"))
 
 
 def _educates(obj: Manifest | None) -> Manifest:

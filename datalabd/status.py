@@ -1,6 +1,7 @@
 """The status of a claim: conditions, sessions and effective values, from the plan, the facts and what went wrong."""
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,12 +10,16 @@ from datalabd.api.v1beta2 import State
 from datalabd.errors import ClaimInvalid, DatalabdError, EnvironmentInvalid, Foreign
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
-from datalabd.plan import Plan
+from datalabd.plan import Plan, backups, rotation
 from datalabd.plan.educates import sessions as educates_sessions
 from datalabd.plan.educates.healing import Repair, Stuck
+from datalabd.stores import DatabaseFacts, Job, StoreFacts
 
 CONCERNS = ("StorageReady", "RuntimeReady", "SessionsReady", "DatabasesReady", "StoresReady", "IdentityReady")
 """Aspects of a lab, in the order in which the first that is not ready explains why the lab is not."""
+
+KEPT = ("environment", "started", "sessions", "credentials", "databases", "effective")
+"""What stays as it was said last while a claim cannot be acted upon."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,8 @@ def status(
         _storage(lab, seen),
         _runtime(lab, seen, plan, repairs),
         _sessions(lab, seen, outdated),
-        _databases(lab),
-        _stores(lab),
+        _databases(seen),
+        _stores(seen),
         _identity(lab),
     ]
     ready = sum(seen.sessions.get(name, SessionFacts()).ready for name in lab.started)
@@ -58,6 +63,8 @@ def status(
             session.name: _session(lab, seen, session.name, session.state, session.name in outdated)
             for session in lab.claim.spec.sessions
         },
+        "credentials": _credentials(lab, seen),
+        "databases": _jobs(lab, seen),
         "effective": lab.effective(),
     }
 
@@ -76,7 +83,7 @@ def refused(claim: Manifest, problem: DatalabdError, now: datetime.datetime) -> 
         for known in before.get("conditions") or ()
         if known["type"] in CONCERNS
     ]
-    kept = {key: before[key] for key in ("environment", "started", "sessions", "effective") if key in before}
+    kept = {key: before[key] for key in KEPT if key in before}
     return kept | _assemble(claim, concerns, _synced(problem), now)
 
 
@@ -86,7 +93,7 @@ def deleting(claim: Manifest, waits: str, stalled: bool, now: datetime.datetime)
     synced = Condition("Synced", "True", "Deleting", waits)
     ready = Condition("Ready", "False", "Deleting", waits)
     phase = _abnormal("Stalled" if stalled else "Reconciling", "Deleting", waits)
-    kept = {key: before[key] for key in ("environment", "started", "sessions", "effective") if key in before}
+    kept = {key: before[key] for key in KEPT if key in before}
     return kept | {
         "observedGeneration": claim["metadata"]["generation"],
         "conditions": _dated(claim, [synced, ready, phase], now),
@@ -138,9 +145,9 @@ def _synced(problem: DatalabdError | None) -> Condition:
 
 def _storage(lab: Lab, seen: Observed) -> Condition:
     if seen.storage is None:
-        known = "; sessions go on with the credentials known before" if seen.credentials_exist else ""
+        known = "; sessions go on with the credentials known before" if seen.credentials is not None else ""
         return Condition("StorageReady", "False", "StorageSecret", seen.storage_problem + known, stalled=True)
-    if not seen.credentials_exist:
+    if seen.credentials is None:
         return Condition("StorageReady", "False", "Creating", "the lab's credentials are being written")
     return Condition("StorageReady", "True", "Available")
 
@@ -211,29 +218,62 @@ def _session(lab: Lab, seen: Observed, name: str, state: State, outdated: bool) 
     return entry
 
 
-def _databases(lab: Lab) -> Condition:
-    hosts = sorted(lab.claim.spec.databases)
-    if not hosts:
-        return Condition("DatabasesReady", "True", "NoneDeclared")
-    message = f"this version of datalabd does not provide PostgreSQL yet: {', '.join(hosts)}"
-    return Condition("DatabasesReady", "False", "NotProvided", message, stalled=True)
+def _databases(seen: Observed) -> Condition:
+    return _all_ready("DatabasesReady", {f"database server {host}": facts for host, facts in seen.databases.items()})
 
 
-def _stores(lab: Lab) -> Condition:
-    spec = lab.claim.spec
-    declared = [
-        f"{kind} {name}"
-        for kind, stores in (
-            ("document store", spec.document_stores),
-            ("cache store", spec.cache_stores),
-            ("vector store", spec.vector_stores),
-        )
-        for name in sorted(stores)
-    ]
+def _stores(seen: Observed) -> Condition:
+    declared: dict[str, StoreFacts] = {}
+    for kind, stores in (
+        ("document store", seen.document_stores),
+        ("cache store", seen.cache_stores),
+        ("vector store", seen.vector_stores),
+    ):
+        declared |= {f"{kind} {key}": facts for key, facts in stores.items()}
+    return _all_ready("StoresReady", declared)
+
+
+def _all_ready(kind: str, declared: Mapping[str, DatabaseFacts | StoreFacts]) -> Condition:
+    """What only a person can mend is told first."""
     if not declared:
-        return Condition("StoresReady", "True", "NoneDeclared")
-    message = f"this version of datalabd does not provide stores yet: {', '.join(declared)}"
-    return Condition("StoresReady", "False", "NotProvided", message, stalled=True)
+        return Condition(kind, "True", "NoneDeclared")
+    failing = sorted((item for item in declared.items() if item[1].problem), key=lambda item: not item[1].stalled)
+    if not failing:
+        return Condition(kind, "True", "Available")
+    name, facts = failing[0]
+    more = f"; {len(failing) - 1} more not ready" if len(failing) > 1 else ""
+    reason = "OperatorMissing" if facts.stalled else "Creating"
+    return Condition(kind, "False", reason, f"{name}: {facts.problem}{more}", stalled=facts.stalled)
+
+
+def _credentials(lab: Lab, seen: Observed) -> Manifest:
+    """Age and rotation of each credential, never the credential."""
+    found: Manifest = {}
+    for credential, turn in sorted(rotation.turns(lab, seen).items()):
+        said = {"since": turn.since, "rotation": turn.rotated, "rotating": rotation.due(lab, credential, turn)}
+        found[credential] = {key: value for key, value in said.items() if value}
+    return found
+
+
+def _jobs(lab: Lab, seen: Observed) -> Manifest:
+    """Backups and restores that were asked for, and how far they are."""
+    asked = lab.claim.metadata.annotations
+    found: Manifest = {}
+    for host, facts in seen.databases.items():
+        entry = {}
+        if nonce := backups.backups(asked).get(host):
+            entry["backup"] = _job(nonce, facts.backed_up)
+        restore = backups.restores(asked).get(host)
+        if restore is not None and restore.source is None:
+            done = Job(facts.restored, "Succeeded") if facts.restored == restore.nonce else facts.restoring
+            entry["restore"] = _job(restore.nonce, done)
+        if entry:
+            found[host] = entry
+    return found
+
+
+def _job(nonce: str, job: Job) -> Manifest:
+    return {"nonce": nonce, "state": job.state if job.nonce == nonce and job.state else "Requested"}
 
 
 def _identity(lab: Lab) -> Condition:

@@ -6,7 +6,7 @@ them, so that an author sees every mistake at once. An update is not blamed for 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from datalabd import names
 from datalabd.api import v1beta1, v1beta2
 from datalabd.api.conversion import database_classes, to_v1beta2
-from datalabd.api.environment import EnvironmentConfig, Retention
+from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import (
     DEFAULT_ENVIRONMENT,
     ENVIRONMENT,
@@ -28,7 +28,7 @@ from datalabd.api.meta import (
     field_error,
     shorten,
 )
-from datalabd.api.patterns import DNS_LABEL, DNS_NAME, SERVICE_LABEL, in_words
+from datalabd.api.patterns import DNS_NAME, SERVICE_LABEL, in_words
 from datalabd.api.quantity import parse
 from datalabd.api.v1beta2 import DatalabSpec, Policy, Role
 from datalabd.sources import source_errors
@@ -40,9 +40,8 @@ RESERVED = re.compile(
     r"account|account-console|admin-cli|broker|realm-management|security-admin-console|master-realm"
 )
 """Names of namespaces, and of the Keycloak client, that belong to somebody else."""
-# PGO refuses a whole server for one name that does not fit, and more than 64 users, its own `postgres` among them.
-POSTGRES_USER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-POSTGRES_USERS = 63
+NAMES_ROOM = 50
+"""Characters that the names in one warning may take."""
 POSTGRES_TEMPLATES = frozenset({"template0", "template1"})
 
 
@@ -97,10 +96,16 @@ def warnings(claim: Manifest, old: Manifest | None, environment: EnvironmentConf
         return []
     before = None if old is None else _parsed(old, environment)
     told = [warning for source in WARNINGS for warning in source(after)]
-    if before is not None:
-        known = {warning for source in WARNINGS for warning in source(before)}
-        told = [warning for warning in told if warning not in known] + list(_removals(before, after))
-    return told
+    known = set() if before is None else {warning for source in WARNINGS for warning in source(before)}
+    return [warning for warning in told if warning not in known]
+
+
+def listed(items: Sequence[str], room: int) -> str:
+    """Names in a row, `a, b and 3 more`, in at most `room` characters; the first is cut where it is too long itself."""
+    rests = [f" and {more} more" if more else "" for more in range(len(items))]
+    rows = (", ".join(items[: len(items) - more]) + rest for more, rest in enumerate(rests))
+    cut = items[0][: max(room - len(rests[-1]) - 1, 0)]
+    return next((row for row in rows if len(row) <= room), f"{cut}…{rests[-1]}")
 
 
 def names_of(claim: Manifest) -> Names:
@@ -322,10 +327,24 @@ def _own_names(claim: _Claim) -> Iterator[tuple[tuple[str, str], str]]:
         for index, name in enumerate(database.names):
             for variable in names.database_variables(host, name):
                 yield ("variable", variable), f"spec.databases[{host}].names[{index}]"
+    yield from _stateful_sets(spec)
+
+
+def _stateful_sets(spec: DatalabSpec) -> Iterator[tuple[tuple[str, str], str]]:
+    """What operators call their StatefulSets, and with them pods and volumes, which no Service need give away."""
+    for host in spec.databases:
+        yield ("StatefulSet", f"{host}-repo-host"), f"spec.databases[{host}]"
+    for key in spec.document_stores:
+        for name in (names.document_store(key), f"{names.document_store(key)}-arb"):
+            yield ("StatefulSet", name), f"spec.documentStores[{key}]"
+    for key in spec.cache_stores:
+        yield ("StatefulSet", names.cache_store_services(key)[0]), f"spec.cacheStores[{key}]"
+    for key in spec.vector_stores:
+        yield ("StatefulSet", names.vector_store_services(key)[0]), f"spec.vectorStores[{key}]"
 
 
 def _distinct_names(claim: _Claim) -> Iterator[FieldError]:
-    """No two fields may lead to the same namespace, host, Service, volume or variable."""
+    """No two fields may lead to the same namespace, host, Service, StatefulSet, volume or variable."""
     first: dict[tuple[str, str], str] = {}
     told: set[str] = set()
     # Repeated names make everything they lead to collide; `_repetitions` has said so.
@@ -357,18 +376,6 @@ def _overrides(claim: _Claim) -> Iterator[FieldError]:
     for user in claim.spec.user_overrides:
         if user not in claim.spec.users:
             yield FieldError(f"spec.userOverrides[{shorten(user)}]", Problem.INVALID, None, "must be one of spec.users")
-
-
-def _postgres_users(claim: _Claim) -> Iterator[FieldError]:
-    if not claim.spec.databases:
-        return
-    for index, user in enumerate(claim.spec.users):
-        if not POSTGRES_USER.fullmatch(user):
-            detail = f"{in_words(DNS_LABEL)}, at most 63 characters, because spec.databases makes it a PostgreSQL role"
-            yield FieldError(f"spec.users[{index}]", Problem.INVALID, shorten(user), detail)
-    if len([user for user in claim.spec.users if user != "postgres"]) > POSTGRES_USERS:
-        detail = f"must have at most {POSTGRES_USERS} items where spec.databases is not empty"
-        yield FieldError("spec.users", Problem.TOO_MANY, None, detail)
 
 
 def _postgres_databases(claim: _Claim) -> Iterator[FieldError]:
@@ -430,7 +437,6 @@ CHECKS: list[Check] = [
     _repetitions,
     _distinct_names,
     _overrides,
-    _postgres_users,
     _postgres_databases,
     _secret_name,
     _sources,
@@ -461,6 +467,18 @@ def _shrinking(before: _Claim, after: _Claim) -> Iterator[FieldError]:
         if was is not None and wanted is not None and parse(wanted) < parse(was):
             detail = f"may not be less than before, {was}: volumes cannot shrink"
             yield FieldError(at, Problem.FORBIDDEN, None, detail)
+
+
+def _growing(before: _Claim, after: _Claim) -> Iterator[FieldError]:
+    """MongoDB's operator fails on a changed size; the others resize volumes."""
+    old, new = before.spec.document_stores, after.spec.document_stores
+    for key in new:
+        if key in old and parse(new[key].storage) > parse(old[key].storage):
+            detail = (
+                f"may not be more than before, {old[key].storage}: its operator does not resize volumes; "
+                "add a larger store under another name"
+            )
+            yield FieldError(f"spec.documentStores[{key}].storage", Problem.FORBIDDEN, None, detail)
 
 
 def _home_size(claim: _Claim) -> str | None:
@@ -511,6 +529,7 @@ def _database_class(claim: _Claim, host: str, field: str) -> str | None:
 
 UPDATE_CHECKS: list[Callable[[_Claim, _Claim], Iterator[FieldError]]] = [
     _shrinking,
+    _growing,
     _storage_class_change,
     _database_class_change,
 ]
@@ -562,6 +581,19 @@ def _privileges(claim: _Claim) -> Iterator[str]:
         yield "spec.security.policy: privileged lets session users take over the node their session runs on"
 
 
+def _without_role(claim: _Claim) -> Iterator[str]:
+    if not claim.spec.databases:
+        return
+    fitting = [user for user in claim.spec.users if names.postgres_users([user])]
+    others = [user for user in claim.spec.users if user not in (*fitting, "postgres")]
+    for left_out, why in (
+        (others, "PGO does not take such names"),
+        (fitting[names.POSTGRES_USERS :], f"a server has {names.POSTGRES_USERS} at most"),
+    ):
+        if left_out:
+            yield f"spec.users: no PostgreSQL role for {listed(left_out, NAMES_ROOM)}: {why}"
+
+
 WARNINGS: list[Callable[[_Claim], Iterator[str]]] = [
     _idle_overrides,
     _letter_case,
@@ -569,25 +601,6 @@ WARNINGS: list[Callable[[_Claim], Iterator[str]]] = [
     _unsafe_sources,
     _unreachable_sources,
     _privileges,
+    _without_role,
 ]
 """What is told of every claim that has it."""
-
-
-def _removals(before: _Claim, after: _Claim) -> Iterator[str]:
-    """What becomes of the data of what is no longer declared; unsaid without an environment, which decides it."""
-    if after.environment is None:
-        return
-    retained = after.environment.data.retention is Retention.RETAIN
-    fate = "are kept, and found again if it is declared again" if retained else "are deleted"
-    kept = {session.name for session in after.spec.sessions}
-    gone = [f"spec.sessions: the files of session {s.name}" for s in before.spec.sessions if s.name not in kept]
-    for field in ("databases", "document_stores", "cache_stores", "vector_stores"):
-        path = f"spec.{v1beta2.DatalabSpec.model_fields[field].alias}"
-        new = getattr(after.spec, field)
-        gone += [f"{path}: the volumes of {key}" for key in getattr(before.spec, field) if key not in new]
-    yield from (f"{what} {fate}" for what in gone)
-    for host, database in after.spec.databases.items():
-        declared = before.spec.databases.get(host)
-        for name in declared.names if declared is not None else []:
-            if name not in database.names:
-                yield f"spec.databases[{host}].names: database {name} is not dropped, only no longer announced"

@@ -19,7 +19,16 @@ from datalabd.config import Settings
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import API_SERVER, OWNED_KINDS
 from datalabd.kube.resources import Resource
-from webhooks.registration import CLAIMS, INGRESSES, PROTECTED_CLAIMS, Endpoint, claim_webhooks, protection
+from webhooks.registration import (
+    CLAIMS,
+    INGRESSES,
+    PROTECTED_CLAIMS,
+    PROTECTED_DATA,
+    Endpoint,
+    claim_webhooks,
+    data_protection,
+    protection,
+)
 
 ROOT = Path(__file__).resolve().parent.parent / "manifests"
 HEADER = "# Made by hack/generate_manifests.py; edit the code it is made of instead.\n"
@@ -47,7 +56,7 @@ def registrations() -> Files:
     Not those for Ingresses: what they guard depends on the environments, and each apply of a file would undo that.
     """
     return {
-        "webhook/protection.yaml": protection(),
+        "webhook/protection.yaml": protection() + data_protection(f"system:serviceaccount:{NAMESPACE}:{NAME}"),
         "webhook/claims.yaml": claim_webhooks(Endpoint(b"", service=(NAMESPACE, Settings().service))),
     }
 
@@ -63,16 +72,21 @@ def roles() -> Files:
         _may(READ, kinds.NAMESPACES),
         _may(("list", "watch", "patch"), kinds.VOLUMES),
         _may(READ, kinds.DEPLOYMENTS),
+        _may(READ, kinds.STATEFUL_SETS),
+        # Not used: the Role of document stores grants it, and nobody may grant what he may not do himself.
+        _may(("get", "patch", "delete"), kinds.PODS),
         _may(("list", "watch", "patch"), kinds.INGRESSES),
         _may(("create",), kinds.EVENTS),
         _may(READ, kinds.CRDS),
         _may(INSTALL, kinds.CRDS, names=[crd["metadata"]["name"] for crd in custom_resource_definitions()]),
         _may(READ, kinds.MUTATING_WEBHOOKS),
         _may(READ, kinds.VALIDATING_WEBHOOKS),
+        _may(READ, kinds.ADMISSION_POLICIES),
+        _may(READ, kinds.ADMISSION_POLICY_BINDINGS),
         _may(INSTALL, kinds.MUTATING_WEBHOOKS, names=[CLAIMS, INGRESSES]),
         _may(INSTALL, kinds.VALIDATING_WEBHOOKS, names=[CLAIMS, INGRESSES]),
-        _may(INSTALL, kinds.ADMISSION_POLICIES, names=[PROTECTED_CLAIMS]),
-        _may(INSTALL, kinds.ADMISSION_POLICY_BINDINGS, names=[PROTECTED_CLAIMS]),
+        _may(INSTALL, kinds.ADMISSION_POLICIES, names=[PROTECTED_CLAIMS, PROTECTED_DATA]),
+        _may(INSTALL, kinds.ADMISSION_POLICY_BINDINGS, names=[PROTECTED_CLAIMS, PROTECTED_DATA]),
     ]
     own = [
         _may(("create",), kinds.LEASES),

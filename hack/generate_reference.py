@@ -1,4 +1,4 @@
-"""Writes the reference pages that are made of code: the fields of both kinds, the settings, the metrics.
+"""Writes the reference pages that are made of code: fields, settings, metrics, objects of a lab, who reaches whom.
 
 python -m hack.generate_reference [--check]
 """
@@ -14,12 +14,15 @@ from typing import Any
 from prometheus_client.metrics import MetricWrapperBase
 
 from datalabd import metrics
-from datalabd.api import environment, v1beta2
+from datalabd.api import environment, meta, v1beta2
 from datalabd.api.crd import schema
 from datalabd.config import Settings
+from hack import flows, objects_table
 
 ROOT = Path(__file__).parents[1] / "docs" / "reference"
 NOTE = "<!-- Made by hack/generate_reference.py; edit the code it is made of instead. -->\n\n"
+BEGIN = "<!-- From here to the end mark made by hack/generate_reference.py. -->\n"
+END = "<!-- End mark. -->\n"
 
 
 def pages() -> dict[Path, str]:
@@ -28,15 +31,23 @@ def pages() -> dict[Path, str]:
         "# Datalab\n\n"
         "`pkg.internal/v1beta2`, namespaced, short name `dl`. `v1beta1` is served too: there a started session may be "
         "written as its name alone, and databases may name their storage classes.\n\n"
-        "Annotation or label `datalabs.pkg.internal/environment` chooses the environment (default `datalab`). "
-        'Annotation `datalabs.pkg.internal/protect: "true"` keeps the claim from being deleted.\n\n## spec\n\n'
+        "## Annotations\n\n| Annotation | Value | Does |\n|---|---|---|\n"
+        f"| `{meta.ENVIRONMENT}` | name "
+        f"| chooses the environment, default `{meta.DEFAULT_ENVIRONMENT}`; may be a label |\n"
+        f'| `{meta.PROTECT}` | `"true"` | keeps the claim from being deleted |\n'
+        f"| `{meta.ROTATE}` | `<kind>/<name>/<nonce>` | [replaces credentials](../how-to/rotate.md) |\n"
+        f"| `{meta.BACKUP}` | `<host>/<nonce>` | [backs a PostgreSQL server up](../how-to/backup-and-restore.md) |\n"
+        f"| `{meta.RESTORE}` | `<host>[=<source>]/<nonce>[@<time>]` "
+        "| [restores a PostgreSQL server](../how-to/backup-and-restore.md) |\n"
+        f"| `{meta.ABANDON}` | step | skips a step of a [deletion that does not end]"
+        "(../how-to/operate.md#a-deletion-that-does-not-end) |\n\n"
+        "All but the first two take several values, with commas between.\n\n## spec\n\n"
     )
     kind = (
         "# EnvironmentConfig\n\n"
         "`pkg.internal/v1beta1`, cluster-scoped, short name `dlenv`. Where there is none of a name, an "
         "EnvironmentConfig of `apiextensions.crossplane.io/v1beta1` with the same `data` is read.\n\n"
-        "What concerns Keycloak, databases, stores and APISIX is checked, but has no effect yet; nor has "
-        "`network.ingressPeers`, as labs' policies are of egress.\n\n## data\n\n"
+        "What concerns Keycloak and APISIX is checked, but has no effect yet.\n\n## data\n\n"
     )
     return {
         ROOT / "datalab.md": NOTE
@@ -46,7 +57,14 @@ def pages() -> dict[Path, str]:
         + _table(schema(v1beta2.DatalabStatus), "status"),
         ROOT / "environmentconfig.md": NOTE + kind + _table(schema(environment.EnvironmentData), "data"),
         ROOT / "process.md": NOTE + _settings() + _metrics(),
+        ROOT / "objects.md": _between((ROOT / "objects.md").read_text(), objects_table.table()),
+        ROOT / "network.md": _between((ROOT / "network.md").read_text(), flows.table()),
     }
+
+
+def _between(page: str, made: str) -> str:
+    """A page written by hand, with what is made of code between its marks."""
+    return page[: page.index(BEGIN) + len(BEGIN)] + made + page[page.index(END) :]
 
 
 def _table(node: dict[str, Any], path: str) -> str:

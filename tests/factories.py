@@ -2,20 +2,26 @@
 
 import base64
 import datetime
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from datalabd import names
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import CLAIM_NAME, CLAIM_NAMESPACE, CLAIM_UID, FIELD_MANAGER, MANAGED_BY, V1BETA2, Manifest
-from datalabd.lab import Lab, resolve
+from datalabd.lab import DatabaseServer, Lab, Store, resolve
 from datalabd.observed import ENVIRONMENT_LABEL, Login, Observed, Phase, Place, SessionFacts, StorageKeys
+from datalabd.plan.credentials import credentials
 from datalabd.plan.educates.sessions import current
 from datalabd.plan.educates.workshop import EDUCATES, workshop_spec
+from datalabd.stores import KINDS, ROUTE, SUPERUSER, DatabaseFacts, DatabaseLogin, Role, Size, StoreFacts, Turn, roles
 
 NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
 KEYS = StorageKeys("access", "storage-secret", "https://s3.example.org", "here")
 LOGIN = Login("lab", "login-password")
+MADE = Turn(since="2026-02-01T00:00:00Z")
+"""Of credentials that were never replaced."""
 LABELS = {MANAGED_BY: FIELD_MANAGER, CLAIM_NAME: "lab", CLAIM_NAMESPACE: "team", CLAIM_UID: "claim-uid"}
 """What makes an object that of the claim below."""
 OWNER = {"apiVersion": V1BETA2, "kind": "Datalab", "name": "lab", "uid": "claim-uid", "controller": True}
@@ -47,10 +53,10 @@ def running(lab: Lab, **changes: Any) -> Observed:
     """All is well: what is seen of a lab whose started sessions can be used."""
     seen = Observed(
         storage=KEYS,
-        credentials_exist=True,
         credentials_copied=True,
         login=LOGIN if lab.generates_login else None,
         login_exists=lab.generates_login,
+        login_turn=MADE if lab.generates_login else Turn(),
         place=Place.OURS,
         phase=Phase.RUNNING,
         environment_uid="environment-uid",
@@ -58,9 +64,64 @@ def running(lab: Lab, **changes: Any) -> Observed:
         api_server=(("10.0.0.1", 6443),),
     )
     spec = workshop_spec(lab, seen)
-    seen = replace(seen, workshop_spec=spec, workshop_in_use=spec)
+    seen = replace(
+        seen,
+        workshop_spec=spec,
+        workshop_in_use=spec,
+        databases={server.host: database_is_ready(lab, server) for server in lab.databases},
+        document_stores={store.key: store_is_ready(store, "password") for store in lab.document_stores},
+        cache_stores={store.key: store_is_ready(store, "password") for store in lab.cache_stores},
+        vector_stores={store.key: store_is_ready(store, "apiKey", "readApiKey") for store in lab.vector_stores},
+        served=frozenset({*KINDS, ROUTE}),
+    )
+    seen = replace(seen, credentials=credentials(lab, KEYS, seen)["data"])
     seen = replace(seen, sessions={name: working(lab, seen, name) for name in lab.started})
     return replace(seen, **changes)
+
+
+def fresh() -> Callable[[], str]:
+    """Gives the passwords `fresh-1`, `fresh-2` and so on."""
+    numbers = itertools.count(1)
+    return lambda: f"fresh-{next(numbers)}"
+
+
+def database_is_ready(lab: Lab, server: DatabaseServer) -> DatabaseFacts:
+    """A PostgreSQL server that can be used."""
+    return DatabaseFacts(
+        roles={name: role(server, name) for name in roles(lab)},
+        active=roles(lab)[0],
+        data=Size(server.storage, server.storage_class),
+        backup=Size(server.backup_storage, server.backup_storage_class),
+        age_seconds=600.0,
+        has_backups=True,
+    )
+
+
+def role(server: DatabaseServer, name: str = SUPERUSER, **changes: Any) -> Role:
+    """A login of a PostgreSQL server, which the server knows and which was never replaced."""
+    host = f"{server.host}-primary.lab.svc"
+    uri = f"postgresql://{name}:{name}-secret@{host}:5432/{server.databases[0]}"
+    made = Role(
+        name=name,
+        login=DatabaseLogin(host, "5432", name, f"{name}-secret", uri),
+        turn=MADE,
+        settled=True,
+        told_after="",
+        uid=f"{name}-uid",
+        version="5",
+    )
+    return replace(made, **changes)
+
+
+def store_is_ready(store: Store, *keys: str) -> StoreFacts:
+    """A store that can be used."""
+    return StoreFacts(
+        auth={key: f"{store.key}-{key}" for key in keys},
+        auth_exists=True,
+        auth_adopted=True,
+        turn=MADE,
+        data=Size(store.storage, store.storage_class),
+    )
 
 
 def working(lab: Lab, seen: Observed, session: str) -> SessionFacts:

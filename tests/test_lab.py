@@ -3,11 +3,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from datalabd.api.conversion import to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import ENVIRONMENT, Manifest, NamespacedName
+from datalabd.api.meta import ENVIRONMENT, V1BETA1, Manifest, NamespacedName
 from datalabd.api.v1beta2 import Budget, Datalab, KubernetesRole, Policy
 from datalabd.errors import ClaimInvalid
-from datalabd.lab import Lab, environment_name, resolve, storage_secret
+from datalabd.lab import DatabaseServer, Lab, Store, environment_name, resolve, storage_secret
 from tests.factories import claim, environment, lab
 
 GIT = {"git": {"url": "https://example.org/a.git", "ref": "main"}, "includePaths": ["/docs/**"]}
@@ -34,6 +35,10 @@ def test_resolved_by_defaults() -> None:
         storage_class=None,
         registry_storage=None,
         storage_secret=NamespacedName("team", "lab"),
+        databases=(),
+        document_stores=(),
+        cache_stores=(),
+        vector_stores=(),
     )
 
 
@@ -97,6 +102,53 @@ def test_false_of_the_claim_wins_over_true_of_the_environment() -> None:
 def test_storage_class(allowed: list[str], wish: str | None, expected: str | None) -> None:
     here = lab(environment(storageClasses={"allowed": allowed}), persistence={"storageClassName": wish})
     assert here.storage_class == expected
+
+
+DATABASE = {"names": ["prod", "dev"], "storage": "1Gi", "backupStorage": "3Gi"}
+CLASSES = {"storageClassName": "fast", "backupStorageClassName": "slow"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "own", "expected"),
+    [
+        pytest.param({}, {}, (None, None), id="the cluster's defaults"),
+        pytest.param(CLASSES, {}, ("fast", "slow"), id="of the environment"),
+        pytest.param(
+            CLASSES,
+            {"storageClassName": "own", "backupStorageClassName": "other"},
+            ("own", "other"),
+            id="its own",
+        ),
+        pytest.param(CLASSES, {"storageClassName": "own"}, ("own", "slow"), id="its own for one of two"),
+    ],
+)
+def test_storage_classes_of_a_database_server(
+    settings: dict[str, str], own: dict[str, str], expected: tuple[str | None, str | None]
+) -> None:
+    """A class of its own is what v1beta1 can say and the stored version cannot."""
+    written = to_v1beta2(claim(databases={"pg0": DATABASE | own}) | {"apiVersion": V1BETA1})
+    assert resolve(written, environment(database=settings)).databases == (
+        DatabaseServer("pg0", ("prod", "dev"), "1Gi", "3Gi", *expected),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "settings"),
+    [
+        pytest.param("documentStores", "document_stores", "mongodb", id="document stores"),
+        pytest.param("cacheStores", "cache_stores", "redis", id="cache stores"),
+        pytest.param("vectorStores", "vector_stores", "qdrant", id="vector stores"),
+    ],
+)
+def test_stores(kind: str, field: str, settings: str) -> None:
+    stores = {"b": {"storage": "2Gi"}, "a": {"storage": "1Gi"}}
+    here = lab(environment(**{settings: {"storageClassName": "fast"}}), **{kind: stores})
+    assert getattr(here, field) == (Store("a", "1Gi", "fast"), Store("b", "2Gi", "fast"))
+
+
+def test_database_servers_are_sorted() -> None:
+    here = lab(databases={"pg1": DATABASE, "pg0": DATABASE})
+    assert [server.host for server in here.databases] == ["pg0", "pg1"]
 
 
 @pytest.mark.parametrize(

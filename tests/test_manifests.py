@@ -208,7 +208,8 @@ def test_applying_the_files_again_leaves_the_certificates(installed: Cluster, fl
         pytest.param("create", "pods", id="pods"),
         pytest.param("create", "namespaces", id="namespaces"),
         pytest.param("delete", "datalabs.pkg.internal", id="claims"),
-        pytest.param("create", "roles.rbac.authorization.k8s.io", id="roles"),
+        pytest.param("escalate", "roles.rbac.authorization.k8s.io", id="grant what it may not do itself"),
+        pytest.param("create", "clusterroles.rbac.authorization.k8s.io", id="cluster roles"),
     ],
 )
 def test_the_process_may_not(installed: Cluster, verb: str, what: str) -> None:

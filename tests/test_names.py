@@ -31,3 +31,18 @@ def test_variable(parts: list[str], expected: str) -> None:
 
 def test_variables_of_a_database() -> None:
     assert names.database_variables("pg0", "dev") == ["POSTGRES_PG0_DEV_URL", "POSTGRES_PG0_DEV_URL_EXTERNAL"]
+
+
+@pytest.mark.parametrize(
+    ("users", "expected"),
+    [
+        pytest.param(["ann", "bob"], ["ann", "bob"], id="in their order"),
+        pytest.param(["ann", "bob", "ann"], ["ann", "bob"], id="each once"),
+        pytest.param(["jane.doe@x", "Ann", "a_b", "-a", "a-", "", "é", "ann\n"], [], id="what the operator refuses"),
+        pytest.param(["a" * 63, "b" * 64], ["a" * 63], id="too long"),
+        pytest.param(["postgres", "public", "none", "ann"], ["ann"], id="words that mean somebody else"),
+        pytest.param([f"u{n}" for n in range(64)], [f"u{n}" for n in range(63)], id="one server takes so many"),
+    ],
+)
+def test_postgres_users(users: list[str], expected: list[str]) -> None:
+    assert names.postgres_users(users) == expected

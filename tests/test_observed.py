@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import CLAIM_UID, STORAGE_CLAIM, Manifest
+from datalabd.api.meta import CLAIM_UID, ROTATED, SINCE, STORAGE_CLAIM, Manifest
 from datalabd.observed import (
     STARTED_WITH,
     Login,
@@ -14,12 +14,11 @@ from datalabd.observed import (
     SessionFacts,
     StorageKeys,
     View,
-    Volume,
-    decoded,
     is_durable,
     observe,
     storage_keys,
 )
+from datalabd.stores import KINDS, OPERATORS, DatabaseFacts, Size, StoreFacts, Turn
 from tests.factories import (
     LABELS,
     NOW,
@@ -36,6 +35,7 @@ STORED = secret("lab", AWS_ACCESS_KEY_ID="access", AWS_SECRET_ACCESS_KEY="storag
 LOGIN_SECRET = secret("lab-login", labels=LABELS, username="lab", password="login-password")
 ENVIRONMENT = educates("WorkshopEnvironment", "lab", {"phase": "Running", "workshop": {"spec": {"title": "used"}}})
 WORKSHOP = {"kind": "Workshop", "metadata": {"name": "lab"}, "spec": {"title": "written"}}
+CONFIG = secret("workshop-config", "lab")
 WORKSHOP_NAMESPACE = namespace("lab", ("WorkshopEnvironment", "lab-uid"))
 SESSION = educates(
     "WorkshopSession",
@@ -60,8 +60,9 @@ def deployment(*conditions: dict[str, str]) -> Manifest:
 VIEW = View(
     storage_secret=STORED,
     login_secret=LOGIN_SECRET,
-    credentials=secret("lab-datalab"),
-    credentials_copy=secret("lab-datalab", "lab"),
+    credentials=secret("lab-datalab", AWS_REGION="here"),
+    credentials_copy=secret("lab-datalab", "lab", AWS_REGION="here"),
+    workshop_config=CONFIG,
     workshop=WORKSHOP,
     environment=ENVIRONMENT,
     namespaces={"lab": WORKSHOP_NAMESPACE, "lab-main": session_namespace("lab", "main")},
@@ -81,7 +82,7 @@ def test_everything_is_there() -> None:
     assert observe(lab(within), VIEW) == Observed(
         storage=StorageKeys("access", "storage-secret", "https://s3.example.org", "here"),
         storage_problem="",
-        credentials_exist=True,
+        credentials={"AWS_REGION": "aGVyZQ=="},
         credentials_copied=True,
         login=Login("lab", "login-password"),
         login_exists=True,
@@ -91,11 +92,9 @@ def test_everything_is_there() -> None:
         environment_uid="lab-uid",
         environment_version="7",
         workshop_spec={"title": "written"},
+        workshop_config=CONFIG,
         workshop_in_use={"title": "used"},
-        homes={
-            "lab-datalab": Volume("1Gi", "standard"),
-            "lab-main-persistent": Volume("1Gi", "standard"),
-        },
+        homes={"lab-datalab": Size("1Gi", "standard"), "lab-main-persistent": Size("1Gi", "standard")},
         holds_durable=True,
         runtime_served=True,
         sessions={
@@ -113,6 +112,7 @@ def test_everything_is_there() -> None:
             )
         },
         api_server=(("10.0.0.1", 6443), ("10.0.0.2", 6443), ("fd00::1", 6443)),
+        now=NOW,
     )
 
 
@@ -265,21 +265,6 @@ def test_a_secret_beside_the_claim_needs_no_grant() -> None:
     assert storage_keys(here, secret("lab", **NEEDED))[0] is not None
 
 
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        pytest.param({"k": "YQ=="}, "a", id="text"),
-        pytest.param({"k": ""}, "", id="empty"),
-        pytest.param({}, None, id="absent"),
-        pytest.param(None, None, id="no data"),
-        pytest.param({"k": "YQ"}, None, id="no base64"),
-        pytest.param({"k": "/w=="}, None, id="no UTF-8"),
-    ],
-)
-def test_decoded(data: dict[str, str] | None, expected: str | None) -> None:
-    assert decoded({"data": data}, "k") == expected
-
-
 # --- login ------------------------------------------------------------------------------------------------------------
 
 STORAGE_LOGIN = environment(auth={"login": "storage"})
@@ -408,20 +393,102 @@ def test_place_of_the_environment(environment: Manifest | None, found: Manifest 
     assert observe(lab(), replace(VIEW, environment=environment, namespaces=namespaces)).place is expected
 
 
+STORE: Manifest = {"kind": "Redis", "metadata": {"name": "a", "namespace": "lab"}}
+
+
 @pytest.mark.parametrize(
-    ("volumes", "expected"),
+    ("changes", "expected"),
     [
-        pytest.param((), False, id="nothing"),
-        pytest.param((volume("lab-datalab"),), False, id="the data mount shows what is elsewhere"),
-        pytest.param((volume("lab-old-persistent"),), True, id="a home directory, of whatever session"),
+        pytest.param({"volumes": ()}, False, id="nothing"),
+        pytest.param({"volumes": (volume("lab-datalab"),)}, False, id="the data mount shows what is elsewhere"),
+        pytest.param({"volumes": (volume("lab-old-persistent"),)}, True, id="a home directory, of whatever session"),
+        pytest.param({"volumes": (), "durable": (STORE,)}, True, id="a store, of whatever claim"),
     ],
 )
-def test_holds_durable(volumes: tuple[Manifest, ...], expected: bool) -> None:
-    assert observe(lab(), replace(VIEW, volumes=volumes)).holds_durable is expected
+def test_holds_durable(changes: dict[str, Any], expected: bool) -> None:
+    assert observe(lab(), replace(VIEW, **changes)).holds_durable is expected
 
 
-def test_other_kinds_are_not_durable() -> None:
-    assert not is_durable("lab", LOGIN_SECRET)
+@pytest.mark.parametrize(
+    ("obj", "expected"),
+    [
+        pytest.param(volume("lab-main-persistent"), True, id="home directory"),
+        pytest.param(volume("lab-datalab"), False, id="data mount"),
+        *(pytest.param(STORE | {"kind": kind}, True, id=kind) for kind in KINDS),
+        pytest.param(secret("a-mongodb-auth", "lab"), True, id="password of a document store"),
+        pytest.param(secret("a-redis-auth", "lab"), True, id="password of a cache store"),
+        pytest.param(secret("a-redis-acl", "lab"), True, id="access list of a cache store"),
+        pytest.param(secret("a-qdrant-auth", "lab"), True, id="keys of a vector store"),
+        pytest.param(secret("a-redis-auth"), False, id="a Secret beside the claim"),
+        pytest.param(secret("lab-datalab", "lab"), False, id="credentials, which can be made anew"),
+        pytest.param(LOGIN_SECRET, False, id="login"),
+        pytest.param(STORE | {"kind": "TLSRoute"}, False, id="route"),
+    ],
+)
+def test_is_durable(obj: Manifest, expected: bool) -> None:
+    assert is_durable("lab", obj) is expected
+
+
+# --- credentials, databases and stores --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, True, id="equal"),
+        pytest.param({"credentials_copy": None}, False, id="no copy"),
+        pytest.param({"credentials_copy": secret("lab-datalab", "lab", AWS_REGION="there")}, False, id="an older one"),
+        pytest.param({"credentials": None}, False, id="a copy of nothing"),
+        pytest.param(
+            {"credentials": {"metadata": {}}, "credentials_copy": {"metadata": {}, "data": None}},
+            True,
+            id="both empty",
+        ),
+    ],
+)
+def test_credentials_copied(changes: dict[str, Any], expected: bool) -> None:
+    assert observe(lab(), replace(VIEW, **changes)).credentials_copied is expected
+
+
+def test_no_credentials() -> None:
+    assert observe(lab(), replace(VIEW, credentials=None)).credentials is None
+
+
+def test_databases_and_stores_of_the_claim() -> None:
+    """What they are like is told by `stores`."""
+    store = {"storage": "1Gi"}
+    here = lab(
+        databases={"pg0": {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}},
+        documentStores={"a": store},
+        cacheStores={"b": store},
+        vectorStores={"c": store},
+    )
+    seen = observe(here, replace(VIEW, served=frozenset(OPERATORS)))
+    assert (seen.served, seen.databases, seen.document_stores, seen.cache_stores, seen.vector_stores) == (
+        frozenset(OPERATORS),
+        {"pg0": DatabaseFacts("it is not created yet")},
+        {"a": StoreFacts("it is not created yet")},
+        {"b": StoreFacts("it is not created yet")},
+        {"c": StoreFacts("it is not created yet")},
+    )
+
+
+@pytest.mark.parametrize(
+    ("durable", "expected"),
+    [
+        pytest.param((), False, id="nothing"),
+        pytest.param((STORE,), False, id="a store of another kind"),
+        pytest.param((STORE | {"kind": "MongoDBCommunity"},), True, id="a document store, declared or not"),
+    ],
+)
+def test_keeps_document_stores(durable: tuple[Manifest, ...], expected: bool) -> None:
+    assert observe(lab(), replace(VIEW, durable=durable)).keeps_document_stores is expected
+
+
+def test_how_far_the_rotation_of_the_login_is() -> None:
+    rotated = login_secret(username="lab", password="p")
+    rotated["metadata"]["annotations"] = {ROTATED: "2", SINCE: "2026-02-02T00:00:00Z"}
+    assert observe(lab(), replace(VIEW, login_secret=rotated)).login_turn == Turn("2", "", "2026-02-02T00:00:00Z")
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------

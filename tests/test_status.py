@@ -1,18 +1,20 @@
 import datetime
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import Manifest
+from datalabd.api.meta import BACKUP, RESTORE, ROTATE, Manifest
 from datalabd.api.v1beta2 import Datalab
 from datalabd.errors import ClaimInvalid, Conflict, DatalabdError, EnvironmentInvalid, Foreign
-from datalabd.lab import Lab
+from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import plan
 from datalabd.plan.educates.healing import repairs
 from datalabd.status import deleting, refused, status
-from tests.factories import NOW, claim, environment, lab, running, session_is
+from datalabd.stores import DatabaseFacts, Job, StoreFacts, Turn
+from tests.factories import NOW, claim, environment, fresh, lab, running, session_is
 
 STAMP = "2026-03-01T12:00:00Z"
 EARLIER = "2026-02-01T00:00:00Z"
@@ -43,7 +45,7 @@ def of(
 ) -> Manifest:
     """The status of a lab; `before` is the one it had."""
     written = claim() | ({"status": before} if before else {})
-    return status(written, here, seen, plan(here, seen, "fresh"), repairs(here, seen), problem, now)
+    return status(written, here, seen, plan(here, seen, fresh()), repairs(here, seen), problem, now)
 
 
 def said(found: Manifest) -> dict[str, tuple[str, str, str]]:
@@ -72,6 +74,8 @@ def test_all_is_well() -> None:
         "sessions": {
             "main": {"state": "started", "phase": "Running", "url": "https://lab-main.lab.example.org"},
         },
+        "credentials": {"login/lab": {"since": "2026-02-01T00:00:00Z"}},
+        "databases": {},
         "effective": HERE.effective(),
     }
 
@@ -93,6 +97,8 @@ def test_nothing_is_there_yet() -> None:
         "environment": "courses",
         "started": "0/1",
         "sessions": {"main": {"state": "started", "message": "the session login does not exist yet"}},
+        "credentials": {},
+        "databases": {},
         "effective": HERE.effective(),
     }
 
@@ -105,7 +111,7 @@ FAILED: dict[str, Any] = {"phase": Phase.FAILED, "message": "no such object"}
     ("changes", "kind", "expected", "abnormal"),
     [
         pytest.param(
-            STORAGE_PROBLEM | {"credentials_exist": False},
+            STORAGE_PROBLEM | {"credentials": None},
             "StorageReady",
             ("StorageSecret", "Secret team/lab does not exist"),
             "Stalled",
@@ -119,7 +125,7 @@ FAILED: dict[str, Any] = {"phase": Phase.FAILED, "message": "no such object"}
             id="the storage Secret is gone",
         ),
         pytest.param(
-            {"credentials_exist": False},
+            {"credentials": None},
             "StorageReady",
             ("Creating", "the lab's credentials are being written"),
             "Reconciling",
@@ -297,40 +303,82 @@ DATABASE = {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}
 ADMIN = {"namespace": "iam", "name": "admin"}
 
 
+def test_identity_that_is_not_provided_stalls() -> None:
+    here = lab(environment(iam={"url": "https://iam.example.org", "adminSecret": ADMIN}))
+    found = said(of(here, running(here)))
+    expected = ("NotProvided", "this version of datalabd does not manage Keycloak yet")
+    assert (found["IdentityReady"], found["Stalled"]) == (("False", *expected), ("True", *expected))
+
+
+WAITING = DatabaseFacts("its server is not ready yet")
+MISSING_OPERATOR = DatabaseFacts("install it", stalled=True)
+
+
 @pytest.mark.parametrize(
-    ("within", "spec", "kind", "expected"),
+    ("databases", "expected", "abnormal"),
     [
+        pytest.param({}, ("True", "Available", ""), None, id="ready"),
         pytest.param(
-            environment(),
-            {"databases": {"pg1": DATABASE, "pg0": DATABASE}},
-            "DatabasesReady",
-            "this version of datalabd does not provide PostgreSQL yet: pg0, pg1",
-            id="databases",
+            {"pg0": WAITING},
+            ("False", "Creating", "database server pg0: its server is not ready yet"),
+            "Reconciling",
+            id="one is not ready",
         ),
         pytest.param(
-            environment(),
-            {"documentStores": {"d": STORE}, "cacheStores": {"c": STORE, "b": STORE}, "vectorStores": {"v": STORE}},
-            "StoresReady",
-            "this version of datalabd does not provide stores yet: "
-            "document store d, cache store b, cache store c, vector store v",
-            id="stores",
+            {"pg0": WAITING, "pg1": WAITING},
+            ("False", "Creating", "database server pg0: its server is not ready yet; 1 more not ready"),
+            "Reconciling",
+            id="two are not ready",
         ),
         pytest.param(
-            environment(iam={"url": "https://iam.example.org", "adminSecret": ADMIN}),
-            {},
-            "IdentityReady",
-            "this version of datalabd does not manage Keycloak yet",
-            id="identity",
+            {"pg0": WAITING, "pg1": MISSING_OPERATOR},
+            ("False", "OperatorMissing", "database server pg1: install it; 1 more not ready"),
+            "Stalled",
+            id="what a person must mend is said first",
         ),
     ],
 )
-def test_what_is_not_provided_stalls(within: EnvironmentConfig, spec: dict[str, Any], kind: str, expected: str) -> None:
-    here = lab(within, **spec)
-    found = said(of(here, running(here)))
-    assert (found[kind], found["Stalled"]) == (
-        ("False", "NotProvided", expected),
-        ("True", "NotProvided", expected),
-    )
+def test_databases(databases: dict[str, DatabaseFacts], expected: tuple[str, str, str], abnormal: str | None) -> None:
+    here = lab(databases={"pg0": DATABASE, "pg1": DATABASE})
+    well = running(here)
+    found = said(of(here, replace(well, databases={**well.databases, **databases})))
+    assert found["DatabasesReady"] == expected
+    assert [kind for kind in ("Reconciling", "Stalled") if kind in found] == ([abnormal] if abnormal else [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, ("True", "Available", ""), id="ready"),
+        pytest.param(
+            {"document_stores": {"a": StoreFacts("phase Pending")}},
+            ("False", "Creating", "document store a: phase Pending"),
+            id="document store",
+        ),
+        pytest.param(
+            {"cache_stores": {"a": StoreFacts("0 of 1 pods are ready")}},
+            ("False", "Creating", "cache store a: 0 of 1 pods are ready"),
+            id="cache store",
+        ),
+        pytest.param(
+            {"vector_stores": {"a": StoreFacts("install it", stalled=True)}},
+            ("False", "OperatorMissing", "vector store a: install it"),
+            id="vector store",
+        ),
+        pytest.param(
+            {
+                "document_stores": {"a": StoreFacts("x")},
+                "cache_stores": {"a": StoreFacts("y")},
+                "vector_stores": {"a": StoreFacts("z", stalled=True)},
+            },
+            ("False", "OperatorMissing", "vector store a: z; 2 more not ready"),
+            id="all of them",
+        ),
+    ],
+)
+def test_stores(changes: dict[str, Any], expected: tuple[str, str, str]) -> None:
+    here = lab(documentStores={"a": STORE}, cacheStores={"a": STORE}, vectorStores={"a": STORE})
+    assert said(of(here, running(here, **changes)))["StoresReady"] == expected
 
 
 def test_what_stalls_is_named_before_what_goes_on() -> None:
@@ -340,9 +388,10 @@ def test_what_stalls_is_named_before_what_goes_on() -> None:
 
 
 def test_what_stalls_later_does_not_hide_why_the_lab_is_not_ready() -> None:
-    here = lab(databases={"pg": DATABASE})
-    found = said(of(here, session_is(running(here), phase=Phase.FAILED)))
-    assert (found["Ready"][1], found["Stalled"][1]) == ("SessionFailed", "NotProvided")
+    here = lab(databases={"pg0": DATABASE})
+    seen = running(here, databases={"pg0": MISSING_OPERATOR})
+    found = said(of(here, session_is(seen, phase=Phase.FAILED)))
+    assert (found["Ready"][1], found["Stalled"][1]) == ("SessionFailed", "OperatorMissing")
 
 
 # --- what went wrong in the pass --------------------------------------------------------------------------------------
@@ -442,6 +491,99 @@ def test_started_counts_what_can_be_used_among_all_declared() -> None:
     here = lab(sessions=[*SECOND, {"name": "third", "state": "stopped"}])
     seen = session_is(running(here), "second", available=False)
     assert of(here, seen)["started"] == "1/3"
+
+
+# --- credentials, backups and restores --------------------------------------------------------------------------------
+
+EVERYTHING: dict[str, Any] = {
+    "databases": {"pg0": DATABASE},
+    "documentStores": {"a": STORE},
+    "cacheStores": {"b": STORE},
+    "vectorStores": {"c": STORE},
+}
+MADE_LONG_AGO = {"since": "2026-02-01T00:00:00Z"}
+
+
+def annotated(annotations: dict[str, str]) -> Lab:
+    """The lab of a claim with everything and these annotations."""
+    written = claim(**EVERYTHING)
+    return resolve(written | {"metadata": written["metadata"] | {"annotations": annotations}}, environment())
+
+
+def test_age_of_every_credential() -> None:
+    here = lab(**EVERYTHING)
+    assert of(here, running(here))["credentials"] == {
+        "login/lab": MADE_LONG_AGO,
+        "mongodb/a": MADE_LONG_AGO,
+        "postgres/pg0": MADE_LONG_AGO,
+        "qdrant/c": MADE_LONG_AGO,
+        "redis/b": MADE_LONG_AGO,
+    }
+
+
+def test_credentials_that_do_not_exist_have_no_age() -> None:
+    here = lab(**EVERYTHING)
+    nothing = running(here, login=None, databases={"pg0": DatabaseFacts()}, document_stores={"a": StoreFacts()})
+    seen = replace(nothing, cache_stores={}, vector_stores={})
+    assert of(here, seen)["credentials"] == {}
+
+
+@pytest.mark.parametrize(
+    ("turn", "expected"),
+    [
+        pytest.param(Turn(since="x"), {"since": "x", "rotating": "2"}, id="asked for"),
+        pytest.param(Turn("1", "2", "x"), {"since": "x", "rotation": "1", "rotating": "2"}, id="under way"),
+        pytest.param(Turn("2", "", "y"), {"since": "y", "rotation": "2"}, id="done"),
+    ],
+)
+def test_how_far_a_rotation_is(turn: Turn, expected: dict[str, str]) -> None:
+    here = annotated({ROTATE: "redis/b/2"})
+    seen = running(here)
+    seen = replace(seen, cache_stores={"b": replace(seen.cache_stores["b"], turn=turn)})
+    assert of(here, seen)["credentials"]["redis/b"] == expected
+
+
+def test_a_delegated_login_is_none_of_ours() -> None:
+    within = environment(
+        auth={"type": "delegated"}, ingress={"domain": "lab.example.org", "protection": {"type": "external"}}
+    )
+    here = lab(within)
+    assert of(here, running(here))["credentials"] == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "facts", "expected"),
+    [
+        pytest.param({}, {}, {}, id="nothing is asked for"),
+        pytest.param({BACKUP: "other/2"}, {}, {}, id="of another server"),
+        pytest.param({BACKUP: "pg0/2"}, {}, {"backup": ("2", "Requested")}, id="backup asked for"),
+        pytest.param(
+            {BACKUP: "pg0/2"}, {"backed_up": Job("1", "Succeeded")}, {"backup": ("2", "Requested")}, id="the next"
+        ),
+        pytest.param({BACKUP: "pg0/2"}, {"backed_up": Job("2", "Running")}, {"backup": ("2", "Running")}, id="running"),
+        pytest.param({BACKUP: "pg0/2"}, {"backed_up": Job("2", "Failed")}, {"backup": ("2", "Failed")}, id="failed"),
+        pytest.param({RESTORE: "pg0/2"}, {}, {"restore": ("2", "Requested")}, id="restore asked for"),
+        pytest.param(
+            {RESTORE: "pg0/2"}, {"restoring": Job("2", "Running")}, {"restore": ("2", "Running")}, id="being restored"
+        ),
+        pytest.param({RESTORE: "pg0/2"}, {"restored": "2"}, {"restore": ("2", "Succeeded")}, id="restored"),
+        pytest.param({RESTORE: "pg0=old/2"}, {}, {}, id="what a new server starts from is no job"),
+        pytest.param(
+            {BACKUP: "pg0/1", RESTORE: "pg0/2"},
+            {"restored": "2"},
+            {"backup": ("1", "Requested"), "restore": ("2", "Succeeded")},
+            id="both",
+        ),
+    ],
+)
+def test_backups_and_restores(
+    asked: dict[str, str], facts: dict[str, Any], expected: dict[str, tuple[str, str]]
+) -> None:
+    here = annotated(asked)
+    seen = running(here)
+    seen = replace(seen, databases={"pg0": replace(seen.databases["pg0"], **facts)})
+    jobs = {what: {"nonce": nonce, "state": state} for what, (nonce, state) in expected.items()}
+    assert of(here, seen)["databases"] == ({"pg0": jobs} if jobs else {})
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -544,10 +686,14 @@ def test_deleting_what_never_had_a_status() -> None:
     assert set(deleting(claim(), "x", False, NOW)) == {"observedGeneration", "conditions"}
 
 
+ASKED = annotated({ROTATE: "redis/b/2", BACKUP: "pg0/2", RESTORE: "pg0/2"})
+
+
 @pytest.mark.parametrize(
     "found",
     [
         pytest.param(of(HERE, WELL), id="well"),
+        pytest.param(of(ASKED, running(ASKED)), id="well, with databases and stores"),
         pytest.param(of(HERE, Observed(sessions={"main": SessionFacts()}), MISSING), id="not well"),
         pytest.param(refused(claim(), MISSING, NOW), id="refused"),
         pytest.param(deleting(claim(), "x", True, NOW), id="being deleted"),

@@ -1,11 +1,27 @@
 """How the API server learns of the webhooks: which requests it asks about, where, and whom it trusts to answer."""
 
 import base64
+import json
 from collections.abc import Iterable
 
-from datalabd.api.meta import FIELD_MANAGER, MANAGED_BY, PROTECT, Manifest
+from datalabd import names
+from datalabd.api.meta import (
+    APPLIED,
+    CLAIM_NAME,
+    CLAIM_NAMESPACE,
+    FIELD_MANAGER,
+    MANAGED_BY,
+    PROTECT,
+    UNPROTECTED,
+    Manifest,
+)
+from datalabd.kube import resources as kinds
+from datalabd.kube.cache import STORE_KINDS
+from datalabd.observed import STORE_SECRETS
 
 TIMEOUT_SECONDS = 10
+WARNING_SECONDS = 2
+"""How long a deletion waits for words about it."""
 _LABELS = {MANAGED_BY: FIELD_MANAGER, "app.kubernetes.io/name": FIELD_MANAGER}
 _SESSION_INGRESS = {
     "training.educates.dev/component": "session",
@@ -14,6 +30,15 @@ _SESSION_INGRESS = {
 CLAIMS = "datalabd"
 INGRESSES = "datalabd-ingresses"
 PROTECTED_CLAIMS = "datalabd-protected-claims"
+PROTECTED_DATA = "datalabd-protected-data"
+PROTECTED_KINDS = (kinds.WORKSHOP_ENVIRONMENTS, kinds.NAMESPACES, kinds.VOLUME_CLAIMS, kinds.SECRETS, *STORE_KINDS)
+CLEANERS = (
+    "system:serviceaccount:educates:session-manager",
+    "system:serviceaccount:kube-system:generic-garbage-collector",
+    "system:serviceaccount:kube-system:namespace-controller",
+    "system:kube-controller-manager",  # both of them, where controllers have no accounts of their own
+)
+"""Who deletes what depends on something that was allowed to go."""
 
 
 class Endpoint:
@@ -34,7 +59,12 @@ class Endpoint:
 
 
 def claim_webhooks(endpoint: Endpoint) -> list[Manifest]:
-    """The registrations for claims of both versions; errors then speak of the version that was written."""
+    """The registrations for claims of both versions, and for environments.
+
+    Errors speak of the version that was written. What a deletion destroys is only told, so our absence keeps no claim
+    from being deleted.
+    """
+    environments = {"apiGroups": ["pkg.internal"], "apiVersions": ["v1beta1"], "resources": ["environmentconfigs"]}
     rules = {"apiGroups": ["pkg.internal"], "apiVersions": ["v1beta1", "v1beta2"], "resources": ["datalabs"]}
     return [
         _configuration(
@@ -55,6 +85,17 @@ def claim_webhooks(endpoint: Endpoint) -> list[Manifest]:
                 endpoint.client_config("/validate/datalabs"),
                 [rules | {"operations": ["CREATE", "UPDATE"], "scope": "Namespaced"}],
             ),
+            _webhook(
+                "validate.environmentconfigs.pkg.internal",
+                endpoint.client_config("/validate/environmentconfigs"),
+                [environments | {"operations": ["CREATE", "UPDATE", "DELETE"], "scope": "Cluster"}],
+            ),
+            _webhook(
+                "warn.datalabs.pkg.internal",
+                endpoint.client_config("/warn/datalabs"),
+                [rules | {"operations": ["DELETE"], "scope": "Namespaced"}],
+            )
+            | {"failurePolicy": "Ignore", "timeoutSeconds": WARNING_SECONDS},
         ),
     ]
 
@@ -97,29 +138,83 @@ def protection() -> list[Manifest]:
         f' || oldObject.metadata.annotations["{PROTECT}"] != "true"'
     )
     rules = {"apiGroups": ["pkg.internal"], "apiVersions": ["*"], "resources": ["datalabs"], "operations": ["DELETE"]}
-    metadata = {"name": PROTECTED_CLAIMS, "labels": _LABELS}
+    validation = {
+        "expression": f"{unprotected} || has(namespaceObject.metadata.deletionTimestamp)",
+        "message": f"the lab is protected from deletion: remove its annotation {PROTECT} first",
+        "reason": "Forbidden",
+    }
+    return _policy(PROTECTED_CLAIMS, {"matchConstraints": {"resourceRules": [rules]}, "validations": [validation]})
+
+
+def data_protection(username: str) -> list[Manifest]:
+    """The policy by which only `username`, which is us, deletes what holds data: also while nobody of ours runs.
+
+    That is the WorkshopEnvironment, the namespace that goes with it, and the durable objects in there. It guards
+    against mistakes: whoever may edit such an object can annotate it, and `datalabd purge` does. The kinds need not
+    be known to the cluster.
+    """
+    rules = [
+        {"apiGroups": [kind.group], "apiVersions": ["*"], "resources": [kind.plural], "operations": ["DELETE"]}
+        for kind in PROTECTED_KINDS
+    ]
+    lab = f'oldObject.metadata.labels["{CLAIM_NAMESPACE}"] + "/" + oldObject.metadata.labels["{CLAIM_NAME}"]'
+    way_out = f"or annotate it {UNPROTECTED}=true first"
+    validation = {
+        "expression": f'oldObject.metadata.?annotations[?"{UNPROTECTED}"].orValue("") == "true"'
+        " || (namespaceObject != null && has(namespaceObject.metadata.deletionTimestamp))",
+        "message": f"it holds data of a lab: delete the claim and use datalabd purge, {way_out}",
+        "messageExpression": f'"it holds data of lab " + {lab} + ": delete the claim and use datalabd purge " + {lab}'
+        f' + ", {way_out}"',
+        "reason": "Forbidden",
+    }
+    return _policy(
+        PROTECTED_DATA,
+        {
+            "matchConstraints": {
+                "resourceRules": rules,
+                "objectSelector": {"matchLabels": {MANAGED_BY: FIELD_MANAGER}},
+            },
+            "matchConditions": [
+                {
+                    "name": "deleted-by-others",
+                    "expression": f"!(request.userInfo.username in {json.dumps([username, *CLEANERS])})",
+                },
+                {"name": "holds-data", "expression": _HOLDS_DATA},
+            ],
+            "validations": [validation],
+        },
+    )
+
+
+_HOLDS_DATA = (
+    # Educates makes the namespace and hands our labels on to it, as it does to those of sessions: those hold no data.
+    'request.resource.resource == "namespaces"'
+    ' ? oldObject.metadata.?ownerReferences.orValue([]).exists(owner, owner.kind == "WorkshopEnvironment")'
+    f' : "{APPLIED}" in oldObject.metadata.?annotations.orValue({{}})'
+    ' && (request.resource.resource != "persistentvolumeclaims"'
+    f' || oldObject.metadata.name != oldObject.metadata.namespace + "{names.credentials("")}")'
+    ' && (request.resource.resource != "secrets"'
+    f' || (oldObject.metadata.namespace == oldObject.metadata.labels[?"{CLAIM_NAME}"].orValue("")'
+    f" && {json.dumps(STORE_SECRETS)}.exists(ending, oldObject.metadata.name.endsWith(ending))))"
+)
+"""CEL: what `observed.is_durable` says of a planned object, and the environment with its namespace."""
+
+
+def _policy(name: str, spec: Manifest) -> list[Manifest]:
+    """A policy that fails closed, and the binding that puts it in force everywhere."""
+    metadata = {"name": name, "labels": _LABELS}
     return [
         {
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingAdmissionPolicy",
             "metadata": metadata,
-            "spec": {
-                "failurePolicy": "Fail",
-                "matchConstraints": {"resourceRules": [rules]},
-                "validations": [
-                    {
-                        "expression": f"{unprotected} || has(namespaceObject.metadata.deletionTimestamp)",
-                        "message": f"the lab is protected from deletion: remove its annotation {PROTECT} first",
-                        "reason": "Forbidden",
-                    }
-                ],
-            },
+            "spec": {"failurePolicy": "Fail"} | spec,
         },
         {
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingAdmissionPolicyBinding",
             "metadata": metadata,
-            "spec": {"policyName": PROTECTED_CLAIMS, "validationActions": ["Deny"]},
+            "spec": {"policyName": name, "validationActions": ["Deny"]},
         },
     ]
 
@@ -158,10 +253,10 @@ def _webhook(name: str, client_config: Manifest, rules: list[Manifest]) -> Manif
     }
 
 
-def _configuration(kind: str, name: str, webhook: Manifest) -> Manifest:
+def _configuration(kind: str, name: str, *webhooks: Manifest) -> Manifest:
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": kind,
         "metadata": {"name": name, "labels": _LABELS},
-        "webhooks": [webhook],
+        "webhooks": list(webhooks),
     }

@@ -10,14 +10,14 @@ from aiohttp import web
 from datalabd import metrics, names
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import FIELD_MANAGER, MANAGED_BY, Manifest, NamespacedName, claim_of
-from datalabd.errors import EnvironmentInvalid, KubeError, NotFound
+from datalabd.errors import EnvironmentInvalid, KubeError, NotFound, Unavailable
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
 from datalabd.validation import Names, names_of
-from webhooks import convert, mutate, validate
+from webhooks import convert, mutate, validate, warn
 from webhooks.review import AdmissionRequest, allowed
 
 log = structlog.get_logger()
@@ -37,6 +37,8 @@ def application(client: Client, cache: Cache) -> web.Application:
     for path, answer in (
         ("/mutate/datalabs", _mutate_datalab),
         ("/validate/datalabs", _validate_datalab),
+        ("/warn/datalabs", _warn_of_deletion),
+        ("/validate/environmentconfigs", _validate_environment),
         ("/convert", _convert),
         ("/mutate/ingresses", _mutate_ingress),
         ("/validate/ingresses", _validate_ingress),
@@ -87,10 +89,38 @@ async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
         return allowed(request.uid)
     key = NamespacedName(request.namespace, claim["metadata"].get("name", ""))
     others = [names_of(other) for other in cache.claims() if key_of(other) != key]
-    others += [Names(kept.name) for kept in cache.retained() if kept != key]
-    answer = validate.datalab(request, _environment(cache, claim), others, _foreign_namespace(cache, claim))
+    retained = cache.retained()
+    others += [Names(kept.name) for kept in retained if kept != key]
+    answer = validate.datalab(
+        request,
+        _environment(cache, claim),
+        others,
+        _foreign_namespace(cache, claim),
+        _environment(cache, request.old_object) if request.old_object else None,
+        kept=key in retained,
+    )
     if not answer["response"]["allowed"]:
         log.info("claim refused", namespace=request.namespace, name=request.name, user=request.username)
+    return answer
+
+
+async def _warn_of_deletion(http: web.Request, review: Any) -> Manifest:
+    request = AdmissionRequest.decode(review)
+    claim = request.old_object
+    if claim is None or claim["metadata"].get("deletionTimestamp"):
+        return allowed(request.uid)
+    return allowed(request.uid, warnings=warn.few(warn.deletion(claim, _environment(http.app[CACHE], claim))))
+
+
+async def _validate_environment(http: web.Request, review: Any) -> Manifest:
+    request = AdmissionRequest.decode(review)
+    cache = http.app[CACHE]
+    if request.operation == "DELETE" and not cache.informers.synced(kinds.DATALABS):
+        raise Unavailable(0, "NotListed", "the claims that may use this environment are not listed yet")
+    labs = sum(environment_name(claim) == request.name for claim in cache.claims())
+    answer = validate.environment(request, labs)
+    if not answer["response"]["allowed"]:
+        log.info("environment refused", name=request.name, operation=request.operation, user=request.username)
     return answer
 
 

@@ -1,13 +1,15 @@
-"""Refuses claims that cannot become a lab, and Ingresses that reach for another lab's hosts."""
+"""Refuses claims that cannot become a lab, environments that are no use, and Ingresses that reach for a lab's hosts."""
 
 from collections.abc import Iterable
 
 from datalabd import names
-from datalabd.api.environment import EnvironmentConfig
+from datalabd.api.environment import EnvironmentConfig, mistakes
 from datalabd.api.meta import FieldError, Manifest, Problem
+from datalabd.errors import EnvironmentInvalid
 from datalabd.plan.ingress_protection import NGINX
 from datalabd.validation import Names, clashes, names_of, validate, warnings
-from webhooks.review import AdmissionRequest, allowed, denied
+from webhooks import requests, warn
+from webhooks.review import ADMISSION, AdmissionRequest, allowed, denied
 
 ERRORS_MAX = 20
 """Mistakes told of one Ingress, which may have thousands of rules."""
@@ -19,16 +21,20 @@ def datalab(
     environment: EnvironmentConfig | None,
     others: Iterable[Names],
     foreign_namespace: bool,
+    old_environment: EnvironmentConfig | None = None,
+    *,
+    kept: bool = False,
 ) -> Manifest:
-    """All mistakes of a claim in one answer, or approval with what is legal but unwise.
+    """All mistakes of a claim in one answer, or approval with what it will do and what is legal but unwise.
 
-    `others` are all names taken; `foreign_namespace`: the lab's namespace is there already and not its own.
+    `others` are all names taken; `foreign_namespace`: the lab's namespace is there already and not its own; `kept`: an
+    earlier claim of this name and namespace left something behind; `old_environment` is that before an update.
     """
     claim = request.object
     if claim is None:
         return allowed(request.uid)
     old = request.old_object if request.operation == "UPDATE" else None
-    errors = validate(claim, old, environment)
+    errors = [*validate(claim, old, environment), *requests.errors(claim, old)]
     if old is None or names_of(old) != names_of(claim):
         errors = [*errors, *clashes(claim, others)]
     if old is None and foreign_namespace and all(error.path != "metadata.name" for error in errors):
@@ -38,9 +44,50 @@ def datalab(
     if errors:
         return denied(request, errors)
     notes = warnings(claim, old, environment)
-    if environment is None and old is None:
+    if environment is not None and not claim["metadata"].get("deletionTimestamp"):
+        effects = (
+            warn.creation(claim, environment, kept=kept)
+            if old is None
+            else warn.change(claim, old, environment, old_environment)
+        )
+        notes = [*effects, *notes]
+    elif environment is None and old is None:
         notes = [*notes, "the environment this claim chooses does not exist, or is invalid; the lab waits for it"]
-    return allowed(request.uid, warnings=notes)
+    return allowed(request.uid, warnings=warn.few(notes))
+
+
+def environment(request: AdmissionRequest, labs: int) -> Manifest:
+    """All mistakes of an environment that `labs` claims choose, in one answer; or approval with what it will do.
+
+    An update is not blamed for mistakes that were there before it. What labs use cannot be deleted.
+    """
+    old = request.old_object
+    if request.operation == "DELETE":
+        return _in_use(request, labs) if labs else allowed(request.uid)
+    if request.object is None or request.object["metadata"].get("deletionTimestamp"):
+        return allowed(request.uid)
+    known = mistakes(old) if old is not None else []
+    errors = [error for error in mistakes(request.object) if error not in known]
+    if errors:
+        return denied(request, errors)
+    new = _parsed(request.object)
+    notes = [] if new is None else warn.environment(new, _parsed(old), labs)
+    return allowed(request.uid, warnings=warn.few(notes))
+
+
+def _parsed(environment: Manifest | None) -> EnvironmentConfig | None:
+    try:
+        return None if environment is None else EnvironmentConfig.parse(environment)
+    except EnvironmentInvalid:
+        return None
+
+
+def _in_use(request: AdmissionRequest, labs: int) -> Manifest:
+    use = "1 lab uses" if labs == 1 else f"{labs} labs use"
+    message = f"{use} this environment: delete what uses it, or have it choose another environment, first"
+    status = {"status": "Failure", "code": 403, "reason": "Forbidden", "message": message}
+    response = {"uid": request.uid, "allowed": False, "status": status}
+    return {"apiVersion": ADMISSION, "kind": "AdmissionReview", "response": response}
 
 
 def ingress(request: AdmissionRequest, claims: Iterable[Manifest], domains: dict[str, str]) -> Manifest:

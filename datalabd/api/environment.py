@@ -5,11 +5,14 @@ Crossplane's, untyped. Both are parsed here, so that a mistake in either is foun
 """
 
 import re
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from enum import StrEnum
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -20,9 +23,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from datalabd.api.meta import Manifest, Model, field_error
-from datalabd.api.patterns import DNS_LABEL, DNS_NAME, HTTP_URL, REALM, blank_or
-from datalabd.api.quantity import Quantity
+from datalabd.api.meta import FieldError, Manifest, Model, Problem, field_error
+from datalabd.api.patterns import DNS_LABEL, DNS_NAME, HTTP_URL, REALM, WORD, blank_or
+from datalabd.api.quantity import Quantity, parse
 from datalabd.api.v1beta2 import Budget, KubernetesRole, Namespace, ObjectName, Policy
 from datalabd.errors import EnvironmentInvalid
 
@@ -85,6 +88,55 @@ def _port(value: object) -> object:
     raise ValueError("must be a port number between 1 and 65535, or a port name of at most 15 characters")
 
 
+TEMPLATE_WORDS = ("{name}", "{namespace}", "{realm}", "{group}", "{host}")
+"""What is filled in where a field is a template."""
+_BRACED = re.compile(r"\$?\{[A-Za-z_][A-Za-z0-9_]*\}", re.ASCII)
+_FILLED_IN = f"may have {', '.join(TEMPLATE_WORDS)} filled in, and no other word in braces"
+_ANNOTATION = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", re.ASCII)
+_AMOUNT = r"^([0-9]+m|[0-9]+(\.[0-9]+)?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]{1,2})?)$"
+
+
+def _template(value: str) -> str:
+    # nginx writes its own variables as ${word}; they are not ours to fill in.
+    if any(word[0] != "$" and word not in TEMPLATE_WORDS for word in _BRACED.findall(value)):
+        raise ValueError(_FILLED_IN)
+    return value
+
+
+def _annotation(key: str) -> str:
+    prefix = key.partition("/")[0]
+    if not _ANNOTATION.fullmatch(key) or ("/" in key and not re.fullmatch(DNS_NAME, prefix)) or len(prefix) > 253:
+        raise ValueError("must be the name of an annotation, such as example.org/auth")
+    return key
+
+
+def _amount(value: object) -> object:
+    """A quantity of any resource as text, however YAML read it."""
+    text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not re.fullmatch(_AMOUNT, text) or len(text) > 20:
+        raise ValueError("must be a quantity such as 500m, 2 or 1.5Gi")
+    return text
+
+
+def _number(amount: str) -> Decimal:
+    return parse(amount[:-1]) / 1000 if amount.endswith("m") else parse(amount)
+
+
+def _like(model: type[Model]) -> AfterValidator:
+    """Checks an object by a model and keeps it as it was written: others read more of it than we know."""
+
+    def check(value: Manifest) -> Manifest:
+        model.model_validate(value)
+        return value
+
+    return AfterValidator(check)
+
+
+def _rule(rule: str, message: str, field: str = "", reason: str = "FieldValueInvalid") -> Manifest:
+    """One of the `x-kubernetes-validations` of a schema."""
+    return {"rule": rule, "message": message, "reason": reason} | ({"fieldPath": field} if field else {})
+
+
 Cidr = Annotated[str, StringConstraints(max_length=64), BeforeValidator(_network)]
 Cidrs = Annotated[list[Cidr], BeforeValidator(_without_blanks), Field(max_length=200)]
 ClassName = Annotated[
@@ -96,7 +148,46 @@ OptionalUrl = Annotated[
     Annotated[str, StringConstraints(max_length=2048, pattern=HTTP_URL)] | None,
     WithJsonSchema({"type": "string", "maxLength": 2048, "pattern": blank_or(HTTP_URL)}),
 ]
+_NO_OTHER_WORDS = [
+    _rule(
+        f"self.findAll('[$]?\\\\{{[A-Za-z_][A-Za-z0-9_]*\\\\}}').all(word,"
+        f" word.startsWith('$') || word in [{', '.join(repr(word) for word in TEMPLATE_WORDS)}])",
+        _FILLED_IN,
+    )
+]
+UrlTemplate = Annotated[
+    Annotated[str, StringConstraints(max_length=2048, pattern=HTTP_URL), AfterValidator(_template)] | None,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 2048,
+            "pattern": blank_or(HTTP_URL),
+            "x-kubernetes-validations": _NO_OTHER_WORDS,
+        }
+    ),
+]
 Text = Annotated[str, StringConstraints(max_length=2048)]
+Template = Annotated[
+    str,
+    StringConstraints(max_length=2048),
+    AfterValidator(_template),
+    Field(json_schema_extra={"x-kubernetes-validations": _NO_OTHER_WORDS}),
+]
+BlankOrWord = Annotated[
+    str,
+    StringConstraints(max_length=2048, pattern=WORD),
+    WithJsonSchema({"type": "string", "maxLength": 2048, "pattern": blank_or(WORD)}),
+]
+BlankOrName = Annotated[ObjectName, WithJsonSchema({"type": "string", "maxLength": 253, "pattern": blank_or(DNS_NAME)})]
+BlankOrNamespace = Annotated[
+    Namespace, WithJsonSchema({"type": "string", "maxLength": 63, "pattern": blank_or(DNS_LABEL)})
+]
+AnnotationName = Annotated[str, AfterValidator(_annotation)]
+Amount = Annotated[
+    str,
+    BeforeValidator(_amount),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": _AMOUNT}),
+]
 Names = Annotated[list[ObjectName], BeforeValidator(_without_blanks), Field(max_length=100)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Port = Annotated[int | str, BeforeValidator(_port), WithJsonSchema({"x-kubernetes-int-or-string": True})]
@@ -141,6 +232,15 @@ class Retention(StrEnum):
     DELETE = "Delete"
 
 
+def _with_rules(*rules: Manifest) -> ConfigDict:
+    """Configuration of a model whose schema has rules.
+
+    They also have to hold for an object that stands in a schema as a default: the API server looks at that before it
+    fills in the defaults of its fields.
+    """
+    return ConfigDict(json_schema_extra={"x-kubernetes-validations": list(rules)})
+
+
 class ObjectReference(EnvironmentModel):
     """One namespaced object."""
 
@@ -150,6 +250,15 @@ class ObjectReference(EnvironmentModel):
 
 class Iam(EnvironmentModel):
     """Keycloak."""
+
+    model_config = _with_rules(
+        _rule(
+            "!has(self.url) || self.url == '' || has(self.adminSecret)",
+            "where url is set",
+            ".adminSecret",
+            "FieldValueRequired",
+        )
+    )
 
     realm: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=REALM)] = Field(
         "default", description="Realm that holds clients and groups of the labs."
@@ -180,33 +289,53 @@ _TEMPLATES = "{name}, {namespace}, {realm}, {group} and {host} are filled in."
 class Protection(EnvironmentModel):
     """What keeps strangers from a session's addresses."""
 
+    model_config = _with_rules(
+        _rule(
+            "!has(self.type) || self.type != 'traefik' || has(self.middleware)",
+            "where type is traefik",
+            ".middleware",
+            "FieldValueRequired",
+        ),
+        _rule(
+            "!has(self.type) || self.type != 'annotations' || size(self.annotations) > 0",
+            "where type is annotations",
+            ".annotations",
+            "FieldValueRequired",
+        ),
+        _rule(
+            "has(self.opaURL) == has(self.opaPolicy)",
+            "opaURL and opaPolicy must be set together",
+        ),
+    )
+
     type: Annotated[ProtectionType, BeforeValidator(_lower)] = Field(
         ProtectionType.OFF,
         description="nginx, apisix, traefik and annotations add annotations to the session's Ingresses; external "
         "says that something unknown to us protects them; off leaves them alone.",
     )
-    auth_url: OptionalUrl = Field(
+    auth_url: UrlTemplate = Field(
         None,
         description=f"nginx: what approves each request; https://auth.<domain>/oauth2/auth if left out. {_TEMPLATES}",
     )
-    signin_url: OptionalUrl = Field(
+    signin_url: UrlTemplate = Field(
         None, description=f"nginx: the login page; /oauth2/start of the same host if left out. {_TEMPLATES}"
     )
     response_headers: Annotated[
-        list[Annotated[str, StringConstraints(min_length=1, max_length=255)]], Field(max_length=50)
+        list[Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_-]+$")]],
+        Field(max_length=50),
     ] = Field(
         ["Authorization", "X-Auth-Request-User", "X-Auth-Request-Email", "X-Auth-Request-Preferred-Username"],
         description="nginx: headers of the approval that the session receives.",
     )
-    discovery_url: OptionalUrl = Field(
+    discovery_url: UrlTemplate = Field(
         None, description=f"apisix: OpenID discovery document; derived from iam.url if left out. {_TEMPLATES}"
     )
-    opa_url: OptionalUrl = Field(None, description=f"apisix: Open Policy Agent to ask. {_TEMPLATES}")
-    opa_policy: Text | None = Field(None, description=f"apisix: policy to ask for. {_TEMPLATES}")
-    middleware: Text | None = Field(
+    opa_url: UrlTemplate = Field(None, description=f"apisix: Open Policy Agent to ask. {_TEMPLATES}")
+    opa_policy: Template | None = Field(None, description=f"apisix: policy to ask for. {_TEMPLATES}")
+    middleware: Template | None = Field(
         None, description=f"traefik: middleware, as namespace-name@kubernetescrd. {_TEMPLATES}"
     )
-    annotations: Annotated[dict[str, Text], Field(max_length=50)] = Field(
+    annotations: Annotated[dict[AnnotationName, Template], Field(max_length=50)] = Field(
         {}, description=f"annotations: what each Ingress is to carry. {_TEMPLATES}"
     )
 
@@ -252,10 +381,10 @@ class Storage(EnvironmentModel):
     secret_namespace: Annotated[
         Namespace | None, WithJsonSchema({"type": "string", "maxLength": 63, "pattern": blank_or(DNS_LABEL)})
     ] = Field(None, description="Namespace of the storage Secrets; the claim's own if left out.")
-    endpoint: Text = Field("", description="S3 endpoint, where the Secret names none.")
-    region: Text = Field("", description="Region, where the Secret names none.")
-    type: Text = Field("s3", description="Kind of rclone remote.")
-    provider: Text = Field("Other", description="Provider of the rclone remote.")
+    endpoint: BlankOrWord = Field("", description="S3 endpoint, where the Secret names none.")
+    region: BlankOrWord = Field("", description="Region, where the Secret names none.")
+    type: BlankOrWord = Field("s3", description="Kind of rclone remote.")
+    provider: BlankOrWord = Field("Other", description="Provider of the rclone remote.")
     force_path_style: Annotated[
         bool,
         BeforeValidator(_boolish),
@@ -360,15 +489,14 @@ class InternalPeer(EnvironmentModel):
     )
 
 
-class Peer(EnvironmentModel):
-    """Pods chosen by labels of their namespace and their own, or a network; with ports."""
+class Source(EnvironmentModel):
+    """Pods chosen by labels of their namespace and their own, or a network."""
 
-    namespace_selector: Selector | None = Field(None, description="The namespaces; all if empty.")
+    namespace_selector: Selector | None = Field(
+        None, description="The namespaces; all if empty, the lab's own if left out."
+    )
     pod_selector: Selector | None = Field(None, description="The pods; all if left out.")
     cidr: Cidr | None = Field(None, description="A network instead of pods.")
-    ports: Annotated[list[PeerPort], Field(max_length=50)] = Field(
-        default_factory=list, description="Ports; all if left out."
-    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -378,12 +506,21 @@ class Peer(EnvironmentModel):
         return self
 
 
+class Peer(Source):
+    """The same, with ports."""
+
+    ports: Annotated[list[PeerPort], Field(max_length=50)] = Field(
+        default_factory=list, description="Ports; all if left out."
+    )
+
+
 Peers = Annotated[list[Peer], Field(max_length=50)]
 _DNS_PORTS = [PeerPort(port=53, protocol="UDP"), PeerPort(port=53, protocol="TCP")]
 _DNS = [
     Peer(namespace_selector=Selector(match_labels={"kubernetes.io/metadata.name": "kube-system"}), ports=_DNS_PORTS),
     Peer(cidr="169.254.20.10/32", ports=_DNS_PORTS),
 ]
+_NO_LAB = Selector(match_expressions=[Expression(key="training.educates.dev/component", operator="DoesNotExist")])
 
 
 class Network(EnvironmentModel):
@@ -401,15 +538,26 @@ class Network(EnvironmentModel):
     api_server_cidrs: Cidrs = Field(
         [], description="Networks of the API server; its endpoints in the cluster if empty."
     )
-    ingress_peers: Peers = Field([], description="Where requests to sessions come from; ingress controllers if empty.")
+    ingress_peers: Annotated[list[Source], Field(max_length=50)] = Field(
+        [Source(namespace_selector=_NO_LAB)],
+        description="Where the ingress controller's requests to sessions and registries come from; if left out any "
+        "namespace that is no lab's.",
+    )
 
 
 class Gateway(EnvironmentModel):
     """Gateway listener that makes databases reachable from outside; used only where all three are set."""
 
-    parent_name: Text = Field("", description="Name of the Gateway.")
-    parent_namespace: Text = Field("", description="Namespace of the Gateway.")
-    section_name: Text = Field("", description="Listener that passes TLS through.")
+    model_config = _with_rules(
+        _rule(
+            "!has(self.parentName) ||"
+            " [self.parentName, self.parentNamespace, self.sectionName].filter(name, name != '').size() in [0, 3]",
+            "parentName, parentNamespace and sectionName must be set together, or left out together",
+        )
+    )
+    parent_name: BlankOrName = Field("", description="Name of the Gateway.")
+    parent_namespace: BlankOrNamespace = Field("", description="Namespace of the Gateway.")
+    section_name: BlankOrName = Field("", description="Listener that passes TLS through.")
 
     @property
     def is_complete(self) -> bool:
@@ -454,16 +602,45 @@ class Allowed(EnvironmentModel):
     vcluster: Bool = Field(True, description="Whether a claim may ask for virtual clusters.")
 
 
+class Resources(EnvironmentModel):
+    """Requests and limits of a container."""
+
+    model_config = _with_rules(
+        _rule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) ||"
+            " !quantity(string(self.requests[name])).isGreaterThan(quantity(string(self.limits[name]))))",
+            "no request may be more than its limit",
+            ".requests",
+        )
+    )
+    requests: Annotated[dict[str, Amount], Field(max_length=6)] | None = Field(
+        None, description="What it is sure to have, by resource: cpu, memory."
+    )
+    limits: Annotated[dict[str, Amount], Field(max_length=6)] | None = Field(
+        None, description="What it never exceeds, by resource."
+    )
+
+    @model_validator(mode="after")
+    def _requests_within_limits(self) -> Self:
+        limits = self.limits or {}
+        over = [
+            f"{name} of {amount} is more than its limit, {limits[name]}"
+            for name, amount in (self.requests or {}).items()
+            if name in limits and _number(amount) > _number(limits[name])
+        ]
+        if over:
+            raise ValueError(f"no request may be more than its limit: {', '.join(over)}")
+        return self
+
+
 class Component(EnvironmentModel):
     """How one component runs."""
 
     image: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")] | None = Field(
         None, description="Container image."
     )
-    resources: dict[str, Any] | None = Field(
-        None,
-        description="Requests and limits of its container, as in a pod.",
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    resources: Annotated[dict[str, Any], _like(Resources), WithJsonSchema(Resources.model_json_schema())] | None = (
+        Field(None, description="Requests and limits of its container, as in a pod.")
     )
     replicas: Annotated[int, Field(ge=1, le=9)] | None = Field(None, description="Number of pods.")
 
@@ -477,11 +654,41 @@ class Components(EnvironmentModel):
     qdrant: Component = Field(default_factory=Component, description="Vector stores.")
 
 
-Package = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+class PackageFields(EnvironmentModel):
+    """What the runtime cannot do without in a package."""
+
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(description="Name of the package.")
+    files: Annotated[
+        list[Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]],
+        Field(max_length=50),
+    ] = Field(description="Where its files come from, each as the runtime wants it.")
+
+
+Package = Annotated[dict[str, Any], _like(PackageFields), WithJsonSchema(PackageFields.model_json_schema())]
 
 
 class EnvironmentData(EnvironmentModel):
     """Everything the operator decides."""
+
+    model_config = _with_rules(
+        *(
+            _rule(f"{value} in self.allowed.{among}", f"must be among allowed.{among}", value.removeprefix("self"))
+            for value, among in (
+                ("self.defaults.security.policy", "policies"),
+                ("self.defaults.security.kubernetesRole", "kubernetesRoles"),
+                ("self.defaults.quota.budget", "budgets"),
+            )
+        ),
+        _rule(
+            "self.ingress.protection.type != 'apisix' || has(self.ingress.protection.discoveryURL) ||"
+            " has(self.iam.url)",
+            "where type is apisix and iam.url is not set",
+            ".ingress.protection.discoveryURL",
+            "FieldValueRequired",
+        ),
+    )
 
     iam: Iam = Field(Iam(), description="Keycloak.")
     ingress: Ingress = Field(description="Addresses of the labs.")
@@ -502,6 +709,12 @@ class EnvironmentData(EnvironmentModel):
     )
     allowed: Allowed = Field(Allowed(), description="What claims may ask for.")
     components: Components = Field(default_factory=Components, description="How the components of a lab run.")
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether somebody asks who comes: the session itself, or something in front of it."""
+        protection = self.ingress.protection.type
+        return not self.auth.type.is_delegated or protection not in (ProtectionType.OFF, ProtectionType.APISIX)
 
 
 class _Named(Model):
@@ -527,8 +740,54 @@ class EnvironmentConfig(Model):
         except ValidationError as error:
             metadata = manifest.get("metadata")
             name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
-            mistakes = "; ".join(str(field_error(details)) for details in error.errors(include_url=False))
-            raise EnvironmentInvalid(name, "EnvironmentInvalid", mistakes) from error
+            raise EnvironmentInvalid(name, "EnvironmentInvalid", "; ".join(map(str, _field_errors(error)))) from error
+
+
+def mistakes(manifest: Manifest) -> list[FieldError]:
+    """Everything that is wrong with an environment, of either kind.
+
+    First what `EnvironmentConfig.parse` refuses; an environment that passes it can be used, but may contradict itself.
+    """
+    try:
+        return list(_contradictions(EnvironmentConfig.model_validate(manifest).data))
+    except ValidationError as error:
+        return _field_errors(error)
+
+
+def _field_errors(error: ValidationError) -> list[FieldError]:
+    return [field_error(details) for details in error.errors(include_url=False)]
+
+
+def _contradictions(data: EnvironmentData) -> Iterator[FieldError]:
+    security, allowed = data.defaults.security, data.allowed
+    limits: tuple[tuple[str, str, Sequence[str]], ...] = (
+        ("security.policy", security.policy, allowed.policies),
+        ("security.kubernetesRole", security.kubernetes_role, allowed.kubernetes_roles),
+        ("quota.budget", data.defaults.quota.budget, allowed.budgets),
+    )
+    for field, default, among in limits:
+        if default not in among:
+            detail = f"the environment allows {', '.join(among) or 'none'}"
+            yield FieldError(f"data.defaults.{field}", Problem.UNSUPPORTED, str(default), detail)
+    gateway = data.database.gateway
+    if not gateway.is_complete:
+        named = [gateway.parent_name, gateway.parent_namespace, gateway.section_name]
+        for field, value in zip(("parentName", "parentNamespace", "sectionName"), named, strict=True):
+            if any(named) and not value:
+                yield FieldError(f"data.database.gateway.{field}", Problem.REQUIRED, None, "the others are set")
+    protection, path = data.ingress.protection, "data.ingress.protection"
+    if protection.type is ProtectionType.APISIX and not protection.discovery_url and not data.iam.url:
+        detail = "where type is apisix and iam.url is not set"
+        yield FieldError(f"{path}.discoveryURL", Problem.REQUIRED, None, detail)
+    if bool(protection.opa_url) is not bool(protection.opa_policy):
+        missing, given = ("opaPolicy", "opaURL") if protection.opa_url else ("opaURL", "opaPolicy")
+        yield FieldError(f"{path}.{missing}", Problem.REQUIRED, None, f"where {given} is set")
+    image = data.components.qdrant.image
+    if image is not None and ":" not in image.rpartition("/")[2]:
+        yield FieldError("data.components.qdrant.image", Problem.INVALID, image, "must end in a tag")
+    if data.components.qdrant.resources is not None:
+        detail = "its operator takes no resources in the form that its definition asks for; limit the namespace instead"
+        yield FieldError("data.components.qdrant.resources", Problem.FORBIDDEN, None, detail)
 
 
 def domain_of(manifest: Manifest) -> str | None:

@@ -105,7 +105,7 @@ class Database(Model):
 class Store(Model):
     """One document, cache or vector store."""
 
-    storage: Quantity = Field(description="Size of the store's volume; it can grow, not shrink.")
+    storage: Quantity = Field(description="Size of the store's volume; it never shrinks; document stores never grow.")
 
 
 class Data(Model):
@@ -313,6 +313,28 @@ class SessionStatus(Model):
     url: str | None = Field(None, description="Address of the session, once it can be used.")
 
 
+class CredentialStatus(Model):
+    """What is known of one credential of the lab; never the credential."""
+
+    since: AwareDatetime | None = Field(None, description="When it was made.")
+    rotation: str | None = Field(None, description="Nonce of the last finished rotation.")
+    rotating: str | None = Field(None, description="Nonce of the rotation under way.")
+
+
+class JobStatus(Model):
+    """Something done once for a nonce."""
+
+    nonce: str | None = Field(None, description="Nonce that asked for it.")
+    state: str | None = Field(None, description="Requested, Running, Succeeded or Failed.")
+
+
+class DatabaseStatus(Model):
+    """What was asked of one PostgreSQL server by annotation."""
+
+    backup: JobStatus | None = Field(None, description="The last backup on demand.")
+    restore: JobStatus | None = Field(None, description="The last restore in place.")
+
+
 class Condition(Model):
     """One aspect of how the lab is."""
 
@@ -337,6 +359,12 @@ class DatalabStatus(Model):
     environment: str | None = Field(None, description="Environment in use.")
     started: str | None = Field(None, description="Sessions that can be used and sessions declared, as in 1/2.")
     sessions: dict[str, SessionStatus] = Field(default_factory=dict, description="Declared sessions by name.")
+    credentials: dict[str, CredentialStatus] = Field(
+        default_factory=dict, description="Credentials of the lab, as <kind>/<name>."
+    )
+    databases: dict[str, DatabaseStatus] = Field(
+        default_factory=dict, description="Backups and restores that were asked for, by host."
+    )
     effective: dict[str, Any] = Field(
         default_factory=dict,
         description="Values in use where the environment has a say.",

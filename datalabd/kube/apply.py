@@ -18,6 +18,7 @@ from datalabd.errors import Conflict, Foreign, NotFound
 from datalabd.kube.client import JSON_PATCH, Client
 from datalabd.kube.resources import Resource, resource_of
 from datalabd.kube.store import Store
+from datalabd.stores import POSTGRES, VECTOR_STORE
 
 
 @dataclass
@@ -54,7 +55,8 @@ async def converge(
             store.observe(created)
             return created
     require_ours(live, manifest)
-    if create_only or agrees(live, manifest):
+    retained = RETAINED in (live["metadata"].get("labels") or {})
+    if create_only or (agrees(live, manifest) and not retained):
         written.unchanged += 1
         return live
     if live["metadata"].get("deletionTimestamp"):
@@ -151,7 +153,12 @@ async def retain(client: Client, store: Store, obj: Manifest) -> None:
     metadata = obj["metadata"]
     if RETAINED in (metadata.get("labels") or {}):
         return
-    body = {"metadata": {"uid": metadata["uid"], "labels": {RETAINED: "true"}}}
+    body: Manifest = {"metadata": {"uid": metadata["uid"], "labels": {RETAINED: "true"}}}
+    # Two operators offer to keep a store without running it.
+    if obj["kind"] == POSTGRES:
+        body["spec"] = {"shutdown": True}
+    elif obj["kind"] == VECTOR_STORE:
+        body["spec"] = {"replicas": 0}
     try:
         after = await client.patch(resource_of(obj), metadata.get("namespace", ""), metadata["name"], body)
     except NotFound:

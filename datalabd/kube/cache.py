@@ -1,17 +1,20 @@
 """What webhooks and controllers ask of the caches: claims, environments, and all that concerns one lab."""
 
+import contextlib
 import datetime
 from collections.abc import Iterator
 
-from datalabd import names
+from datalabd import names, stores
 from datalabd.api.environment import EnvironmentConfig, domain_of
 from datalabd.api.meta import CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned
 from datalabd.errors import EnvironmentInvalid, NotYet
 from datalabd.kube import resources as kinds
 from datalabd.kube.informers import EVERYWHERE, Informers
+from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope
 from datalabd.lab import Lab, environment_name, storage_secret
 from datalabd.observed import View
+from datalabd.plan.educates.content import SECRET as WORKSHOP_CONFIG
 
 OURS = Scope(label_selector="app.kubernetes.io/managed-by=datalabd")
 SESSION_PARTS = Scope(
@@ -19,16 +22,26 @@ SESSION_PARTS = Scope(
 )
 API_SERVER = Scope(namespace="default", label_selector="kubernetes.io/service-name=kubernetes")
 
-OWNED_KINDS = (
-    kinds.SECRETS,
+DATABASE_LOGINS = "postgres-operator.crunchydata.com/role=pguser"
+"""Label selector of the Secrets in which PGO keeps logins."""
+
+RUNTIME_KINDS = (kinds.WORKSHOPS, kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS)
+STORE_KINDS = (kinds.POSTGRES_CLUSTERS, kinds.DOCUMENT_STORES, kinds.CACHE_STORES, kinds.VECTOR_STORES)
+INSIDE_KINDS = (
     kinds.VOLUME_CLAIMS,
     kinds.NETWORK_POLICIES,
-    kinds.WORKSHOPS,
-    kinds.WORKSHOP_ENVIRONMENTS,
-    kinds.WORKSHOP_SESSIONS,
+    kinds.CONFIG_MAPS,
+    kinds.SERVICE_ACCOUNTS,
+    kinds.ROLES,
+    kinds.ROLE_BINDINGS,
+    kinds.TLS_ROUTES,
+    *STORE_KINDS,
 )
+"""Kinds that the plan writes into the workshop namespace, besides Secrets."""
+OWNED_KINDS = (kinds.SECRETS, *INSIDE_KINDS, *RUNTIME_KINDS)
 """Kinds the plan writes."""
-RUNTIME_KINDS = (kinds.WORKSHOPS, kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS)
+INPUTS = {kind.kind: kind for kind in (kinds.SECRETS, kinds.STATEFUL_SETS, kinds.TLS_ROUTES, *STORE_KINDS)}
+"""Kinds that `stores.inputs` names."""
 
 
 class Cache:
@@ -38,7 +51,8 @@ class Cache:
         self.informers = informers
         self._environments: dict[tuple[str, str], EnvironmentConfig | EnvironmentInvalid] = {}
         """Parsed environments, or what is wrong with them, by uid and resourceVersion."""
-        self._followed: set[Scope] = set()
+        self._followed: dict[NamespacedName, set[tuple[Resource, Scope]]] = {}
+        """What is watched by namespace, and for which claim."""
         self._domains: dict[str, str] = {}
         self._last_api_server: tuple[Manifest, ...] = ()
 
@@ -52,9 +66,9 @@ class Cache:
         for kind in RUNTIME_KINDS:
             watch(kind, optional=True)
         watch(kinds.NAMESPACES)
-        watch(kinds.VOLUME_CLAIMS, OURS)
         watch(kinds.VOLUMES)
-        watch(kinds.NETWORK_POLICIES, OURS)
+        for kind in INSIDE_KINDS:
+            watch(kind, OURS, optional=kind in STORE_KINDS or kind == kinds.TLS_ROUTES)
         watch(kinds.DEPLOYMENTS, SESSION_PARTS)
         watch(kinds.INGRESSES, SESSION_PARTS)
         watch(kinds.ENDPOINT_SLICES, API_SERVER)
@@ -127,7 +141,7 @@ class Cache:
         """What an earlier claim of this name and namespace left in the workshop namespace."""
         return tuple(
             obj
-            for kind in (kinds.NETWORK_POLICIES, kinds.VOLUME_CLAIMS)
+            for kind in (kinds.SECRETS, *INSIDE_KINDS)
             for obj in self.informers.store(kind)
             if RETAINED in (obj["metadata"].get("labels") or {})
             and is_planned(obj)
@@ -140,47 +154,59 @@ class Cache:
         found = (claim_of(environment) for environment in self.informers.store(kinds.WORKSHOP_ENVIRONMENTS))
         return [key for key in found if key is not None and self.claim(key) is None]
 
-    def follow_secrets(self) -> None:
-        """Watch Secrets where claims live and where their credentials are, and the one copy each lab's runtime has."""
-        wanted = {Scope(namespace=claim["metadata"]["namespace"]) for claim in self.claims()}
-        for claim in self.claims():
-            try:
-                wanted.add(Scope(namespace=storage_secret(claim, self.environment_of(claim)).namespace))
-            except EnvironmentInvalid:
-                continue  # nothing is read for a claim without a usable environment
-        for claim in self.claims():
-            if (scope := self._copy_scope(claim["metadata"]["name"])) is not None:
-                wanted.add(scope)
-        for scope in self._followed - wanted:
-            self.informers.unwatch(kinds.SECRETS, scope)
-        for scope in wanted - self._followed:
-            self.informers.watch(kinds.SECRETS, scope)
-        self._followed = wanted
+    def follow(self, key: NamespacedName) -> None:
+        """Watch what is watched by namespace for this claim: Secrets beside it and where its storage credentials are,
+        and what its lab's own namespace holds. What no claim needs any more is forgotten."""
+        claim = self.claim(key)
+        wanted = set(self._scopes(claim)) if claim is not None else set()
+        before = self._followed.pop(key, set())
+        if wanted:
+            self._followed[key] = wanted
+        for resource, scope in wanted - before:
+            self.informers.watch(resource, scope)
+        for resource, scope in before - wanted:
+            if not any((resource, scope) in others for others in self._followed.values()):
+                self.informers.unwatch(resource, scope)
 
-    def _copy_scope(self, name: str) -> Scope | None:
-        """Where the runtime's copy of `N-datalab` is watched; never in a namespace that is not the lab's."""
+    def _scopes(self, claim: Manifest) -> Iterator[tuple[Resource, Scope]]:
+        yield kinds.SECRETS, Scope(namespace=claim["metadata"]["namespace"])
+        with contextlib.suppress(EnvironmentInvalid):  # nothing is read for a claim without a usable environment
+            yield kinds.SECRETS, Scope(namespace=storage_secret(claim, self.environment_of(claim)).namespace)
+        yield from self._inside_scopes(claim)
+
+    def _inside_scopes(self, claim: Manifest) -> Iterator[tuple[Resource, Scope]]:
+        """What is watched in a lab's own namespace; nothing in one that is not the lab's."""
+        name = claim["metadata"]["name"]
         environment = self.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", name)
         namespace = self.informers.store(kinds.NAMESPACES).get("", names.workshop_namespace(name))
         if environment is None or namespace is None:
-            return None
+            return
         owners = namespace["metadata"].get("ownerReferences") or []
         if all(owner.get("uid") != environment["metadata"]["uid"] for owner in owners):
-            return None
-        return Scope(names.workshop_namespace(name), field_selector="metadata.name=" + names.credentials(name))
+            return
+        inside = names.workshop_namespace(name)
+        yield kinds.SECRETS, Scope(inside, field_selector="metadata.name=" + names.credentials(name))
+        yield kinds.SECRETS, Scope(inside, field_selector=f"metadata.name={WORKSHOP_CONFIG}")
+        yield kinds.SECRETS, Scope(inside, label_selector=OURS.label_selector)
+        spec = claim.get("spec") or {}
+        if spec.get("databases"):
+            yield kinds.SECRETS, Scope(inside, label_selector=DATABASE_LOGINS)
+        if spec.get("cacheStores") or spec.get("vectorStores"):
+            yield kinds.STATEFUL_SETS, Scope(inside)
 
-    def require_secrets(self, name: str, *namespaces: str) -> None:
-        """Raise `NotYet` while Secrets of these namespaces, or the copy in the lab's, have not been listed."""
-        scopes = [Scope(namespace) for namespace in namespaces]
-        if (copy := self._copy_scope(name)) is not None:
-            scopes.append(copy)
-        for scope in scopes:
-            if not self.informers.synced(kinds.SECRETS, scope):
-                raise NotYet(f"the Secrets of namespace {scope.namespace} are being read")
+    def require_synced(self, claim: Manifest, *namespaces: str) -> None:
+        """Raise `NotYet` while Secrets of these namespaces, or what is watched in the lab's, have not been listed."""
+        scopes = [(kinds.SECRETS, Scope(namespace)) for namespace in namespaces]
+        for resource, scope in (*scopes, *self._inside_scopes(claim)):
+            if not self.informers.synced(resource, scope):
+                raise NotYet(f"the {resource.kind}s of namespace {scope.namespace} are being read")
 
     def view(self, lab: Lab) -> View:
-        """The live objects that concern a lab; raises `NotYet` while its Secrets have not been listed."""
+        """The live objects that concern a lab; raises `NotYet` while those of its namespaces have not been listed."""
         secrets = self.informers.store(kinds.SECRETS)
-        self.require_secrets(lab.name, lab.namespace, lab.storage_secret.namespace)
+        claim = self.claim(lab.key)
+        if claim is not None:
+            self.require_synced(claim, lab.namespace, lab.storage_secret.namespace)
         store = self.informers.store
         workshop_namespace = names.workshop_namespace(lab.name)
         prefix = names.session(lab.name, "")
@@ -196,6 +222,7 @@ class Cache:
             login_secret=secrets.get(lab.namespace, names.login(lab.name)),
             credentials=secrets.get(lab.namespace, names.credentials(lab.name)),
             credentials_copy=secrets.get(workshop_namespace, names.credentials(lab.name)),
+            workshop_config=secrets.get(workshop_namespace, WORKSHOP_CONFIG),
             workshop=store(kinds.WORKSHOPS).get("", lab.name),
             environment=store(kinds.WORKSHOP_ENVIRONMENTS).get("", lab.name),
             namespaces={name: found for name in derived if (found := store(kinds.NAMESPACES).get("", name))},
@@ -211,7 +238,21 @@ class Cache:
                 for volume in store(kinds.VOLUME_CLAIMS)
                 if volume["metadata"]["namespace"] == workshop_namespace and is_planned(volume)
             ),
+            inside={
+                (kind, name): found
+                for kind, name in stores.inputs(lab)
+                if (found := store(INPUTS[kind]).get(workshop_namespace, name)) is not None
+            },
+            durable=tuple(
+                obj
+                for kind in STORE_KINDS
+                for obj in store(kind)
+                if obj["metadata"]["namespace"] == workshop_namespace and is_planned(obj)
+            ),
             owned=self.owned(lab.uid) + self._left_behind(lab),
+            served=frozenset(
+                kind.kind for kind in (*STORE_KINDS, kinds.TLS_ROUTES) if self.informers.synced(kind, OURS)
+            ),
             runtime_served=all(self.informers.synced(kind, EVERYWHERE) for kind in RUNTIME_KINDS),
             now=datetime.datetime.now(datetime.UTC),
         )

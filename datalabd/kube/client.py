@@ -177,6 +177,12 @@ class Client:
         """The live object; `NotFound` where there is none."""
         return await self.request("GET", path(resource, namespace, name))
 
+    async def username(self) -> str:
+        """Who we are to the API server."""
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        answer = await self.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
+        return str(answer["status"]["userInfo"]["username"])
+
     async def list(self, resource: Resource, namespace: str = "", **params: str) -> tuple[list[Manifest], str]:
         """All objects (pages of 500) and the resourceVersion to watch from. Items carry `apiVersion` and `kind`."""
         items: list[Manifest] = []

@@ -3,18 +3,30 @@
 The reconciler applies it, the documentation lists it, admission warns by it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from datalabd import names
-from datalabd.api.meta import Manifest
+from datalabd.api.meta import ROTATED, ROTATING, Manifest
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
-from datalabd.plan import credentials, network_policies, volumes
+from datalabd.plan import credentials, mongodb, network_policies, postgres, qdrant, redis, rotation, volumes
 from datalabd.plan.educates import sessions
 from datalabd.plan.educates.environment import workshop_environment
 from datalabd.plan.educates.workshop import live_session_policies, workshop
 from datalabd.plan.prune import Identity, identity
+from datalabd.plan.rotation import NewPassword
+from datalabd.stores import (
+    CACHE_STORE,
+    DOCUMENT_STORE,
+    OPERATORS,
+    POSTGRES,
+    ROUTE,
+    VECTOR_STORE,
+    DatabaseFacts,
+    StoreFacts,
+    Turn,
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +37,8 @@ class Stage:
     objects: tuple[Manifest, ...] = ()
     waits: str | None = None
     """What must happen first; None: apply now."""
-    session: str | None = None
-    """The session this stage is for; such stages do not hold each other up."""
+    part: str | None = None
+    """The part of the lab this stage is for, a session or a store; parts do not hold each other up."""
     create_only: bool = False
     """Random contents: written once, never again."""
     keeps: tuple[Identity, ...] = ()
@@ -38,6 +50,8 @@ class Plan:
     """All stages of a lab, in order of apply."""
 
     stages: tuple[Stage, ...]
+    new_passwords: tuple[NewPassword, ...] = ()
+    """For operators' Secrets, once the stages are applied."""
 
     @property
     def wanted(self) -> set[Identity]:
@@ -47,33 +61,44 @@ class Plan:
         }
 
 
-def plan(lab: Lab, seen: Observed, fresh_password: str) -> Plan:
-    """The plan of a lab, from what is seen of it; `fresh_password` is used for a login that does not exist yet."""
+Fresh = Callable[[], str]
+"""Gives a new random password, safe in URLs, with every call."""
+
+
+def plan(lab: Lab, seen: Observed, fresh: Fresh) -> Plan:
+    """The plan of a lab, from what is seen of it; `fresh` is asked for the passwords that do not exist yet."""
     return Plan(
         (
-            _login(lab, seen, fresh_password),
+            _login(lab, seen, fresh),
             _credentials(lab, seen),
             _runtime(lab, seen),
             _workshop_namespace(lab, seen),
+            *_databases(lab, seen),
+            *_document_stores(lab, seen, fresh),
+            *_cache_stores(lab, seen, fresh),
+            *_vector_stores(lab, seen, fresh),
             *(stage for session in lab.started for stage in _session(lab, seen, session)),
-        )
+        ),
+        tuple(rotation.new_passwords(lab, seen, fresh)),
     )
 
 
-def _login(lab: Lab, seen: Observed, fresh_password: str) -> Stage:
+def _login(lab: Lab, seen: Observed, fresh: Fresh) -> Stage:
     if not lab.generates_login:
         return Stage("login")
-    if seen.login is not None:
+    nonce = rotation.due(lab, f"login/{lab.name}", seen.login_turn)
+    if seen.login is not None and not nonce:
         return Stage("login", keeps=(("Secret", lab.namespace, names.login(lab.name)),))
+    turn = rotation.turned(seen, nonce) if nonce else Turn()
     # A login Secret of ours that somebody emptied is written again; one that appears meanwhile is only read.
-    return Stage("login", (credentials.login(lab, fresh_password),), create_only=not seen.login_exists)
+    return Stage("login", (credentials.login(lab, fresh(), turn),), create_only=not seen.login_exists)
 
 
 def _credentials(lab: Lab, seen: Observed) -> Stage:
     # The runtime's copy may carry our labels; it is the runtime's to keep.
     copy = ("Secret", names.workshop_namespace(lab.name), names.credentials(lab.name))
     if seen.storage is not None:
-        return Stage("credentials", (credentials.credentials(lab, seen.storage),), keeps=(copy,))
+        return Stage("credentials", (credentials.credentials(lab, seen.storage, seen),), keeps=(copy,))
     known = ("Secret", lab.namespace, names.credentials(lab.name))
     return Stage("credentials", waits=seen.storage_problem, keeps=(copy, known))
 
@@ -96,12 +121,79 @@ def _runtime(lab: Lab, seen: Observed) -> Stage:
 
 def _workshop_namespace(lab: Lab, seen: Observed) -> Stage:
     namespace = names.workshop_namespace(lab.name)
-    objects = [_in(namespace, policy) for policy in network_policies.workshop_policies(lab, seen)]
+    # What opens a service comes before what closes the rest: a change must not cut off those at work.
+    objects = network_policies.service_policies(lab)
+    objects += [_in(namespace, policy) for policy in network_policies.workshop_policies(lab, seen)]
     if lab.claim.spec.data.enabled:
         objects.append(volumes.data_mount(lab))
     objects += [volumes.home(lab, seen, session) for session in lab.sessions]
-    waits = None if seen.runtime_ready else "the lab's environment is not running yet"
-    return Stage("workshop namespace", tuple(objects), waits, keeps=_kept_policies(lab, seen, namespace))
+    return Stage("workshop namespace", tuple(objects), _no_namespace(seen), keeps=_kept_policies(lab, seen, namespace))
+
+
+def _databases(lab: Lab, seen: Observed) -> Iterator[Stage]:
+    for server in lab.databases:
+        part = f"database {server.host}"
+        facts = seen.databases.get(server.host, DatabaseFacts())
+        objects = (postgres.initialisation(lab, server), postgres.postgres_cluster(lab, server, facts))
+        yield Stage(part, objects, _unready(seen, POSTGRES), part)
+        if lab.environment.data.database.gateway.is_complete:
+            yield Stage(f"route of {part}", (postgres.route(lab, server),), _unready(seen, ROUTE), part)
+
+
+def _document_stores(lab: Lab, seen: Observed, fresh: Fresh) -> Iterator[Stage]:
+    if lab.document_stores or seen.keeps_document_stores:
+        yield Stage("document stores", tuple(mongodb.prerequisites(lab)), _no_namespace(seen), "document stores")
+    for store in lab.document_stores:
+        part = f"document store {store.key}"
+        facts = seen.document_stores.get(store.key, StoreFacts())
+        nonce = rotation.due(lab, f"mongodb/{store.key}", facts.turn)
+        turn = rotation.turned(seen, nonce) if nonce else facts.turn
+        password = facts.auth.get("password") if turn == facts.turn else None
+        yield _auth(part, seen, facts, mongodb.auth(lab, store, password or fresh(), turn))
+        made = mongodb.mongodb(lab, store, facts.data)
+        yield Stage(part, (made,), _unready(seen, DOCUMENT_STORE, facts), part)
+
+
+def _cache_stores(lab: Lab, seen: Observed, fresh: Fresh) -> Iterator[Stage]:
+    for store in lab.cache_stores:
+        part = f"cache store {store.key}"
+        facts = seen.cache_stores.get(store.key, StoreFacts())
+        passwords, turn = redis.turn(facts, rotation.due(lab, f"redis/{store.key}", facts.turn), seen, fresh)
+        yield _auth(part, seen, facts, redis.auth(lab, store, passwords, turn))
+        objects = (redis.acl(lab, store, facts.auth), redis.redis(lab, store, facts))
+        yield Stage(part, objects, _unready(seen, CACHE_STORE, facts), part)
+
+
+def _vector_stores(lab: Lab, seen: Observed, fresh: Fresh) -> Iterator[Stage]:
+    for store in lab.vector_stores:
+        part = f"vector store {store.key}"
+        facts = seen.vector_stores.get(store.key, StoreFacts())
+        keys, turn = qdrant.turn(facts, rotation.due(lab, f"qdrant/{store.key}", facts.turn), seen, fresh)
+        yield _auth(part, seen, facts, qdrant.auth(lab, store, keys, turn))
+        yield Stage(part, (qdrant.qdrant(lab, store, facts),), _unready(seen, VECTOR_STORE, facts), part)
+
+
+def _auth(part: str, seen: Observed, facts: StoreFacts, secret: Manifest) -> Stage:
+    """What a store is opened with: random, written once; again only to replace or adopt it, or if it was emptied."""
+    name = f"credentials of {part}"
+    said = secret["metadata"]["annotations"]
+    same = all(said.get(key, "") == facts.turn.annotations().get(key, "") for key in (ROTATED, ROTATING))
+    if facts.auth and facts.auth_adopted and same:
+        return Stage(name, keeps=(identity(secret),), part=part)
+    return Stage(name, (secret,), _no_namespace(seen), part, create_only=not facts.auth_exists)
+
+
+def _no_namespace(seen: Observed) -> str | None:
+    return None if seen.runtime_ready else "the lab's environment is not running yet"
+
+
+def _unready(seen: Observed, kind: str, facts: StoreFacts | None = None) -> str | None:
+    """Why an object of this kind cannot be written yet: an operator would make up the credentials it does not find."""
+    if seen.runtime_ready and kind not in seen.served:
+        return f"the cluster does not know {kind}; install {OPERATORS[kind]}"
+    if seen.runtime_ready and facts is not None and not facts.auth:
+        return "its credentials are being written"
+    return _no_namespace(seen)
 
 
 def _session(lab: Lab, seen: Observed, session: str) -> Iterator[Stage]:

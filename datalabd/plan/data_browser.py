@@ -64,6 +64,7 @@ def _deployment(lab: Lab) -> Manifest:
                 "metadata": {"labels": _labels()},
                 "spec": {
                     "serviceAccountName": "$(service_account)",
+                    "automountServiceAccountToken": False,
                     "securityContext": {
                         "runAsNonRoot": True,
                         "runAsUser": 1000,

@@ -1,9 +1,12 @@
 """Labels, annotations and owner references of everything the plan makes."""
 
+import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
+from datalabd import names
 from datalabd.api.meta import (
     APPLIED,
     CLAIM_NAME,
@@ -44,3 +47,15 @@ def ours(lab: Lab, manifest: Manifest) -> Manifest:
 def claim_owner(lab: Lab) -> Manifest:
     """Owner reference to the claim, for objects in its own namespace."""
     return {"apiVersion": V1BETA2, "kind": "Datalab", "name": lab.name, "uid": lab.uid, "controller": True}
+
+
+def inside(lab: Lab, name: str, annotations: dict[str, str] | None = None) -> Manifest:
+    """Metadata of an object in the workshop namespace."""
+    metadata: Manifest = {"name": name, "namespace": names.workshop_namespace(lab.name)}
+    return metadata | ({"annotations": annotations} if annotations else {})
+
+
+def opaque(lab: Lab, metadata: Manifest, values: Mapping[str, str]) -> Manifest:
+    """A Secret of these values."""
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    return ours(lab, {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": data})

@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from datalabd.api.meta import RETAINED, Manifest
 from datalabd.lab import Lab
 from datalabd.observed import is_durable
+from datalabd.plan.network_policies import STORE_INGRESS
 
 Identity = tuple[str, str, str]
 """Kind, namespace, name."""
+
+
+SUPPORT = ("ConfigMap", "ServiceAccount", "Role", "RoleBinding")
+"""Kinds of ours in the workshop namespace that databases and stores need to run."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,12 @@ def prune(lab: Lab, wanted: set[Identity], owned: tuple[Manifest, ...]) -> Pruni
     them. Network policies of a namespace for which none is planned stay as well: its session is ending, and until the
     last pod is gone they are what closes it.
     """
+    held = any(
+        is_durable(lab.name, obj)
+        and identity(obj) not in wanted
+        and (lab.retains or RETAINED in (obj["metadata"].get("labels") or {}))
+        for obj in owned
+    )
     closed = {namespace for kind, namespace, _ in wanted if kind == "NetworkPolicy"}
     delete: list[Manifest] = []
     retain: list[Manifest] = []
@@ -38,6 +49,8 @@ def prune(lab: Lab, wanted: set[Identity], owned: tuple[Manifest, ...]) -> Pruni
         metadata = obj["metadata"]
         ending = obj["kind"] == "NetworkPolicy" and metadata["namespace"] not in closed
         if identity(obj) in wanted or ending or metadata.get("deletionTimestamp"):
+            continue
+        if held and (obj["kind"] in SUPPORT or metadata["name"].startswith(STORE_INGRESS)):
             continue
         if not is_durable(lab.name, obj):
             delete.append(obj)

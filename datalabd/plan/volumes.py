@@ -5,7 +5,8 @@ from datalabd.api import quantity
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
 from datalabd.observed import Observed
-from datalabd.plan.metadata import ours
+from datalabd.plan.metadata import inside, ours
+from datalabd.stores import Size
 
 
 def home(lab: Lab, seen: Observed, session: str) -> Manifest:
@@ -15,14 +16,21 @@ def home(lab: Lab, seen: Observed, session: str) -> Manifest:
     keep its session from starting.
     """
     name = names.volume(lab.name, session)
-    live = seen.homes.get(name)
-    size, storage_class = lab.storage, lab.storage_class
-    if live is not None:
-        size, storage_class = max(live.size, size, key=quantity.parse), live.storage_class
-    spec: Manifest = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
-    if storage_class:
-        spec["storageClassName"] = storage_class
-    return _claim(lab, name, spec)
+    size = grown(lab.storage, lab.storage_class, seen.homes.get(name))
+    return _claim(lab, name, claim_spec(size.storage, size.storage_class))
+
+
+def grown(storage: str, storage_class: str | None, live: Size | None) -> Size:
+    """What to ask of a volume that exists as `live`: its own class, and never less."""
+    if live is None:
+        return Size(storage, storage_class)
+    return Size(max(live.storage, storage, key=quantity.parse), live.storage_class)
+
+
+def claim_spec(storage: str, storage_class: str | None) -> Manifest:
+    """Spec of a volume claim for one pod; the cluster's default class for None."""
+    spec: Manifest = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}}
+    return spec | ({"storageClassName": storage_class} if storage_class else {})
 
 
 def data_mount(lab: Lab) -> Manifest:
@@ -42,5 +50,4 @@ def data_mount(lab: Lab) -> Manifest:
 
 
 def _claim(lab: Lab, name: str, spec: Manifest) -> Manifest:
-    metadata = {"name": name, "namespace": names.workshop_namespace(lab.name)}
-    return ours(lab, {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+    return ours(lab, {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": inside(lab, name), "spec": spec})

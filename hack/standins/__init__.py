@@ -1,14 +1,44 @@
-"""What the local control plane lacks, played against its real API server: Educates, and a kubelet with its volumes.
+"""What the local control plane lacks, played against its real API server: Educates, a kubelet, operators of stores.
 
-    async with Educates(client, domain="lab.example.org"), Kubelet(client):
+    async with Educates(client, domain="lab.example.org"), Kubelet(client), RedisOperator(client):
         ...
 
-`python -m hack.standins` runs both for a person. They act on real objects and keep nothing in memory that a restart
+`python -m hack.standins` runs all for a person. They act on real objects and keep nothing in memory that a restart
 would lose. Where the real thing is unkind (acts once, fails for good, gets stuck), so are they.
 """
 
-from hack.standins.crds import crds, install, install_crds
+from hack.standins.crds import crds, install, install_crds, install_store_crds, store_crds
 from hack.standins.educates import Educates, Timing
+from hack.standins.gateway import GatewayController
 from hack.standins.kubelet import TROUBLE, Kubelet
+from hack.standins.mongodb import MongoDBOperator
+from hack.standins.postgres import PostgresOperator
+from hack.standins.qdrant import QdrantOperator
+from hack.standins.redis import RedisOperator
 
-__all__ = ["TROUBLE", "Educates", "Kubelet", "Timing", "crds", "install", "install_crds"]
+STORES = (
+    GatewayController,
+    MongoDBOperator,
+    PostgresOperator,
+    QdrantOperator,
+    RedisOperator,
+)
+"""Whatever plays databases, stores and the way to them; each is made from a client."""
+
+__all__ = [
+    "STORES",
+    "TROUBLE",
+    "Educates",
+    "GatewayController",
+    "Kubelet",
+    "MongoDBOperator",
+    "PostgresOperator",
+    "QdrantOperator",
+    "RedisOperator",
+    "Timing",
+    "crds",
+    "install",
+    "install_crds",
+    "install_store_crds",
+    "store_crds",
+]

@@ -1,4 +1,4 @@
-"""Run Educates and the kubelet against the cluster of $KUBECONFIG until interrupted.
+"""Run all stand-ins against the cluster of $KUBECONFIG until interrupted.
 
     python -m hack.standins [--ingress-domain lab.example.org] [--ingress-class nginx] [--ingress-secret NAME]
 
@@ -9,12 +9,11 @@ import argparse
 import asyncio
 import os
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from datalabd.kube.client import Client
-from hack.standins.crds import install
-from hack.standins.educates import Educates
-from hack.standins.kubelet import Kubelet
+from hack.standins import STORES, Educates, Kubelet, install, install_store_crds
 
 
 async def run(domain: str, ingress_class: str, ingress_secret: str, shared: Path | None) -> None:
@@ -25,10 +24,15 @@ async def run(domain: str, ingress_class: str, ingress_secret: str, shared: Path
     client = await Client.connect(user_agent="standins")
     try:
         await install(client, shared)
+        await install_store_crds(client, shared and shared / "crds")
         educates = Educates(client, domain=domain, ingress_class=ingress_class, ingress_secret=ingress_secret)
-        async with educates, Kubelet(client) as kubelet:
-            print(f"playing Educates and kubelet on {client.server}", flush=True)
-            waits = [asyncio.create_task(wait) for wait in (stop.wait(), educates.run(), kubelet.run())]
+        async with AsyncExitStack() as entered:
+            playing = [
+                await entered.enter_async_context(standin)
+                for standin in (educates, Kubelet(client), *(store(client) for store in STORES))
+            ]
+            print(f"playing Educates, kubelet and operators of stores on {client.server}", flush=True)
+            waits = [asyncio.create_task(wait) for wait in (stop.wait(), *(standin.run() for standin in playing))]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
@@ -38,7 +42,9 @@ async def run(domain: str, ingress_class: str, ingress_secret: str, shared: Path
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m hack.standins", description="Play Educates and the kubelet.")
+    parser = argparse.ArgumentParser(
+        prog="python -m hack.standins", description="Play Educates, the kubelet and operators of stores."
+    )
     parser.add_argument("--ingress-domain", default="lab.example.org", metavar="DOMAIN")
     parser.add_argument("--ingress-class", default="nginx", metavar="NAME")
     parser.add_argument("--ingress-secret", default="", metavar="NAME", help="TLS Secret in namespace educates")

@@ -1,4 +1,4 @@
-"""What an Educates installation consists of before it runs: definitions of its kinds, roles, its own account.
+"""What is installed before anything runs: Educates' kinds, roles and account; the kinds of stores and of the gateway.
 
 The definitions here say no more than what is used: own words for where the real ones are not at hand.
 """
@@ -125,6 +125,95 @@ def crds() -> list[Manifest]:
     ]
 
 
+def store_crds() -> list[Manifest]:
+    """Definitions of databases, stores, the gateway and its routes. All have a status subresource.
+
+    What is written by us or read by a stand-in is spelled out; everything else is let through.
+    """
+    volume = _open(accessModes=_list(TEXT), resources=OPEN, storageClassName=TEXT)
+    reference = _open("name", name=TEXT, namespace=TEXT)
+    postgres = _open(
+        "instances postgresVersion",
+        postgresVersion=WHOLE,
+        instances=_list(_open("dataVolumeClaimSpec", name=TEXT, replicas=WHOLE, dataVolumeClaimSpec=volume)),
+        users=_list(_open("name", name=TEXT, databases=_list(TEXT))),
+        shutdown=FLAG,
+        backups=OPEN,
+    )
+    mongodb = _open(
+        "security type users",
+        members=WHOLE,
+        type=TEXT | {"enum": ["ReplicaSet"]},
+        version=TEXT,
+        security=_open(authentication=OPEN),
+        users=_list(
+            _open(
+                "name roles",
+                name=TEXT,
+                db=TEXT | {"default": "admin"},
+                roles=_list(_open("name db", name=TEXT, db=TEXT)),
+                passwordSecretRef=_open("name", name=TEXT, key=TEXT),
+                scramCredentialsSecretName=TEXT,
+            )
+        ),
+        statefulSet=_open("spec", spec=OPEN),
+    )
+    redis = _open(
+        "kubernetesConfig",
+        kubernetesConfig=_open("image", image=TEXT, redisSecret=OPEN, ignoreAnnotations=_list(TEXT)),
+        storage=_open(volumeClaimTemplate=OPEN, keepAfterDelete=FLAG),
+        env=ENV,
+        acl=_open(secret=OPEN),
+    )
+    quantities = {"type": "object", "additionalProperties": _object(value=TEXT, format=TEXT)}  # as in the real one
+    key = _open(enabled=FLAG, secret=_open(name=TEXT, key=TEXT))
+    qdrant = _open(
+        image=_open(repository=TEXT, tag=TEXT, pullPolicy=TEXT),
+        persistence=_open(size=TEXT, storageClassName=TEXT),
+        replicas=WHOLE,
+        antiAffinity=FLAG,
+        apiKey=key,
+        readApiKey=key,
+        resources=_object(limits=quantities, requests=quantities),
+    )
+    gateway = _open("gatewayClassName listeners", gatewayClassName=TEXT, listeners=_list(_open("name", name=TEXT)))
+    route = _open(
+        "hostnames rules",
+        parentRefs=_list(_open("name", name=TEXT, namespace=TEXT, sectionName=TEXT)),
+        hostnames=_list(TEXT),
+        rules=_list(_open("backendRefs", backendRefs=_list(reference))),
+    )
+    networking = "gateway.networking.k8s.io"
+    return [
+        _namespaced("postgres-operator.crunchydata.com", "v1", "PostgresCluster", postgres),
+        _namespaced("mongodbcommunity.mongodb.com", "v1", "MongoDBCommunity", mongodb, plural="mongodbcommunity"),
+        # As in the real one, nothing that its operator might write to a status would be kept.
+        _namespaced("redis.redis.opstreelabs.in", "v1beta2", "Redis", redis, plural="redis", status=_object()),
+        _namespaced("qdrant.io", "v1alpha1", "QdrantCluster", qdrant, status=_object(message=TEXT)),
+        _namespaced(networking, "v1", "Gateway", gateway),
+        _namespaced(networking, "v1", "TLSRoute", route),
+    ]
+
+
+def _namespaced(
+    group: str, version: str, kind: str, spec: Schema, *, plural: str = "", status: Schema = OPEN
+) -> Manifest:
+    """A namespaced kind whose status is a subresource. Kubernetes' own groups ask for a word that they may be used."""
+    crd = _crd(group, kind, spec)
+    names = crd["spec"]["names"] | ({"plural": plural} if plural else {})
+    approved = {"annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in"}}
+    served = crd["spec"]["versions"][0] | {
+        "name": version,
+        "schema": {"openAPIV3Schema": _object(spec=spec, status=status)},
+        "subresources": {"status": {}},
+    }
+    metadata = {"name": f"{names['plural']}.{group}"} | (approved if group.endswith(".k8s.io") else {})
+    return crd | {
+        "metadata": metadata,
+        "spec": crd["spec"] | {"scope": "Namespaced", "names": names, "versions": [served]},
+    }
+
+
 def _crd(group: str, kind: str, spec: Schema) -> Manifest:
     singular = kind.lower()
     return {
@@ -221,7 +310,20 @@ async def install_crds(client: Client, directory: Path | None = None) -> None:
 
     Raises TimeoutError after a minute in which the API server did not take them up.
     """
-    definitions = _definitions(directory)
+    await _install(client, _definitions(directory))
+
+
+async def install_store_crds(client: Client, directory: Path | None = None, *kinds: str) -> None:
+    """The kinds of databases, stores and the gateway, or of these only those named, served when this returns.
+
+    The real definitions found in `directory`, ours for the rest. Raises TimeoutError after a minute in which the API
+    server did not take them up.
+    """
+    wanted = [crd for crd in store_crds() if not kinds or crd["spec"]["names"]["kind"] in kinds]
+    await _install(client, [_real(crd, directory) for crd in wanted])
+
+
+async def _install(client: Client, definitions: list[Manifest]) -> None:
     for crd in definitions:
         await _apply(client, CRDS, crd)
     async with asyncio.timeout(SERVED_SECONDS):
@@ -235,6 +337,24 @@ def _definitions(directory: Path | None) -> list[Manifest]:
         for file in sorted(directory.glob(f"*.{group}.educates.dev.yaml")) if directory else []:
             found += _documents(file)
     return list({crd["metadata"]["name"]: crd for crd in found}.values())
+
+
+def _real(crd: Manifest, directory: Path | None) -> Manifest:
+    """The definition of that name in `directory`, else this one."""
+    file = directory and directory / f"{crd['metadata']['name']}.yaml"
+    found: Manifest = _undescribed(next(_documents(file))) if file and file.is_file() else crd
+    return found
+
+
+def _undescribed(value: Any) -> Any:
+    """A copy without descriptions: half of a large definition, whose size our HTTP client would complain of."""
+    if isinstance(value, dict):
+        return {
+            key: _undescribed(item)
+            for key, item in value.items()
+            if key != "description" or not isinstance(item, str)  # a property may have that name
+        }
+    return [_undescribed(item) for item in value] if isinstance(value, list) else value
 
 
 async def _served(client: Client, crd: Manifest) -> None:
@@ -262,4 +382,5 @@ async def _apply(client: Client, resource: Resource, manifest: Manifest) -> None
 
 
 def _documents(file: Path) -> Iterator[Manifest]:
-    return (document for document in yaml.safe_load_all(file.read_text()) if document)
+    # Not the loader written in Python: one of these files has three megabytes, and would take it half a minute.
+    return (document for document in yaml.load_all(file.read_text(), Loader=yaml.CSafeLoader) if document)

@@ -1,5 +1,6 @@
 """What Educates makes of a WorkshopEnvironment: pure functions."""
 
+import posixpath
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -128,24 +129,19 @@ def secret_names(environment: Manifest, settings: Settings) -> list[str]:
 def workshop_config(spec: Manifest) -> dict[str, str]:
     """The keys of Secret `workshop-config`: what the session's dashboard and downloads are configured with."""
     session = spec.get("session") or {}
-    shown = {key: session.get(key) for key in ("applications", "dashboards", "ingresses")}
+    shown: Manifest = {"applications": session.get("applications") or {}}
+    shown |= {key: session.get(key) or [] for key in ("ingresses", "dashboards")}
+    said = {key: spec.get(key, "") for key in ("title", "description")} | {"version": spec.get("version", "latest")}
     content = spec.get("workshop") or {}
-    config = {"workshop.yaml": yaml.safe_dump({"spec": {"session": shown}})}
+    config = {"workshop.yaml": yaml.safe_dump({"spec": said | {"session": shown}})}
     for index, source in enumerate(content.get("files") or [], start=1):
-        config[f"vendir-assets-{index:02}.yaml"] = _vendir([("/opt/assets/files", [source])])
+        where = posixpath.normpath(posixpath.join("/opt/assets/files", source.get("path", ".")))
+        config[f"vendir-assets-{index:02}.yaml"] = _vendir([(where, [source | {"path": "."}])])
     if packages := content.get("packages"):
         config["vendir-packages.yaml"] = _vendir([(f"/opt/packages/{p['name']}", p["files"]) for p in packages])
     return config
 
 
 def _vendir(directories: list[tuple[str, list[Any]]]) -> str:
-    return yaml.safe_dump(
-        {
-            "apiVersion": "vendir.k14s.io/v1alpha1",
-            "kind": "Config",
-            "directories": [
-                {"path": path, "contents": [{"path": "."} | source for source in sources]}
-                for path, sources in directories
-            ],
-        }
-    )
+    listed = [{"path": path, "contents": contents} for path, contents in directories]
+    return yaml.safe_dump({"apiVersion": "vendir.k14s.io/v1alpha1", "kind": "Config", "directories": listed})

@@ -4,11 +4,13 @@ import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from datalabd.api import quantity
 from datalabd.api.meta import Manifest, NamespacedName
 from datalabd.kube.apply import agrees
 from datalabd.kube.client import Client, path
 from datalabd.kube.resources import CONFIG_MAPS, SECRETS, VOLUME_CLAIMS, Resource
 from datalabd.kube.store import key_of
+from hack.standins import csi_rclone
 from hack.standins.operator import Operator
 
 PODS = Resource("v1", "pods", "Pod")
@@ -30,7 +32,8 @@ class Kubelet(Operator):
     """Every claim gets a volume and every pod runs, at once, unless there is `trouble` or something it needs is absent.
 
     Pods need their claims bound, and the Secrets and ConfigMaps they refer to, as on a real node. They never end by
-    themselves. Any storage class provisions, or none. A change of mind of `trouble` shows at the object's next event.
+    themselves. Any storage class provisions, or none, but for csi-rclone's, which needs its Secret; a volume grows with
+    its claim. A change of mind of `trouble` shows at the object's next event.
     """
 
     def __init__(self, client: Client, trouble: Trouble = lambda _: None) -> None:
@@ -43,7 +46,7 @@ class Kubelet(Operator):
         self._claims = self.watch(VOLUME_CLAIMS, self._claim_changed)
         self._needs = {
             "PersistentVolumeClaim": self._claims,
-            "Secret": self.watch(SECRETS, self._need_changed),
+            "Secret": self.watch(SECRETS, self._secret_changed),
             "ConfigMap": self.watch(CONFIG_MAPS, self._need_changed),
         }
         self._volumes = self.watch(VOLUMES, self._volume_changed)
@@ -60,6 +63,11 @@ class Kubelet(Operator):
     def _volume_changed(self, volume: Manifest) -> None:
         name = volume["metadata"]["name"]
         self.schedule(("PersistentVolume", name), partial(self._sync_volume, name))
+
+    def _secret_changed(self, secret: Manifest) -> None:
+        if (claim := self._claims.get(*key_of(secret))) is not None:
+            self._claim_changed(claim)
+        self._need_changed(secret)
 
     def _need_changed(self, obj: Manifest) -> None:
         for key in self._waiting:
@@ -146,11 +154,16 @@ class Kubelet(Operator):
     # ---- Volumes
 
     async def _sync_claim(self, key: NamespacedName) -> None:
-        """Make the volume; the control plane's own controller binds the two."""
+        """Make the volume, or have it grow; the control plane's own controller binds the two."""
         claim = self._claims.get(*key)
-        if claim is None or claim["metadata"].get("deletionTimestamp") or claim["spec"].get("volumeName"):
+        if claim is None or claim["metadata"].get("deletionTimestamp"):
             return
         if _annotated(claim) or self._trouble(claim):
+            return
+        if claim["spec"].get("volumeName"):
+            await self._grow(claim)
+            return
+        if not csi_rclone.provisions(claim, self._needs["Secret"].get(*key)):
             return
         name = f"pvc-{claim['metadata']['uid']}"
         if self._volumes.get("", name) is not None:
@@ -178,6 +191,14 @@ class Kubelet(Operator):
                 },
             }
         )
+
+    async def _grow(self, claim: Manifest) -> None:
+        """Give a bound claim what it asks for; that its class lets claims grow the API server has made sure of."""
+        capacity: Manifest = claim.get("status", {}).get("capacity") or {}
+        wanted = claim["spec"]["resources"]["requests"]["storage"]
+        if capacity and quantity.parse(wanted) > quantity.parse(capacity["storage"]):
+            await self.patch(VOLUMES, "", claim["spec"]["volumeName"], {"spec": {"capacity": {"storage": wanted}}})
+            await self.patch(VOLUME_CLAIMS, *key_of(claim), {"status": {"capacity": {"storage": wanted}}}, "status")
 
     async def _sync_volume(self, name: str) -> None:
         """Delete a volume whose claim is gone, unless somebody asked to retain it."""

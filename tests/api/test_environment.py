@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from datalabd.api.environment import AuthType, EnvironmentConfig, Login, ProtectionType, Retention
+from datalabd.api.environment import mistakes as all_mistakes
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import Budget, KubernetesRole, Policy
 from datalabd.errors import EnvironmentInvalid
@@ -290,3 +291,225 @@ def test_parsing_leaves_the_manifest_alone() -> None:
     before = deepcopy(written)
     EnvironmentConfig.parse(written)
     assert written == before
+
+
+# --- what others read more of than we do ------------------------------------------------------------------------------
+
+
+def test_resources_are_verbatim() -> None:
+    resources = {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"cpu": "1000m"}, "claims": [{"name": "gpu"}]}
+    assert parse(components={"data": {"resources": resources}}).data.components.data.resources == resources
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        pytest.param({"requests": {"cpu": "500m"}, "limits": {"cpu": 0.5}}, [], id="the same in other words"),
+        pytest.param({"requests": {"cpu": "2"}, "limits": {"memory": "1Gi"}}, [], id="limits of something else"),
+        pytest.param({"limits": {"memory": "1e3", "example.org/gpu": 1}}, [], id="limits alone"),
+        pytest.param({}, [], id="nothing"),
+        pytest.param(
+            {"requests": {"cpu": "1500m", "memory": "1Gi"}, "limits": {"cpu": 1, "memory": "1G"}},
+            [
+                ": Invalid value: no request may be more than its limit: cpu of 1500m is more than its limit, 1, "
+                "memory of 1Gi is more than its limit, 1G"
+            ],
+            id="more than the limit",
+        ),
+        pytest.param(
+            {"requests": {"cpu": "1x"}},
+            ['.requests.cpu: Invalid value: "1x": must be a quantity such as 500m, 2 or 1.5Gi'],
+            id="no quantity",
+        ),
+        pytest.param(
+            {"requests": {"cpu": True}},
+            ['.requests.cpu: Invalid value: "true": must be a quantity such as 500m, 2 or 1.5Gi'],
+            id="true",
+        ),
+        pytest.param(
+            {"limits": {"memory": "-1Gi"}},
+            ['.limits.memory: Invalid value: "-1Gi": must be a quantity such as 500m, 2 or 1.5Gi'],
+            id="less than nothing",
+        ),
+        pytest.param(
+            {"limits": {str(number): 1 for number in range(7)}},
+            [".limits: Too many: must have at most 6 items"],
+            id="too many",
+        ),
+        pytest.param({"requests": ["cpu"]}, [".requests: Invalid value: must be an object"], id="list"),
+    ],
+)
+def test_resources(resources: Manifest, expected: list[str]) -> None:
+    found = all_mistakes(manifest(components={"redis": {"resources": resources}}))
+    assert [str(error) for error in found] == [f"data.components.redis.resources{said}" for said in expected]
+
+
+@pytest.mark.parametrize(
+    ("package", "expected"),
+    [
+        pytest.param({"files": []}, [".name: Required value:"], id="no name"),
+        pytest.param({"name": " ", "files": []}, [".name: Required value:"], id="blank name"),
+        pytest.param({"name": "a"}, [".files: Required value:"], id="no files"),
+        pytest.param(
+            {"name": 5, "files": "all"},
+            [
+                '.name: Invalid value: "5": must be a valid string',
+                '.files: Invalid value: "all": must be a valid list',
+            ],
+            id="of other types",
+        ),
+    ],
+)
+def test_packages_the_runtime_would_refuse(package: Manifest, expected: list[str]) -> None:
+    assert mistakes(packages=[{"name": "b", "files": []}, package]) == [f"data.packages[1]{said}" for said in expected]
+
+
+# --- protection -------------------------------------------------------------------------------------------------------
+
+FILLED_IN = "may have {name}, {namespace}, {realm}, {group}, {host} filled in, and no other word in braces"
+
+
+def protected(**protection: Any) -> list[str]:
+    ingress = {"domain": "lab.example.org", "protection": protection}
+    found = all_mistakes(manifest(ingress=ingress, iam={"url": "https://id.example.org", "adminSecret": SECRET}))
+    return [str(error).removeprefix("data.ingress.protection") for error in found]
+
+
+SECRET = {"namespace": "iam", "name": "admin"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("https://a.org/{name}/{namespace}/{realm}/{group}?rd={host}", id="every word"),
+        pytest.param("https://a.org/?rd=https://$host$escaped_request_uri", id="variables of nginx"),
+        pytest.param("https://a.org/${request_uri}", id="variables of nginx in braces"),
+        pytest.param("https://a.org/[0-9]{2}{}{-}", id="other braces"),
+    ],
+)
+def test_templates(text: str) -> None:
+    assert protected(type="nginx", authURL=text, signinURL=text) == []
+    assert protected(type="annotations", annotations={"a": text}) == []
+
+
+@pytest.mark.parametrize("word", ["{user}", "{Name}", "{name_space}", "x{names}y"])
+def test_words_that_nobody_fills_in(word: str) -> None:
+    url = f"https://a.org/{word}"
+    assert protected(type="nginx", signinURL=url) == [f'.signinURL: Invalid value: "{url}": {FILLED_IN}']
+    assert protected(type="annotations", annotations={"a": word}) == [
+        f'.annotations.a: Invalid value: "{word}": {FILLED_IN}'
+    ]
+    assert protected(type="traefik", middleware=word) == [f'.middleware: Invalid value: "{word}": {FILLED_IN}']
+
+
+@pytest.mark.parametrize(
+    ("protection", "expected"),
+    [
+        pytest.param({"type": "apisix"}, [], id="apisix with Keycloak's address"),
+        pytest.param(
+            {"type": "apisix", "opaURL": "https://opa"}, [".opaPolicy: Required value: where opaURL is set"], id="OPA"
+        ),
+        pytest.param({"type": "apisix", "opaPolicy": "p"}, [".opaURL: Required value: where opaPolicy is set"], id="p"),
+        pytest.param({"type": "apisix", "opaURL": "https://opa", "opaPolicy": "p"}, [], id="OPA and its policy"),
+        pytest.param(
+            {"type": "annotations"}, [": Invalid value: annotations must be set where type is annotations"], id="none"
+        ),
+        pytest.param(
+            {"type": "nginx", "responseHeaders": ["X-User", "X-A, X-B"]},
+            ['.responseHeaders[1]: Invalid value: "X-A, X-B": must match ^[A-Za-z0-9_-]+$'],
+            id="no header",
+        ),
+    ],
+)
+def test_fields_of_a_protection(protection: dict[str, Any], expected: list[str]) -> None:
+    assert protected(**protection) == expected
+
+
+@pytest.mark.parametrize("key", ["a", "a.b/c", "nginx.ingress.kubernetes.io/auth-url", "x/" + "y" * 63])
+def test_names_of_annotations(key: str) -> None:
+    assert protected(type="annotations", annotations={key: "b"}) == []
+
+
+@pytest.mark.parametrize("key", ["", "a b", "/a", "a/", "a/b/c", "A.b/c", "-a/b", "a..b/c", "y" * 64, f"{'x' * 254}/a"])
+def test_what_is_no_annotation(key: str) -> None:
+    (said,) = protected(type="annotations", annotations={key: "b"})
+    assert said.endswith("must be the name of an annotation, such as example.org/auth")
+
+
+# --- contradictions ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(
+            {"allowed": {"policies": ["restricted"], "kubernetesRoles": ["view"], "budgets": []}},
+            [
+                'data.defaults.security.policy: Unsupported value: "baseline": the environment allows restricted',
+                'data.defaults.security.kubernetesRole: Unsupported value: "edit": the environment allows view',
+                'data.defaults.quota.budget: Unsupported value: "medium": the environment allows none',
+            ],
+            id="defaults that are not allowed",
+        ),
+        pytest.param(
+            {"database": {"gateway": {"parentName": "a"}}},
+            [
+                "data.database.gateway.parentNamespace: Required value: the others are set",
+                "data.database.gateway.sectionName: Required value: the others are set",
+            ],
+            id="half a gateway",
+        ),
+        pytest.param(
+            {"database": {"gateway": {"parentName": "a", "parentNamespace": "b", "sectionName": "c"}}},
+            [],
+            id="a gateway",
+        ),
+        pytest.param(
+            {"ingress": {"domain": "a.org", "protection": {"type": "apisix"}}},
+            ["data.ingress.protection.discoveryURL: Required value: where type is apisix and iam.url is not set"],
+            id="apisix without Keycloak",
+        ),
+        pytest.param(
+            {"ingress": {"domain": "a.org", "protection": {"type": "apisix", "discoveryURL": "https://id"}}},
+            [],
+            id="apisix with a discovery document",
+        ),
+        pytest.param(
+            {"components": {"qdrant": {"image": "registry:5000/qdrant"}}},
+            ['data.components.qdrant.image: Invalid value: "registry:5000/qdrant": must end in a tag'],
+            id="Qdrant's operator wants the tag apart",
+        ),
+        pytest.param({"components": {"qdrant": {"image": "registry:5000/qdrant:v1"}}}, [], id="image with a tag"),
+        pytest.param(
+            {"components": {"qdrant": {"resources": {"limits": {"memory": "1Gi"}}}}},
+            [
+                "data.components.qdrant.resources: Forbidden: its operator takes no resources in the form that its "
+                "definition asks for; limit the namespace instead"
+            ],
+            id="resources that its operator does not take",
+        ),
+    ],
+)
+def test_contradictions(data: dict[str, Any], expected: list[str]) -> None:
+    assert [str(error) for error in all_mistakes(manifest(**data))] == expected
+    # What contradicts itself can be used all the same, as far as it goes.
+    parse(**data)
+
+
+def test_what_cannot_be_used_is_told_first() -> None:
+    broken = manifest(allowed={"budgets": ["small"]}, storage={"region": "a b"})
+    assert [error.path for error in all_mistakes(broken)] == ["data.storage.region"]
+
+
+@pytest.mark.parametrize(
+    ("auth", "protection", "expected"),
+    [
+        ("credentials", "off", True),
+        ("delegated", "off", False),
+        ("none", "apisix", False),
+        ("delegated", "external", True),
+    ],
+)
+def test_somebody_asks_who_comes(auth: str, protection: str, expected: bool) -> None:
+    ingress = {"domain": "a.org", "protection": {"type": protection}}
+    assert parse(auth={"type": auth}, ingress=ingress).data.is_protected is expected

@@ -19,6 +19,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 T = TypeVar("T")
 WEBHOOKS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+REGISTERED = (*WEBHOOKS, "validatingadmissionpolicybindings", "validatingadmissionpolicies")
 
 
 def eventually(condition: Callable[[], T | None], seconds: float = 20) -> T:
@@ -99,7 +100,7 @@ class Daemon:
         """Leave nothing of it that would refuse the requests of other tests, whatever state it is in."""
         if self._process is not None:
             self.stop()
-        for kind in WEBHOOKS:
+        for kind in REGISTERED:
             self.cluster.kubectl("delete", kind, "-l", "app.kubernetes.io/name=datalabd")
 
     def wait_for(self, event: str, seconds: float = 20) -> dict[str, Any]:

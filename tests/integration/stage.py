@@ -1,17 +1,19 @@
 """The cluster as a lab needs it: stand-ins in a thread of their own, and what tests say about labs."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from datalabd.api.meta import Manifest
 from datalabd.kube.client import Client
 from hack.cluster import Cluster
-from hack.standins import Educates, Kubelet, Timing, install
+from hack.standins import Educates, Kubelet, Timing, install, install_store_crds
 from hack.standins.kubelet import Trouble
+from hack.standins.operator import Operator
 from tests.integration.daemon import eventually
 from tests.integration.objects import environment, unique
 from tests.reference import SHARED
@@ -22,9 +24,17 @@ QUICK = Timing().scaled(0.1)
 
 @contextlib.contextmanager
 def standins(
-    cluster: Cluster, timing: Timing = QUICK, trouble: Trouble = lambda _: None, *, installed: bool = True
+    cluster: Cluster,
+    timing: Timing = QUICK,
+    trouble: Trouble = lambda _: None,
+    *,
+    installed: bool = True,
+    stores: Sequence[Callable[[Client], Operator]] = (),
 ) -> Iterator[None]:
-    """Educates and kubelet, playing while the context lasts. Their own failures fail the test that ends it."""
+    """Educates, kubelet and the operators of these stores, playing while the context lasts.
+
+    Their own failures fail the test that ends it.
+    """
     ready = threading.Event()
     failures: list[BaseException] = []
     stopping: list[Callable[[], object]] = []
@@ -37,7 +47,12 @@ def standins(
         try:
             if not installed:
                 await install(client, SHARED if SHARED.exists() else None)
-            async with Educates(client, domain="lab.example.org", timing=timing), Kubelet(client, trouble):
+            if stores:
+                await install_store_crds(client, SHARED / "crds" if SHARED.exists() else None)
+            async with contextlib.AsyncExitStack() as entered:
+                educates = Educates(client, domain="lab.example.org", timing=timing)
+                for standin in (educates, Kubelet(client, trouble), *(store(client) for store in stores)):
+                    await entered.enter_async_context(standin)
                 ready.set()
                 await stop.wait()
         finally:
@@ -59,8 +74,9 @@ def standins(
             raise failures[0]
         yield
     finally:
-        for stop in stopping:
-            stop()
+        if not failures:
+            for stop in stopping:
+                stop()
         thread.join(30)
     if failures:
         raise failures[0]
@@ -69,7 +85,7 @@ def standins(
 class Stage:
     """One environment, and labs in it."""
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, **data: Any) -> None:
         self.cluster = cluster
         self.namespace = namespace
         self.environment = unique("env")
@@ -85,6 +101,7 @@ class Stage:
                     },
                 },
                 storage={"endpoint": "https://s3.example.org", "region": "eu"},
+                **data,
             )
         )
 
@@ -165,6 +182,15 @@ class Stage:
         self.cluster.kubectl(
             "patch", "datalab", lab, "-n", self.namespace, "--type=json", "-p", json.dumps(list(operations))
         )
+
+    def annotate(self, lab: str, key: str, value: str) -> None:
+        """Annotate a claim."""
+        self.cluster.kubectl("annotate", "--overwrite", "datalab", lab, "-n", self.namespace, f"{key}={value}")
+
+    def values(self, name: str, namespace: str | None = None) -> dict[str, str]:
+        """What a Secret holds, empty if there is none."""
+        data = (self.get("secret", name, namespace) or {}).get("data") or {}
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
     def set_state(self, lab: str, index: int, state: str) -> None:
         """Start or stop the session of that index."""

@@ -24,6 +24,7 @@ SERVER = {"names": ["a"], "storage": "1Gi", "backupStorage": "1Gi"}
 def environments(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
     create(cluster, environment(ENVIRONMENT))
     yield
+    datalabd.clear()  # it would not let an environment go that claims still use
     cluster.kubectl("delete", "dlenv", ENVIRONMENT)
 
 

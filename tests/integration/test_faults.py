@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from hack.cluster import Cluster
-from tests.integration.daemon import WEBHOOKS, Daemon, eventually
+from tests.integration.daemon import REGISTERED, WEBHOOKS, Daemon, eventually
 from tests.integration.objects import unique
 from tests.integration.stage import Stage, standins
 
@@ -189,7 +189,7 @@ def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage
 
 
 @pytest.mark.parametrize("name", ["datalabd", "datalabd-ingresses"])
-@pytest.mark.parametrize("kind", WEBHOOKS)
+@pytest.mark.parametrize("kind", REGISTERED)
 def test_a_deleted_registration_comes_back(daemon: Daemon, kind: str, name: str) -> None:
     eventually(lambda: daemon.cluster.kubectl("get", kind, name, "-o", "name", check=False).returncode == 0)
     daemon.cluster.kubectl("delete", kind, name)

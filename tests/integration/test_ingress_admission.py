@@ -99,6 +99,7 @@ def guarded(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
     create(cluster, environment(PROTECTED, ingress={"protection": protection}))
     until_guarded(cluster, datalabd, DOMAIN)
     yield
+    datalabd.clear()  # it would not let an environment go that claims still use
     cluster.kubectl("delete", "dlenv", PROTECTED)
 
 
@@ -170,7 +171,9 @@ def test_another_user_of_educates_is_left_alone(cluster: Cluster) -> None:
 
 def test_an_environment_that_cannot_be_read_opens_nothing(cluster: Cluster, datalabd: Daemon) -> None:
     broken = unique("ingress-broken")
-    create(cluster, environment(broken, ingress={"protection": {"type": "traefik"}}))  # without its middleware
+    datalabd.stop()
+    create(cluster, environment(broken, network={"blacklistIPs": ["here"]}))  # which only we would refuse
+    datalabd.start()
     manifest = claim("default", broken, sessions=[{"name": "a"}])
     name = manifest["metadata"]["name"]
     create(cluster, manifest)
@@ -181,11 +184,11 @@ def test_an_environment_that_cannot_be_read_opens_nothing(cluster: Cluster, data
         return answer if answer.returncode else None
 
     answer = eventually(refusal)
-    refused(answer, "metadata.annotations", "the lab's environment cannot be read", "middleware must be set")
+    refused(answer, "metadata.annotations", "the lab's environment cannot be read", "must be a network")
     until_guarded(cluster, datalabd, f"{broken}.example.org")
     refused(tried(cluster, ingress("default", f"{name}-a.{broken}.example.org")), "this host belongs to a lab")
     cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
-    cluster.kubectl("delete", "dlenv", broken)
+    eventually(lambda: cluster.kubectl("delete", "dlenv", broken, check=False).returncode == 0)
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 

@@ -9,7 +9,7 @@ from datalabd.api.meta import CLAIM_NAME, CLAIM_NAMESPACE, CLAIM_UID, MANAGED_BY
 from datalabd.errors import Foreign
 from datalabd.kube.apply import Written, agrees, describe, require_ours
 from datalabd.plan import plan
-from tests.factories import LABELS, environment, lab, running
+from tests.factories import LABELS, environment, fresh, lab, running
 
 # --- agrees -----------------------------------------------------------------------------------------------------------
 
@@ -65,9 +65,28 @@ def test_does_not_agree(live: Manifest, desired: Manifest) -> None:
 
 def planned() -> list[Any]:
     """Every object of a lab with everything."""
-    within = environment(network={"externalEgressCIDRs": ["0.0.0.0/0"], "serviceCIDR": "10.43.0.0/16"})
-    here = lab(within, vcluster=True, registry={"enabled": True})
-    stages = plan(here, running(here, login=None, login_exists=False), "fresh").stages
+    within = environment(
+        network={"externalEgressCIDRs": ["0.0.0.0/0"], "serviceCIDR": "10.43.0.0/16"},
+        database={"gateway": {"parentName": "default", "parentNamespace": "gateways", "sectionName": "postgres"}},
+    )
+    store = {"a": {"storage": "1Gi"}}
+    here = lab(
+        within,
+        vcluster=True,
+        registry={"enabled": True},
+        databases={"a": {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}},
+        documentStores=store,
+        cacheStores=store,
+        vectorStores=store,
+    )
+    nothing: dict[str, Any] = {
+        "login": None,
+        "login_exists": False,
+        "document_stores": {},
+        "cache_stores": {},
+        "vector_stores": {},
+    }
+    stages = plan(here, running(here, **nothing), fresh()).stages
     return [pytest.param(obj, id=f"{describe(obj)} of stage {stage.name}") for stage in stages for obj in stage.objects]
 
 

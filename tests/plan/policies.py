@@ -1,13 +1,16 @@
-"""What network policies let through: the egress half of their semantics, over a cluster of a few pods.
+"""What network policies let through: their semantics in both directions, over a cluster of a few pods.
 
-A pod that no policy selects may reach everything; one that some policy selects reaches what any rule of any of them
-names. An `ipBlock` is taken to match pods by their address too, as most network plugins do: the stricter reading for
-whoever wants to see something closed.
+A pod that no policy of a direction selects is open in that direction; one that some policy selects is open to what any
+rule of any of them names. A connection needs both its ends. Nothing keeps a pod from itself or from its own node. An
+`ipBlock` is taken to match pods by their address too, as most network plugins do: the stricter reading for whoever
+wants to see something closed.
 """
 
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from datalabd.api.meta import Manifest
 
@@ -19,6 +22,11 @@ class Host:
     """Something that has an address and is no pod."""
 
     address: str
+
+
+@dataclass(frozen=True)
+class OwnNode:
+    """The node that the pod at the other end runs on: its kubelet, which probes."""
 
 
 @dataclass(frozen=True)
@@ -37,38 +45,55 @@ class Cluster:
     namespaces: Mapping[str, Labels]
     policies: Sequence[Manifest]
 
-    def reaches(self, source: Pod, target: Pod | Host, port: int = 443, protocol: str = "TCP") -> bool:
+    def reaches(self, source: Pod | Host | OwnNode, target: Pod | Host, port: int = 443, protocol: str = "TCP") -> bool:
         """Whether `source` may open a connection to that port of `target`."""
-        selecting = [
-            policy["spec"]
-            for policy in self.policies
-            if policy["metadata"]["namespace"] == source.namespace
-            and "Egress" in policy["spec"]["policyTypes"]
-            and _selects(policy["spec"]["podSelector"], source.labels)
-        ]
-        return not selecting or any(
-            self._to(rule, source, target) and _through(rule, port, protocol)
-            for spec in selecting
-            for rule in spec["egress"]
+        if isinstance(source, OwnNode) or source == target:
+            return True
+        return self._opens("Egress", "to", source, target, port, protocol) and self._opens(
+            "Ingress", "from", target, source, port, protocol
         )
 
-    def _to(self, rule: Manifest, source: Pod, target: Pod | Host) -> bool:
-        peers = rule.get("to") or []
-        return not peers or any(self._is(peer, source, target) for peer in peers)
+    def _opens(self, direction: str, side: str, own: Pod | Host, other: Pod | Host, port: int, protocol: str) -> bool:
+        """Whether one end of a connection is open, in its direction, to the other end."""
+        if isinstance(own, Host):
+            return True
+        selecting = [
+            spec
+            for spec in self._specs.get((own.namespace, direction), ())
+            if _selects(spec["podSelector"], own.labels)
+        ]
+        return not selecting or any(
+            _through(rule, port, protocol) and self._names(rule.get(side), own.namespace, other)
+            for spec in selecting
+            for rule in spec.get(direction.lower()) or ()
+        )
 
-    def _is(self, peer: Manifest, source: Pod, target: Pod | Host) -> bool:
+    @cached_property
+    def _specs(self) -> Mapping[tuple[str, str], Sequence[Manifest]]:
+        """What policies say, by namespace and direction."""
+        found: dict[tuple[str, str], list[Manifest]] = {}
+        for policy in self.policies:
+            for direction in policy["spec"]["policyTypes"]:
+                found.setdefault((policy["metadata"]["namespace"], direction), []).append(policy["spec"])
+        return found
+
+    def _names(self, peers: Sequence[Manifest] | None, namespace: str, other: Pod | Host) -> bool:
+        """Whether peers of a policy in this namespace include the other end; no peers at all include everything."""
+        return not peers or any(self._is(peer, namespace, other) for peer in peers)
+
+    def _is(self, peer: Manifest, namespace: str, other: Pod | Host) -> bool:
         if block := peer.get("ipBlock"):
-            return in_block(block, target.address)
-        if isinstance(target, Host):
+            return in_block(block, other.address)
+        if isinstance(other, Host):
             return False
         if "namespaceSelector" in peer:
-            here = _selects(peer["namespaceSelector"], self.namespaces[target.namespace])
+            here = _selects(peer["namespaceSelector"], self.namespaces[other.namespace])
         else:
-            here = target.namespace == source.namespace
-        return here and _selects(peer.get("podSelector", {}), target.labels)
+            here = other.namespace == namespace
+        return here and _selects(peer.get("podSelector", {}), other.labels)
 
 
-def in_block(block: Manifest, address: str) -> bool:
+def in_block(block: Mapping[str, Any], address: str) -> bool:
     """Whether an `ipBlock` holds an address."""
     ip = ipaddress.ip_address(address)
     return ip in ipaddress.ip_network(block["cidr"]) and not any(

@@ -53,6 +53,7 @@ def test_deployment_and_service() -> None:
     }
     pod = {
         "serviceAccountName": "$(service_account)",
+        "automountServiceAccountToken": False,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": 1000,

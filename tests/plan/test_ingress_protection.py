@@ -31,12 +31,12 @@ ALL = "{name} {namespace} {realm} {group} {host}"
             {
                 "type": "nginx",
                 "authURL": "https://a.example.org/{realm}",
-                "signinURL": "https://a.example.org/{name}?{unknown}",
+                "signinURL": "https://a.example.org/{name}?rd=$scheme",
                 "responseHeaders": ["X-User"],
             },
             {
                 f"{NGINX}/auth-url": "https://a.example.org/acme",
-                f"{NGINX}/auth-signin": "https://a.example.org/lab?{unknown}",
+                f"{NGINX}/auth-signin": "https://a.example.org/lab?rd=$scheme",
                 f"{NGINX}/auth-response-headers": "X-User",
             },
             id="nginx, in the operator's words",

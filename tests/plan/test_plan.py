@@ -4,17 +4,20 @@ from typing import Any
 import pytest
 
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.lab import Lab
+from datalabd.api.meta import ROTATE, ROTATED, SINCE
+from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Phase, Place, SessionFacts
-from datalabd.plan import Plan, Stage, plan
+from datalabd.plan import Plan, Stage, mongodb, plan, postgres, qdrant, redis, rotation
 from datalabd.plan.credentials import credentials, login
 from datalabd.plan.educates.environment import workshop_environment
 from datalabd.plan.educates.sessions import workshop_session
 from datalabd.plan.educates.workshop import live_session_policies, workshop
-from datalabd.plan.network_policies import workshop_policies
+from datalabd.plan.network_policies import service_policies, workshop_policies
 from datalabd.plan.prune import identity
+from datalabd.plan.rotation import NewPassword
 from datalabd.plan.volumes import data_mount, home
-from tests.factories import KEYS, environment, lab, running, session_is
+from datalabd.stores import OPERATORS, RESTORED, DatabaseFacts, Role, StoreFacts, Turn
+from tests.factories import KEYS, MADE, NOW, claim, environment, fresh, lab, role, running, session_is
 
 COPY = ("Secret", "lab", "lab-datalab")
 CREDENTIALS = ("Secret", "team", "lab-datalab")
@@ -26,7 +29,7 @@ DELEGATED = environment(
 
 def stage(of: Lab, seen: Observed, name: str) -> Stage:
     """One stage of a plan."""
-    (found,) = [stage for stage in plan(of, seen, "fresh").stages if stage.name == name]
+    (found,) = [stage for stage in plan(of, seen, fresh()).stages if stage.name == name]
     return found
 
 
@@ -36,17 +39,20 @@ def test_everything_in_its_order() -> None:
     policies = [
         policy | {"metadata": policy["metadata"] | {"namespace": "lab"}} for policy in workshop_policies(here, seen)
     ]
-    assert plan(here, seen, "fresh") == Plan(
+    assert plan(here, seen, fresh()) == Plan(
         (
             Stage("login", keeps=(LOGIN,)),
-            Stage("credentials", (credentials(here, KEYS),), keeps=(COPY,)),
+            Stage("credentials", (credentials(here, KEYS, seen),), keeps=(COPY,)),
             Stage("runtime", (workshop(here, seen), workshop_environment(here))),
-            Stage("workshop namespace", (*policies, data_mount(here), home(here, seen, "main"))),
-            Stage("session main", (workshop_session(here, seen, "main"),), session="main"),
+            Stage(
+                "workshop namespace",
+                (*service_policies(here), *policies, data_mount(here), home(here, seen, "main")),
+            ),
+            Stage("session main", (workshop_session(here, seen, "main"),), part="main"),
             Stage(
                 "network policies of session main",
                 tuple(live_session_policies(here, seen, "main")),
-                session="main",
+                part="main",
             ),
         )
     )
@@ -59,13 +65,13 @@ def test_everything_in_its_order() -> None:
         pytest.param(
             environment(),
             {"login": None, "login_exists": False},
-            Stage("login", (login(lab(), "fresh"),), create_only=True),
+            Stage("login", (login(lab(), "fresh-1", Turn()),), create_only=True),
             id="it is made once",
         ),
         pytest.param(
             environment(),
             {"login": None},
-            Stage("login", (login(lab(), "fresh"),)),
+            Stage("login", (login(lab(), "fresh-1", Turn()),)),
             id="one without use is written again",
         ),
         pytest.param(DELEGATED, {}, Stage("login"), id="nobody asks"),
@@ -141,7 +147,7 @@ def test_every_declared_session_has_a_home() -> None:
 
 def test_only_started_sessions_run() -> None:
     here = lab(sessions=SESSIONS)
-    assert [(stage.name, stage.session) for stage in plan(here, running(here), "fresh").stages[4:]] == [
+    assert [(stage.name, stage.part) for stage in plan(here, running(here), fresh()).stages[4:]] == [
         ("session a", "a"),
         ("network policies of session a", "a"),
         ("session c", "c"),
@@ -152,7 +158,7 @@ def test_only_started_sessions_run() -> None:
 def test_a_session_waits_for_itself_alone() -> None:
     here = lab(sessions=SESSIONS)
     seen = session_is(running(here), "a", phase=Phase.DELETING)
-    assert [stage.waits for stage in plan(here, seen, "fresh").stages[4:]] == [
+    assert [stage.waits for stage in plan(here, seen, fresh()).stages[4:]] == [
         "session a is being deleted",
         "session a is not running yet",
         None,
@@ -195,22 +201,22 @@ def test_policies_of_a_session_never_seen_wait() -> None:
 def test_wanted_is_all_that_is_planned_or_kept_whatever_it_waits_for() -> None:
     here = lab()
     well = running(here)
-    made = {identity(obj) for stage in plan(here, well, "fresh").stages for obj in stage.objects}
+    made = {identity(obj) for stage in plan(here, well, fresh()).stages for obj in stage.objects}
     nothing = replace(
         well,
         storage=None,
         phase=Phase.PENDING,
         place=Place.ABSENT,
         sessions={"main": SessionFacts()},
-        credentials_exist=False,
+        credentials=None,
     )
-    assert plan(here, nothing, "fresh").wanted == made | {COPY, CREDENTIALS, LOGIN}
+    assert plan(here, nothing, fresh()).wanted == made | {COPY, CREDENTIALS, LOGIN}
 
 
 def test_what_is_no_longer_declared_is_not_wanted() -> None:
     here = lab()
     less = lab(sessions=[], data={"enabled": False})
-    gone = plan(here, running(here), "fresh").wanted - plan(less, running(less), "fresh").wanted
+    gone = plan(here, running(here), fresh()).wanted - plan(less, running(less), fresh()).wanted
     assert {(kind, name) for kind, _, name in gone if kind != "NetworkPolicy"} == {
         ("WorkshopSession", "lab-main"),
         ("PersistentVolumeClaim", "lab-datalab"),
@@ -220,12 +226,311 @@ def test_what_is_no_longer_declared_is_not_wanted() -> None:
 
 def test_a_stopped_session_keeps_its_home() -> None:
     here = lab(sessions=[{"name": "main", "state": "stopped"}])
-    assert ("PersistentVolumeClaim", "lab", "lab-main-persistent") in plan(here, running(here), "fresh").wanted
+    assert ("PersistentVolumeClaim", "lab", "lab-main-persistent") in plan(here, running(here), fresh()).wanted
 
 
 def test_nothing_seen_is_no_obstacle_to_planning() -> None:
     here = lab(sessions=SESSIONS)
-    assert [stage.name for stage in plan(here, Observed(), "fresh").stages if stage.waits is None] == [
+    assert [stage.name for stage in plan(here, Observed(), fresh()).stages if stage.waits is None] == [
         "login",
         "runtime",
     ]
+
+
+# --- databases and stores ---------------------------------------------------------------------------------------------
+
+GATEWAY = {"parentName": "default", "parentNamespace": "gateways", "sectionName": "postgres"}
+EXPOSED = environment(database={"gateway": GATEWAY})
+STORE = {"storage": "1Gi"}
+DATABASE = {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}
+EVERYTHING: dict[str, Any] = {
+    "sessions": [],
+    "databases": {"pg0": DATABASE},
+    "documentStores": {"a": STORE},
+    "cacheStores": {"b": STORE},
+    "vectorStores": {"c": STORE},
+}
+NOT_THERE: dict[str, Any] = {"databases": {}, "document_stores": {}, "cache_stores": {}, "vector_stores": {}}
+STAMP = "2026-03-01T12:00:00Z"
+
+
+def test_databases_and_stores_that_are_there() -> None:
+    """What they are opened with is never planned anew: it only stays."""
+    here = lab(EXPOSED, **EVERYTHING)
+    seen = running(here)
+    (server,), (document,), (cache,), (vector,) = (
+        here.databases,
+        here.document_stores,
+        here.cache_stores,
+        here.vector_stores,
+    )
+    cached = seen.cache_stores["b"]
+    assert plan(here, seen, fresh()).stages[4:] == (
+        Stage(
+            "database pg0",
+            (postgres.initialisation(here, server), postgres.postgres_cluster(here, server, seen.databases["pg0"])),
+            part="database pg0",
+        ),
+        Stage("route of database pg0", (postgres.route(here, server),), part="database pg0"),
+        Stage("document stores", tuple(mongodb.prerequisites(here)), part="document stores"),
+        Stage("credentials of document store a", keeps=(("Secret", "lab", "a-mongodb-auth"),), part="document store a"),
+        Stage(
+            "document store a",
+            (mongodb.mongodb(here, document, seen.document_stores["a"].data),),
+            part="document store a",
+        ),
+        Stage("credentials of cache store b", keeps=(("Secret", "lab", "b-redis-auth"),), part="cache store b"),
+        Stage(
+            "cache store b",
+            (redis.acl(here, cache, cached.auth), redis.redis(here, cache, cached)),
+            part="cache store b",
+        ),
+        Stage("credentials of vector store c", keeps=(("Secret", "lab", "c-qdrant-auth"),), part="vector store c"),
+        Stage("vector store c", (qdrant.qdrant(here, vector, seen.vector_stores["c"]),), part="vector store c"),
+    )
+
+
+WRITTEN = "its credentials are being written"
+
+
+def test_databases_and_stores_that_are_not_there() -> None:
+    """First what a store is opened with, so that its operator finds it; every password is another one."""
+    here = lab(**EVERYTHING)
+    seen = running(here, **NOT_THERE)
+    (document,), (cache,), (vector,) = here.document_stores, here.cache_stores, here.vector_stores
+    keys = {"apiKey": "fresh-3", "readApiKey": "fresh-4"}
+    stages = {stage.name: stage for stage in plan(here, seen, fresh()).stages}
+    assert {name: stage.waits for name, stage in stages.items() if stage.part} == {
+        "database pg0": None,
+        "document stores": None,
+        "credentials of document store a": None,
+        "document store a": WRITTEN,
+        "credentials of cache store b": None,
+        "cache store b": WRITTEN,
+        "credentials of vector store c": None,
+        "vector store c": WRITTEN,
+    }
+    assert [stage for name, stage in stages.items() if name.startswith("credentials of ")] == [
+        Stage(
+            "credentials of document store a",
+            (mongodb.auth(here, document, "fresh-1", Turn()),),
+            part="document store a",
+            create_only=True,
+        ),
+        Stage(
+            "credentials of cache store b",
+            (redis.auth(here, cache, {"password": "fresh-2"}, Turn()),),
+            part="cache store b",
+            create_only=True,
+        ),
+        Stage(
+            "credentials of vector store c",
+            (qdrant.auth(here, vector, keys, Turn()),),
+            part="vector store c",
+            create_only=True,
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    "served", [frozenset(OPERATORS), frozenset[str]()], ids=["with operators", "without operators"]
+)
+def test_databases_and_stores_wait_for_the_namespace(served: frozenset[str]) -> None:
+    here = lab(EXPOSED, **EVERYTHING)
+    stages = plan(here, running(here, **NOT_THERE, phase=Phase.PENDING, served=served), fresh()).stages
+    assert {stage.waits for stage in stages if stage.part} == {"the lab's environment is not running yet"}
+
+
+def test_databases_and_stores_wait_for_their_operators() -> None:
+    here = lab(EXPOSED, **EVERYTHING)
+    stages = plan(here, running(here, served=frozenset()), fresh()).stages
+    assert {stage.name: stage.waits for stage in stages if stage.waits} == {
+        name: f"the cluster does not know {kind}; install {OPERATORS[kind]}"
+        for name, kind in (
+            ("database pg0", "PostgresCluster"),
+            ("route of database pg0", "TLSRoute"),
+            ("document store a", "MongoDBCommunity"),
+            ("cache store b", "Redis"),
+            ("vector store c", "QdrantCluster"),
+        )
+    }
+
+
+def test_a_store_of_an_earlier_claim_keeps_its_password() -> None:
+    """Its auth Secret is written once more, the same but for whose it is."""
+    here = lab(**EVERYTHING)
+    known = {"password": "known"}
+    left = StoreFacts(auth=known, auth_exists=True, auth_adopted=False, turn=MADE)
+    seen = running(here, document_stores={"a": left}, cache_stores={"b": left})
+    (document,), (cache,) = here.document_stores, here.cache_stores
+    assert [stage(here, seen, f"credentials of {name}") for name in ("document store a", "cache store b")] == [
+        Stage(
+            "credentials of document store a", (mongodb.auth(here, document, "known", MADE),), part="document store a"
+        ),
+        Stage("credentials of cache store b", (redis.auth(here, cache, known, MADE),), part="cache store b"),
+    ]
+
+
+def test_an_auth_secret_without_use_is_written_again() -> None:
+    here = lab(**EVERYTHING)
+    emptied = StoreFacts(auth_exists=True, auth_adopted=True)
+    found = stage(here, running(here, vector_stores={"c": emptied}), "credentials of vector store c")
+    assert (len(found.objects), found.create_only) == (1, False)
+
+
+def test_what_document_stores_run_by_stays_while_one_is_kept() -> None:
+    here = lab(sessions=[])
+    found = stage(here, running(here, keeps_document_stores=True), "document stores")
+    assert found.objects == tuple(mongodb.prerequisites(here))
+
+
+def test_nothing_of_stores_where_none_is_declared() -> None:
+    assert not any(stage.part for stage in plan(lab(sessions=[]), running(lab(sessions=[])), fresh()).stages)
+
+
+# --- rotation ---------------------------------------------------------------------------------------------------------
+
+
+def asked(text: str, within: EnvironmentConfig | None = None, **spec: Any) -> Lab:
+    """The lab of a claim that asks for these credentials to be replaced."""
+    written = claim(**EVERYTHING | spec)
+    written["metadata"]["annotations"] = {ROTATE: text}
+    return resolve(written, within or environment())
+
+
+NOW_DONE = Turn("2", "", STAMP)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("login/lab/1", {"login/lab": "1"}, id="one"),
+        pytest.param("login/lab/1, redis/b/x.y-z_2", {"login/lab": "1", "redis/b": "x.y-z_2"}, id="several"),
+        pytest.param("redis/b/1,redis/b/2", {"redis/b": "2"}, id="the last of several for one"),
+        pytest.param("", {}, id="none"),
+        pytest.param("redis/b,redis//1,/b/1,redis/B/1,redis/b/1/2,redis/b/a b", {}, id="what is no request"),
+    ],
+)
+def test_requests(text: str, expected: dict[str, str]) -> None:
+    assert rotation.requests({ROTATE: text}) == expected
+
+
+def test_nothing_is_requested() -> None:
+    assert rotation.requests({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("within", "expected"),
+    [
+        pytest.param(
+            environment(), ["postgres/pg0", "mongodb/a", "redis/b", "qdrant/c", "login/lab"], id="with a login"
+        ),
+        pytest.param(DELEGATED, ["postgres/pg0", "mongodb/a", "redis/b", "qdrant/c"], id="without a login"),
+    ],
+)
+def test_what_can_be_replaced(within: EnvironmentConfig, expected: list[str]) -> None:
+    assert rotation.declared(lab(within, **EVERYTHING)) == expected
+
+
+def test_replacing_credentials() -> None:
+    here = asked("login/lab/2,mongodb/a/2,redis/b/2,qdrant/c/2")
+    seen = running(here, now=NOW)
+    (document,), (cache,), (vector,) = here.document_stores, here.cache_stores, here.vector_stores
+    both = {"password": "b-password", "next": "fresh-3"}
+    keys = {"apiKey": "fresh-4", "readApiKey": "fresh-5"}
+    coming = replace(MADE, rotating="2")
+    stages = plan(here, seen, fresh()).stages
+    assert [stage for stage in stages if stage.name == "login" or stage.name.startswith("credentials of")] == [
+        Stage("login", (login(here, "fresh-1", NOW_DONE),)),
+        Stage(
+            "credentials of document store a",
+            (mongodb.auth(here, document, "fresh-2", NOW_DONE),),
+            part="document store a",
+        ),
+        Stage("credentials of cache store b", (redis.auth(here, cache, both, coming),), part="cache store b"),
+        Stage("credentials of vector store c", (qdrant.auth(here, vector, keys, coming),), part="vector store c"),
+    ]
+
+
+def test_what_was_replaced_is_not_replaced_again() -> None:
+    here = asked("login/lab/2,mongodb/a/2,redis/b/2,qdrant/c/2")
+    seen = running(here)
+    done = replace(
+        seen,
+        login_turn=NOW_DONE,
+        document_stores={"a": replace(seen.document_stores["a"], turn=NOW_DONE)},
+        cache_stores={"b": replace(seen.cache_stores["b"], turn=NOW_DONE)},
+        vector_stores={"c": replace(seen.vector_stores["c"], turn=NOW_DONE)},
+    )
+    found = plan(here, done, fresh()).stages
+    assert [stage.objects for stage in found if stage.name == "login" or stage.name.startswith("credentials of")] == [
+        (),
+        (),
+        (),
+        (),
+    ]
+
+
+DONE = {ROTATED: "2", SINCE: STAMP}
+
+
+def given(name: str, password: str, **annotations: str) -> NewPassword:
+    """A password for the operator of databases, for one role of server `pg0`."""
+    return NewPassword(f"pg0-pguser-{name}", f"{name}-uid", "5", password, annotations)
+
+
+def of_roles(*known: Role, **changes: Any) -> DatabaseFacts:
+    """What is seen of server `pg0`, with these logins; the lab has the first."""
+    return DatabaseFacts(roles={role.name: role for role in known}, active=known[0].name, **changes)
+
+
+(SERVER,) = lab(databases={"pg0": DATABASE}).databases
+BOSS = role(SERVER)
+A, B = role(SERVER, "datalab-a"), role(SERVER, "datalab-b")
+TOLD = replace(BOSS, told_after="r1")
+
+
+@pytest.mark.parametrize(
+    ("text", "facts", "expected"),
+    [
+        pytest.param("", of_roles(BOSS), (), id="nothing is asked for"),
+        pytest.param("postgres/pg0/2", DatabaseFacts(), (), id="there is no login yet"),
+        pytest.param("postgres/pg0/2", of_roles(BOSS), (given("postgres", "fresh-1", **DONE),), id="superuser"),
+        pytest.param("postgres/pg0/2", of_roles(replace(BOSS, turn=NOW_DONE)), (), id="superuser, done"),
+        pytest.param("postgres/pg0/2", of_roles(replace(BOSS, settled=False)), (), id="one after the other"),
+        pytest.param("postgres/pg0/2", of_roles(A, B), (given("datalab-b", "fresh-1", **DONE),), id="the idle role"),
+        pytest.param("postgres/pg0/2", of_roles(A, replace(B, turn=NOW_DONE)), (), id="the idle role, done"),
+        pytest.param("postgres/pg0/2", of_roles(replace(B, turn=NOW_DONE), A), (), id="it has taken over"),
+        pytest.param(
+            "",
+            of_roles(BOSS, restored="r1"),
+            (given("postgres", "postgres-secret", **{RESTORED: "r1"}),),
+            id="restored",
+        ),
+        pytest.param("", of_roles(TOLD, restored="r1"), (), id="restored, told"),
+        pytest.param(
+            "", of_roles(replace(BOSS, settled=False), restored="r1"), (), id="restored, about to be told anyway"
+        ),
+        pytest.param(
+            "postgres/pg0/2",
+            of_roles(BOSS, restored="r1"),
+            (given("postgres", "fresh-1", **DONE, **{RESTORED: "r1"}),),
+            id="restored and to be replaced",
+        ),
+    ],
+)
+def test_passwords_that_the_operator_of_databases_is_given(
+    text: str, facts: DatabaseFacts, expected: tuple[NewPassword, ...]
+) -> None:
+    here = asked(text, documentStores={}, cacheStores={}, vectorStores={})
+    seen = running(here, databases={"pg0": facts}, now=NOW)
+    assert plan(here, seen, fresh()).new_passwords == expected
+
+
+def test_a_server_never_seen_is_given_no_password() -> None:
+    here = asked("postgres/pg0/2")
+    assert plan(here, running(here, databases={}), fresh()).new_passwords == ()
+
+
+def test_what_is_given_does_not_show() -> None:
+    assert "secret-value" not in repr(given("postgres", "secret-value"))

@@ -12,6 +12,11 @@ POLICY: Manifest = {"kind": "NetworkPolicy", "metadata": {"name": "x", "namespac
 LEFT = POLICY | {"metadata": POLICY["metadata"] | {"labels": {RETAINED: "true"}}}
 ENDING = POLICY | {"metadata": POLICY["metadata"] | {"namespace": "lab-main"}}
 LOGIN = secret("lab-login", labels=LABELS)
+STORE: Manifest = {"kind": "Redis", "metadata": {"name": "a", "namespace": "lab", "labels": LABELS}}
+KEPT_STORE = STORE | {"metadata": STORE["metadata"] | {"labels": LABELS | {RETAINED: "true"}}}
+PASSWORD = secret("a-redis-auth", "lab", labels=LABELS)
+ROUTE: Manifest = {"kind": "TLSRoute", "metadata": {"name": "a", "namespace": "lab"}}
+ACCOUNT: Manifest = {"kind": "ServiceAccount", "metadata": {"name": "mongodb-kubernetes-appdb", "namespace": "lab"}}
 
 
 @pytest.mark.parametrize(
@@ -40,6 +45,12 @@ def test_identity(obj: Manifest, expected: tuple[str, str, str]) -> None:
             "Delete", HOME, Pruning([HOME], []), id="a home directory is deleted where the environment says so"
         ),
         pytest.param("Delete", KEPT, Pruning([], []), id="what was retained is never deleted"),
+        pytest.param("Retain", STORE, Pruning([], [STORE]), id="a store is retained"),
+        pytest.param("Retain", PASSWORD, Pruning([], [PASSWORD]), id="what a store is opened with is retained"),
+        pytest.param("Retain", ROUTE, Pruning([ROUTE], []), id="a route from outside is closed"),
+        pytest.param("Retain", ACCOUNT, Pruning([ACCOUNT], []), id="an account that no store needs"),
+        pytest.param("Delete", STORE, Pruning([STORE], []), id="a store is deleted where the environment says so"),
+        pytest.param("Delete", PASSWORD, Pruning([PASSWORD], []), id="what it is opened with is deleted with it"),
     ],
 )
 def test_what_is_no_longer_wanted(retention: str, obj: Manifest, expected: Pruning) -> None:
@@ -52,3 +63,20 @@ def test_what_is_wanted_stays(retention: str) -> None:
     here = lab(environment(retention=retention))
     owned = (HOME, DATA_MOUNT, KEPT, LOGIN)
     assert prune(here, {identity(obj) for obj in owned}, owned) == Pruning([], [])
+
+
+@pytest.mark.parametrize(
+    ("retention", "store", "expected"),
+    [
+        pytest.param("Retain", STORE, Pruning([], [STORE]), id="of a store about to be retained"),
+        pytest.param("Retain", KEPT_STORE, Pruning([], []), id="of a store retained before"),
+        pytest.param("Delete", STORE, Pruning([STORE, ACCOUNT], []), id="of a store that is deleted"),
+    ],
+)
+def test_what_a_store_runs_by(retention: str, store: Manifest, expected: Pruning) -> None:
+    """A retained store goes on running where its operator cannot stop it."""
+    assert prune(lab(environment(retention=retention)), set(), (store, ACCOUNT)) == expected
+
+
+def test_what_only_a_wanted_store_needs_is_planned_with_it() -> None:
+    assert prune(lab(), {identity(STORE)}, (STORE, ACCOUNT)) == Pruning([ACCOUNT], [])

@@ -1,9 +1,10 @@
 import pytest
 
 from datalabd.api.meta import Manifest
-from datalabd.observed import Observed, Volume
+from datalabd.observed import Observed
 from datalabd.plan.metadata import ours
-from datalabd.plan.volumes import data_mount, home
+from datalabd.plan.volumes import claim_spec, data_mount, grown, home
+from datalabd.stores import Size
 from tests.factories import environment, lab
 
 
@@ -41,15 +42,32 @@ def test_size_of_a_home() -> None:
 @pytest.mark.parametrize(
     ("live", "asked", "expected"),
     [
-        pytest.param(Volume("40Gi", "old"), "1Gi", ("40Gi", "old"), id="never shrinks, keeps its class"),
-        pytest.param(Volume("1Gi", None), "2Gi", ("2Gi", None), id="grows, keeps the cluster's default"),
-        pytest.param(Volume("1024Mi", "new"), "1Gi", ("1024Mi", "new"), id="is of that size already"),
+        pytest.param(None, "1Gi", Size("1Gi", "new"), id="a new one is as asked for"),
+        pytest.param(Size("40Gi", "old"), "1Gi", Size("40Gi", "old"), id="never shrinks, keeps its class"),
+        pytest.param(Size("1Gi", None), "2Gi", Size("2Gi", None), id="grows, keeps the cluster's default"),
+        pytest.param(Size("1024Mi", "new"), "1Gi", Size("1024Mi", "new"), id="is of that size already"),
     ],
 )
-def test_a_home_that_exists(live: Volume, asked: str, expected: tuple[str, str | None]) -> None:
-    here = lab(environment(storageClasses={"allowed": ["new"]}), quota={"storage": asked})
-    spec = home(here, Observed(homes={"lab-main-persistent": live}), "main")["spec"]
-    assert (spec["resources"]["requests"]["storage"], spec.get("storageClassName")) == expected
+def test_grown(live: Size | None, asked: str, expected: Size) -> None:
+    assert grown(asked, "new", live) == expected
+
+
+def test_a_home_that_exists_only_grows() -> None:
+    here = lab(environment(storageClasses={"allowed": ["new"]}), quota={"storage": "2Gi"})
+    seen = Observed(homes={"lab-main-persistent": Size("1Gi", "old")})
+    assert home(here, seen, "main")["spec"] == claim_spec("2Gi", "old")
+
+
+@pytest.mark.parametrize(
+    ("storage_class", "expected"),
+    [
+        pytest.param("fast", {"storageClassName": "fast"}, id="class"),
+        pytest.param(None, {}, id="the cluster's default"),
+    ],
+)
+def test_claim_spec(storage_class: str | None, expected: dict[str, str]) -> None:
+    wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "3Gi"}}}
+    assert claim_spec("3Gi", storage_class) == wanted | expected
 
 
 def test_data_mount() -> None:

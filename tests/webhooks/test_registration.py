@@ -16,6 +16,8 @@ def webhooks(configurations: list[Manifest]) -> list[Manifest]:
 
 
 ALL = webhooks(claim_webhooks(INSIDE)) + webhooks(ingress_webhooks(INSIDE, ["lab.example.org"]))
+(WARNS,) = [webhook for webhook in ALL if webhook["name"] == "warn.datalabs.pkg.internal"]
+DECIDE = [webhook for webhook in ALL if webhook is not WARNS]
 
 
 def test_a_service_is_called_by_name() -> None:
@@ -33,7 +35,7 @@ def test_without_an_authority_somebody_else_names_it() -> None:
     assert Endpoint(b"", url="https://a").client_config("/b") == {"url": "https://a/b"}
 
 
-@pytest.mark.parametrize("webhook", ALL, ids=[webhook["name"] for webhook in ALL])
+@pytest.mark.parametrize("webhook", DECIDE, ids=[webhook["name"] for webhook in DECIDE])
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -48,23 +50,33 @@ def test_every_webhook_fails_closed_and_has_no_effects(webhook: Manifest, field:
     assert webhook[field] == value
 
 
-def test_deletions_are_nobodys_business() -> None:
-    assert {operation for webhook in ALL for rule in webhook["rules"] for operation in rule["operations"]} == {
-        "CREATE",
-        "UPDATE",
+def test_words_about_a_deletion_do_not_hold_it_up() -> None:
+    assert (WARNS["failurePolicy"], WARNS["sideEffects"], WARNS["timeoutSeconds"]) == ("Ignore", "None", 2)
+    assert [rule["operations"] for rule in WARNS["rules"]] == [["DELETE"]]
+
+
+def test_only_the_deletion_of_environments_is_judged() -> None:
+    judged = {
+        resource
+        for webhook in DECIDE
+        for rule in webhook["rules"]
+        if set(rule["operations"]) - {"CREATE", "UPDATE"}
+        for resource in rule["resources"]
     }
+    assert judged == {"environmentconfigs"}
 
 
 def test_status_is_nobodys_business() -> None:
     assert {resource for webhook in ALL for rule in webhook["rules"] for resource in rule["resources"]} == {
         "datalabs",
+        "environmentconfigs",
         "ingresses",
     }
 
 
 def test_claims_are_looked_at_in_the_version_they_are_written_in() -> None:
-    for webhook in webhooks(claim_webhooks(INSIDE)):
-        assert [rule["apiVersions"] for rule in webhook["rules"]] == [["v1beta1", "v1beta2"]]
+    rules = [rule for webhook in ALL for rule in webhook["rules"] if rule["resources"] == ["datalabs"]]
+    assert [rule["apiVersions"] for rule in rules] == [["v1beta1", "v1beta2"]] * 3
 
 
 def test_the_order_and_number_of_domains_do_not_matter() -> None:

@@ -22,7 +22,15 @@ from datalabd.kube.resources import Resource
 from tests.kube.scripted import Reply, Scripted, serve, status
 from webhooks.server import BODY_MAX, application
 
-PATHS = ["/mutate/datalabs", "/validate/datalabs", "/convert", "/mutate/ingresses", "/validate/ingresses"]
+PATHS = [
+    "/mutate/datalabs",
+    "/validate/datalabs",
+    "/warn/datalabs",
+    "/validate/environmentconfigs",
+    "/convert",
+    "/mutate/ingresses",
+    "/validate/ingresses",
+]
 NGINX = "nginx.ingress.kubernetes.io"
 ALIAS = f"{NGINX}/server-alias"
 DOMAIN = "lab.example.org"
@@ -203,12 +211,68 @@ async def test_mutation_passes_an_invalid_claim_on(webhooks: Webhooks, version: 
     assert response["allowed"]
 
 
-async def test_a_good_claim_is_accepted_in_silence(webhooks: Webhooks) -> None:
+async def test_a_good_claim_is_accepted_with_what_it_makes(webhooks: Webhooks) -> None:
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
-    assert await webhooks.ask("/validate/datalabs", operation="CREATE", namespace="team", object=claim()) == {
-        "uid": "u-1",
-        "allowed": True,
-    }
+    new = claim(sessions=[{"name": "a"}])
+    response = await webhooks.ask("/validate/datalabs", operation="CREATE", namespace="team", object=new)
+    (told,) = response.pop("warnings")
+    assert told.endswith(" objects, 1 volume: 1 home of 1Gi")
+    assert response == {"uid": "u-1", "allowed": True}
+
+
+async def test_a_claim_is_told_of_what_its_predecessor_left(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    webhooks.hold(kinds.NAMESPACES, {"metadata": {"name": "lab"} | OWNED})
+    kept = {"metadata": {"name": "lab", "uid": "uid-of-environment", "labels": OURS}}
+    webhooks.hold(kinds.WORKSHOP_ENVIRONMENTS, kept)
+    response = await webhooks.ask("/validate/datalabs", operation="CREATE", namespace="team", object=claim())
+    assert response["warnings"][0].endswith("left behind is found again")
+
+
+async def test_a_good_update_that_destroys_nothing_is_accepted_in_silence(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    update = {"operation": "UPDATE", "object": claim(users=["joe", "ann"]), "oldObject": claim()}
+    assert await webhooks.ask("/validate/datalabs", namespace="team", **update) == {"uid": "u-1", "allowed": True}
+
+
+async def test_an_update_is_told_by_both_environments(webhooks: Webhooks) -> None:
+    other = environment(retention="Delete")
+    other["metadata"] |= {"name": "other", "uid": "uid-of-other"}
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment(), other)
+    new, old = claim(sessions=[{"name": "b"}]), claim(sessions=[{"name": "a"}, {"name": "b"}])
+    new["metadata"]["annotations"] = {ENVIRONMENT: "other"}
+    update = {"operation": "UPDATE", "object": new, "oldObject": old}
+    response = await webhooks.ask("/validate/datalabs", namespace="team", **update)
+    assert response["warnings"] == ["spec.sessions: the files of session a are deleted for good"]
+
+
+async def test_a_claim_on_its_way_out_is_told_nothing(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    new = claim()
+    new["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    update = {"operation": "UPDATE", "object": new, "oldObject": claim(sessions=[{"name": "a"}])}
+    assert "warnings" not in await webhooks.ask("/validate/datalabs", namespace="team", **update)
+    gone = await webhooks.ask("/warn/datalabs", operation="DELETE", namespace="team", object=None, oldObject=new)
+    assert gone == {"uid": "u-1", "allowed": True}
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        pytest.param([environment(retention="Delete")], "deleted for good, with backups: 1 home", id="Delete"),
+        pytest.param([], "kept for a new claim of this name and namespace: 1 home", id="no environment"),
+    ],
+)
+async def test_a_deletion_is_told_what_it_does(webhooks: Webhooks, held: list[Manifest], expected: str) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, *held)
+    old = claim(sessions=[{"name": "a"}])
+    response = await webhooks.ask("/warn/datalabs", operation="DELETE", namespace="team", object=None, oldObject=old)
+    assert response["allowed"]
+    assert response["warnings"] == [expected, "1 member loses access, session a ends"]
+
+
+async def test_a_deletion_of_which_nothing_is_said_passes(webhooks: Webhooks) -> None:
+    assert await webhooks.ask("/warn/datalabs", operation="DELETE") == {"uid": "u-1", "allowed": True}
 
 
 async def test_a_bad_claim_is_refused_with_every_mistake(webhooks: Webhooks) -> None:
@@ -500,3 +564,73 @@ async def test_a_deletion_is_nobodys_business(webhooks: Webhooks, path: str) -> 
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
     response = await webhooks.ask(path, operation="DELETE", namespace="lab", object=None, oldObject=claim())
     assert response == {"uid": "u-1", "allowed": True}
+
+
+# --- environments -----------------------------------------------------------------------------------------------------
+
+
+async def operate(webhooks: Webhooks, operation: str, new: Manifest | None, old: Manifest | None = None) -> Manifest:
+    return await webhooks.ask(
+        "/validate/environmentconfigs", operation=operation, name="courses", object=new, oldObject=old
+    )
+
+
+async def test_an_environment_that_nothing_is_wrong_with(webhooks: Webhooks) -> None:
+    assert await operate(webhooks, "CREATE", environment()) == {"uid": "u-1", "allowed": True}
+
+
+async def test_an_environment_is_refused_with_every_mistake(webhooks: Webhooks) -> None:
+    bad = environment(network={"podCIDRs": ["here"]}, defaults={"quota": {"memory": "much"}})
+    response = await operate(webhooks, "CREATE", bad)
+    causes = response["status"]["details"]["causes"]
+    assert [cause["field"] for cause in causes] == ["data.defaults.quota.memory", "data.network.podCIDRs[0]"]
+    assert response["status"]["code"] == 422
+
+
+async def test_an_environment_is_not_blamed_for_old_mistakes(webhooks: Webhooks) -> None:
+    old = environment(network={"podCIDRs": ["here"]})
+    assert (await operate(webhooks, "UPDATE", environment(network={"podCIDRs": ["here"]}), old))["allowed"]
+    worse = environment(network={"podCIDRs": ["here", "there"]})
+    (cause,) = (await operate(webhooks, "UPDATE", worse, old))["status"]["details"]["causes"]
+    assert cause["field"] == "data.network.podCIDRs[1]"
+
+
+async def test_mending_an_environment(webhooks: Webhooks) -> None:
+    assert (await operate(webhooks, "UPDATE", environment(), environment(network={"podCIDRs": ["here"]})))["allowed"]
+
+
+async def test_an_environment_being_deleted_can_lose_its_finalizers(webhooks: Webhooks) -> None:
+    leaving = environment(network={"podCIDRs": ["here"]})
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert (await operate(webhooks, "UPDATE", leaving, environment()))["allowed"]
+
+
+async def test_a_change_tells_how_many_labs_use_the_environment(webhooks: Webhooks) -> None:
+    other = claim("other", "team")
+    other["metadata"]["annotations"] = {ENVIRONMENT: "another"}
+    webhooks.hold(kinds.DATALABS, claim("a"), claim("b"), other)
+    response = await operate(webhooks, "UPDATE", environment(retention="Delete"), environment())
+    assert response["warnings"] == ["data.retention: 2 labs use it; from now on what is no longer declared is deleted"]
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        pytest.param([], "", id="unused"),
+        pytest.param([claim()], "1 lab uses this environment", id="one lab"),
+        pytest.param([claim("a"), claim("b")], "2 labs use this environment", id="two labs"),
+    ],
+)
+async def test_an_environment_in_use_cannot_be_deleted(webhooks: Webhooks, claims: list[Manifest], said: str) -> None:
+    webhooks.hold(kinds.DATALABS, *claims)
+    response = await operate(webhooks, "DELETE", None, environment())
+    assert response["allowed"] is not bool(said)
+    if said:
+        assert message(response).startswith(said)
+        assert (response["status"]["reason"], response["status"]["code"]) == ("Forbidden", 403)
+
+
+async def test_an_environment_is_not_deleted_while_nobody_knows_its_labs(webhooks: Webhooks) -> None:
+    review = {"apiVersion": "admission.k8s.io/v1", "request": {"uid": "u-1", "operation": "DELETE", "name": "courses"}}
+    async with webhooks.client.post("/validate/environmentconfigs", json=review) as answer:
+        assert answer.status == 503

@@ -3,13 +3,16 @@
 Decisions only. Whoever carries them out spaces repeated ones of the same object with a growing pause.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
+from datalabd.plan.educates.content import SECRET, is_current, workshop_config
+from datalabd.plan.educates.workshop import workshop_spec
+from datalabd.stores import YOUNG_SECONDS
 
 PENDING_SECONDS = 150.0
 """Educates looks again every 15 to 60 seconds; a session still Pending after this will stay so."""
@@ -34,8 +37,9 @@ class Patch:
     """JSON-patch this object."""
 
     kind: str
+    namespace: str
     name: str
-    operations: tuple[dict[str, Any], ...]
+    operations: tuple[dict[str, Any], ...] = field(repr=False)
     why: str
 
 
@@ -54,7 +58,7 @@ def repairs(lab: Lab, seen: Observed) -> list[Repair]:
     environment = _environment(lab, seen)
     if environment is not None:
         return [environment]
-    found: list[Repair] = [*_workshop_copy(lab, seen)]
+    found: list[Repair] = [*_workshop_copy(lab, seen), *_workshop_config(lab, seen)]
     for name in lab.started:
         facts = seen.sessions.get(name, SessionFacts())
         if why := _wedged(facts):
@@ -70,6 +74,9 @@ def look_again(lab: Lab, seen: Observed) -> float | None:
         if (facts := seen.sessions.get(name))
         for limit in (_limit(facts),)
         if limit is not None
+    ]
+    waits += [
+        YOUNG_SECONDS - facts.age_seconds for facts in seen.databases.values() if facts.settling and facts.age_seconds
     ]
     return max(1.0, min(waits)) if waits else None
 
@@ -108,7 +115,22 @@ def _workshop_copy(lab: Lab, seen: Observed) -> list[Repair]:
         {"op": "test", "path": "/metadata/resourceVersion", "value": seen.environment_version},
         {"op": "replace", "path": "/status/educates/workshop/spec", "value": seen.workshop_spec},
     )
-    return [Patch("WorkshopEnvironment", lab.name, operations, "new sessions are to follow the changed claim")]
+    return [Patch("WorkshopEnvironment", "", lab.name, operations, "new sessions are to follow the changed claim")]
+
+
+def _workshop_config(lab: Lab, seen: Observed) -> list[Repair]:
+    """Bring what sessions download and show up to date."""
+    live = seen.workshop_config
+    if not seen.runtime_ready or live is None or is_current(lab, seen):
+        return []
+    data = workshop_config(lab, workshop_spec(lab, seen))
+    operations: tuple[Manifest, ...] = (
+        {"op": "test", "path": "/metadata/uid", "value": live["metadata"]["uid"]},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+        {"op": "replace", "path": "/data", "value": data},
+    )
+    namespace = names.workshop_namespace(lab.name)
+    return [Patch("Secret", namespace, SECRET, operations, "new sessions are to follow the changed claim")]
 
 
 def _wedged(facts: SessionFacts) -> str | None:

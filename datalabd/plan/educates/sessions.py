@@ -1,9 +1,13 @@
 """WorkshopSessions: when one may be created, what it is created with, and which running ones are outdated."""
 
+from collections.abc import Mapping
+
 from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
 from datalabd.observed import STARTED_WITH, Login, Observed, Phase, Place, SessionFacts
+from datalabd.plan.credentials import credentials
+from datalabd.plan.educates.content import SECRET, is_current
 from datalabd.plan.educates.workshop import EDUCATES, taken_over, workshop_spec
 from datalabd.plan.metadata import digest, ours
 
@@ -25,12 +29,18 @@ def waits(lab: Lab, seen: Observed, session: str) -> str | None:
         return None
     if not seen.runtime_ready:
         return "the lab's environment is not running yet"
-    if not seen.credentials_exist:
+    if seen.credentials is None:
         return f"Secret {names.credentials(lab.name)} does not exist yet"
+    if opening := _opening(seen):
+        return f"{opening} is being set up"
+    if seen.credentials != _credentials(lab, seen):
+        return f"Secret {names.credentials(lab.name)} is not current yet"
     if not seen.credentials_copied:
         return f"Secret {names.credentials(lab.name)} is not copied into namespace {lab.name} yet"
     if seen.workshop_in_use is None or seen.workshop_in_use != seen.workshop_spec:
         return "the environment's copy of the Workshop is not current yet"
+    if not is_current(lab, seen):
+        return f"Secret {SECRET} of the environment is not current yet"
     left = sorted(name for name, place in facts.places.items() if place is not Place.ABSENT)
     if left:
         foreign = [name for name in left if facts.places[name] is Place.FOREIGN]
@@ -72,8 +82,10 @@ def workshop_session(lab: Lab, seen: Observed, session: str) -> Manifest:
 
 
 def current(lab: Lab, seen: Observed, session: str) -> str:
-    """Digest of what the session would take over if it started now."""
-    return digest([taken_over(workshop_spec(lab, seen)), _spec(lab, session, seen.login)])
+    """Digest of what the session would take over if it started now: its variables are those of the credentials."""
+    return digest(
+        [taken_over(workshop_spec(lab, seen)), _spec(lab, session, seen.login), _credentials(lab, seen) or {}]
+    )
 
 
 def outdated(lab: Lab, seen: Observed) -> list[str]:
@@ -83,6 +95,27 @@ def outdated(lab: Lab, seen: Observed) -> list[str]:
         for name in lab.started
         if (facts := seen.sessions.get(name)) and facts.started_with and facts.started_with != current(lab, seen, name)
     ]
+
+
+def _opening(seen: Observed) -> str:
+    """A database or store whose credentials will be there in a moment: a session reads them when it starts."""
+    for host, database in seen.databases.items():
+        if database.settling:
+            return f"database server {host}"
+    for kind, stores in (
+        ("document", seen.document_stores),
+        ("cache", seen.cache_stores),
+        ("vector", seen.vector_stores),
+    ):
+        for key, store in stores.items():
+            if not store.auth:
+                return f"{kind} store {key}"
+    return ""
+
+
+def _credentials(lab: Lab, seen: Observed) -> Mapping[str, str] | None:
+    """Data of the credentials as they should be; as they are while the storage keys cannot be read."""
+    return seen.credentials if seen.storage is None else credentials(lab, seen.storage, seen)["data"]
 
 
 def _spec(lab: Lab, session: str, login: Login | None) -> Manifest:

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from datalabd.observed import Observed, Phase, Place
+from datalabd.plan.educates.content import workshop_config
 from datalabd.plan.educates.healing import (
     NO_DEPLOYMENT_SECONDS,
     PENDING_SECONDS,
@@ -14,7 +15,9 @@ from datalabd.plan.educates.healing import (
     look_again,
     repairs,
 )
-from tests.factories import lab, running, session_is
+from datalabd.plan.educates.workshop import workshop_spec
+from datalabd.stores import YOUNG_SECONDS, DatabaseFacts
+from tests.factories import lab, running, secret, session_is
 
 HERE = lab()
 WELL = running(HERE)
@@ -87,6 +90,7 @@ def test_an_outdated_copy_of_the_workshop_is_replaced() -> None:
     assert repairs(HERE, running(HERE, workshop_in_use={"title": "old"})) == [
         Patch(
             "WorkshopEnvironment",
+            "",
             "lab",
             (
                 {"op": "test", "path": "/metadata/uid", "value": "environment-uid"},
@@ -108,6 +112,46 @@ def test_an_outdated_copy_of_the_workshop_is_replaced() -> None:
 )
 def test_the_copy_is_left_alone(observed: Observed) -> None:
     assert repairs(HERE, observed) == []
+
+
+CONFIG = secret("workshop-config", "lab")
+CONFIG["metadata"] |= {"uid": "config-uid", "resourceVersion": "9"}
+
+
+def test_outdated_contents_are_replaced() -> None:
+    assert repairs(HERE, running(HERE, workshop_config=CONFIG)) == [
+        Patch(
+            "Secret",
+            "lab",
+            "workshop-config",
+            (
+                {"op": "test", "path": "/metadata/uid", "value": "config-uid"},
+                {"op": "test", "path": "/metadata/resourceVersion", "value": "9"},
+                {"op": "replace", "path": "/data", "value": workshop_config(HERE, workshop_spec(HERE, WELL))},
+            ),
+            "new sessions are to follow the changed claim",
+        )
+    ]
+
+
+CURRENT = CONFIG | {"data": workshop_config(HERE, workshop_spec(HERE, WELL))}
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        pytest.param(seen(workshop_config=CURRENT), id="they are current"),
+        pytest.param(seen(workshop_config=None), id="there are none"),
+        pytest.param(seen(workshop_config=CONFIG, phase=Phase.PENDING), id="the environment does not run"),
+    ],
+)
+def test_the_contents_are_left_alone(observed: Observed) -> None:
+    assert repairs(HERE, observed) == []
+
+
+def test_contents_do_not_show() -> None:
+    (patch,) = repairs(HERE, running(HERE, workshop_config=CONFIG))
+    assert "workshop.yaml" not in repr(patch)
 
 
 PENDING = {"phase": Phase.PENDING, "available": False, "has_deployment": False}
@@ -196,3 +240,20 @@ def test_look_again_at_the_first_of_several() -> None:
 
 def test_nothing_is_awaited_of_a_session_not_seen_yet() -> None:
     assert look_again(HERE, running(HERE, sessions={})) is None
+
+
+DATABASE = {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        pytest.param(DatabaseFacts("no login yet", age_seconds=20.0), YOUNG_SECONDS - 20, id="young"),
+        pytest.param(DatabaseFacts("no login yet", age_seconds=YOUNG_SECONDS), None, id="not young any more"),
+        pytest.param(DatabaseFacts("it is not created yet"), None, id="not there"),
+    ],
+)
+def test_look_again_at_a_database_server(facts: DatabaseFacts, expected: float | None) -> None:
+    """Sessions start without its login when it takes too long."""
+    here = lab(databases={"pg0": DATABASE})
+    assert look_again(here, running(here, databases={"pg0": facts})) == expected

@@ -9,7 +9,8 @@ from datalabd.lab import Lab
 from datalabd.observed import STARTED_WITH, Login, Observed, Phase, Place, SessionFacts
 from datalabd.plan.educates.sessions import current, outdated, waits, workshop_session
 from datalabd.plan.metadata import ours
-from tests.factories import KEYS, environment, lab, running, session_is
+from datalabd.stores import YOUNG_SECONDS, DatabaseFacts, StoreFacts
+from tests.factories import KEYS, environment, lab, running, secret, session_is
 
 DELEGATED = environment(
     auth={"type": "delegated"}, ingress={"domain": "lab.example.org", "protection": {"type": "external"}}
@@ -44,8 +45,24 @@ def fresh(of: Lab, **changes: Any) -> Observed:
             "the lab's environment is not running yet",
             id="namespace of the environment",
         ),
+        pytest.param(environment(), {"credentials": None}, "Secret lab-datalab does not exist yet", id="credentials"),
         pytest.param(
-            environment(), {"credentials_exist": False}, "Secret lab-datalab does not exist yet", id="credentials"
+            environment(),
+            {"credentials": {"AWS_REGION": "b2xk"}},
+            "Secret lab-datalab is not current yet",
+            id="current credentials",
+        ),
+        pytest.param(
+            environment(),
+            {"storage": None, "credentials": {"AWS_REGION": "b2xk"}},
+            None,
+            id="nothing: while the storage keys cannot be read, those known before will do",
+        ),
+        pytest.param(
+            environment(),
+            {"workshop_config": secret("workshop-config", "lab", other="{}")},
+            "Secret workshop-config of the environment is not current yet",
+            id="what it downloads",
         ),
         pytest.param(
             environment(),
@@ -100,11 +117,63 @@ def test_a_new_session_waits_for(within: EnvironmentConfig, changes: dict[str, A
     assert waits(here, fresh(here, **changes), "main") == expected
 
 
+STORE = {"storage": "1Gi"}
+DATABASE = {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "expected"),
+    [
+        pytest.param(
+            {"databases": {"pg0": DATABASE}},
+            {"databases": {"pg0": DatabaseFacts("it is not created yet")}},
+            "database server pg0 is being set up",
+            id="a database server",
+        ),
+        pytest.param(
+            {"databases": {"pg0": DATABASE}},
+            {"databases": {"pg0": DatabaseFacts("it hangs", age_seconds=YOUNG_SECONDS)}},
+            "Secret lab-datalab is not current yet",
+            id="no database server that takes too long, but for what is known of it",
+        ),
+        pytest.param(
+            {"documentStores": {"a": STORE}},
+            {"document_stores": {"a": StoreFacts()}},
+            "document store a is being set up",
+            id="a document store",
+        ),
+        pytest.param(
+            {"cacheStores": {"a": STORE}},
+            {"cache_stores": {"a": StoreFacts()}},
+            "cache store a is being set up",
+            id="a cache store",
+        ),
+        pytest.param(
+            {"vectorStores": {"a": STORE}},
+            {"vector_stores": {"a": StoreFacts()}},
+            "vector store a is being set up",
+            id="a vector store",
+        ),
+        pytest.param(
+            {"vectorStores": {"a": STORE}},
+            {},
+            None,
+            id="no store whose keys are there, whether it runs or not",
+        ),
+    ],
+)
+def test_a_new_session_waits_for_what_it_reads_when_it_starts(
+    spec: dict[str, Any], changes: dict[str, Any], expected: str | None
+) -> None:
+    here = lab(**spec)
+    assert waits(here, fresh(here, **changes), "main") == expected
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         pytest.param({}, None, id="it is kept current whatever has become of the rest"),
-        pytest.param({"credentials_exist": False, "credentials_copied": False}, None, id="without credentials"),
+        pytest.param({"credentials": None, "credentials_copied": False}, None, id="without credentials"),
         pytest.param({"phase": Phase.PENDING}, None, id="without environment"),
         pytest.param({"login": None}, "the session login does not exist yet", id="but never written without its login"),
     ],
@@ -207,6 +276,12 @@ CHANGED_LOGIN = {"login": Login("lab", "rotated")}
         pytest.param({"quota": {"memory": "4Gi"}}, {}, ["main"], id="the Workshop changed"),
         pytest.param({"vcluster": True}, {}, ["main"], id="its variables changed"),
         pytest.param({}, CHANGED_LOGIN, ["main"], id="its login changed"),
+        pytest.param({"vectorStores": {"a": STORE}}, {}, ["main"], id="its credentials changed"),
+        pytest.param({}, {"storage": replace(KEYS, secret_key="new")}, ["main"], id="the storage keys changed"),
+        pytest.param({}, {"storage": None}, [], id="the storage keys cannot be read"),
+        pytest.param(
+            {}, {"storage": None, "credentials": None}, ["main"], id="the storage keys and the credentials are gone"
+        ),
         pytest.param({"security": {"externalEgress": False}}, {}, [], id="policies do not need a restart"),
         pytest.param({"quota": {"memory": "4Gi"}}, {"sessions": {}}, [], id="it is not there yet"),
         pytest.param({"sessions": []}, CHANGED_LOGIN, [], id="it is no longer declared"),

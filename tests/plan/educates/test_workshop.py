@@ -152,8 +152,9 @@ def test_session(spec: dict[str, Any], field: str, expected: Any) -> None:
 
 
 def test_files_are_passed_on_as_written() -> None:
-    here = lab(environment(packages=[{"name": "rclone"}]), files=[GIT])
-    assert workshop_spec(here, running(here))["workshop"] == {"files": [GIT], "packages": [{"name": "rclone"}]}
+    package = {"name": "rclone", "files": [{"image": {"url": "example.org/rclone:1"}, "anything": "else"}]}
+    here = lab(environment(packages=[package]), files=[GIT])
+    assert workshop_spec(here, running(here))["workshop"] == {"files": [GIT], "packages": [package]}
 
 
 def test_no_mount_in_the_workshop_without_data() -> None:

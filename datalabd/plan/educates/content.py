@@ -1,0 +1,88 @@
+"""Secret `workshop-config`: what sessions are configured with and download, as Educates writes it with an environment.
+
+Educates makes it once and every session mounts it, so it is kept current from here. JSON is YAML: what reads it reads
+this, and what we wrote can be compared byte by byte.
+"""
+
+import base64
+import json
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from datalabd import names
+from datalabd.api.meta import Manifest
+from datalabd.lab import Lab
+from datalabd.observed import Observed
+from datalabd.plan.educates.workshop import workshop_spec
+
+SECRET = "workshop-config"
+VENDIR = "vendir.k14s.io/v1alpha1"
+FILES, PACKAGES = "/opt/assets/files", "/opt/packages"
+UNKNOWN = (
+    "platform_arch",
+    "image_repository",
+    "oci_image_cache",
+    "assets_repository",
+    "cluster_domain",
+    "ingress_protocol",
+    "ingress_port",
+    "ingress_port_suffix",
+)
+"""Variables whose values are the Educates installation's own."""
+
+
+def workshop_config(lab: Lab, spec: Manifest) -> Mapping[str, str] | None:
+    """Its data, encoded, for a Workshop's spec; None where sources use variables that only Educates can fill in."""
+    content = spec["workshop"]
+    if any(f"$({name})" in json.dumps(content) for name in UNKNOWN):
+        return None
+    session = {key: spec["session"][key] for key in ("applications", "ingresses", "dashboards")}
+    shown = {key: spec[key] for key in ("title", "description", "version")}
+    documents: dict[str, Any] = {"workshop.yaml": {"spec": shown | {"session": session}}}
+    filled = _filled(lab, spec, content)
+    for index, source in enumerate(filled["files"], start=1):
+        where = posixpath.normpath(posixpath.join(FILES, source.get("path") or "."))
+        documents[f"vendir-assets-{index:02}.yaml"] = _vendir([(where, [source | {"path": "."}])])
+    if filled["packages"]:
+        places = [(f"{PACKAGES}/{package['name']}", package.get("files") or []) for package in filled["packages"]]
+        documents["vendir-packages.yaml"] = _vendir(places)
+    return {key: base64.b64encode(json.dumps(document).encode()).decode() for key, document in documents.items()}
+
+
+def is_current(lab: Lab, seen: Observed) -> bool:
+    """Whether what stands there is what sessions started now are to have, or cannot be told from it."""
+    if seen.workshop_config is None:
+        return True  # an Educates that keeps it elsewhere, or has not made it yet
+    wanted = workshop_config(lab, workshop_spec(lab, seen))
+    return wanted is None or seen.workshop_config.get("data") == wanted
+
+
+def _vendir(directories: list[tuple[str, list[Manifest]]]) -> Manifest:
+    listed = [{"path": path, "contents": contents} for path, contents in directories]
+    return {"apiVersion": VENDIR, "kind": "Config", "directories": listed}
+
+
+def _filled(lab: Lab, spec: Manifest, content: Any) -> Any:
+    """The content with the variables filled in whose values follow from the lab."""
+    namespace = names.workshop_namespace(lab.name)
+    values = {
+        "environment_name": lab.name,
+        "workshop_name": lab.name,
+        "workshop_namespace": namespace,
+        "workshop_version": spec["version"],
+        "ingress_domain": lab.environment.data.ingress.domain,
+        "training_portal": "",
+    }
+
+    def fill(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: fill(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [fill(item) for item in node]
+        if isinstance(node, str):
+            return re.sub(r"\$\((\w+)\)", lambda found: values.get(found[1], found[0]), node)
+        return node
+
+    return fill(content)

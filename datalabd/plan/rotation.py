@@ -1,0 +1,117 @@
+"""Rotation of credentials: asked for by annotation, once for each nonce; every step is safe to repeat.
+
+What a Secret was made for stands in its annotations, written in one step with what it holds. So a pass that is
+interrupted before the write repeats it with another random value, and one interrupted after it finds it done.
+
+- MongoDB, the lab's login: one step.
+- Qdrant reads its keys when it starts: they are replaced, it is stopped, and started when its pods are gone.
+- Redis reads its access list when it starts: the next password is let in beside the present one, the server is started
+  anew, and only then the next one is handed out and the present one leaves the list.
+- PostgreSQL: one step for the superuser; application roles take turns, so that what runs goes on.
+"""
+
+import datetime
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from datalabd import names
+from datalabd.api.meta import ROTATE
+from datalabd.lab import DatabaseServer, Lab
+from datalabd.observed import Observed
+from datalabd.stores import RESTORED, DatabaseFacts, Role, StoreFacts, Turn
+
+KINDS = ("postgres", "mongodb", "redis", "qdrant", "login")
+REQUEST = re.compile(r"(?P<credential>(?P<kind>[a-z]+)/(?P<name>[a-z0-9-]{1,63}))/(?P<nonce>[A-Za-z0-9._-]{1,63})")
+
+
+@dataclass(frozen=True)
+class NewPassword:
+    """A password for the Secret of an operator, which then tells the server."""
+
+    name: str
+    uid: str
+    version: str
+    password: str = field(repr=False)
+    annotations: dict[str, str]
+
+
+def declared(lab: Lab) -> list[str]:
+    """Every credential of a lab that can be rotated, as `<kind>/<name>`."""
+    found = [f"postgres/{server.host}" for server in lab.databases]
+    for kind, stores in (
+        ("mongodb", lab.document_stores),
+        ("redis", lab.cache_stores),
+        ("qdrant", lab.vector_stores),
+    ):
+        found += [f"{kind}/{store.key}" for store in stores]
+    return [*found, *([f"login/{lab.name}"] if lab.generates_login else [])]
+
+
+def requests(annotations: dict[str, str]) -> dict[str, str]:
+    """Requested nonces by credential; what is no request is left out, as admission refuses it."""
+    items = (REQUEST.fullmatch(item.strip()) for item in annotations.get(ROTATE, "").split(","))
+    return {item["credential"]: item["nonce"] for item in items if item}
+
+
+def due(lab: Lab, credential: str, turn: Turn) -> str:
+    """The nonce this credential is to be replaced for now; empty if it need not be."""
+    nonce = requests(lab.claim.metadata.annotations).get(credential, "")
+    return "" if nonce == turn.rotated else nonce
+
+
+def turned(seen: Observed, nonce: str) -> Turn:
+    """What a Secret says that is replaced now."""
+    return Turn(rotated=nonce, since=seen.now.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def database_role(lab: Lab, server: DatabaseServer, facts: DatabaseFacts) -> str:
+    """The role whose login the lab is to have: the other one, once that has the password asked for."""
+    active = facts.roles.get(facts.active)
+    idle = next((role for role in facts.roles.values() if role.name != facts.active), None)
+    if active is None or idle is None:
+        return facts.active
+    nonce = due(lab, f"postgres/{server.host}", active.turn)
+    return idle.name if nonce and idle.settled and idle.turn.rotated == nonce else facts.active
+
+
+def new_passwords(lab: Lab, seen: Observed, fresh: Callable[[], str]) -> list[NewPassword]:
+    """What the operators of databases are to be given."""
+    found = []
+    for server in lab.databases:
+        facts = seen.databases.get(server.host, DatabaseFacts())
+        active = facts.roles.get(facts.active)
+        if active is None:
+            continue
+        role = next((role for role in facts.roles.values() if role.name != facts.active), active)
+        nonce = due(lab, f"postgres/{server.host}", active.turn)
+        if nonce and role.settled and role.turn.rotated != nonce:
+            said = turned(seen, nonce).annotations() | ({RESTORED: facts.restored} if facts.restored else {})
+            found.append(_handed(server, role, fresh(), said))
+        elif facts.restored and active.settled and active.told_after != facts.restored:
+            # The server is back at passwords of the past, and its operator does not know; new ones it will tell.
+            found.append(_handed(server, active, active.login.password, {RESTORED: facts.restored}))
+    return found
+
+
+def _handed(server: DatabaseServer, role: Role, password: str, annotations: dict[str, str]) -> NewPassword:
+    secret = names.database_login(server.host, role.name)
+    return NewPassword(secret, role.uid, role.version, password, annotations)
+
+
+def turns(lab: Lab, seen: Observed) -> dict[str, Turn]:
+    """How far every credential of the lab is, by `<kind>/<name>`; those that do not exist yet are left out."""
+    found = {}
+    for host, facts in seen.databases.items():
+        if facts.active in facts.roles:
+            found[f"postgres/{host}"] = facts.roles[facts.active].turn
+    stores: tuple[tuple[str, dict[str, StoreFacts]], ...] = (
+        ("mongodb", dict(seen.document_stores)),
+        ("redis", dict(seen.cache_stores)),
+        ("qdrant", dict(seen.vector_stores)),
+    )
+    for kind, known in stores:
+        found |= {f"{kind}/{key}": facts.turn for key, facts in known.items() if facts.auth}
+    if lab.generates_login and seen.login is not None:
+        found[f"login/{lab.name}"] = seen.login_turn
+    return found

@@ -1,0 +1,403 @@
+"""`datalabd purge`: what was retained of a lab is let go for good, once a person agreed to the list of it.
+
+    find → tell → ask → databases and stores → volumes and their Secrets → environment with its namespace → Workshop
+
+Deleted is exactly what stood in the list, as it stood there: each request names uid and resourceVersion, so that what
+a claim takes up again meanwhile stays. Nothing is remembered outside the cluster: a purge that was cut short is run
+again, and goes on with what is left.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from datalabd import names
+from datalabd.api.meta import (
+    CLAIM_NAME,
+    CLAIM_NAMESPACE,
+    FIELD_MANAGER,
+    MANAGED_BY,
+    RETAINED,
+    UNPROTECTED,
+    Manifest,
+    NamespacedName,
+    claim_of,
+    is_planned,
+)
+from datalabd.errors import Conflict, DatalabdError, NotFound
+from datalabd.kube import resources as kinds
+from datalabd.kube.apply import describe
+from datalabd.kube.cache import STORE_KINDS
+from datalabd.kube.client import METADATA_ONLY, Client, path
+from datalabd.kube.resources import Resource, resource_of
+from datalabd.observed import is_durable
+
+SECRETS = replace(kinds.SECRETS, metadata_only=True)
+"""What is in them is nobody's business here."""
+DURABLE_KINDS = (*STORE_KINDS, kinds.VOLUME_CLAIMS, SECRETS)
+STEPS = (
+    {kind.kind for kind in STORE_KINDS},
+    {kinds.VOLUME_CLAIMS.kind, SECRETS.kind},
+    {kinds.WORKSHOP_ENVIRONMENTS.kind},
+    {kinds.WORKSHOPS.kind},
+)
+"""What runs before what it runs on: operators still need the Secrets of what they take down."""
+WAIT_SECONDS = 300.0
+"""How long a purge waits for what it deleted to be gone: finalizers of operators, pods that still use a volume."""
+LOOK_SECONDS = 1.0
+"""Pause between two looks at what is on its way out."""
+
+
+class Refused(DatalabdError):
+    """Nothing more is deleted; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is there of one lab, as it was listed."""
+
+    lab: NamespacedName
+    claimed: bool
+    """Whether its claim exists: then only single objects may go, those that it does not declare any more."""
+    durable: tuple[Manifest, ...] = ()
+    """Databases, stores, home directories and the Secrets they are opened with, in this order."""
+    runtime: tuple[Manifest, ...] = ()
+    """WorkshopEnvironment and Workshop: the last to go."""
+    others: tuple[Manifest, ...] = ()
+    """Volumes that operators made in the lab's namespace: they go with it, if not before."""
+    namespace: Manifest | None = None
+    """The lab's own, which goes with its WorkshopEnvironment."""
+    volumes: Mapping[str, Manifest] = field(default_factory=dict)
+    """PersistentVolumes by the uid of the claim they are bound to."""
+
+    @property
+    def retained(self) -> list[Manifest]:
+        """What may be purged."""
+        return [obj for obj in (*self.durable, *self.runtime) if is_retained(obj)]
+
+    @property
+    def unmarked(self) -> list[Manifest]:
+        """What is the lab's and was never marked as retained: its claim declares it, or went without us."""
+        return [obj for obj in (*self.durable, *self.runtime) if not is_retained(obj)]
+
+
+def run(lab: str, objects: Sequence[str], *, agreed: bool, kubeconfig: str | None) -> int:
+    """Purge what is retained of a lab (`NAMESPACE/NAME`), or of that only `objects` (`KIND/NAME`).
+
+    Returns the exit code. 0: it is gone, or there was nothing. 1: refused, declined or not finished, and the last line
+    says why. 2: that is no name of a lab.
+    """
+    namespace, _, name = lab.partition("/")
+    if not (namespace and name) or "/" in name:
+        print(f"datalabd: {lab} is not NAMESPACE/NAME of a claim", file=sys.stderr)
+        return 2
+    try:
+        return _run(NamespacedName(namespace, name), objects, agreed, kubeconfig)
+    except KeyboardInterrupt:
+        print("datalabd: interrupted; run it again to go on", file=sys.stderr)
+    except DatalabdError as error:
+        print(f"datalabd: {error}", file=sys.stderr)
+    return 1
+
+
+def _run(lab: NamespacedName, objects: Sequence[str], agreed: bool, kubeconfig: str | None) -> int:
+    kept = asyncio.run(_look(lab, kubeconfig))
+    chosen = choose(kept, objects)
+    if not chosen:
+        print(f"Nothing is retained of lab {lab}.")
+        return 0
+    print("\n".join(tell(kept, chosen, datetime.datetime.now(datetime.UTC))), flush=True)
+    # Outside of an event loop, which would keep the first Ctrl-C for itself.
+    if not agreed and not _ask(lab):
+        print("Nothing was deleted.")
+        return 1
+    asyncio.run(_purge(kept, chosen, kubeconfig))
+    print(f"Purged from lab {lab}.")
+    return 0
+
+
+def _ask(lab: NamespacedName) -> bool:
+    try:
+        return input(f"This cannot be undone. Type {lab.name} to go on: ").strip() == lab.name
+    except EOFError:
+        print()
+        return False
+
+
+@contextlib.asynccontextmanager
+async def _connected(kubeconfig: str | None) -> AsyncIterator[Client]:
+    try:
+        client = await Client.connect(kubeconfig)
+    except (ValueError, OSError) as error:
+        raise Refused(f"no way to an API server: {error}; set KUBECONFIG or pass --kubeconfig") from error
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def _look(lab: NamespacedName, kubeconfig: str | None) -> Kept:
+    async with _connected(kubeconfig) as client:
+        return await find(client, lab)
+
+
+async def find(client: Client, lab: NamespacedName) -> Kept:
+    """What the cluster has of a lab now; kinds it does not know have no objects."""
+    inside = names.workshop_namespace(lab.name)
+    selector = f"{MANAGED_BY}={FIELD_MANAGER},{CLAIM_NAMESPACE}={lab.namespace},{CLAIM_NAME}={lab.name}"
+    labelled = [obj for kind in DURABLE_KINDS for obj in await _list(client, kind, inside, labelSelector=selector)]
+    durable = [obj for obj in labelled if is_planned(obj) and is_durable(lab.name, obj)]
+    runtime = [
+        obj
+        for kind in (kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOPS)
+        for obj in await _list(client, kind, labelSelector=selector)
+        if is_planned(obj) and obj["metadata"]["name"] == lab.name
+    ]
+    # Another namespace of that name would hold somebody else's volumes.
+    namespace = await _live(client, kinds.NAMESPACES, "", inside)
+    owners = {owner["uid"] for owner in (namespace or {"metadata": {}})["metadata"].get("ownerReferences") or ()}
+    if owners.isdisjoint(obj["metadata"]["uid"] for obj in runtime):
+        namespace = None
+    claims = await _list(client, kinds.VOLUME_CLAIMS, inside) if namespace is not None else []
+    listed = {obj["metadata"]["uid"] for obj in durable}
+    others = [obj for obj in claims if obj["metadata"]["uid"] not in listed and is_durable(lab.name, obj)]
+    return Kept(
+        lab,
+        await _is_claimed(client, lab),
+        tuple(durable),
+        tuple(runtime),
+        tuple(others),
+        namespace,
+        await _volumes(client, (*durable, *others)),
+    )
+
+
+async def _is_claimed(client: Client, lab: NamespacedName) -> bool:
+    return await _live(client, kinds.DATALABS, *lab) is not None
+
+
+async def _volumes(client: Client, claims: Iterable[Manifest]) -> dict[str, Manifest]:
+    found = {}
+    for claim in claims:
+        name = claim["spec"].get("volumeName") if claim["kind"] == kinds.VOLUME_CLAIMS.kind else None
+        if name and (volume := await _volume(client, name, claim["metadata"]["uid"])) is not None:
+            found[claim["metadata"]["uid"]] = volume
+    return found
+
+
+async def _volume(client: Client, name: str, claim_uid: str) -> Manifest | None:
+    """The PersistentVolume of that name, if it is bound to exactly this claim."""
+    try:
+        volume = await client.get(kinds.VOLUMES, "", name)
+    except NotFound:
+        return None
+    return volume if (volume["spec"].get("claimRef") or {}).get("uid") == claim_uid else None
+
+
+def choose(kept: Kept, objects: Sequence[str]) -> list[Manifest]:
+    """What is to be deleted of `kept`, in order; raises `Refused` where some of it must not be."""
+    if objects:
+        return [_named(kept, text) for text in dict.fromkeys(objects)]
+    if not kept.durable and not kept.runtime:
+        return []
+    if kept.claimed:
+        retained = ", ".join(_short(obj) for obj in kept.retained if obj in kept.durable) or "none"
+        raise Refused(
+            f"the claim {kept.lab} is not gone: delete it first, "
+            f"or name with --object what it declares no more: {retained}"
+        )
+    if kept.unmarked:
+        raise Refused(
+            f"{', '.join(map(describe, kept.unmarked))}: not retained by a deletion of the claim; "
+            f"label it {RETAINED}=true if it is to go too"
+        )
+    return kept.retained
+
+
+def _named(kept: Kept, text: str) -> Manifest:
+    kind, _, name = text.partition("/")
+    for obj in kept.durable:
+        if kind.lower() in (obj["kind"].lower(), resource_of(obj).plural) and name == obj["metadata"]["name"]:
+            if not is_retained(obj):
+                raise Refused(f"{describe(obj)} is not retained: the claim {kept.lab} declares it")
+            return obj
+    known = ", ".join(_short(obj) for obj in kept.retained if obj in kept.durable) or "nothing"
+    raise Refused(f"{text} is not among what is retained of lab {kept.lab}: {known}")
+
+
+def is_retained(obj: Manifest) -> bool:
+    """Whether an object is ours, made from a plan, and marked as kept."""
+    return claim_of(obj) is not None and is_planned(obj) and RETAINED in (obj["metadata"].get("labels") or {})
+
+
+def tell(kept: Kept, chosen: Sequence[Manifest], now: datetime.datetime) -> list[str]:
+    """The list a person is asked about: what is deleted, how large and old it is, what becomes of its storage."""
+    claim = f"claim {kept.lab}" if kept.claimed else f"claim {kept.lab}, which is gone"
+    rows = [("KIND", "NAME", "SIZE", "AGE", "STORAGE")]
+    with_namespace = kept.others if any(obj in kept.runtime for obj in chosen) else ()
+    for obj in (*chosen, *with_namespace):
+        metadata = obj["metadata"]
+        name = f"{metadata['namespace']}/{metadata['name']}" if metadata.get("namespace") else metadata["name"]
+        rows.append((obj["kind"], name, _size(obj), _age(obj, now), _storage(kept, obj)))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows
+    ]
+    end = []
+    if any(obj["kind"] == kinds.WORKSHOP_ENVIRONMENTS.kind for obj in chosen):
+        end = ["", f"With the WorkshopEnvironment goes namespace {kept.lab.name}, and all that is in it."]
+    return [f"To be deleted, of {claim}:", "", *(line.rstrip() for line in lines), *end]
+
+
+def _short(obj: Manifest) -> str:
+    """What `--object` takes."""
+    return f"{obj['kind']}/{obj['metadata']['name']}"
+
+
+def _size(obj: Manifest) -> str:
+    if obj["kind"] != kinds.VOLUME_CLAIMS.kind:
+        return "-"
+    size = (obj.get("status", {}).get("capacity") or obj["spec"]["resources"]["requests"])["storage"]
+    return str(size)
+
+
+def _age(obj: Manifest, now: datetime.datetime) -> str:
+    seconds = (now - datetime.datetime.fromisoformat(obj["metadata"]["creationTimestamp"])).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{max(seconds, 0):.0f}s"
+
+
+def _storage(kept: Kept, obj: Manifest) -> str:
+    volume = kept.volumes.get(obj["metadata"]["uid"])
+    if volume is None:
+        return "-"
+    policy = volume["spec"].get("persistentVolumeReclaimPolicy")
+    freed = policy == "Delete" or (secured_by_us(volume) and is_retained(obj))
+    return f"{volume['metadata']['name']}: {'freed' if freed else f'stays, by its reclaim policy {policy}'}"
+
+
+def secured_by_us(volume: Manifest) -> bool:
+    """Whether it was datalabd that set the reclaim policy of a PersistentVolume to Retain; it was Delete before."""
+    return volume["spec"].get("persistentVolumeReclaimPolicy") == "Retain" and any(
+        entry.get("manager") == FIELD_MANAGER
+        and "f:persistentVolumeReclaimPolicy" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+        for entry in volume["metadata"].get("managedFields") or ()
+    )
+
+
+async def _purge(kept: Kept, chosen: Sequence[Manifest], kubeconfig: str | None) -> None:
+    async with _connected(kubeconfig) as client:
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                for step in STEPS:
+                    await _step(client, kept, [obj for obj in chosen if obj["kind"] in step])
+        except TimeoutError as error:
+            raise Refused(f"not all is gone after {WAIT_SECONDS:.0f} s; run it again to go on") from error
+
+
+async def _step(client: Client, kept: Kept, objects: Sequence[Manifest]) -> None:
+    for obj in objects:
+        if obj["kind"] == kinds.WORKSHOP_ENVIRONMENTS.kind:
+            await _require_nothing_durable(client, kept)
+        await _let_go(client, kept, obj)
+    for obj in objects:
+        await _until_gone(client, obj)
+        await _free_again(client, kept, obj)
+        if obj["kind"] == kinds.WORKSHOP_ENVIRONMENTS.kind and kept.namespace is not None:
+            await _until_gone(client, kept.namespace)
+
+
+async def _require_nothing_durable(client: Client, before: Kept) -> None:
+    """Look once more before the namespace goes: what nobody agreed to lose may have come since."""
+    now = await find(client, before.lab)
+    told = {obj["metadata"]["uid"] for obj in before.others}
+    new = [*now.durable, *(obj for obj in now.others if obj["metadata"]["uid"] not in told)]
+    if new:
+        raise Refused(f"{describe(new[0])} is there and was not in the list; run it again to see it")
+
+
+async def _let_go(client: Client, kept: Kept, obj: Manifest) -> None:
+    """Have one object deleted, as long as it stays retained; nothing else that happens to it matters."""
+    resource, name, uid = resource_of(obj), describe(obj), obj["metadata"]["uid"]
+    where = (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+    while True:
+        live = await _live(client, resource, *where)
+        if live is None or live["metadata"]["uid"] != uid or live["metadata"].get("deletionTimestamp"):
+            return
+        if not is_retained(live):
+            # A purge cut short may have annotated it; it is declared again, and protected like the rest.
+            await client.patch(resource, *where, {"metadata": {"uid": uid, "annotations": {UNPROTECTED: None}}})
+            raise Refused(f"{name} was taken up again by its claim, and stays")
+        if not kept.claimed and await _is_claimed(client, kept.lab):
+            raise Refused(f"the claim {kept.lab} was made again: what is left of the lab stays")
+        version = live["metadata"]["resourceVersion"]
+        body = {"metadata": {"uid": uid, "resourceVersion": version, "annotations": {UNPROTECTED: "true"}}}
+        try:
+            marked = await client.patch(resource, *where, body)
+            await _free(client, kept.volumes.get(uid))
+            preconditions = {"uid": uid, "resourceVersion": marked["metadata"]["resourceVersion"]}
+            options = {"preconditions": preconditions, "propagationPolicy": "Background"}
+            await client.request("DELETE", path(resource, *where), body=options)
+        except NotFound:
+            return
+        except Conflict:
+            continue  # it changed since: look again at what it is now
+        return
+
+
+async def _free(client: Client, volume: Manifest | None) -> None:
+    """Take back that a volume outlives its claim, where it was datalabd that had it so.
+
+    Before the claim goes: afterwards nothing would say any more that a person agreed to it. Should the claim stay
+    after all, because it was taken up again, the process secures its volume anew.
+    """
+    if volume is not None and secured_by_us(volume):
+        body = {"metadata": {"uid": volume["metadata"]["uid"]}, "spec": {"persistentVolumeReclaimPolicy": "Delete"}}
+        try:
+            await client.patch(kinds.VOLUMES, "", volume["metadata"]["name"], body)
+        except NotFound:
+            return
+
+
+async def _free_again(client: Client, kept: Kept, claim: Manifest) -> None:
+    """The same once more: a reconciler that saw the claim a moment longer may have secured its volume again."""
+    volume = kept.volumes.get(claim["metadata"]["uid"])
+    if volume is not None:
+        await _free(client, await _volume(client, volume["metadata"]["name"], claim["metadata"]["uid"]))
+
+
+async def _until_gone(client: Client, obj: Manifest) -> None:
+    where = (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+    told = False
+    while (live := await _live(client, resource_of(obj), *where)) is not None:
+        if live["metadata"]["uid"] != obj["metadata"]["uid"]:
+            break
+        if not told:
+            finalizers = ", ".join(live["metadata"].get("finalizers") or ()) or "the API server"
+            print(f"waiting for {describe(obj)}: {finalizers}", flush=True)
+            told = True
+        await asyncio.sleep(LOOK_SECONDS)
+    print(f"deleted {describe(obj)}", flush=True)
+
+
+async def _live(client: Client, resource: Resource, namespace: str, name: str) -> Manifest | None:
+    """Metadata of a live object, and nothing of what is in it; None if there is none, or no such kind."""
+    try:
+        live = await client.request("GET", path(resource, namespace, name), accept=METADATA_ONLY[True])
+    except NotFound:
+        return None
+    return live | {"apiVersion": resource.api_version, "kind": resource.kind}
+
+
+async def _list(client: Client, resource: Resource, namespace: str = "", **params: str) -> list[Manifest]:
+    try:
+        found, _ = await client.list(resource, namespace, **params)
+    except NotFound:
+        return []  # the cluster does not know the kind
+    # Asked for metadata alone, the API server calls each object a PartialObjectMetadata.
+    return [obj | {"apiVersion": resource.api_version, "kind": resource.kind} for obj in found]

@@ -1,0 +1,480 @@
+"""What databases and stores report: live objects in, facts out. Pure.
+
+Operators differ in how they tell: PGO and MongoDB's by the status of their resource, those of Redis and Qdrant not at
+all, so that their StatefulSets are looked at.
+"""
+
+import base64
+import binascii
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from datalabd import names
+from datalabd.api.meta import (
+    CLAIM_NAME,
+    CLAIM_NAMESPACE,
+    CLAIM_UID,
+    PREFIX,
+    RETAINED,
+    ROTATED,
+    ROTATING,
+    SINCE,
+    Manifest,
+)
+from datalabd.lab import Lab
+
+Inside = Mapping[tuple[str, str], Manifest]
+"""Live objects of the workshop namespace by kind and name."""
+
+POSTGRES, ROUTE = "PostgresCluster", "TLSRoute"
+DOCUMENT_STORE, CACHE_STORE, VECTOR_STORE = "MongoDBCommunity", "Redis", "QdrantCluster"
+KINDS = (POSTGRES, DOCUMENT_STORE, CACHE_STORE, VECTOR_STORE)
+"""Kinds that hold data."""
+OPERATORS = {
+    POSTGRES: "PGO 6 (postgres-operator.crunchydata.com/v1)",
+    ROUTE: "the Gateway API, 1.5 or later (gateway.networking.k8s.io/v1)",
+    DOCUMENT_STORE: "the MongoDB operator (mongodbcommunity.mongodb.com/v1)",
+    CACHE_STORE: "the Redis operator (redis.redis.opstreelabs.in/v1beta2)",
+    VECTOR_STORE: "the Qdrant operator (qdrant.io/v1alpha1)",
+}
+"""Who brings a kind."""
+SUPERUSER = "postgres"
+NEXT = "next"
+"""Key of an auth Secret: the password that is being introduced beside the present one."""
+ROTATION_VARIABLE = "DATALABD_ROTATION"
+"""Variable of a Redis server's pod; another value has it started anew."""
+APPLICATION_ROLES = ("datalab-a", "datalab-b")
+"""Logins of a lab that is not to be superuser; one is in use, the other takes over at the next rotation."""
+INITIALISED = f"{PREFIX}/initialised"
+"""Annotation of a PostgresCluster: digest of what it was told to run once."""
+RESTORED = f"{PREFIX}/restored"
+"""Annotation of a PostgresCluster: the nonce of its last restore in place; and of a Secret: the one it heeded."""
+ACTIVE_ROLE = f"{PREFIX}/role"
+"""Annotation of a PostgresCluster: the role whose login the lab has."""
+YOUNG_SECONDS = 180.0
+"""As long as a database server may take for its first login before sessions start without it."""
+
+
+@dataclass(frozen=True)
+class DatabaseLogin:
+    """How a lab logs in to one PostgreSQL server; `uri` is empty where the operator gives none."""
+
+    host: str
+    port: str
+    user: str
+    password: str = field(repr=False)
+    uri: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How far the rotation of one credential is."""
+
+    rotated: str = ""
+    """Nonce of the last finished one."""
+    rotating: str = ""
+    """Nonce of one under way in which two passwords hold."""
+    since: str = ""
+    """When the credential was made, RFC 3339."""
+
+    def annotations(self) -> dict[str, str]:
+        """What a Secret says of it; `since` only once it differs from the Secret's own age."""
+        said = {ROTATED: self.rotated, ROTATING: self.rotating, SINCE: self.since if self.rotated else ""}
+        return {key: value for key, value in said.items() if value}
+
+
+@dataclass(frozen=True)
+class Role:
+    """One login of a PostgreSQL server, as its operator's Secret has it."""
+
+    name: str
+    login: DatabaseLogin
+    turn: Turn
+    settled: bool
+    """Whether the server knows this password; until then the operator is about to tell it."""
+    told_after: str
+    """Nonce of the restore after which its operator was told this password again."""
+    uid: str
+    version: str
+    """uid and resourceVersion of the Secret."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something an operator does once, by the nonce that asked for it."""
+
+    nonce: str = ""
+    state: Literal["", "Running", "Succeeded", "Failed"] = ""
+
+
+@dataclass(frozen=True)
+class Size:
+    """A volume as it is asked for now."""
+
+    storage: str
+    storage_class: str | None
+
+
+@dataclass(frozen=True)
+class DatabaseFacts:
+    """One declared PostgreSQL server as it is."""
+
+    problem: str = ""
+    """The first thing that keeps it from being ready; empty: it is."""
+    stalled: bool = False
+    """Whether only a person can mend that."""
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    """Logins that the lab may be handed, by role."""
+    active: str = SUPERUSER
+    """Role whose login the lab has."""
+    data: Size | None = None
+    backup: Size | None = None
+    age_seconds: float | None = None
+    """None while it does not exist."""
+    has_data: bool = False
+    """Whether it has begun: what it starts from does not matter any more."""
+    initialised: bool = False
+    """Whether its operator has run what it runs once."""
+    initialised_for: str = ""
+    """Digest of that, where it can change."""
+    has_backups: bool = False
+    """Whether there is a repository that it can be restored from."""
+    backed_up: Job = field(default_factory=Job)
+    """The backup asked for last."""
+    restoring: Job = field(default_factory=Job)
+    """The restore that its operator is at, or finished last."""
+    restored: str = ""
+    """Nonce of the last restore in place that ended well."""
+
+    @property
+    def login(self) -> DatabaseLogin | None:
+        """The login the lab has; None until the operator has made it."""
+        return self.roles[self.active].login if self.active in self.roles else None
+
+    @property
+    def settling(self) -> bool:
+        """Whether its first login can be expected soon."""
+        return self.login is None and not self.stalled and (self.age_seconds or 0.0) < YOUNG_SECONDS
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """One declared document, cache or vector store as it is."""
+
+    problem: str = ""
+    """The first thing that keeps it from being ready; empty: it is."""
+    stalled: bool = False
+    """Whether only a person can mend that."""
+    auth: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Values of its auth Secret by key; empty unless all are there."""
+    auth_exists: bool = False
+    """Whether that Secret is there, usable or not."""
+    auth_adopted: bool = False
+    """Whether it carries this claim's uid, and no mark of being retained."""
+    turn: Turn = field(default_factory=Turn)
+    data: Size | None = None
+    tag: str = ""
+    """Tag of the image it runs."""
+    pods: int | None = None
+    """How many it has; None where that is not known."""
+    restarted_for: str = ""
+    """The rotation that all its pods have been started for."""
+
+
+def roles(lab: Lab) -> tuple[str, ...]:
+    """PostgreSQL roles of which a lab has one at a time."""
+    return (SUPERUSER,) if lab.environment.data.database.superuser else APPLICATION_ROLES
+
+
+def inputs(lab: Lab) -> Iterator[tuple[str, str]]:
+    """Kind and name of every object of the workshop namespace that the facts below are read from."""
+    for server in lab.databases:
+        yield POSTGRES, server.host
+        yield ROUTE, server.host
+        for role in roles(lab):
+            yield "Secret", names.database_login(server.host, role)
+    for store in lab.document_stores:
+        yield DOCUMENT_STORE, names.document_store(store.key)
+        yield "Secret", names.document_store_auth(store.key)
+    for store in lab.cache_stores:
+        yield CACHE_STORE, store.key
+        yield "StatefulSet", store.key
+        yield "Secret", names.cache_store_auth(store.key)
+    for store in lab.vector_stores:
+        yield VECTOR_STORE, store.key
+        yield "StatefulSet", names.vector_store_services(store.key)[0]
+        yield "Secret", names.vector_store_auth(store.key)
+
+
+def databases(lab: Lab, inside: Inside, served: frozenset[str], now: datetime.datetime) -> dict[str, DatabaseFacts]:
+    """Facts about every declared PostgreSQL server, by host."""
+    return {server.host: _database(lab, server.host, inside, served, now) for server in lab.databases}
+
+
+def document_stores(lab: Lab, inside: Inside, served: frozenset[str]) -> dict[str, StoreFacts]:
+    """Facts about every declared document store, by key."""
+    found = {}
+    for store in lab.document_stores:
+        live = inside.get((DOCUMENT_STORE, names.document_store(store.key)))
+        auth = inside.get(("Secret", names.document_store_auth(store.key)))
+        facts = _store(lab, DOCUMENT_STORE, live, auth, ("password",), _mongodb_problem(live), served)
+        found[store.key] = replace(facts, data=_size(_template(live, "statefulSet", "spec", "volumeClaimTemplates")))
+    return found
+
+
+def cache_stores(lab: Lab, inside: Inside, served: frozenset[str]) -> dict[str, StoreFacts]:
+    """Facts about every declared cache store, by key."""
+    found = {}
+    for store in lab.cache_stores:
+        live = inside.get((CACHE_STORE, store.key))
+        auth = inside.get(("Secret", names.cache_store_auth(store.key)))
+        pods = inside.get(("StatefulSet", names.cache_store_services(store.key)[0]))
+        facts = _store(lab, CACHE_STORE, live, auth, ("password",), _pods_problem(pods), served)
+        size = _size(dig(live, "spec", "storage", "volumeClaimTemplate", "spec"))
+        found[store.key] = replace(facts, data=size, restarted_for=_restarted_for(pods))
+    return found
+
+
+def vector_stores(lab: Lab, inside: Inside, served: frozenset[str]) -> dict[str, StoreFacts]:
+    """Facts about every declared vector store, by key."""
+    found = {}
+    for store in lab.vector_stores:
+        live = inside.get((VECTOR_STORE, store.key))
+        auth = inside.get(("Secret", names.vector_store_auth(store.key)))
+        pods = inside.get(("StatefulSet", names.vector_store_services(store.key)[0]))
+        problem = _pods_problem(pods) or ("" if _pods(pods) else "it is stopped while its keys are replaced")
+        facts = _store(lab, VECTOR_STORE, live, auth, ("apiKey", "readApiKey"), problem, served)
+        persistence = dig(live, "spec", "persistence")
+        found[store.key] = replace(
+            facts,
+            data=Size(persistence["size"], persistence.get("storageClassName")) if persistence else None,
+            tag=dig(live, "spec", "image").get("tag", ""),
+            pods=_pods(pods),
+        )
+    return found
+
+
+def decoded(secret: Manifest | None, key: str) -> str | None:
+    """One value of a Secret as text; None where the key is absent or is no base64 of UTF-8."""
+    try:
+        return base64.b64decode(((secret or {}).get("data") or {})[key], validate=True).decode()
+    except (KeyError, binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def dig(obj: Manifest | None, *path: str) -> Manifest:
+    """The object at a path of keys; empty where there is none."""
+    found: Any = obj
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: datetime.datetime) -> DatabaseFacts:
+    live = inside.get((POSTGRES, host))
+    if unserved := _unserved(POSTGRES, served):
+        return DatabaseFacts(unserved, stalled=True)
+    if live is None:
+        return DatabaseFacts("it is not created yet")
+    available = {
+        name: role
+        for name in roles(lab)
+        if (role := _role(name, inside.get(("Secret", names.database_login(host, name)))))
+    }
+    said = dig(live, "metadata", "annotations").get(ACTIVE_ROLE)
+    active = said if said in roles(lab) else roles(lab)[0]
+    problem, stalled = _postgres_problem(live), False
+    if dig(live, "spec").get("shutdown"):
+        problem = "it was kept without running, and is being started"
+    if not problem and active not in available:
+        problem = f"Secret {names.database_login(host, active)} with its login does not exist yet"
+    if not problem and lab.environment.data.database.gateway.is_complete:
+        stalled = bool(unserved := _unserved(ROUTE, served))
+        problem = unserved or _route_problem(inside.get((ROUTE, host)))
+    created = datetime.datetime.fromisoformat(live["metadata"]["creationTimestamp"])
+    restoring = _job(dig(live, "status", "pgbackrest", "restore"))
+    ended = restoring.nonce if restoring.state == "Succeeded" else ""
+    restored = ended or dig(live, "metadata", "annotations").get(RESTORED, "")
+    return DatabaseFacts(
+        problem=problem,
+        stalled=stalled,
+        roles=available,
+        active=active,
+        data=_size(_first(dig(live, "spec").get("instances")).get("dataVolumeClaimSpec")),
+        backup=_size(dig(_first(dig(live, "spec", "backups", "pgbackrest").get("repos")), "volume", "volumeClaimSpec")),
+        age_seconds=max(0.0, (now - created).total_seconds()),
+        has_data=_holds(live, "PostgresDataInitialized"),
+        initialised=bool(dig(live, "status").get("databaseInitSQL")),
+        initialised_for=dig(live, "metadata", "annotations").get(INITIALISED, ""),
+        has_backups=bool(dig(live, "status", "pgbackrest", "repoHost").get("ready")),
+        backed_up=_job(dig(live, "status", "pgbackrest", "manualBackup")),
+        restoring=restoring,
+        restored=restored,
+    )
+
+
+def _job(said: Manifest) -> Job:
+    if not said.get("id"):
+        return Job()
+    if not said.get("finished"):
+        return Job(said["id"], "Running")
+    return Job(said["id"], "Succeeded" if said.get("succeeded") else "Failed")
+
+
+def _postgres_problem(live: Manifest) -> str:
+    """What PGO's status says is missing."""
+    status = dig(live, "status")
+    if not status:
+        return "its operator has not taken it up yet; is PGO running?"
+    if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0):
+        return "its operator has not taken the last change up yet"
+    instances = {instance.get("name"): instance for instance in status.get("instances") or ()}
+    if not (instances.get("primary") or {}).get("readyReplicas"):
+        return _first_false(status) or "its server is not ready yet"
+    if not dig(status, "pgbackrest", "repoHost").get("ready"):
+        return _first_false(status) or "its backups are not ready yet"
+    return ""
+
+
+def _holds(live: Manifest, kind: str) -> bool:
+    conditions = dig(live, "status").get("conditions") or ()
+    return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
+
+
+def _first_false(status: Manifest) -> str:
+    """The message of the first condition that does not hold."""
+    for condition in status.get("conditions") or ():
+        if condition.get("status") == "False" and condition.get("message"):
+            return str(condition["message"])
+    return ""
+
+
+def _route_problem(route: Manifest | None) -> str:
+    """What the gateway says of the route from outside."""
+    if route is None:
+        return "its route from outside is not created yet"
+    parents = dig(route, "status").get("parents") or ()
+    if not parents:
+        return "no gateway has taken its route up; check database.gateway of the environment"
+    messages = []
+    for parent in parents:
+        conditions = {condition["type"]: condition for condition in parent.get("conditions") or ()}
+        failing = [
+            kind for kind in ("Accepted", "ResolvedRefs") if (conditions.get(kind) or {}).get("status") != "True"
+        ]
+        if not failing:
+            return ""
+        said = conditions.get(failing[0]) or {}
+        messages.append(f"its route from outside is not {failing[0]}: {said.get('message') or said.get('reason', '')}")
+    return str(messages[0]).rstrip(": ")
+
+
+def _role(name: str, secret: Manifest | None) -> Role | None:
+    password = decoded(secret, "password")
+    host, user = decoded(secret, "host"), decoded(secret, "user")
+    if secret is None or not (password and host and user):
+        return None
+    settled = bool(decoded(secret, "verifier"))
+    metadata = secret["metadata"]
+    # Until the operator has taken a new password up, its address has the one before.
+    uri = decoded(secret, "uri") if settled else None
+    return Role(
+        name=name,
+        login=DatabaseLogin(host, decoded(secret, "port") or "5432", user, password, uri or ""),
+        turn=turn(secret),
+        settled=settled,
+        told_after=dig(metadata, "annotations").get(RESTORED, ""),
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+    )
+
+
+def turn(secret: Manifest | None) -> Turn:
+    """How far the rotation of what a Secret holds is."""
+    said = dig(secret, "metadata", "annotations")
+    since = said.get(SINCE) or dig(secret, "metadata").get("creationTimestamp") or ""
+    return Turn(said.get(ROTATED, ""), said.get(ROTATING, ""), since)
+
+
+def _store(
+    lab: Lab,
+    kind: str,
+    live: Manifest | None,
+    secret: Manifest | None,
+    keys: tuple[str, ...],
+    problem: str,
+    served: frozenset[str],
+) -> StoreFacts:
+    labels = dig(secret, "metadata", "labels")
+    values = {key: value for key in (*keys, NEXT) if (value := decoded(secret, key))}
+    mine = labels.get(CLAIM_UID) == lab.uid
+    same = labels.get(CLAIM_NAME) == lab.name and labels.get(CLAIM_NAMESPACE) == lab.namespace
+    usable = all(key in values for key in keys) and (mine or (same and RETAINED in labels))
+    unserved = _unserved(kind, served)
+    return StoreFacts(
+        problem=unserved or ("it is not created yet" if live is None else problem),
+        stalled=bool(unserved),
+        auth=values if usable else {},
+        auth_exists=secret is not None,
+        auth_adopted=mine and RETAINED not in labels,
+        turn=turn(secret),
+    )
+
+
+def _unserved(kind: str, served: frozenset[str]) -> str:
+    return "" if kind in served else f"the cluster does not know {kind}; install {OPERATORS[kind]}"
+
+
+def _mongodb_problem(live: Manifest | None) -> str:
+    """What the MongoDB operator's status says is missing."""
+    status = dig(live, "status")
+    phase = status.get("phase")
+    if phase is None:
+        return "its operator has not taken it up yet; is the MongoDB operator running?"
+    if phase != "Running":
+        return f"phase {phase}: {status.get('message') or 'without a message'}"
+    if not status.get("currentMongoDBMembers") or not status.get("currentStatefulSetReplicas"):
+        return "none of its members is running yet"
+    return ""
+
+
+def _pods_problem(pods: Manifest | None) -> str:
+    """What a StatefulSet says is missing."""
+    if pods is None:
+        return "its operator has not taken it up yet; is that running?"
+    status, wanted = dig(pods, "status"), dig(pods, "spec").get("replicas", 1)
+    ready = status.get("readyReplicas", 0)
+    if status.get("observedGeneration", 0) < pods["metadata"].get("generation", 0) or ready < wanted:
+        return f"{ready} of {wanted} pods are ready"
+    return ""
+
+
+def _pods(pods: Manifest | None) -> int | None:
+    """How many pods a StatefulSet has, once it is as it should be; None before."""
+    return None if _pods_problem(pods) else int(dig(pods, "status").get("replicas", 0))
+
+
+def _restarted_for(pods: Manifest | None) -> str:
+    """The rotation that every pod of a StatefulSet runs with; empty while an older pod lives."""
+    status = dig(pods, "status")
+    if _pods_problem(pods) or status.get("currentRevision") != status.get("updateRevision"):
+        return ""
+    containers = dig(pods, "spec", "template", "spec").get("containers") or ()
+    variables = [variable for container in containers for variable in container.get("env") or ()]
+    return next((str(item.get("value", "")) for item in variables if item["name"] == ROTATION_VARIABLE), "")
+
+
+def _first(items: Any) -> Manifest:
+    return items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
+
+
+def _template(live: Manifest | None, *path: str) -> Manifest:
+    return dig(_first(dig(live, "spec", *path[:-1]).get(path[-1])), "spec")
+
+
+def _size(claim: Manifest | None) -> Size | None:
+    """What a volume claim's spec asks for."""
+    storage = dig(claim, "resources", "requests").get("storage")
+    return Size(storage, (claim or {}).get("storageClassName")) if storage else None

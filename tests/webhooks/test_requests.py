@@ -1,0 +1,63 @@
+import pytest
+
+from datalabd.api.meta import BACKUP, RESTORE, ROTATE, Manifest
+from tests.factories import claim
+from webhooks.requests import errors
+
+SERVER = {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}
+
+
+def asking(key: str, value: str) -> Manifest:
+    """A claim with one database server and one cache store that asks for something."""
+    made = claim(databases={"pg0": SERVER}, cacheStores={"cache": {"storage": "1Gi"}})
+    return made | {"metadata": made["metadata"] | {"annotations": {key: value}}}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (ROTATE, "postgres/pg0/1"),
+        (ROTATE, "redis/cache/2026-01, login/lab/a.b_c"),
+        (BACKUP, "pg0/one"),
+        (RESTORE, "pg0/undo"),
+        (RESTORE, "pg0/undo@2026-01-31T12:00:00Z"),
+        (RESTORE, "pg1=pg0/copy@2026-01-31T12:00:00+02:00"),
+    ],
+)
+def test_what_will_be_heeded(key: str, value: str) -> None:
+    assert errors(asking(key, value), None) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (ROTATE, "pg0", "must be <kind>/<name>/<nonce>"),
+        (ROTATE, "postgres/pg0/", "must be <kind>/<name>/<nonce>"),
+        (ROTATE, "postgres/pg1/1", "postgres/pg1 is not declared; declared: pg0"),
+        (ROTATE, "qdrant/x/1", "qdrant/x is not declared; declared: none"),
+        (ROTATE, "mysql/pg0/1", "there is no kind mysql: supported values: postgres, mongodb, redis, qdrant, login"),
+        (ROTATE, "login/other/1", "login/other is not declared; declared: lab"),
+        (BACKUP, "pg0", "must be <host>/<nonce>"),
+        (BACKUP, "pg1/1", "spec.databases has no pg1; it has pg0"),
+        (RESTORE, "pg0", "must be <host>[=<source>]/<nonce>[@<time>]"),
+        (RESTORE, "pg0/1@2026-13-31T12:00:00Z", "must be <host>[=<source>]/<nonce>[@<time>]"),
+        (RESTORE, "pg0/1@yesterday", "must be <host>[=<source>]/<nonce>[@<time>]"),
+        (RESTORE, "pg0=pg0/1", "a server cannot start from itself"),
+        (RESTORE, "pg1/1", "spec.databases has no pg1"),
+    ],
+)
+def test_what_nobody_would_do(key: str, value: str, said: str) -> None:
+    (error,) = errors(asking(key, value), None)
+    assert error.path == f"metadata.annotations[{key}]"
+    assert said in error.detail
+
+
+def test_each_request_is_told_of() -> None:
+    assert len(errors(asking(ROTATE, "a, postgres/pg0/1, b"), None)) == 2
+
+
+def test_an_annotation_that_stays_is_not_asked_about() -> None:
+    before = asking(ROTATE, "postgres/gone/1")
+    assert errors(asking(ROTATE, "postgres/gone/1"), before) == []
+    assert errors({"metadata": {"annotations": None}, "spec": None}, None) == []
+    assert errors({"metadata": {"annotations": {BACKUP: "pg0/1"}}, "spec": "x"}, None) != []

@@ -1,0 +1,230 @@
+"""What an edit will do, told to whoever makes it. Pure; what a lab consists of is read from its plan.
+
+Sentences of at most `LENGTH_MAX` characters, the gravest first, as only `COUNT_MAX` of them are shown.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from pydantic import ValidationError
+
+from datalabd.api import quantity
+from datalabd.api.conversion import to_v1beta2
+from datalabd.api.environment import (
+    Allowed,
+    EnvironmentConfig,
+    Protection,
+    ProtectionType,
+    Retention,
+    StorageClasses,
+)
+from datalabd.api.meta import Manifest
+from datalabd.api.v1beta2 import DatalabSpec, Policy, State
+from datalabd.errors import ClaimInvalid
+from datalabd.lab import Lab, resolve
+from datalabd.observed import Observed, StorageKeys
+from datalabd.plan import plan
+from datalabd.plan.educates.sessions import current
+from datalabd.plan.prune import identity
+from datalabd.validation import listed
+
+LENGTH_MAX = 120
+COUNT_MAX = 10
+SUPPLIED = Observed(storage=StorageKeys("", "", "", ""), api_server=(("192.0.2.1", 443),))
+"""A lab of which nothing exists yet, and which lacks nothing that others supply."""
+STORES = {"documentStores": "document_stores", "cacheStores": "cache_stores", "vectorStores": "vector_stores"}
+_READ_BY: dict[ProtectionType, tuple[str, ...]] = {
+    ProtectionType.NGINX: ("auth_url", "signin_url", "response_headers"),
+    ProtectionType.APISIX: ("discovery_url", "opa_url", "opa_policy"),
+    ProtectionType.TRAEFIK: ("middleware",),
+    ProtectionType.ANNOTATIONS: ("annotations",),
+}
+"""Fields of a protection by the one type that reads them."""
+
+
+def few(sentences: Sequence[str]) -> list[str]:
+    """The first sentences, none too long; and how many more there are."""
+    shown = [text if len(text) <= LENGTH_MAX else f"{text[: LENGTH_MAX - 1]}…" for text in sentences[:COUNT_MAX]]
+    more = len(sentences) - len(shown)
+    return [*shown, f"and {more} more"] if more else shown
+
+
+def creation(claim: Manifest, environment: EnvironmentConfig, *, kept: bool = False) -> list[str]:
+    """What a new claim makes; `kept`: an earlier one of its name and namespace left something behind."""
+    lab = _lab(claim, environment)
+    if lab is None:
+        return []
+    objects = {identity(obj) for stage in plan(lab, SUPPLIED, str).stages for obj in stage.objects}
+    sizes = list(_volumes(lab))
+    kinds = [f"{_count(count, what)} of {size}" for (what, size), count in Counter(sizes).items()]
+    total = float(sum(quantity.parse(size) for _, size in sizes)) / 2**30
+    made = f"creates {len(objects)} objects, {_count(len(sizes), 'volume')}"
+    in_detail = f"{made}: {', '.join(kinds)}"
+    if sizes:
+        made = in_detail if len(in_detail) <= LENGTH_MAX else f"{made} of {total:.4g}Gi in all"
+    found = ["what an earlier claim of this name and namespace left behind is found again"] if kept else []
+    return [*found, made]
+
+
+def change(
+    claim: Manifest, old: Manifest, environment: EnvironmentConfig, old_environment: EnvironmentConfig | None
+) -> list[str]:
+    """What an update destroys, keeps and restarts; both claims are of the same version."""
+    claim, old = to_v1beta2(claim), to_v1beta2(old)
+    if claim.get("spec") == old.get("spec") and environment == (old_environment or environment):
+        return []
+    # What a claim may ask for was decided before; what was allowed once may not be any more.
+    old_environment, environment = _open(old_environment or environment), _open(environment)
+    after, before = _lab(claim, environment), _lab(old, old_environment)
+    if after is None or before is None:
+        return []
+    told = [*_removals(before, after), *_renames(before, after), *_endings(before, after)]
+    running = [session for session in before.started if session in after.started]
+    if running and _differ(before, after, running[0]):
+        fields = [
+            f"spec.{field}"
+            for field in sorted(old["spec"].keys() | claim["spec"].keys())
+            if (alone := _lab(_with(old, claim, field), old_environment)) and _differ(before, alone, running[0])
+        ]
+        if (alone := _lab(old, environment)) and _differ(before, alone, running[0]):
+            fields.append("the environment")
+        many = len(running) > 1
+        sessions = f"session{'s' if many else ''} {listed(running, 30)} take{'' if many else 's'} over "
+        told.append(_told(sessions, fields or ["the change"], " only when stopped and started again"))
+    return told
+
+
+def deletion(claim: Manifest, environment: EnvironmentConfig | None) -> list[str]:
+    """What deleting a claim destroys and keeps; what is durable is kept while nobody can read its environment."""
+    try:
+        spec = DatalabSpec.model_validate(to_v1beta2(claim).get("spec"))
+    except ValidationError:
+        return []
+    stores = sum(len(getattr(spec, field)) for field in STORES.values())
+    counts = ((len(spec.sessions), "home"), (len(spec.databases), "database server"), (stores, "store"))
+    things = [_count(number, noun) for number, noun in counts if number]
+    told = []
+    if things:
+        deletes = environment is not None and environment.data.retention is Retention.DELETE
+        fate = "deleted for good, with backups" if deletes else "kept for a new claim of this name and namespace"
+        told.append(f"{fate}: {', '.join(things)}")
+    ends = (
+        [f"{_count(len(spec.users), 'member')} lose{'s' if len(spec.users) == 1 else ''} access"] if spec.users else []
+    )
+    running = [session.name for session in spec.sessions if session.state is State.STARTED]
+    if running:
+        many = len(running) > 1
+        ends.append(f"session{'s' if many else ''} {listed(running, 60)} end{'' if many else 's'}")
+    return [*told, *([", ".join(ends)] if ends else [])]
+
+
+def environment(new: EnvironmentConfig, old: EnvironmentConfig | None, labs: int) -> list[str]:
+    """What an environment does to the labs that use it, `labs` of them, and what in it has no effect."""
+    data, told = new.data, []
+    if labs and old is not None:
+        using = f"{_count(labs, 'lab')} use{'s' if labs == 1 else ''} it"
+        if data.ingress.domain != old.data.ingress.domain:
+            told.append(f"data.ingress.domain: {using}, and all addresses change; the runtime's domain has to follow")
+        if data.retention is Retention.DELETE and old.data.retention is Retention.RETAIN:
+            told.append(f"data.retention: {using}; from now on what is no longer declared is deleted")
+    protection = data.ingress.protection
+    if not data.is_protected:
+        path = "data.ingress.protection.type"
+        told.append(f"{path}: {protection.type} where auth.type is {data.auth.type}: no session will start")
+    unset, fields = Protection(), Protection.model_fields
+    idle = [
+        str(fields[name].alias)
+        for kind, names in _READ_BY.items()
+        for name in names
+        if kind is not protection.type and getattr(protection, name) != getattr(unset, name)
+    ]
+    if idle:
+        told.append(f"data.ingress.protection: {listed(idle, 45)}: no effect where type is {protection.type}")
+    return told
+
+
+def _lab(claim: Manifest, environment: EnvironmentConfig) -> Lab | None:
+    """The lab of a claim of either version; None for one that was stored while nobody checked."""
+    try:
+        return resolve(to_v1beta2(claim), environment)
+    except (ClaimInvalid, ValidationError):
+        return None
+
+
+def _open(environment: EnvironmentConfig) -> EnvironmentConfig:
+    """The environment without limits to what a claim may ask for."""
+    limits = {"allowed": Allowed(policies=list(Policy)), "storage_classes": StorageClasses()}
+    return environment.model_copy(update={"data": environment.data.model_copy(update=limits)})
+
+
+def _with(claim: Manifest, other: Manifest, field: str) -> Manifest:
+    """The claim with one field of its spec as the other has it."""
+    spec = {name: value for name, value in claim["spec"].items() if name != field}
+    return claim | {"spec": spec | ({field: other["spec"][field]} if field in other["spec"] else {})}
+
+
+def _volumes(lab: Lab) -> Iterator[tuple[str, str]]:
+    """What each durable volume of a lab holds, and its size."""
+    yield from (("home", lab.storage) for _ in lab.sessions)
+    yield from (("database", server.storage) for server in lab.databases)
+    yield from (("backup", server.backup_storage) for server in lab.databases)
+    yield from (("store", store.storage) for field in STORES.values() for store in getattr(lab, field))
+
+
+def _declared(lab: Lab) -> dict[str, list[str]]:
+    """Names of all that holds data, by field."""
+    spec = lab.claim.spec
+    return {"sessions": lab.sessions, "databases": list(spec.databases)} | {
+        path: list(getattr(spec, field)) for path, field in STORES.items()
+    }
+
+
+def _removals(before: Lab, after: Lab) -> Iterator[str]:
+    data = {"sessions": "the files of session", "databases": "the databases and backups of server"}
+    kept = _declared(after)
+    for field, names in _declared(before).items():
+        gone = [name for name in names if name not in kept[field]]
+        if gone:
+            many = "s" if len(gone) > 1 else ""
+            what = f"spec.{field}: {data.get(field, 'the contents of store')}{many} "
+            yield _told(what, gone, f" are {'kept, for when declared again' if after.retains else 'deleted for good'}")
+    for host, database in after.claim.spec.databases.items():
+        declared = before.claim.spec.databases.get(host)
+        left = [name for name in declared.names if name not in database.names] if declared else []
+        if left:
+            yield _told(f"spec.databases[{host}].names: ", left, " kept, but no longer announced")
+
+
+def _renames(before: Lab, after: Lab) -> Iterator[str]:
+    new = _declared(after)
+    for field, names in _declared(before).items():
+        gone = [name for name in names if name not in new[field]]
+        added = [name for name in new[field] if name not in names]
+        if gone and added:
+            what = f"spec.{field}: nothing is renamed: the data of {listed(gone, 30)} will not be in "
+            yield _told(what, added, "")
+
+
+def _endings(before: Lab, after: Lab) -> Iterator[str]:
+    """What sessions lose although their files stay."""
+    sessions = [session for session in before.started if session in after.sessions]
+    stopping = [session for session in sessions if session not in after.started]
+    if stopping:
+        yield _told("stopping ", stopping, " keeps the files, and deletes what runs in the sessions' own namespaces")
+    going_on = [session for session in sessions if session not in stopping]
+    if going_on and before.claim.spec.vcluster and not after.claim.spec.vcluster:
+        yield _told("spec.vcluster: the virtual clusters of ", going_on, " are deleted when they stop")
+
+
+def _differ(before: Lab, after: Lab, session: str) -> bool:
+    """Whether a session, any of a lab, would take over something else if it started after rather than before."""
+    return current(before, SUPPLIED, session) != current(after, SUPPLIED, session)
+
+
+def _told(before: str, names: Sequence[str], after: str) -> str:
+    """A sentence about as many names as it has room for."""
+    return f"{before}{listed(names, LENGTH_MAX - len(before) - len(after))}{after}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
