@@ -7,6 +7,7 @@ Egress is closed by namespace, as existing labs have it; ingress by pod, and tha
 needs both. Probes come from the pod's own node, which policies never concern.
 """
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -114,6 +115,13 @@ def exceptions(cidr: str, blocked: Iterable[str]) -> list[str] | None:
 
     Networks of the other IP version, and those outside, do not matter.
     """
+    found = _exceptions(cidr, tuple(blocked))
+    return None if found is None else list(found)
+
+
+@functools.lru_cache(maxsize=256)
+def _exceptions(cidr: str, blocked: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The same for every lab of an environment, and asked for with every pass."""
     outer = ipaddress.ip_network(cidr, strict=False)
     inside: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
     for network in dict.fromkeys(ipaddress.ip_network(text, strict=False) for text in blocked):
@@ -123,11 +131,11 @@ def exceptions(cidr: str, blocked: Iterable[str]) -> list[str] | None:
             return None
         if network.subnet_of(outer):  # type: ignore[arg-type]
             inside.append(network)
-    return [
+    return tuple(
         str(network)
         for network in inside
         if not any(network != other and network.subnet_of(other) for other in inside)  # type: ignore[arg-type]
-    ]
+    )
 
 
 def _egress(lab: Lab, seen: Observed, within_lab: str, to_lab: list[Manifest], api_clients: Manifest) -> list[Manifest]:

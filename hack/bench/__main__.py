@@ -14,13 +14,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
+from datalabd.api.conversion import to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import Manifest
+from datalabd.defaults import default
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
 from datalabd.lab import resolve
 from datalabd.observed import Observed, StorageKeys
 from datalabd.plan import plan
+from datalabd.render import Objects, render
 from hack import labs, playground
 from hack.cluster import Cluster, ClusterError
 
@@ -56,7 +61,7 @@ async def _bench(cluster: Cluster, count: int) -> None:
         await _admission(client)
     finally:
         await client.close()
-    _planning(names[0])
+    _planning()
 
 
 async def _one_lab(client: Client, name: str) -> tuple[float, float, float, float]:
@@ -111,21 +116,40 @@ async def _timed(call: Callable[[], object]) -> float:
     return statistics.median(seconds)
 
 
-def _planning(name: str) -> None:
-    """CPU of the pure part: from a claim and its environment to all objects."""
-    environment = EnvironmentConfig.parse(
-        {
-            "metadata": {"name": "datalab"},
-            "data": {"ingress": {"domain": playground.DOMAIN}, "auth": {"type": "credentials"}},
-        }
-    )
-    claim = labs.claim(name)
+def _planning() -> None:
+    """CPU of the pure part, for a claim with every backend: from claim and environment to all objects."""
+    environments = [_read("environment.yaml", index) for index in range(2)]
+    environment = EnvironmentConfig.parse(environments[0])
+    claim = to_v1beta2(default(_read("s-jeff.yaml", 0)))
     claim["metadata"] |= {"uid": "00000000-0000-0000-0000-000000000000", "generation": 1}
     seen = Observed(storage=StorageKeys("key", "not-a-secret", "https://s3.example.org", "eu"))
+    row("CPU to resolve and plan one claim", f"{_cpu(lambda: plan(resolve(claim, environment), seen, _fresh)):.2f} ms")
+    rendered = render([claim], environments, Objects(), _fresh)
+    live = Objects().joined(rendered.objects)
+    row(
+        "CPU to render one claim, nothing there",
+        f"{_cpu(lambda: render([claim], environments, Objects(), _fresh)):.2f} ms",
+    )
+    row("CPU to render one claim, all there", f"{_cpu(lambda: render([claim], environments, live, _fresh)):.2f} ms")
+
+
+def _cpu(work: Callable[[], object]) -> float:
+    """Milliseconds of CPU of one call, once everything that is made only once is made."""
+    work()
     began = time.process_time()
     for _ in range(ROUNDS):
-        plan(resolve(claim, environment), seen, lambda: "not-a-secret")
-    row("CPU to resolve and plan one claim", f"{(time.process_time() - began) / ROUNDS * 1000:.2f} ms")
+        work()
+    return (time.process_time() - began) / ROUNDS * 1000
+
+
+def _fresh() -> str:
+    return "not-a-secret"
+
+
+def _read(sample: str, index: int) -> Manifest:
+    """One document of a sample."""
+    documents: list[Manifest] = list(yaml.safe_load_all((playground.SAMPLES / sample).read_text()))
+    return documents[index]
 
 
 def _educates(obj: Manifest) -> str:
