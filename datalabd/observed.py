@@ -20,9 +20,9 @@ _ACCESS_KEYS = ("AWS_ACCESS_KEY_ID", "accessKey", "username", "CONSOLE_ACCESS_KE
 _SECRET_KEYS = ("AWS_SECRET_ACCESS_KEY", "secretKey", "password", "CONSOLE_SECRET_KEY", "attribute.secret")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class View:
-    """The live objects that concern one lab, as cached; None or absent where there is none."""
+    """The live objects that concern one lab, as cached; None or absent where there is none. No repr: it has Secrets."""
 
     storage_secret: Manifest | None = None
     login_secret: Manifest | None = None
@@ -76,7 +76,7 @@ class Phase(StrEnum):
 class StorageKeys:
     """Object-storage credentials, resolved. Its repr shows no secret."""
 
-    access_key: str
+    access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     endpoint: str
     region: str
@@ -86,7 +86,7 @@ class StorageKeys:
 class Login:
     """User name and password that a session asks for."""
 
-    username: str
+    username: str = field(repr=False)
     password: str = field(repr=False)
 
 

@@ -175,6 +175,9 @@ class StoreFacts:
     """Whether it carries this claim's uid, and no mark of being retained."""
     turn: Turn = field(default_factory=Turn)
     data: Size | None = None
+    """Its volume as it is asked for now; unknown for document stores."""
+    volumes: tuple[Manifest, ...] = ()
+    """Claim templates of a document store, which its operator cannot change."""
     tag: str = ""
     """Tag of the image it runs."""
     pods: int | None = None
@@ -220,7 +223,8 @@ def document_stores(lab: Lab, inside: Inside, served: frozenset[str]) -> dict[st
         live = inside.get((DOCUMENT_STORE, names.document_store(store.key)))
         auth = inside.get(("Secret", names.document_store_auth(store.key)))
         facts = _store(lab, DOCUMENT_STORE, live, auth, ("password",), _mongodb_problem(live), served)
-        found[store.key] = replace(facts, data=_size(_template(live, "statefulSet", "spec", "volumeClaimTemplates")))
+        templates = dig(live, "spec", "statefulSet", "spec").get("volumeClaimTemplates") or ()
+        found[store.key] = replace(facts, volumes=tuple(templates))
     return found
 
 
@@ -285,7 +289,12 @@ def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: 
     }
     said = dig(live, "metadata", "annotations").get(ACTIVE_ROLE)
     active = said if said in roles(lab) else roles(lab)[0]
+    restoring = _job(dig(live, "status", "pgbackrest", "restore"))
     problem, stalled = _postgres_problem(live), False
+    if problem and restoring.state == "Running":
+        problem = f"restore {restoring.nonce} is under way"
+    elif problem and restoring.state == "Failed":
+        problem = f"restore {restoring.nonce} failed, and left it without data; ask for another with a new nonce"
     if dig(live, "spec").get("shutdown"):
         problem = "it was kept without running, and is being started"
     if not problem and active not in available:
@@ -294,7 +303,6 @@ def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: 
         stalled = bool(unserved := _unserved(ROUTE, served))
         problem = unserved or _route_problem(inside.get((ROUTE, host)))
     created = datetime.datetime.fromisoformat(live["metadata"]["creationTimestamp"])
-    restoring = _job(dig(live, "status", "pgbackrest", "restore"))
     ended = restoring.nonce if restoring.state == "Succeeded" else ""
     restored = ended or dig(live, "metadata", "annotations").get(RESTORED, "")
     return DatabaseFacts(
@@ -468,10 +476,6 @@ def _restarted_for(pods: Manifest | None) -> str:
 
 def _first(items: Any) -> Manifest:
     return items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
-
-
-def _template(live: Manifest | None, *path: str) -> Manifest:
-    return dig(_first(dig(live, "spec", *path[:-1]).get(path[-1])), "spec")
 
 
 def _size(claim: Manifest | None) -> Size | None:

@@ -332,6 +332,23 @@ def test_jobs(said: Manifest, expected: Job) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        pytest.param({"id": "2", "active": 1}, "restore 2 is under way", id="under way"),
+        pytest.param(
+            {"id": "2", "finished": True, "failed": 1},
+            "restore 2 failed, and left it without data; ask for another with a new nonce",
+            id="failed",
+        ),
+        pytest.param(DONE, "its server is not ready yet", id="over"),
+    ],
+)
+def test_a_restore_explains_why_a_server_is_not_ready(said: Manifest, expected: str) -> None:
+    status = READY | {"instances": [], "pgbackrest": READY["pgbackrest"] | {"restore": said}}
+    assert facts(HERE, cluster(status), login()).problem == expected
+
+
+@pytest.mark.parametrize(
     ("said", "annotations", "expected"),
     [
         pytest.param({}, {}, "", id="never"),
@@ -431,7 +448,7 @@ def seen_of(of: Lab, *live: Manifest, served: frozenset[str] = ALL) -> StoreFact
                 auth_exists=True,
                 auth_adopted=True,
                 turn=Turn(since=MADE),
-                data=Size("1Gi", "fast"),
+                volumes=({"spec": claim("1Gi", "fast")},),
             ),
             id="MongoDB",
         ),

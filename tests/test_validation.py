@@ -362,6 +362,17 @@ def test_is_accepted(spec: dict[str, Any]) -> None:
             ],
             id="Secret of another namespace",
         ),
+        *(
+            pytest.param(
+                {"secretName": f"lab-{suffix}"},
+                [
+                    f'spec.secretName: Invalid value: "lab-{suffix}": is made for the lab itself, and has no '
+                    "credentials of object storage to begin with"
+                ],
+                id=f"the lab's own {suffix}",
+            )
+            for suffix in ("datalab", "login")
+        ),
     ],
 )
 def test_is_refused(spec: dict[str, Any], expected: list[str]) -> None:

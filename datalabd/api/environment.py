@@ -355,7 +355,7 @@ class Ingress(EnvironmentModel):
     """Addresses of the labs; class, domain and secret have to equal those of the runtime's installation."""
 
     class_: ClassName = Field(None, alias="class", description="Ingress class of the installation.")
-    domain: Annotated[str, StringConstraints(min_length=1, max_length=190, pattern=DNS_NAME)] = Field(
+    domain: Annotated[str, StringConstraints(min_length=1, max_length=189, pattern=DNS_NAME)] = Field(
         description="Domain below which all hosts of the labs lie."
     )
     secret: ObjectName = Field("wildcard-tls", description="TLS Secret of the wildcard certificate.")

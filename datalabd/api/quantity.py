@@ -28,6 +28,8 @@ def parse(text: str) -> Decimal:
 def _positive(text: str) -> str:
     if parse(text) <= 0:
         raise ValueError("must be greater than zero")
+    if parse(text) % 1:
+        raise ValueError("must be a whole number of bytes")  # the API server would keep it as milli-bytes
     return text
 
 
@@ -43,7 +45,11 @@ Quantity = Annotated[
                     # What is no quantity has failed the pattern, and is told of once.
                     "rule": "!isQuantity(self) || quantity(self).isGreaterThan(quantity('0'))",
                     "message": "must be greater than zero",
-                }
+                },
+                {
+                    "rule": "!isQuantity(self) || quantity(self).isInteger()",
+                    "message": "must be a whole number of bytes",
+                },
             ],
         },
     ),

@@ -4,7 +4,7 @@ The reconciler applies it, the documentation lists it, admission warns by it.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from datalabd import names
 from datalabd.api.meta import ROTATED, ROTATING, Manifest
@@ -34,7 +34,7 @@ class Stage:
     """Objects that can be applied together once the stage waits for nothing."""
 
     name: str
-    objects: tuple[Manifest, ...] = ()
+    objects: tuple[Manifest, ...] = field(default=(), repr=False)
     waits: str | None = None
     """What must happen first; None: apply now."""
     part: str | None = None
@@ -150,7 +150,7 @@ def _document_stores(lab: Lab, seen: Observed, fresh: Fresh) -> Iterator[Stage]:
         turn = rotation.turned(seen, nonce) if nonce else facts.turn
         password = facts.auth.get("password") if turn == facts.turn else None
         yield _auth(part, seen, facts, mongodb.auth(lab, store, password or fresh(), turn))
-        made = mongodb.mongodb(lab, store, facts.data)
+        made = mongodb.mongodb(lab, store, facts.volumes)
         yield Stage(part, (made,), _unready(seen, DOCUMENT_STORE, facts), part)
 
 

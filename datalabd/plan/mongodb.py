@@ -5,7 +5,7 @@ from datalabd.api.meta import Manifest
 from datalabd.lab import Lab, Store
 from datalabd.plan.metadata import inside, opaque, ours
 from datalabd.plan.volumes import claim_spec
-from datalabd.stores import Size, Turn
+from datalabd.stores import Turn
 
 VERSION = "8.0.12"
 LOGS_STORAGE = "2G"
@@ -44,15 +44,15 @@ def auth(lab: Lab, store: Store, password: str, turn: Turn) -> Manifest:
     return opaque(lab, metadata, {"password": password})
 
 
-def mongodb(lab: Lab, store: Store, live: Size | None) -> Manifest:
-    """MongoDBCommunity `mongodb-K`. Its operator cannot resize volumes: one that exists keeps what it asks for."""
+def mongodb(lab: Lab, store: Store, live: tuple[Manifest, ...]) -> Manifest:
+    """MongoDBCommunity `mongodb-K`. Its operator cannot change volumes: one that exists keeps its templates, `live`."""
     component = lab.environment.data.components.mongodb
-    size = live or Size(store.storage, store.storage_class)
     pods: Manifest = {
-        "volumeClaimTemplates": [
-            {"metadata": {"name": "data-volume"}, "spec": claim_spec(size.storage, size.storage_class)},
+        "volumeClaimTemplates": list(live)
+        or [
+            {"metadata": {"name": "data-volume"}, "spec": claim_spec(store.storage, store.storage_class)},
             # Its operator makes this one too; without a class of its own it hangs where the cluster has no default.
-            {"metadata": {"name": "logs-volume"}, "spec": claim_spec(LOGS_STORAGE, size.storage_class)},
+            {"metadata": {"name": "logs-volume"}, "spec": claim_spec(LOGS_STORAGE, store.storage_class)},
         ]
     }
     container = ({"image": component.image} if component.image else {}) | (

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from datalabd.api.environment import AuthType, EnvironmentConfig, Login, ProtectionType, Retention
+from datalabd.api.environment import AuthType, EnvironmentConfig, Login, ProtectionType, Retention, domain_of
 from datalabd.api.environment import mistakes as all_mistakes
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import Budget, KubernetesRole, Policy
@@ -513,3 +513,19 @@ def test_what_cannot_be_used_is_told_first() -> None:
 def test_somebody_asks_who_comes(auth: str, protection: str, expected: bool) -> None:
     ingress = {"domain": "a.org", "protection": {"type": protection}}
     assert parse(auth={"type": auth}, ingress=ingress).data.is_protected is expected
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(
+            {"ingress": {"domain": " lab.example.org "}, "auth": {"type": "?"}}, "lab.example.org", id="known"
+        ),
+        pytest.param({"ingress": {"domain": "*"}}, None, id="no domain"),
+        pytest.param({"ingress": {"domain": 5}}, None, id="a number"),
+        pytest.param({"ingress": "lab.example.org"}, None, id="no ingress"),
+        pytest.param(None, None, id="nothing"),
+    ],
+)
+def test_the_domain_of_an_environment_whatever_else_is_wrong(data: Any, expected: str | None) -> None:
+    assert domain_of({"data": data}) == expected

@@ -1,8 +1,9 @@
 from decimal import Decimal
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
-from datalabd.api.quantity import parse
+from datalabd.api.quantity import Quantity, parse
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,10 @@ def test_parse(text: str, expected: int) -> None:
 def test_is_no_quantity(text: str) -> None:
     with pytest.raises(ValueError, match="must be a quantity"):
         parse(text)
+
+
+def test_what_the_api_server_would_keep_in_milli_bytes_is_refused() -> None:
+    check = TypeAdapter(Quantity).validate_python
+    assert check("1.5Gi") == "1.5Gi"
+    with pytest.raises(ValidationError, match="must be a whole number of bytes"):
+        check("0.1Gi")

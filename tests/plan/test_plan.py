@@ -276,7 +276,7 @@ def test_databases_and_stores_that_are_there() -> None:
         Stage("credentials of document store a", keeps=(("Secret", "lab", "a-mongodb-auth"),), part="document store a"),
         Stage(
             "document store a",
-            (mongodb.mongodb(here, document, seen.document_stores["a"].data),),
+            (mongodb.mongodb(here, document, seen.document_stores["a"].volumes),),
             part="document store a",
         ),
         Stage("credentials of cache store b", keeps=(("Secret", "lab", "b-redis-auth"),), part="cache store b"),

@@ -16,6 +16,8 @@ from tests.servers import postgresql
 
 __all__ = ["postgresql"]
 
+pytestmark = pytest.mark.servers
+
 A, B = APPLICATION_ROLES
 ODD = ["Dev", "my-db.1", "1", "_", "select", "a..b", "x" * 63]
 HOSTILE = 'x"; CREATE ROLE evil; --'
