@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--environment", metavar="FILE", required=True, help="EnvironmentConfigs of either group; each claim chooses"
     )
     render.add_argument("--cluster", metavar="FILE", help="live objects, with status and Secret data, to plan from")
-    render.add_argument("--output", choices=("yaml", "json"), default="yaml", help="default: yaml")
+    render.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="default: yaml")
     render.add_argument(
         "--kubernetes-only", action="store_true", help="print nothing but objects that kubectl can apply"
     )

@@ -67,7 +67,7 @@ def rotate(stage: Stage, lab: str, nonce: str) -> str:
         return bool(credentials.get("rotation") == nonce)
 
     eventually(done, 60)
-    return eventually(lambda: (now := known(stage, lab, "POSTGRES_PG0_DEV_URL")) != before and now, 30)
+    return str(eventually(lambda: (now := known(stage, lab, "POSTGRES_PG0_DEV_URL")) != before and now, 30))
 
 
 def test_every_address_logs_in_before_and_after_a_rotation(stage: Stage) -> None:

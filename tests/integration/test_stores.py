@@ -1,6 +1,7 @@
 """Document, cache and vector stores through a claim's life: made, ready, rotated, removed, found again."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,8 @@ def test_a_lab_with_stores_gets_ready(stage: Stage) -> None:
     ],
 )
 def test_rotation(stage: Stage, kind: str, field: str, store: str, secret: str, variable: str) -> None:
-    lab = stage.lab("main", **{field: {store: SIZE}})
+    declared: dict[str, Any] = {field: {store: SIZE}}
+    lab = stage.lab("main", **declared)
     stage.until_ready(lab, 90)
     before = stage.values(f"{lab}-datalab")[variable]
     stage.annotate(lab, "datalabs.pkg.internal/rotate", f"{kind}/{store}/first")
