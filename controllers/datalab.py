@@ -12,7 +12,7 @@ from controllers import teardown
 from controllers.controller import Result
 from controllers.workqueue import backoff
 from datalabd import metrics, names
-from datalabd.api.meta import CLAIM_UID, FINALIZER, UNPROTECTED, FieldError, Manifest, NamespacedName, is_planned
+from datalabd.api.meta import CLAIM_UID, FINALIZER, UNPROTECTED, FieldError, Manifest, NamespacedName
 from datalabd.errors import (
     ClaimInvalid,
     Conflict,
@@ -25,7 +25,7 @@ from datalabd.errors import (
 )
 from datalabd.kube import resources as kinds
 from datalabd.kube.apply import Written, converge, describe, retain, write_status
-from datalabd.kube.cache import OURS, STORE_KINDS, Cache
+from datalabd.kube.cache import Cache
 from datalabd.kube.client import JSON_PATCH, Client
 from datalabd.kube.events import Recorder
 from datalabd.kube.resources import resource_of
@@ -33,6 +33,7 @@ from datalabd.kube.store import key_of
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Place, View, is_durable, observe
 from datalabd.plan import Plan, Stage, plan
+from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, repairs
 from datalabd.plan.ingress_protection import annotations, main_host, missing
 from datalabd.plan.prune import prune
@@ -112,11 +113,12 @@ class DatalabReconciler:
             claim = await self._add_finalizer(claim)
             # Closing what stands open comes first: nothing that fails later may leave it so.
             await self._sweep(lab)
-            await self._apply(wanted, written)
+            problem = await self._apply(wanted, written)
             await self._hand_on(lab, wanted)
             await self._secure_volumes(lab, view)
             await self._prune(lab, wanted, view.owned, written)
             await self._heal(lab, seen, found)
+            await self._bring_back(lost(lab, seen))
         except (KubeError, Foreign) as error:
             problem = error
         self._cache.follow(lab.key)
@@ -145,25 +147,37 @@ class DatalabReconciler:
         self._cache.informers.store(kinds.DATALABS).observe(after)
         return after
 
-    async def _apply(self, wanted: Plan, written: Written) -> None:
-        """Apply all stages that wait for nothing; the first failure of a lab-wide one ends it, parts are apart."""
+    async def _apply(self, wanted: Plan, written: Written) -> DatalabdError | None:
+        """Apply all stages that wait for nothing; the first failure of a lab-wide one ends it.
+
+        Parts are apart: one that fails holds up neither the others nor what comes after, such as ending a session. The
+        first such failure is returned, as is a volume's that cannot grow: it is of use as it is.
+        """
         failures: dict[str, DatalabdError] = {}
+        ungrown: list[DatalabdError] = []
         for stage in wanted.stages:
             if stage.waits is not None or stage.part in failures:
                 continue
             try:
-                await self._apply_stage(stage, written)
+                ungrown += await self._apply_stage(stage, written)
             except (KubeError, Foreign) as error:
                 if stage.part is None:
                     raise
                 failures[stage.part] = error
-        if failures:
-            raise next(iter(failures.values()))
+        return next(iter([*failures.values(), *ungrown]), None)
 
-    async def _apply_stage(self, stage: Stage, written: Written) -> None:
+    async def _apply_stage(self, stage: Stage, written: Written) -> list[DatalabdError]:
+        """Apply what a stage has; returns why volumes did not grow."""
+        ungrown: list[DatalabdError] = []
         for manifest in stage.objects:
             store = self._cache.informers.store(resource_of(manifest))
-            await converge(self._client, store, manifest, written, create_only=stage.create_only)
+            try:
+                await converge(self._client, store, manifest, written, create_only=stage.create_only)
+            except Forbidden as error:
+                if manifest["kind"] != kinds.VOLUME_CLAIMS.kind or store.get(*key_of(manifest)) is None:
+                    raise
+                ungrown.append(error)
+        return ungrown
 
     async def _hand_on(self, lab: Lab, wanted: Plan) -> None:
         """Give operators the new passwords of their logins; without a verifier they take them up."""
@@ -228,6 +242,16 @@ class DatalabReconciler:
                     if claim is not None:
                         await self._recorder.emit(claim, "Warning", "Recreating", "Heal", note)
 
+    async def _bring_back(self, secret: Manifest | None) -> None:
+        """Create what the runtime made once and somebody deleted."""
+        if secret is None:
+            return
+        try:
+            await self._client.create(kinds.SECRETS, secret)
+        except Conflict:
+            return  # it is there, and our cache will hear of it
+        log.info("brought back", object=describe(secret))
+
     async def _is_needed(self, lab: Lab, seen: Observed) -> bool:
         """Whether the environment must stay after all, asked of the API server: it would take its namespace along.
 
@@ -238,12 +262,7 @@ class DatalabReconciler:
             live, _ = await self._client.list(kinds.NAMESPACES, fieldSelector=f"metadata.name={namespace}")
             if live:
                 return True
-        for kind in (kinds.VOLUME_CLAIMS, *STORE_KINDS):
-            if self._cache.informers.synced(kind, OURS):
-                found, _ = await self._client.list(kind, namespace, labelSelector=OURS.label_selector)
-                if any(is_durable(lab.name, obj) and is_planned(obj) for obj in found):
-                    return True
-        return False
+        return bool(await teardown.durable_left(self._client, self._cache, lab.name))
 
     def _may_repair(self, key: NamespacedName, name: str) -> bool:
         """Whether this object's pause since its last repair is over; counts the new one."""

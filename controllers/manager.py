@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from controllers.controller import Controller
 from controllers.datalab import DatalabReconciler
 from controllers.workqueue import Workqueue
+from datalabd import names
 from datalabd.api.meta import Manifest, NamespacedName, claim_of
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import OWNED_KINDS, RUNTIME_KINDS, STORE_KINDS, Cache
@@ -38,7 +39,7 @@ class Manager:
         self._on(kinds.DATALABS, self._same_name)
         self._on(kinds.ENVIRONMENT_CONFIGS, self._choosing)
         self._on(kinds.CROSSPLANE_ENVIRONMENTS, self._choosing)
-        self._on(kinds.NAMESPACES, self._deriving)
+        self._on(kinds.NAMESPACES, lambda namespace: self._deriving(namespace["metadata"]["name"]))
         self._on(kinds.SECRETS, self._reading)
         self._on(kinds.VOLUMES, self._bound)
         self._on(kinds.ENDPOINT_SLICES, lambda _: self._all())
@@ -76,14 +77,19 @@ class Manager:
 
     def _concerned(self, obj: Manifest) -> Keys:
         """The claim whose object this is, by our labels or by those the runtime sets; else the one it would block."""
-        if (key := claim_of(obj)) is not None:
+        if (key := self._owner(obj)) is not None:
             return [key]
-        labels = obj["metadata"].get("labels") or {}
-        return self._named(labels.get(ENVIRONMENT_LABEL) or obj["metadata"]["name"])
+        metadata = obj["metadata"]
+        runtime = (metadata.get("labels") or {}).get(ENVIRONMENT_LABEL)
+        return self._deriving(runtime or metadata.get("namespace") or metadata["name"])
 
-    def _deriving(self, namespace: Manifest) -> Keys:
-        """Claims that derive this namespace's name."""
-        name = namespace["metadata"]["name"]
+    def _owner(self, obj: Manifest) -> NamespacedName | None:
+        """The claim that our labels name; None where there is no such claim, as when somebody changed them."""
+        key = claim_of(obj)
+        return key if key is not None and self._cache.claim(key) is not None else None
+
+    def _deriving(self, name: str) -> Keys:
+        """Claims that derive this name, of a namespace or of what is like one unique in the cluster."""
         return [
             key_of(claim)
             for claim in self._cache.claims()
@@ -96,12 +102,13 @@ class Manager:
 
     def _reading(self, secret: Manifest) -> Keys:
         """Claims of the Secret's namespace or lab, and those that read it from a shared one."""
-        if (key := claim_of(secret)) is not None:
+        if (key := self._owner(secret)) is not None:
             return [key]
         metadata = secret["metadata"]
         return [
             key_of(claim)
             for claim in self._cache.claims()
-            if metadata["name"] in (claim["metadata"]["name"], claim["spec"].get("secretName"))
-            or metadata["namespace"] == claim["metadata"]["name"]
+            if metadata["name"] in (name := claim["metadata"]["name"], claim["spec"].get("secretName"))
+            or metadata["name"] in (names.credentials(name), names.login(name))
+            or metadata["namespace"] == name
         ]

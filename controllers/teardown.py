@@ -14,11 +14,11 @@ import structlog
 
 from controllers.controller import Result
 from datalabd import names
-from datalabd.api.meta import ABANDON, FINALIZER, RETAINED, Manifest, is_planned
+from datalabd.api.meta import ABANDON, CLAIM_UID, FINALIZER, RETAINED, Manifest, is_planned
 from datalabd.errors import ClaimInvalid, EnvironmentInvalid, NotFound, NotYet
 from datalabd.kube import resources as kinds
 from datalabd.kube.apply import describe, retain, write_status
-from datalabd.kube.cache import STORE_KINDS, Cache
+from datalabd.kube.cache import OURS, STORE_KINDS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.events import Recorder
 from datalabd.kube.resources import Resource, resource_of
@@ -50,6 +50,14 @@ class Teardown:
     def owned(self) -> list[Manifest]:
         """What is left of the lab."""
         return list(self.cache.owned(self.claim["metadata"]["uid"]))
+
+    @property
+    def holds_name(self) -> bool:
+        """Whether what is called like the lab is this claim's, or nobody's: two can have raced for one name."""
+        environment = self.cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", self.name)
+        labels = ((environment or {}).get("metadata") or {}).get("labels") or {}
+        uid = self.claim["metadata"]["uid"]
+        return bool(labels.get(CLAIM_UID, uid) == uid)
 
     def of_kind(self, resource: Resource) -> list[Manifest]:
         """What is left of one kind."""
@@ -120,6 +128,8 @@ async def _sessions(work: Teardown) -> str:
         await work.delete(session)
     if left:
         return describe(left[0])
+    if not work.holds_name:
+        return ""
     declared = {session["name"] for session in (work.claim["spec"].get("sessions") or []) if isinstance(session, dict)}
     for session in sorted(declared):
         for namespace in names.session_namespaces(work.name, session):
@@ -145,6 +155,10 @@ async def _storage(work: Teardown) -> str:
 
 async def _runtime(work: Teardown) -> str:
     """The environment with its namespace; kept, marked, while that namespace holds anything durable."""
+    if not work.holds_name:
+        for workshop in work.of_kind(kinds.WORKSHOPS):
+            await work.delete(workshop)
+        return ""
     namespace = names.workshop_namespace(work.name)
     environments = work.of_kind(kinds.WORKSHOP_ENVIRONMENTS)
     durable = [
@@ -161,15 +175,38 @@ async def _runtime(work: Teardown) -> str:
             if obj["kind"] != kinds.SECRETS.kind or obj["metadata"]["namespace"] == namespace:
                 await retain(work.client, work.cache.informers.store(resource_of(obj)), obj)
         return ""
+    if any("deletionTimestamp" not in environment["metadata"] for environment in environments):
+        left = await durable_left(work.client, work.cache, work.name)
+        if left:
+            return left
     for environment in environments:
         await work.delete(environment)
     if environments:
         return describe(environments[0])
+    # Before the namespace is gone: should that never be, and the step be skipped, this would bar the name for others.
+    for workshop in work.of_kind(kinds.WORKSHOPS):
+        await work.delete(workshop)
     found = work.namespace(namespace)
     if found is not None and _made_by_environment(found):
         return f"Namespace {namespace}"
-    for workshop in work.of_kind(kinds.WORKSHOPS):
-        await work.delete(workshop)
+    return ""
+
+
+async def durable_left(client: Client, cache: Cache, lab: str) -> str:
+    """The first thing that would be lost with the namespace of this lab, asked of the API server; empty: nothing.
+
+    Caches are not enough to delete by: they forget a kind that is not served for a moment, and may be behind.
+    """
+    for kind in (kinds.VOLUME_CLAIMS, *STORE_KINDS):
+        try:
+            found, _ = await client.list(kind, names.workshop_namespace(lab), labelSelector=OURS.label_selector)
+        except NotFound:
+            if cache.informers.store(kinds.CRDS).get("", kind.crd) is None:
+                continue  # no such kind, no such object
+            return f"the API server to serve {kind}"
+        for obj in found:
+            if is_durable(lab, obj) and is_planned(obj) and not obj["metadata"].get("deletionTimestamp"):
+                return describe(obj)
     return ""
 
 
@@ -182,7 +219,7 @@ async def _credentials(work: Teardown) -> str:
         await work.delete(source)
         return describe(source)
     copy = store.get(names.workshop_namespace(work.name), name)
-    if copy is not None:
+    if copy is not None and work.holds_name:
         await work.delete(copy)
         return describe(copy)
     return ""

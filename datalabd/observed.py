@@ -216,7 +216,9 @@ def storage_keys(lab: Lab, secret: Manifest | None) -> tuple[StorageKeys | None,
     """The credentials in a storage Secret, or None and why there are none."""
     where = lab.storage_secret
     if secret is None:
-        return None, f"Secret {where} does not exist; create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        shared = where.namespace != lab.namespace
+        grant = f', annotated {STORAGE_CLAIM}="{lab.key}"' if shared else ""
+        return None, f"Secret {where} does not exist; create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{grant}"
     if where.namespace != lab.namespace:
         granted = (secret["metadata"].get("annotations") or {}).get(STORAGE_CLAIM)
         if granted != str(lab.key):

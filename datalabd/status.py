@@ -56,7 +56,7 @@ def status(
         _identity(lab),
     ]
     ready = sum(seen.sessions.get(name, SessionFacts()).ready for name in lab.started)
-    return _assemble(claim, concerns, _synced(problem), now) | {
+    told = {
         "environment": lab.environment.name,
         "started": f"{ready}/{len(lab.sessions)}",
         "sessions": {
@@ -67,6 +67,8 @@ def status(
         "databases": _jobs(lab, seen),
         "effective": lab.effective(),
     }
+    # An apply of an empty map where there was a filled one leaves null behind, which no schema takes.
+    return _assemble(claim, concerns, _synced(problem), now) | {key: value for key, value in told.items() if value}
 
 
 def refused(claim: Manifest, problem: DatalabdError, now: datetime.datetime) -> Manifest:
@@ -265,7 +267,7 @@ def _jobs(lab: Lab, seen: Observed) -> Manifest:
             entry["backup"] = _job(nonce, facts.backed_up)
         restore = backups.restores(asked).get(host)
         if restore is not None and restore.source is None:
-            done = Job(facts.restored, "Succeeded") if facts.restored == restore.nonce else facts.restoring
+            done = Job(restore.nonce, "Succeeded") if restore.nonce in facts.restored else facts.restoring
             entry["restore"] = _job(restore.nonce, done)
         if entry:
             found[host] = entry

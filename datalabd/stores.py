@@ -47,10 +47,12 @@ ROTATION_VARIABLE = "DATALABD_ROTATION"
 """Variable of a Redis server's pod; another value has it started anew."""
 APPLICATION_ROLES = ("datalab-a", "datalab-b")
 """Logins of a lab that is not to be superuser; one is in use, the other takes over at the next rotation."""
+RESTORES_MAX = 200
+"""Nonces of restores that are remembered."""
 INITIALISED = f"{PREFIX}/initialised"
 """Annotation of a PostgresCluster: digest of what it was told to run once."""
 RESTORED = f"{PREFIX}/restored"
-"""Annotation of a PostgresCluster: the nonce of its last restore in place; and of a Secret: the one it heeded."""
+"""Annotation of a PostgresCluster: the nonces of its restores in place; of a Secret: that of the last it heeded."""
 ACTIVE_ROLE = f"{PREFIX}/role"
 """Annotation of a PostgresCluster: the role whose login the lab has."""
 YOUNG_SECONDS = 180.0
@@ -145,8 +147,12 @@ class DatabaseFacts:
     """The backup asked for last."""
     restoring: Job = field(default_factory=Job)
     """The restore that its operator is at, or finished last."""
-    restored: str = ""
-    """Nonce of the last restore in place that ended well."""
+    restored: tuple[str, ...] = ()
+    """Nonces of all restores in place that were heeded, the last one last."""
+    restore_asked: Manifest | None = None
+    """How it is asked to restore now."""
+    starts_from_another: bool = False
+    """Whether it was made to start from another server's backups."""
 
     @property
     def login(self) -> DatabaseLogin | None:
@@ -303,8 +309,9 @@ def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: 
         stalled = bool(unserved := _unserved(ROUTE, served))
         problem = unserved or _route_problem(inside.get((ROUTE, host)))
     created = datetime.datetime.fromisoformat(live["metadata"]["creationTimestamp"])
-    ended = restoring.nonce if restoring.state == "Succeeded" else ""
-    restored = ended or dig(live, "metadata", "annotations").get(RESTORED, "")
+    heeded = [nonce for nonce in dig(live, "metadata", "annotations").get(RESTORED, "").split(",") if nonce]
+    if restoring.state == "Succeeded" and restoring.nonce not in heeded:
+        heeded.append(restoring.nonce)
     return DatabaseFacts(
         problem=problem,
         stalled=stalled,
@@ -319,7 +326,9 @@ def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: 
         has_backups=bool(dig(live, "status", "pgbackrest", "repoHost").get("ready")),
         backed_up=_job(dig(live, "status", "pgbackrest", "manualBackup")),
         restoring=restoring,
-        restored=restored,
+        restored=tuple(heeded[-RESTORES_MAX:]),
+        restore_asked=dig(live, "spec", "backups", "pgbackrest").get("restore"),
+        starts_from_another="dataSource" in dig(live, "spec"),
     )
 
 
@@ -454,7 +463,9 @@ def _pods_problem(pods: Manifest | None) -> str:
         return "its operator has not taken it up yet; is that running?"
     status, wanted = dig(pods, "status"), dig(pods, "spec").get("replicas", 1)
     ready = status.get("readyReplicas", 0)
-    if status.get("observedGeneration", 0) < pods["metadata"].get("generation", 0) or ready < wanted:
+    if status.get("observedGeneration", 0) < pods["metadata"].get("generation", 0):
+        return "its pods are about to change"
+    if ready < wanted:
         return f"{ready} of {wanted} pods are ready"
     return ""
 

@@ -18,8 +18,6 @@ from datalabd.api import v1beta1, v1beta2
 from datalabd.api.conversion import database_classes, to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import (
-    DEFAULT_ENVIRONMENT,
-    ENVIRONMENT,
     V1BETA1,
     FieldError,
     Manifest,
@@ -31,6 +29,7 @@ from datalabd.api.meta import (
 from datalabd.api.patterns import DNS_NAME, SERVICE_LABEL, in_words
 from datalabd.api.quantity import parse
 from datalabd.api.v1beta2 import DatalabSpec, Policy, Role
+from datalabd.lab import environment_name
 from datalabd.sources import source_errors
 
 RESERVED = re.compile(
@@ -209,8 +208,7 @@ def _metadata(claim: Manifest) -> Manifest:
 
 def _environment(claim: Manifest) -> str:
     metadata = _metadata(claim)
-    chosen = _dict(metadata.get("annotations")).get(ENVIRONMENT) or _dict(metadata.get("labels")).get(ENVIRONMENT)
-    return (chosen or "").strip() or DEFAULT_ENVIRONMENT
+    return environment_name({"metadata": {key: _dict(metadata.get(key)) for key in ("annotations", "labels")}})
 
 
 def _dict(value: Any) -> Manifest:
@@ -234,7 +232,9 @@ def _reserved(claim: _Claim) -> Iterator[FieldError]:
         namespaces |= dict.fromkeys(_namespaces(claim.environment), "a namespace of the platform")
         hosts = dict.fromkeys(_hosts(claim.environment), "a host of the platform")
     told: set[str] = set()
-    for (kind, name), path in _cluster_names(Names(claim.name, tuple(s.name for s in claim.spec.sessions))):
+    for (kind, name), path in _cluster_names(
+        Names(claim.name, tuple(s.name for s in claim.spec.sessions), tuple(claim.spec.databases))
+    ):
         owner = namespaces.get(name) if kind == "namespace" else hosts.get(name) if kind == "host" else None
         if owner is None and kind == "namespace" and RESERVED.fullmatch(name):
             owner = "a reserved name"

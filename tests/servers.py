@@ -5,7 +5,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from hack import redis_server
 from hack.postgresql import PostgreSQL, Servers, missing
+
+
+@pytest.fixture
+def redis_servers() -> Iterator[redis_server.Servers]:
+    """Real Redis servers, made when asked for and gone with the test; it is skipped where Redis is absent."""
+    if lacking := redis_server.missing():
+        pytest.skip(lacking)
+    with redis_server.Servers() as servers:
+        yield servers
 
 
 @contextlib.contextmanager

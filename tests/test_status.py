@@ -75,7 +75,6 @@ def test_all_is_well() -> None:
             "main": {"state": "started", "phase": "Running", "url": "https://lab-main.lab.example.org"},
         },
         "credentials": {"login/lab": {"since": "2026-02-01T00:00:00Z"}},
-        "databases": {},
         "effective": HERE.effective(),
     }
 
@@ -97,8 +96,6 @@ def test_nothing_is_there_yet() -> None:
         "environment": "courses",
         "started": "0/1",
         "sessions": {"main": {"state": "started", "message": "the session login does not exist yet"}},
-        "credentials": {},
-        "databases": {},
         "effective": HERE.effective(),
     }
 
@@ -525,7 +522,7 @@ def test_credentials_that_do_not_exist_have_no_age() -> None:
     here = lab(**EVERYTHING)
     nothing = running(here, login=None, databases={"pg0": DatabaseFacts()}, document_stores={"a": StoreFacts()})
     seen = replace(nothing, cache_stores={}, vector_stores={})
-    assert of(here, seen)["credentials"] == {}
+    assert of(here, seen).get("credentials", {}) == {}
 
 
 @pytest.mark.parametrize(
@@ -548,7 +545,7 @@ def test_a_delegated_login_is_none_of_ours() -> None:
         auth={"type": "delegated"}, ingress={"domain": "lab.example.org", "protection": {"type": "external"}}
     )
     here = lab(within)
-    assert of(here, running(here))["credentials"] == {}
+    assert of(here, running(here)).get("credentials", {}) == {}
 
 
 @pytest.mark.parametrize(
@@ -583,7 +580,7 @@ def test_backups_and_restores(
     seen = running(here)
     seen = replace(seen, databases={"pg0": replace(seen.databases["pg0"], **facts)})
     jobs = {what: {"nonce": nonce, "state": state} for what, (nonce, state) in expected.items()}
-    assert of(here, seen)["databases"] == ({"pg0": jobs} if jobs else {})
+    assert of(here, seen).get("databases", {}) == ({"pg0": jobs} if jobs else {})
 
 
 # --- time -------------------------------------------------------------------------------------------------------------

@@ -32,8 +32,9 @@ INGRESSES = "datalabd-ingresses"
 PROTECTED_CLAIMS = "datalabd-protected-claims"
 PROTECTED_DATA = "datalabd-protected-data"
 PROTECTED_KINDS = (kinds.WORKSHOP_ENVIRONMENTS, kinds.NAMESPACES, kinds.VOLUME_CLAIMS, kinds.SECRETS, *STORE_KINDS)
+RUNTIME_ACCOUNT = "^system:serviceaccount:[^:]+:session-manager$"
+"""Educates' operator, wherever it is installed."""
 CLEANERS = (
-    "system:serviceaccount:educates:session-manager",
     "system:serviceaccount:kube-system:generic-garbage-collector",
     "system:serviceaccount:kube-system:namespace-controller",
     "system:kube-controller-manager",  # both of them, where controllers have no accounts of their own
@@ -177,7 +178,8 @@ def data_protection(username: str) -> list[Manifest]:
             "matchConditions": [
                 {
                     "name": "deleted-by-others",
-                    "expression": f"!(request.userInfo.username in {json.dumps([username, *CLEANERS])})",
+                    "expression": f"!(request.userInfo.username in {json.dumps([username, *CLEANERS])}"
+                    f" || request.userInfo.username.matches({json.dumps(RUNTIME_ACCOUNT)}))",
                 },
                 {"name": "holds-data", "expression": _HOLDS_DATA},
             ],

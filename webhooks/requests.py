@@ -5,26 +5,62 @@ Asked only when an annotation changes: one that has been heeded may outlive what
 
 from collections.abc import Callable, Iterator
 
-from datalabd.api.meta import BACKUP, RESTORE, ROTATE, FieldError, Manifest, Problem, shorten
+from datalabd.api.environment import EnvironmentConfig, Login
+from datalabd.api.meta import (
+    ANNOTATION_MAX,
+    BACKUP,
+    RESTORE,
+    ROTATE,
+    FieldError,
+    Manifest,
+    Problem,
+    items,
+    shorten,
+)
 from datalabd.plan import backups, rotation
 
 
-def errors(claim: Manifest, old: Manifest | None) -> list[FieldError]:
+def errors(claim: Manifest, old: Manifest | None, environment: EnvironmentConfig | None = None) -> list[FieldError]:
     """One for each request that will not be heeded."""
     before, now = _annotations(old), _annotations(claim)
+    changed = {key: now[key] for key in CHECKS if key in now and now[key] != before.get(key)}
     return [
+        FieldError(f"metadata.annotations[{key}]", Problem.TOO_LONG, None, f"must have at most {ANNOTATION_MAX} bytes")
+        for key, said in changed.items()
+        if len(said) > ANNOTATION_MAX
+    ] + [
         FieldError(f"metadata.annotations[{key}]", Problem.INVALID, shorten(item), problem)
-        for key, check in CHECKS.items()
-        if key in now and now[key] != before.get(key)
-        for item in map(str.strip, str(now[key]).split(","))
-        if (problem := next(check(claim, item), None))
+        for key, said in changed.items()
+        for item in items(said)
+        if (problem := next(CHECKS[key](claim, item), None) or _no_login(item, key, environment))
     ]
+
+
+def warnings(claim: Manifest, old: Manifest | None) -> list[str]:
+    """What a new request overwrites."""
+    before, now = _annotations(old).get(RESTORE, ""), _annotations(claim).get(RESTORE, "")
+    known = backups.restores({RESTORE: before})
+    return [
+        f"restores {host} in place, to {restore.time or 'the last moment saved'}: what was written since is lost"
+        for host, restore in backups.restores({RESTORE: now}).items()
+        if restore.source is None and known.get(host) != restore
+    ]
+
+
+def _no_login(item: str, key: str, environment: EnvironmentConfig | None) -> str:
+    if key != ROTATE or not item.startswith("login/") or environment is None:
+        return ""
+    auth = environment.data.auth
+    if auth.type.is_delegated or auth.login is not Login.GENERATED:
+        return f"this lab has no login of its own: see auth of environment {environment.name}"
+    return ""
 
 
 def _rotation(claim: Manifest, item: str) -> Iterator[str]:
     match = rotation.REQUEST.fullmatch(item)
     if match is None:
-        yield f"must be <kind>/<name>/<nonce> with a kind of {', '.join(rotation.KINDS)}, as in postgres/pg0/2026-01"
+        kinds = ", ".join(rotation.KINDS)
+        yield f"must be <kind>/<name>/<nonce> with a kind of {kinds}, as in postgres/pg0/1; a login has the lab's name"
         return
     fields = {"postgres": "databases", "mongodb": "documentStores", "redis": "cacheStores", "qdrant": "vectorStores"}
     if match["kind"] == "login":
@@ -53,9 +89,9 @@ def _restore(claim: Manifest, item: str) -> Iterator[str]:
         return
     if match["source"] == match["host"]:
         yield "a server cannot start from itself; leave the source out to restore it in place"
-    elif match["source"] is None:
-        # A new server may be declared in the same breath, or after; one restored in place is there.
-        yield from _undeclared(claim, match["host"])
+    else:
+        # A new server may be declared later; the one it starts from has to run.
+        yield from _undeclared(claim, match["source"] or match["host"])
 
 
 def _undeclared(claim: Manifest, host: str) -> Iterator[str]:

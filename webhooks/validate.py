@@ -34,7 +34,7 @@ def datalab(
     if claim is None:
         return allowed(request.uid)
     old = request.old_object if request.operation == "UPDATE" else None
-    errors = [*validate(claim, old, environment), *requests.errors(claim, old)]
+    errors = [*validate(claim, old, environment), *requests.errors(claim, old, environment)]
     if old is None or names_of(old) != names_of(claim):
         errors = [*errors, *clashes(claim, others)]
     if old is None and foreign_namespace and all(error.path != "metadata.name" for error in errors):
@@ -43,7 +43,7 @@ def datalab(
         errors = [*errors, FieldError("metadata.name", Problem.INVALID, name, detail)]
     if errors:
         return denied(request, errors)
-    notes = warnings(claim, old, environment)
+    notes = [*requests.warnings(claim, old), *warnings(claim, old, environment)]
     if environment is not None and not claim["metadata"].get("deletionTimestamp"):
         effects = (
             warn.creation(claim, environment, kept=kept)

@@ -13,6 +13,7 @@ from datalabd.api.conversion import to_v1beta2
 from datalabd.api.environment import (
     Allowed,
     EnvironmentConfig,
+    Network,
     Protection,
     ProtectionType,
     Retention,
@@ -131,6 +132,8 @@ def environment(new: EnvironmentConfig, old: EnvironmentConfig | None, labs: int
     if not data.is_protected:
         path = "data.ingress.protection.type"
         told.append(f"{path}: {protection.type} where auth.type is {data.auth.type}: no session will start")
+    if data.auth.type.is_delegated and data.network.ingress_peers == Network().ingress_peers:
+        told.append("data.network.ingressPeers: any pod outside the labs reaches sessions, which ask for no login")
     unset, fields = Protection(), Protection.model_fields
     idle = [
         str(fields[name].alias)

@@ -46,6 +46,8 @@ BACKUP = f"{PREFIX}/backup"
 """Annotation of a claim: comma-separated `<host>/<nonce>`, PostgreSQL servers to back up once for each nonce."""
 RESTORE = f"{PREFIX}/restore"
 """Annotation of a claim: comma-separated `<host>[=<source>]/<nonce>[@<time>]`, servers to restore."""
+ANNOTATION_MAX = 2048
+"""Characters of an annotation that asks for something."""
 PROTECT = f"{PREFIX}/protect"
 """Annotation of a claim: while it is "true" the claim cannot be deleted."""
 UNPROTECTED = f"{PREFIX}/unprotected"
@@ -165,6 +167,13 @@ def field_error(details: ErrorDetails) -> FieldError:
             return FieldError(path, Problem.INVALID, value, str(ctx["error"]))
         case _:
             return FieldError(path, Problem.INVALID, value, details["msg"].replace("Input should be", "must be"))
+
+
+def items(annotation: str) -> list[str]:
+    """The comma-separated items of an annotation of a claim; none of one that is too long to be meant."""
+    if len(annotation) > ANNOTATION_MAX:
+        return []
+    return [item for part in annotation.split(",") if (item := part.strip())]
 
 
 def is_planned(obj: Manifest) -> bool:

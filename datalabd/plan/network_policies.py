@@ -17,7 +17,7 @@ from datalabd.api.environment import Peer, PeerPort, Selector, Source
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
 from datalabd.observed import ENVIRONMENT_LABEL, Observed
-from datalabd.plan import credentials, data_browser, postgres
+from datalabd.plan import backups, credentials, data_browser, postgres
 from datalabd.plan.metadata import ours
 
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
@@ -27,6 +27,7 @@ STORE_INGRESS = "allow-store-ingress-"
 COMPONENT_LABEL = "training.educates.dev/component"
 APPLICATION_LABEL = "training.educates.dev/application"
 SESSION_LABEL = "training.educates.dev/session.name"
+PGBACKREST_PORT = 8432
 POSTGRES_LABEL = "postgres-operator.crunchydata.com/cluster"
 """On all pods of a PostgreSQL server: instances, repository, backups."""
 CLOSING = ("deny-egress", "deny-ingress")
@@ -93,7 +94,8 @@ def service_policies(lab: Lab) -> list[Manifest]:
     policies = [_data_service(lab, session) for session in lab.sessions] if lab.claim.spec.data.enabled else []
     for server in lab.databases:
         pods = {POSTGRES_LABEL: server.host}
-        policies.append(_store(lab, f"postgres-{server.host}", pods, [postgres.PORT], from_gateway))
+        policy = _store(lab, f"postgres-{server.host}", pods, [postgres.PORT], from_gateway, _copies(lab, server.host))
+        policies.append(policy)
     for store in lab.document_stores:
         pods = {"app": names.document_store_services(store.key)[0]}
         policies.append(_store(lab, f"mongodb-{store.key}", pods, [int(credentials.MONGODB_PORT)]))
@@ -171,10 +173,24 @@ def _data_service(lab: Lab, session: str) -> Manifest:
     return _policy(lab, f"allow-data-ingress-{session}", "Ingress", rules, _labelled(pods))
 
 
-def _store(lab: Lab, name: str, pods: dict[str, str], ports: list[int], further: Sequence[Manifest] = ()) -> Manifest:
+def _copies(lab: Lab, source: str) -> list[Manifest]:
+    """New servers that start from the backups of this one read its repository, for as long as that is asked for."""
+    made = [host for host, asked in backups.restores(lab.claim.metadata.annotations).items() if asked.source == source]
+    peers = [{"podSelector": _labelled({POSTGRES_LABEL: host})} for host in sorted(made)]
+    return _from(peers, PGBACKREST_PORT) if peers else []
+
+
+def _store(
+    lab: Lab,
+    name: str,
+    pods: dict[str, str],
+    ports: list[int],
+    further: Sequence[Manifest] = (),
+    more: Sequence[Manifest] = (),
+) -> Manifest:
     """Clients are the lab's session pods and its sessions' namespaces; pods of one store reach each other."""
     clients = [{"podSelector": _labelled(SESSION_PODS)}, _session_namespaces(lab), *further]
-    rules = [*_from(clients, *ports), *_from([{"podSelector": _labelled(pods)}])]
+    rules = [*_from(clients, *ports), *_from([{"podSelector": _labelled(pods)}]), *more]
     return _policy(lab, f"{STORE_INGRESS}{name}", "Ingress", rules, _labelled(pods))
 
 

@@ -8,7 +8,7 @@ from datalabd.api.meta import Manifest
 from datalabd.lab import Lab, Store
 from datalabd.observed import Observed
 from datalabd.plan.metadata import inside, opaque, ours
-from datalabd.plan.rotation import turned
+from datalabd.plan.rotation import made_anew, turned
 from datalabd.plan.volumes import grown
 from datalabd.stores import StoreFacts, Turn
 
@@ -20,7 +20,8 @@ def turn(seen: StoreFacts, nonce: str, now: Observed, fresh: Callable[[], str]) 
     """The keys its auth Secret is to hold, and for which rotation; `nonce` is the one asked for."""
     state = seen.turn
     if not seen.auth:
-        return {key: fresh() for key in KEYS}, turned(now, nonce) if nonce else Turn()
+        new = made_anew(now, nonce, seen)
+        return {key: fresh() for key in KEYS}, Turn(rotating=new.rotated) if seen.data else new
     keys = {key: seen.auth[key] for key in KEYS}
     if state.rotating:
         return keys, turned(now, state.rotating) if seen.pods == 0 else state
@@ -42,7 +43,7 @@ def qdrant(lab: Lab, store: Store, seen: StoreFacts) -> Manifest:
     """
     component = lab.environment.data.components.qdrant
     size = grown(store.storage, store.storage_class, seen.data)
-    repository, _, tag = (component.image or IMAGE).rpartition(":")
+    repository, tag = _image(component.image or IMAGE)
     spec: Manifest = {
         "image": {"repository": repository, "tag": seen.tag or tag, "pullPolicy": "IfNotPresent"},
         "antiAffinity": True,
@@ -57,3 +58,10 @@ def qdrant(lab: Lab, store: Store, seen: StoreFacts) -> Manifest:
         spec["replicas"] = component.replicas
     metadata = inside(lab, store.key)
     return ours(lab, {"apiVersion": "qdrant.io/v1alpha1", "kind": "QdrantCluster", "metadata": metadata, "spec": spec})
+
+
+def _image(image: str) -> tuple[str, str]:
+    """Repository and tag; a colon before the last slash is that of a registry's port."""
+    path, _, last = image.rpartition("/")
+    name, _, tag = last.partition(":")
+    return f"{path}/{name}" if path else name, tag or "latest"

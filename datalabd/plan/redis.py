@@ -8,7 +8,7 @@ from datalabd.api.meta import APPLIED, Manifest
 from datalabd.lab import Lab, Store
 from datalabd.observed import Observed
 from datalabd.plan.metadata import inside, opaque, ours
-from datalabd.plan.rotation import turned
+from datalabd.plan.rotation import made_anew, turned
 from datalabd.plan.volumes import claim_spec, grown
 from datalabd.stores import NEXT, ROTATION_VARIABLE, StoreFacts, Turn
 
@@ -19,7 +19,7 @@ def turn(seen: StoreFacts, nonce: str, now: Observed, fresh: Callable[[], str]) 
     """The passwords its auth Secret is to hold, and for which rotation; `nonce` is the one asked for."""
     present = seen.auth.get("password")
     if present is None:
-        return {"password": fresh()}, turned(now, nonce) if nonce else Turn()
+        return {"password": fresh()}, made_anew(now, nonce, seen)
     following, state = seen.auth.get(NEXT), seen.turn
     if following is not None and state.rotating and seen.restarted_for == state.rotating:
         return {"password": following}, turned(now, state.rotating)

@@ -11,12 +11,13 @@ interrupted before the write repeats it with another random value, and one inter
 """
 
 import datetime
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from datalabd import names
-from datalabd.api.meta import ROTATE
+from datalabd.api.meta import ROTATE, items
 from datalabd.lab import DatabaseServer, Lab
 from datalabd.observed import Observed
 from datalabd.stores import RESTORED, DatabaseFacts, Role, StoreFacts, Turn
@@ -48,10 +49,15 @@ def declared(lab: Lab) -> list[str]:
     return [*found, *([f"login/{lab.name}"] if lab.generates_login else [])]
 
 
-def requests(annotations: dict[str, str]) -> dict[str, str]:
+def requests(annotations: dict[str, str]) -> Mapping[str, str]:
     """Requested nonces by credential; what is no request is left out, as admission refuses it."""
-    items = (REQUEST.fullmatch(item.strip()) for item in annotations.get(ROTATE, "").split(","))
-    return {item["credential"]: item["nonce"] for item in items if item}
+    return _requests(annotations.get(ROTATE, ""))
+
+
+@functools.lru_cache(maxsize=64)
+def _requests(said: str) -> Mapping[str, str]:
+    found = (REQUEST.fullmatch(item) for item in items(said))
+    return {item["credential"]: item["nonce"] for item in found if item}
 
 
 def due(lab: Lab, credential: str, turn: Turn) -> str:
@@ -63,6 +69,16 @@ def due(lab: Lab, credential: str, turn: Turn) -> str:
 def turned(seen: Observed, nonce: str) -> Turn:
     """What a Secret says that is replaced now."""
     return Turn(rotated=nonce, since=seen.now.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def made_anew(seen: Observed, nonce: str, store: StoreFacts) -> Turn:
+    """What a Secret says that is made: for `nonce` if one is asked for.
+
+    A store that is there already has lost its Secret, and reads the new one only when it starts: so it has to.
+    """
+    if not nonce and store.data is None:
+        return Turn()
+    return turned(seen, nonce or f"made-anew-{seen.now.astimezone(datetime.UTC):%Y%m%d%H%M%S}")
 
 
 def database_role(lab: Lab, server: DatabaseServer, facts: DatabaseFacts) -> str:
@@ -86,11 +102,11 @@ def new_passwords(lab: Lab, seen: Observed, fresh: Callable[[], str]) -> list[Ne
         role = next((role for role in facts.roles.values() if role.name != facts.active), active)
         nonce = due(lab, f"postgres/{server.host}", active.turn)
         if nonce and role.settled and role.turn.rotated != nonce:
-            said = turned(seen, nonce).annotations() | ({RESTORED: facts.restored} if facts.restored else {})
+            said = turned(seen, nonce).annotations() | ({RESTORED: facts.restored[-1]} if facts.restored else {})
             found.append(_handed(server, role, fresh(), said))
-        elif facts.restored and active.settled and active.told_after != facts.restored:
+        elif facts.restored and active.settled and active.told_after != facts.restored[-1]:
             # The server is back at passwords of the past, and its operator does not know; new ones it will tell.
-            found.append(_handed(server, active, active.login.password, {RESTORED: facts.restored}))
+            found.append(_handed(server, active, active.login.password, {RESTORED: facts.restored[-1]}))
     return found
 
 

@@ -1,17 +1,27 @@
 """The Redis operator (OT-CONTAINER-KIT, 0.26): one server for each Redis.
 
+With `Servers` there is a real Redis behind each one that has an access list. It runs while the pod does: that is ready
+once the server has started, with the access list as its Secret had it then and not as that becomes.
+
 Unkind in two ways: every label and annotation of a Redis is handed on to its StatefulSet, pods, claims and Services, so
 that changing one restarts the server; and a refused resizing of a claim keeps every other change from being made.
 """
 
+import asyncio
 from decimal import Decimal
+
+import structlog
 
 from datalabd.api import quantity
 from datalabd.api.meta import Manifest
 from datalabd.kube.client import Client
-from datalabd.kube.resources import VOLUME_CLAIMS, Resource
+from datalabd.kube.resources import SECRETS, VOLUME_CLAIMS, Resource
 from datalabd.kube.store import key_of
-from hack.standins.statefulsets import RESYNC_SECONDS, StoreOperator
+from hack.redis_server import RedisError, Servers
+from hack.standins.kubelet import PODS, TROUBLE
+from hack.standins.statefulsets import RESYNC_SECONDS, StoreOperator, values
+
+log = structlog.get_logger()
 
 REDIS = Resource("redis.redis.opstreelabs.in/v1beta2", "redis", "Redis")
 FINALIZER = "redisFinalizer"
@@ -25,20 +35,57 @@ PORT = 6379
 class RedisOperator(StoreOperator):
     """Makes StatefulSet, Services and claim; writes no Secret and no status. Deletion takes the claim along."""
 
-    def __init__(self, client: Client, resync_seconds: float = RESYNC_SECONDS) -> None:
+    def __init__(
+        self, client: Client, resync_seconds: float = RESYNC_SECONDS, *, servers: Servers | None = None
+    ) -> None:
         super().__init__(client, "redis-operator", REDIS, resync_seconds)
+        self._servers = servers
+        self._runs_in: dict[str, str] = {}
+        """Uid of the pod that a server was started for, by that of its Redis."""
+        if servers is not None:
+            self._pods = self.watch(PODS, self._pod_changed)
+
+    def _pod_changed(self, pod: Manifest) -> None:
+        app = (pod["metadata"].get("labels") or {}).get("app", "")
+        if (live := self.objects.get(pod["metadata"]["namespace"], app)) is not None:
+            self.changed(live)
 
     async def sync(self, live: Manifest) -> None:
         """Make or finalise one Redis."""
         metadata = live["metadata"]
+        if self._servers is not None:
+            await self._run(live, self._servers)
         if metadata.get("deletionTimestamp"):
             await self._finalise(live)
         elif (metadata.get("annotations") or {}).get(SKIP) != "true":
             await self.add_finalizer(live, FINALIZER)
             stored = self.stateful_sets.get(metadata["namespace"], metadata["name"])
-            await self.apply(live, await self._kept(stateful_set(live), stored))
+            wanted = stateful_set(live)
+            await self.apply(live, await self._kept(wanted if self._servers is None else _held_back(wanted), stored))
             for service in services(live):
                 await self.apply(live, service)
+
+    async def _run(self, live: Manifest, servers: Servers) -> None:
+        """What the container of the pod does, as far as its server is concerned."""
+        namespace, uid = live["metadata"]["namespace"], live["metadata"]["uid"]
+        server, pod = servers[uid], self._pods.get(namespace, f"{live['metadata']['name']}-0")
+        if pod is not None and "deletionTimestamp" in pod["metadata"]:
+            pod = None
+        if server.running and (pod is None or pod["metadata"]["uid"] != self._runs_in[uid]):
+            await asyncio.to_thread(server.stop)
+        if pod is None or TROUBLE not in (pod["metadata"].get("annotations") or {}):
+            return
+        if not server.running:
+            acl = await self.read(SECRETS, namespace, live["spec"]["acl"]["secret"]["secretName"])
+            if acl is None:
+                return
+            try:
+                await asyncio.to_thread(server.start, values(acl)["user.acl"])
+            except RedisError as error:
+                log.warning("the server does not start", redis=str(key_of(live)), error=str(error))
+                return
+            self._runs_in[uid] = pod["metadata"]["uid"]
+        await self.patch(PODS, *key_of(pod), {"metadata": {"annotations": {TROUBLE: None}}})
 
     async def _kept(self, wanted: Manifest, stored: Manifest | None) -> Manifest:
         """The StatefulSet with the claim templates it already has, which cannot change; its claims resized instead."""
@@ -74,7 +121,19 @@ class RedisOperator(StoreOperator):
             claim = await self.read(VOLUME_CLAIMS, namespace, f"{name}-{name}-0")
             if claim is not None:
                 await self.client.delete(VOLUME_CLAIMS, *key_of(claim), claim["metadata"]["uid"])
+        if self._servers is not None:
+            await asyncio.to_thread(self._servers.remove, live["metadata"]["uid"])
         await self.remove_finalizer(live, FINALIZER)
+
+
+def _held_back(wanted: Manifest) -> Manifest:
+    """A StatefulSet whose pod is not ready until its server has started."""
+    template = wanted["spec"]["template"]
+    if all(volume["name"] != "acl-secret" for volume in template["spec"]["volumes"]):
+        return wanted
+    metadata = template["metadata"]
+    held = {"annotations": metadata["annotations"] | {TROUBLE: "ContainerCreating"}}
+    return wanted | {"spec": wanted["spec"] | {"template": template | {"metadata": metadata | held}}}
 
 
 def _requests(stateful_set: Manifest) -> Manifest:

@@ -16,6 +16,7 @@ from datalabd.errors import Forbidden, Invalid
 from datalabd.kube.client import Client, path
 from datalabd.kube.resources import CRDS, SECRETS, VOLUME_CLAIMS, VOLUMES, Resource
 from hack.cluster import Cluster
+from hack.redis_server import Redis, RedisError, Servers
 from hack.standins import (
     STORES,
     GatewayController,
@@ -35,7 +36,9 @@ from hack.standins.redis import REDIS, SKIP
 from hack.standins.statefulsets import SERVICE_ACCOUNTS, SERVICES, STATEFUL_SETS, merged, values
 from tests.hack.test_standins import GARBAGE_SECONDS, Condition, Lab
 from tests.reference import SHARED
+from tests.servers import redis_servers
 
+__all__ = ["redis_servers"]
 RESYNC_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
 STORAGE_CLASSES = Resource("storage.k8s.io/v1", "storageclasses", "StorageClass", namespaced=False)
@@ -651,6 +654,106 @@ class TestRedis:
         first = await played.sees(STATEFUL_SETS, "r")
         await played.delete(STATEFUL_SETS, played.name, "r")
         await played.sees(STATEFUL_SETS, "r", lambda s: s["metadata"]["uid"] != first["metadata"]["uid"])
+
+
+# ---- A real Redis behind it
+
+
+def access(*passwords: str) -> str:
+    """An access list of one user."""
+    return f"user default on {' '.join(f'>{password}' for password in passwords)} ~* +@all\n"
+
+
+class TestRedisServer:
+    def test_lets_in_who_was_listed_when_it_started(self, redis_servers: Servers) -> None:
+        server = redis_servers["r"]
+        server.start(access("old", "new"))
+        assert [server.admits(password) for password in ("old", "new", "none")] == [True, True, False]
+        server.query("SET", "note", "kept", password="old")
+        server.stop()
+        server.start(access("new"))
+        assert [server.admits(password) for password in ("old", "new")] == [False, True]
+        assert server.query("GET", "note", password="new") == "kept"
+
+    def test_says_why_it_does_not_start(self, redis_servers: Servers) -> None:
+        with pytest.raises(RedisError, match=r"Redis ended; the end of its log:\n(.*\n)*.*user\.acl"):
+            redis_servers["r"].start("user default on +@nothing\n")
+        assert not redis_servers["r"].running
+
+    def test_says_why_it_refuses(self, redis_servers: Servers) -> None:
+        server = redis_servers["r"]
+        server.start("user default on >open ~* -@all +ping\n")
+        with pytest.raises(RedisError, match="NOPERM"):
+            server.query("GET", "note", password="open")
+
+    def test_one_that_is_removed_is_gone_with_what_it_held(self, redis_servers: Servers) -> None:
+        server = redis_servers["r"]
+        server.start(access("open"))
+        server.query("SET", "note", "kept", password="open")
+        redis_servers.remove("r")
+        with pytest.raises(RedisError, match="Connection refused"):
+            server.admits("open")
+        redis_servers["r"].start(access("open"))
+        assert redis_servers["r"].query("GET", "note", password="open") == ""
+
+
+@pytest.mark.cluster
+class TestRedisWithAServer:
+    @pytest.fixture
+    async def running(self, place: Place, standins: AsyncExitStack, redis_servers: Servers) -> tuple[Place, Redis]:
+        """A namespace with a Redis `r`, whose access list is Secret `acl`, and the server behind it."""
+        await standins.enter_async_context(Kubelet(place.client))
+        await standins.enter_async_context(RedisOperator(place.client, RESYNC_SECONDS, servers=redis_servers))
+        await place.secret(place.name, "acl", **{"user.acl": access("old")})
+        live = await place.make(REDIS, "r", redis(acl={"secret": {"secretName": "acl"}}))
+        await place.ready("r-0")
+        return place, redis_servers[live["metadata"]["uid"]]
+
+    async def listed(self, place: Place, acl: str) -> None:
+        data = {"user.acl": base64.b64encode(acl.encode()).decode()}
+        await place.edit(SECRETS, "acl", {"data": data})
+
+    async def restart(self, place: Place, variable: str) -> Manifest:
+        """The pod that came after the present one, as soon as it is there."""
+        before = (await place.here(PODS, "r-0"))["metadata"]["uid"]
+        await place.edit(REDIS, "r", {"spec": {"env": [{"name": "CHECKSUM", "value": variable}]}})
+        return await place.sees(PODS, "r-0", lambda pod: pod["metadata"]["uid"] != before)
+
+    async def test_reads_its_access_list_when_the_pod_starts(self, running: tuple[Place, Redis]) -> None:
+        place, server = running
+        assert server.admits("old")
+        server.query("SET", "note", "kept", password="old")
+        await self.listed(place, access("new"))
+        assert server.admits("old")
+        assert not server.admits("new")
+        await self.restart(place, "2")
+        await place.ready("r-0")
+        assert server.admits("new")
+        assert not server.admits("old")
+        assert server.query("GET", "note", password="new") == "kept"
+
+    async def test_one_that_does_not_start_is_not_ready_until_it_can(self, running: tuple[Place, Redis]) -> None:
+        place, server = running
+        await self.listed(place, "user default on +@nothing\n")
+        await self.restart(place, "2")
+        await place.sees(PODS, "r-0", waits_with("ContainerCreating"))
+        await self.listed(place, access("new"))
+        await place.ready("r-0")
+        assert server.admits("new")
+
+    async def test_ends_with_its_redis(self, running: tuple[Place, Redis]) -> None:
+        place, server = running
+        await place.delete(REDIS, place.name, "r")
+        await place.gone(REDIS, place.name, "r")
+        assert not server.running
+
+    async def test_one_without_an_access_list_is_only_played(
+        self, running: tuple[Place, Redis], redis_servers: Servers
+    ) -> None:
+        place, _ = running
+        live = await place.make(REDIS, "s", redis())
+        await place.ready("s-0")
+        assert not redis_servers[live["metadata"]["uid"]].running
 
 
 # ---- Qdrant

@@ -127,7 +127,7 @@ def test_an_administrator_cannot_delete_an_environment(cluster: Cluster) -> None
     assert delete(cluster, environment).returncode == 0
 
 
-@pytest.mark.parametrize("user", ["admin", *CLEANERS])
+@pytest.mark.parametrize("user", ["admin", "system:serviceaccount:educates:session-manager", *CLEANERS])
 def test_we_and_the_cleaners_may(cluster: Cluster, namespace: str, user: str) -> None:
     volume = marked("PersistentVolumeClaim", "home", namespace)
     create(cluster, volume)

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datalabd.api.meta import Manifest
+from datalabd.api.meta import RESTORE, Manifest
 from datalabd.kube.client import Client
 from datalabd.kube.resources import NETWORK_POLICIES
-from datalabd.lab import Lab
+from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed
 from datalabd.plan import plan
 from datalabd.plan.metadata import ours
 from datalabd.plan.network_policies import exceptions, service_policies, session_policies, workshop_policies
 from hack import flows
-from tests.factories import environment, lab, running
+from tests.factories import claim, environment, lab, running
 from tests.plan.policies import Cluster, OwnNode, Pod, in_block
 
 # --- exceptions -------------------------------------------------------------------------------------------------------
@@ -585,3 +585,16 @@ def test_what_stands_in_the_workshop_is_reconciled_too() -> None:
     assert [obj for obj in at_start if obj not in reconciled] == []
     services = service_policies(here)
     assert [obj for obj in reconciled if obj not in at_start and obj not in services] == []
+
+
+def test_a_copy_reads_the_backups_it_starts_from() -> None:
+    server = {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}
+    written = claim(databases={"pg0": server})
+    written["metadata"]["annotations"] = {RESTORE: "pg1=pg0/1"}
+    (policy,) = [
+        obj for obj in service_policies(resolve(written, environment())) if "postgres" in obj["metadata"]["name"]
+    ]
+    assert policy["spec"]["ingress"][-1] == {
+        "from": [{"podSelector": {"matchLabels": {"postgres-operator.crunchydata.com/cluster": "pg1"}}}],
+        "ports": [{"port": 8432, "protocol": "TCP"}],
+    }

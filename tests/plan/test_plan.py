@@ -503,17 +503,17 @@ TOLD = replace(BOSS, told_after="r1")
         pytest.param("postgres/pg0/2", of_roles(replace(B, turn=NOW_DONE), A), (), id="it has taken over"),
         pytest.param(
             "",
-            of_roles(BOSS, restored="r1"),
+            of_roles(BOSS, restored=("r1",)),
             (given("postgres", "postgres-secret", **{RESTORED: "r1"}),),
             id="restored",
         ),
-        pytest.param("", of_roles(TOLD, restored="r1"), (), id="restored, told"),
+        pytest.param("", of_roles(TOLD, restored=("r1",)), (), id="restored, told"),
         pytest.param(
-            "", of_roles(replace(BOSS, settled=False), restored="r1"), (), id="restored, about to be told anyway"
+            "", of_roles(replace(BOSS, settled=False), restored=("r1",)), (), id="restored, about to be told anyway"
         ),
         pytest.param(
             "postgres/pg0/2",
-            of_roles(BOSS, restored="r1"),
+            of_roles(BOSS, restored=("r1",)),
             (given("postgres", "fresh-1", **DONE, **{RESTORED: "r1"}),),
             id="restored and to be replaced",
         ),

@@ -11,10 +11,11 @@ from datalabd.plan.backups import Restore, restores
 from datalabd.plan.metadata import digest, ours
 from datalabd.plan.postgres import initialisation, postgres_cluster, route
 from datalabd.plan.postgres_roles import init_sql
-from datalabd.stores import ACTIVE_ROLE, INITIALISED, RESTORED, DatabaseFacts, Size, Turn
+from datalabd.stores import ACTIVE_ROLE, INITIALISED, RESTORED, DatabaseFacts, Job, Size, Turn
 from tests.factories import claim, environment, lab, role
 
 SERVER = DatabaseServer("pg0", ("prod", "dev"), "1Gi", "3Gi", "fast", "slow")
+ASKED_TO_RESTORE = {"enabled": True, "repoName": "repo1"}
 NEW = DatabaseFacts()
 THERE = DatabaseFacts(age_seconds=600.0, has_backups=True)
 ROLES = environment(database={"superuser": False})
@@ -294,17 +295,34 @@ def test_nobody_asks() -> None:
             {"restore": {"enabled": True, "repoName": "repo1", "options": OPTIONS}},
             id="restore up to a time",
         ),
-        pytest.param({RESTORE: "pg0/1"}, NEW, {}, {}, id="no restore of one that has no backups"),
+        pytest.param({RESTORE: "pg0/1"}, NEW, {RESTORED: "1"}, {}, id="no restore of one that is only being made"),
+        pytest.param(
+            {RESTORE: "pg0/1"}, DatabaseFacts(age_seconds=60.0), {}, {}, id="no restore of one that has no backups"
+        ),
         pytest.param(
             {RESTORE: "pg0/1"},
-            DatabaseFacts(has_backups=True, restored="1"),
+            DatabaseFacts(has_backups=True, age_seconds=60.0, restored=("1", "2")),
+            {RESTORED: "1,2"},
+            {},
+            id="no restore that was heeded long ago",
+        ),
+        pytest.param(
+            {},
+            DatabaseFacts(age_seconds=60.0, restoring=Job("3", "Running"), restore_asked=ASKED_TO_RESTORE),
+            {f"{PGO}/pgbackrest-restore": "3"},
+            {"restore": ASKED_TO_RESTORE},
+            id="one under way is not withdrawn",
+        ),
+        pytest.param(
+            {RESTORE: "pg0/1"},
+            DatabaseFacts(has_backups=True, age_seconds=60.0, restored=("1",)),
             {RESTORED: "1"},
             {},
             id="no restore twice",
         ),
         pytest.param(
             {RESTORE: "pg0/2"},
-            DatabaseFacts(has_backups=True, restored="1"),
+            DatabaseFacts(has_backups=True, age_seconds=60.0, restored=("1",)),
             {f"{PGO}/pgbackrest-restore": "2", RESTORED: "1"},
             {"restore": {"enabled": True, "repoName": "repo1"}},
             id="the next restore",

@@ -1,7 +1,7 @@
 import pytest
 
 from datalabd.api.meta import RETAINED, Manifest
-from datalabd.plan.prune import Pruning, identity, prune
+from datalabd.plan.prune import Identity, Pruning, identity, prune
 from tests.factories import LABELS, environment, lab, secret, volume
 
 HOME = volume("lab-old-persistent")
@@ -80,3 +80,19 @@ def test_what_a_store_runs_by(retention: str, store: Manifest, expected: Pruning
 
 def test_what_only_a_wanted_store_needs_is_planned_with_it() -> None:
     assert prune(lab(), {identity(STORE)}, (STORE, ACCOUNT)) == Pruning([ACCOUNT], [])
+
+
+GOING_STORE = STORE | {"metadata": STORE["metadata"] | {"deletionTimestamp": "2026-03-01T11:00:00Z"}}
+
+
+@pytest.mark.parametrize(
+    ("store", "wanted", "expected"),
+    [
+        pytest.param(STORE, set(), [STORE], id="the store first"),
+        pytest.param(GOING_STORE, set(), [], id="while the store is going"),
+        pytest.param(KEPT_STORE, set(), [PASSWORD], id="of none that goes"),
+        pytest.param(STORE, {identity(STORE)}, [PASSWORD], id="beside a wanted store"),
+    ],
+)
+def test_a_secret_goes_after_its_store(store: Manifest, wanted: set[Identity], expected: list[Manifest]) -> None:
+    assert prune(lab(environment(retention="Delete")), wanted, (PASSWORD, store)) == Pruning(expected, [])

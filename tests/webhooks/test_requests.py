@@ -43,7 +43,10 @@ def test_what_will_be_heeded(key: str, value: str) -> None:
         (RESTORE, "pg0/1@2026-13-31T12:00:00Z", "must be <host>[=<source>]/<nonce>[@<time>]"),
         (RESTORE, "pg0/1@yesterday", "must be <host>[=<source>]/<nonce>[@<time>]"),
         (RESTORE, "pg0=pg0/1", "a server cannot start from itself"),
+        (RESTORE, "pg0/1@0001-01-01T00:00:00+14:00", "must be <host>[=<source>]/<nonce>[@<time>]"),
         (RESTORE, "pg1/1", "spec.databases has no pg1"),
+        (RESTORE, "pg1=pg2/1", "spec.databases has no pg2"),
+        (ROTATE, "," * 5000, "must have at most 2048 bytes"),
     ],
 )
 def test_what_nobody_would_do(key: str, value: str, said: str) -> None:
@@ -54,6 +57,10 @@ def test_what_nobody_would_do(key: str, value: str, said: str) -> None:
 
 def test_each_request_is_told_of() -> None:
     assert len(errors(asking(ROTATE, "a, postgres/pg0/1, b"), None)) == 2
+
+
+def test_nothing_is_asked_for_any_more() -> None:
+    assert errors(asking(ROTATE, " , "), asking(ROTATE, "postgres/pg0/1")) == []
 
 
 def test_an_annotation_that_stays_is_not_asked_about() -> None:

@@ -402,8 +402,18 @@ def test_a_new_environment_changes_nothing() -> None:
 @pytest.mark.parametrize("protection", ["off", "apisix"])
 def test_nobody_asks_who_comes(auth: str, protection: str) -> None:
     ingress = {"domain": "lab.example.org", "protection": {"type": protection}}
-    assert warn.environment(environment(auth={"type": auth}, ingress=ingress), None, 0) == [
+    network = {"ingressPeers": [{"cidr": "10.0.0.0/8"}]}
+    here = environment(auth={"type": auth}, ingress=ingress, network=network)
+    assert warn.environment(here, None, 0) == [
         f"data.ingress.protection.type: {protection} where auth.type is {auth}: no session will start"
+    ]
+
+
+def test_sessions_that_ask_for_nothing_and_everybody_reaches() -> None:
+    protection = {"type": "external"}
+    here = environment(auth={"type": "delegated"}, ingress={"domain": "lab.example.org", "protection": protection})
+    assert warn.environment(here, None, 0) == [
+        "data.network.ingressPeers: any pod outside the labs reaches sessions, which ask for no login"
     ]
 
 

@@ -59,6 +59,15 @@ def is_current(lab: Lab, seen: Observed) -> bool:
     return wanted is None or seen.workshop_config.get("data") == wanted
 
 
+def lost(lab: Lab, seen: Observed) -> Manifest | None:
+    """The Secret anew, where somebody deleted it: no session's pod starts without it. None where it is not known."""
+    if not seen.runtime_ready or seen.workshop_config is not None:
+        return None
+    data = workshop_config(lab, workshop_spec(lab, seen))
+    metadata = {"name": SECRET, "namespace": names.workshop_namespace(lab.name)}
+    return None if data is None else {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+
+
 def _vendir(directories: list[tuple[str, list[Manifest]]]) -> Manifest:
     listed = [{"path": path, "contents": contents} for path, contents in directories]
     return {"apiVersion": VENDIR, "kind": "Config", "directories": listed}

@@ -84,7 +84,7 @@ def look_again(lab: Lab, seen: Observed) -> float | None:
 def _environment(lab: Lab, seen: Observed) -> Repair | None:
     delete = Delete("WorkshopEnvironment", lab.name, seen.environment_uid, "")
     if seen.phase is Phase.RUNNING and seen.place is Place.ABSENT:
-        return _because(delete, f"namespace {lab.name} is gone")
+        return _because(delete, f"namespace {lab.name} is gone, and what was in it: the lab begins anew")
     if seen.phase is not Phase.FAILED:
         return None
     failure = seen.message or "without a message"

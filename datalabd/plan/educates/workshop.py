@@ -6,7 +6,7 @@ from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import Policy
 from datalabd.lab import Lab
-from datalabd.observed import Observed
+from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import data_browser, network_policies, volumes
 from datalabd.plan.metadata import digest, ours
 
@@ -58,7 +58,7 @@ def workshop_spec(lab: Lab, seen: Observed) -> Manifest:
 
 def session_objects(lab: Lab, seen: Observed) -> list[Manifest]:
     """What Educates creates with each session, policies first, so that no user's pod comes before them."""
-    objects = network_policies.session_policies(lab, seen, _session_namespaces(lab))
+    objects = network_policies.session_policies(lab, seen, _session_namespaces(lab.claim.spec.vcluster))
     if lab.claim.spec.data.enabled:
         objects += data_browser.session_objects(lab)
     service_cidr = lab.environment.data.network.service_cidr
@@ -70,8 +70,15 @@ def session_objects(lab: Lab, seen: Observed) -> list[Manifest]:
 
 
 def live_session_policies(lab: Lab, seen: Observed, session: str) -> list[Manifest]:
-    """The same policies as Educates creates them for one session: with the variables filled in."""
-    template = network_policies.session_policies(lab, seen, _session_namespaces(lab))
+    """The same policies as Educates creates them for one session: with the variables filled in.
+
+    A session that runs keeps the virtual cluster it started with, whatever the claim says now.
+    """
+    facts = seen.sessions.get(session, SessionFacts())
+    runs = facts.phase is Phase.RUNNING and (
+        facts.places.get(names.vcluster_namespace(lab.name, session)) is Place.OURS
+    )
+    template = network_policies.session_policies(lab, seen, _session_namespaces(lab.claim.spec.vcluster or runs))
     filled = json.dumps(template).replace(SESSION_NAMESPACE, names.session(lab.name, session))
     policies: list[Manifest] = json.loads(filled)
     return policies
@@ -84,8 +91,8 @@ def taken_over(spec: Manifest) -> str:
     return digest({"session": session | {"objects": objects}, "workshop": spec["workshop"]})
 
 
-def _session_namespaces(lab: Lab) -> list[str]:
-    return [SESSION_NAMESPACE, *([f"{SESSION_NAMESPACE}-vc"] if lab.claim.spec.vcluster else [])]
+def _session_namespaces(virtual: bool) -> list[str]:
+    return [SESSION_NAMESPACE, *([f"{SESSION_NAMESPACE}-vc"] if virtual else [])]
 
 
 def _applications(lab: Lab) -> Manifest:

@@ -30,6 +30,9 @@ def seen(session: dict[str, Any] | None = None, **changes: Any) -> Observed:
     return session_is(running(HERE, **changes), **session or {})
 
 
+GONE = "namespace lab is gone, and what was in it: the lab begins anew"
+
+
 def environment_again(why: str) -> list[Repair]:
     """The environment is made anew."""
     return [Delete("WorkshopEnvironment", "lab", "environment-uid", why)]
@@ -51,7 +54,9 @@ FAILED: dict[str, Any] = {"phase": Phase.FAILED, "message": "object refused"}
         pytest.param(seen(phase=Phase.PENDING), [], id="environment on its way"),
         pytest.param(seen(phase=Phase.DELETING, place=Place.ABSENT), [], id="environment being deleted"),
         pytest.param(
-            seen(place=Place.ABSENT), environment_again("namespace lab is gone"), id="running without its namespace"
+            seen(place=Place.ABSENT),
+            environment_again(GONE),
+            id="running without its namespace",
         ),
         pytest.param(seen(place=Place.TERMINATING), [], id="its namespace is being deleted"),
         pytest.param(
@@ -77,7 +82,7 @@ FAILED: dict[str, Any] = {"phase": Phase.FAILED, "message": "object refused"}
         pytest.param(seen(**FAILED, place=Place.TERMINATING), [], id="failed, the namespace is going"),
         pytest.param(
             seen({"phase": Phase.FAILED}, place=Place.ABSENT),
-            environment_again("namespace lab is gone"),
+            environment_again(GONE),
             id="the environment before its sessions",
         ),
     ],

@@ -1,0 +1,177 @@
+"""Real Redis servers on 127.0.0.1, each with an access list that it reads when it starts, and never again.
+
+    with Servers() as servers:
+        server = servers["any-key"]
+        server.start("user default on >open ~* +@all\\n")
+        server.query("PING", password="open")
+
+The programs are Debian's `redis-server` and `redis-cli`, or whatever is in `$PATH`.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hack.postgresql import GUARD
+
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+QUERY_SECONDS = 20.0
+
+
+class RedisError(Exception):
+    """A server or a query failed; the message is what the program said."""
+
+
+def missing() -> str | None:
+    """What is to be installed before a server can run; None if nothing is."""
+    absent = [name for name in ("redis-server", "redis-cli") if shutil.which(name) is None]
+    return f"no {', '.join(absent)}: install Debian's redis-server and redis-tools" if absent else None
+
+
+class Redis:
+    """One server, all of whose files are in one directory. Its port is known before it starts, and never changes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = _free_port()
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped since; it may not answer yet."""
+        return self._process is not None
+
+    def start(self, acl: str) -> None:
+        """Return once it answers, with this access list and what it held when it was stopped.
+
+        Raises `RedisError` with the end of its log if it ends instead, or does not answer in time.
+        """
+        assert self._process is None, "it runs already"
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        (self._directory / "user.acl").write_text(acl)
+        settings = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "dir": str(self._directory),
+            "aclfile": str(self._directory / "user.acl"),
+            "appendonly": "yes",
+            "appendfsync": "no",  # nothing here outlives the machine
+            "save": "",
+        }
+        options = [word for key, value in settings.items() for word in (f"--{key}", value)]
+        with (self._directory / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", GUARD, "sh", "redis-server", *options],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=self._directory,
+                start_new_session=True,  # Ctrl-C in our terminal leaves it to us to stop it in order
+            )
+        try:
+            self._wait(self._process)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Disconnect its clients and end it; `start` brings back what it held. Without effect on a stopped one."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def query(self, *command: str, password: str) -> str:
+        """What a client gets who logs in with a password; `RedisError` if that or the command is refused."""
+        try:
+            done = subprocess.run(
+                ["redis-cli", "-e", "-h", "127.0.0.1", "-p", str(self.port), *command],
+                env=os.environ | {"REDISCLI_AUTH": password},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=QUERY_SECONDS,  # it has none of its own
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RedisError(f"no answer within {QUERY_SECONDS:.0f} s") from error
+        if done.returncode != 0:
+            raise RedisError((done.stderr or done.stdout).strip())
+        return done.stdout.removesuffix("\n")
+
+    def admits(self, password: str) -> bool:
+        """Whether the running server lets a client in by a password."""
+        try:
+            return self.query("PING", password=password) == "PONG"
+        except RedisError as error:
+            if "WRONGPASS" in str(error):
+                return False
+            raise
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            ended = process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                log = (self._directory / "log").read_text(errors="replace").splitlines()[-15:]
+                what = "ended" if ended else f"does not answer after {START_SECONDS:.0f} s"
+                raise RedisError("\n".join([f"Redis {what}; the end of its log:", *log]))
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        """Whether it is done with loading; it says so even to those it does not know."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
+
+
+class Servers:
+    """Redis servers by any key, made when they are asked for; leaving the context ends and removes them."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, Redis] = {}
+        self._directory = Path(tempfile.mkdtemp(prefix="datalabd-redis-"))
+
+    def __getitem__(self, key: str) -> Redis:
+        if key not in self._servers:
+            self._servers[key] = Redis(self._directory / key)
+        return self._servers[key]
+
+    def remove(self, key: str) -> None:
+        """End a server, with all it holds. Without effect where there is none."""
+        if (server := self._servers.pop(key, None)) is not None:
+            server.stop()
+            shutil.rmtree(self._directory / key, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for key in list(self._servers):
+            self.remove(key)
+        self._directory.rmdir()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
