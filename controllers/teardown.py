@@ -15,7 +15,7 @@ import structlog
 from controllers.controller import Result
 from datalabd import names
 from datalabd.api.meta import ABANDON, CLAIM_UID, FINALIZER, RETAINED, Manifest, is_planned
-from datalabd.errors import ClaimInvalid, EnvironmentInvalid, NotFound, NotYet
+from datalabd.errors import ClaimInvalid, EnvironmentInvalid, KubeError, NotFound, NotYet
 from datalabd.kube import resources as kinds
 from datalabd.kube.apply import describe, retain, write_status
 from datalabd.kube.cache import OURS, STORE_KINDS, Cache
@@ -85,7 +85,7 @@ async def teardown(client: Client, cache: Cache, recorder: Recorder, claim: Mani
     abandoned = {step.strip() for step in (metadata.get("annotations") or {}).get(ABANDON, "").split(",")}
     for name, step in STEPS.items():
         if name in abandoned:
-            log.warning("teardown step abandoned", step=name)
+            await _abandon(work, name)
             continue
         left = await step(work)
         if left:
@@ -102,6 +102,19 @@ async def teardown(client: Client, cache: Cache, recorder: Recorder, claim: Mani
         return Result()  # gone already, and our cache will hear of it
     log.info("torn down")
     return Result(pruned=1)
+
+
+async def _abandon(work: Teardown, step: str) -> None:
+    """Skip a step; what it would have taken along is marked, so that a claim of this name can take it up again."""
+    log.warning("teardown step abandoned", step=step)
+    left = work.owned if step in ("storage", "runtime") else []
+    for obj in left:
+        if obj["metadata"].get("namespace") == work.claim["metadata"]["namespace"]:
+            continue  # beside the claim, and going with it
+        try:
+            await retain(work.client, work.cache.informers.store(resource_of(obj)), obj)
+        except KubeError as error:
+            log.warning("left unmarked", object=describe(obj), error=str(error))
 
 
 async def _wait(work: Teardown, recorder: Recorder, step: str, left: str) -> Result:
