@@ -51,7 +51,7 @@ check: $(INSTALLED) ## What every change has to pass, without a cluster: format,
 	$(VENV)/bin/lint-imports
 	$(RUN) -m hack.generate_manifests --check
 	$(RUN) -m hack.generate_reference --check
-	$(RUN) -m pytest -q -n 2 --dist worksteal -m "not cluster and not servers" $(COVERAGE) $(PYTEST_FLAGS)
+	$(RUN) -m pytest -q -n 2 --dist worksteal -m "not cluster and not servers and not thorough" $(COVERAGE) $(PYTEST_FLAGS)
 
 .PHONY: test
 test: $(INSTALLED) control-plane ## All tests, those on the local control plane included

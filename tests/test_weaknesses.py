@@ -34,6 +34,7 @@ def planned(of: Lab, **changes: Any) -> list[Manifest]:
     return [obj for stage in stages for obj in stage.objects]
 
 
+@pytest.mark.thorough
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(labs())
 def test_variables_speak_of_what_is_made(of: Lab) -> None:

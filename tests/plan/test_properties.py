@@ -45,7 +45,8 @@ from datalabd.stores import CACHE_STORE, DOCUMENT_STORE, KINDS, POSTGRES, ROUTE,
 from datalabd.validation import validate, warnings
 from tests.strategies import claims, environments, labs, spellings, stored
 
-pytestmark = pytest.mark.timeout(400)  # to find the smallest example that fails may take five minutes
+# To find the smallest example that fails may take five minutes.
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(400)]
 
 NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
 CANARY = "CANARY"

@@ -96,3 +96,9 @@ GOING_STORE = STORE | {"metadata": STORE["metadata"] | {"deletionTimestamp": "20
 )
 def test_a_secret_goes_after_its_store(store: Manifest, wanted: set[Identity], expected: list[Manifest]) -> None:
     assert prune(lab(environment(retention="Delete")), wanted, (PASSWORD, store)) == Pruning(expected, [])
+
+
+def test_the_data_mount_stays_while_a_session_may_have_it() -> None:
+    session: Manifest = {"kind": "WorkshopSession", "metadata": {"name": "lab-main"}}
+    wanted = {("NetworkPolicy", "lab", "deny-egress"), identity(session)}
+    assert prune(lab(), wanted, (DATA_MOUNT, session)) == Pruning([], [])

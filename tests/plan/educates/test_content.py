@@ -6,7 +6,8 @@ import pytest
 
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
-from datalabd.plan.educates.content import is_current, workshop_config
+from datalabd.observed import Phase
+from datalabd.plan.educates.content import is_current, lost, workshop_config
 from datalabd.plan.educates.workshop import workshop_spec
 from tests.factories import environment, lab, running, secret
 
@@ -107,3 +108,24 @@ DATA = workshop_config(HERE, workshop_spec(HERE, running(HERE)))
 )
 def test_is_current(here: Lab, live: Manifest | None, expected: bool) -> None:
     assert is_current(here, running(here, workshop_config=live)) is expected
+
+
+def test_what_somebody_deleted_is_made_anew() -> None:
+    assert lost(HERE, running(HERE, workshop_config=None)) == {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "workshop-config", "namespace": "lab"},
+        "data": DATA,
+    }
+
+
+@pytest.mark.parametrize(
+    ("here", "changes"),
+    [
+        pytest.param(HERE, {"workshop_config": {"data": {}}}, id="it is there"),
+        pytest.param(HERE, {"phase": Phase.PENDING}, id="the runtime has not made it yet"),
+        pytest.param(lab(files=[{"git": {"url": "https://$(cluster_domain)/x", "ref": "a"}}]), {}, id="not known"),
+    ],
+)
+def test_what_is_not_lost(here: Lab, changes: dict[str, Any]) -> None:
+    assert lost(here, running(here, **changes)) is None
