@@ -40,7 +40,7 @@ up: $(INSTALLED) control-plane ## Start a control plane with datalabd on it, to 
 	@$(RUN) -m hack.playground up $(PLAYGROUND)
 
 .PHONY: down
-down: $(INSTALLED) ## Stop what `make up` started
+down: $(INSTALLED) ## Stop what `make up` started, and remove its files
 	@$(RUN) -m hack.playground down $(PLAYGROUND)
 
 .PHONY: check
@@ -91,6 +91,7 @@ image-steps: ## Try the image's install steps in a scratch directory, without a 
 
 .PHONY: clean
 clean: ## Remove what the other targets made here; not a running playground, see `make down`
+	@[ ! -x $(RUN) ] || $(RUN) -m hack.playground clean $(PLAYGROUND) || :  # it says why it stays
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

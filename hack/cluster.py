@@ -289,12 +289,14 @@ class Cluster:
 
     directory: Path
     kubeconfig: Path  #: of user `admin`, group system:masters
+    datalabd_kubeconfig: Path  #: of user `datalabd`, group system:masters: policies know it from `admin`
     audit_log: Path  #: one JSON object per answered request, level Metadata; never rotated
     url: str  #: https://127.0.0.1:PORT
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
         self.kubeconfig = self.directory / "kubeconfig"
+        self.datalabd_kubeconfig = self.directory / "datalabd.kubeconfig"
         self.audit_log = self.directory / "audit.log"
         self._state = self.directory / "cluster.json"
         self._certificate = self.directory / "pki" / "apiserver.crt"
@@ -358,6 +360,16 @@ class Cluster:
             self._guard = None
             _end(guard)
             os.close(lifeline)
+
+    def remove(self) -> None:
+        """Remove the directory of a stopped cluster; without effect where none was started.
+
+        Raises `ClusterError` while any of it runs.
+        """
+        if any(self.processes().values()):
+            raise ClusterError(f"a cluster is running in {self.directory}: stop it first")
+        if self._state.exists():
+            shutil.rmtree(self.directory)
 
     def stop_apiserver(self) -> None:
         """End the API server alone; returns when it is gone. Without effect if it is stopped."""
@@ -466,6 +478,7 @@ class Cluster:
         )
         self._wait("kube-apiserver", lambda: _listens(port))
         self._write_kubeconfig(self.kubeconfig, "admin", self.admin_token)
+        self._write_kubeconfig(self.datalabd_kubeconfig, "datalabd", self._token("datalabd"))
         manager = "system:kube-controller-manager"
         config = self._write_kubeconfig(self.directory / "controller-manager.kubeconfig", manager, self._token(manager))
         self._run(
@@ -567,6 +580,7 @@ class Cluster:
             csv.writer(file).writerows(
                 [
                     [secrets.token_urlsafe(24), "admin", "admin", "system:masters"],
+                    [secrets.token_urlsafe(24), "datalabd", "datalabd", "system:masters"],
                     [secrets.token_urlsafe(24), "system:kube-controller-manager", "kube-controller-manager"],
                 ]
             )

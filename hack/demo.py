@@ -151,7 +151,7 @@ class Demo:
         until(
             lambda: not self._items("namespaces", "--field-selector", f"metadata.name={lab}-{session}"), 60, "stopped"
         )
-        self.show("Its volume stays", "get", "datalab,persistentvolumeclaims", "-n", lab)
+        self.show("Its volume stays", "get", "persistentvolumeclaims", "-n", lab)
         self.show("Start it again", "patch", "datalab", lab, "--type=json", "-p", patch % (index, "started"))
         until(
             lambda: _ready(json.loads(self._cluster.kubectl("get", "datalab", lab, "-o", "json").stdout))[0],

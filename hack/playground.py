@@ -1,12 +1,14 @@
 """A control plane with Educates' stand-in and datalabd on it: what `make up`, `make demo` and the benchmarks run on.
 
 python -m hack.playground up DIR      leave one running and print the export line of its kubeconfig
-python -m hack.playground down DIR    end exactly what that started
+python -m hack.playground down DIR    end exactly what that started, and remove its files
+python -m hack.playground clean DIR   remove the files of one that ended otherwise
 """
 
 import argparse
 import json
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -14,17 +16,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hack.cluster import Cluster, ClusterError
+from hack.cluster import Cluster, ClusterError, binaries
 
 DOMAIN = "lab.example.org"
 SAMPLES = Path(__file__).parents[1] / "manifests" / "samples"
 READY_SECONDS = 60.0
+API_SERVER = {
+    "apiVersion": "discovery.k8s.io/v1",
+    "kind": "EndpointSlice",
+    "metadata": {
+        "name": "kubernetes",
+        "namespace": "default",
+        "labels": {"kubernetes.io/service-name": "kubernetes"},
+    },
+    "addressType": "IPv4",
+    "endpoints": [{"addresses": ["192.0.2.1"]}],
+    "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}],
+}
+"""Where pods would reach the API server. It listens on loopback, which no endpoint may be: it publishes none itself."""
 
 
 def start(directory: Path, *, detach: bool = False) -> Cluster:
     """A running playground; its processes end with the cluster. Raises `ClusterError` where one does not come up."""
     cluster = Cluster.start(directory, detach=detach)
     try:
+        cluster.kubectl("create", "-f", "-", stdin=json.dumps(API_SERVER))
         start_standins(cluster)
         start_datalabd(cluster)
     except BaseException:
@@ -41,8 +57,9 @@ def start_standins(cluster: Cluster) -> None:
 
 
 def start_datalabd(cluster: Cluster) -> Path:
-    """datalabd; returns the path of its log when it is ready."""
-    log = cluster.run("datalabd", [sys.executable, "-m", "datalabd", "run", "--local"])
+    """datalabd, as a user of its own: policies that protect data let only that one pass. Its log, when it is ready."""
+    argv = [sys.executable, "-m", "datalabd", "run", "--local", "--kubeconfig", str(cluster.datalabd_kubeconfig)]
+    log = cluster.run("datalabd", argv)
     wait(cluster, "datalabd", log, lambda text: any(entry.get("event") == "ready" for entry in entries(text)))
     return log
 
@@ -70,26 +87,43 @@ def wait(cluster: Cluster, name: str, log: Path, condition: Callable[[str], bool
         time.sleep(0.05)
 
 
+def programs() -> list[str]:
+    """Directories of `datalabd` and, where there is no other, `kubectl`, to be put into PATH."""
+    kubectl = [] if shutil.which("kubectl") else [str(binaries()["kubectl"].parent)]
+    return [str(Path(sys.executable).parent), *kubectl]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 for a failure."""
     parser = argparse.ArgumentParser(prog="python -m hack.playground", description=__doc__.splitlines()[0])
-    parser.add_argument("verb", choices=["up", "down"])
+    parser.add_argument("verb", choices=["up", "down", "clean"])
     parser.add_argument("directory", type=Path, metavar="DIR")
     given = parser.parse_args(arguments)
     try:
-        if given.verb == "down":
-            Cluster(given.directory).stop()
-            print("stopped")
-            return 0
-        cluster = start(given.directory, detach=True)
+        match given.verb:
+            case "up":
+                _up(given.directory)
+            case "down":
+                cluster = Cluster(given.directory)
+                cluster.stop()
+                cluster.remove()
+                print("stopped")
+            case "clean":
+                Cluster(given.directory).remove()
     except ClusterError as error:
         print(error, file=sys.stderr)
         return 1
+    return 0
+
+
+def _up(directory: Path) -> None:
+    cluster = start(directory, detach=True)
+    path = ":".join(map(shlex.quote, programs()))
     print("datalabd runs on a local control plane. In your shell:\n")
     print(f"    export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
+    print(f"    export PATH={path}:$PATH")
     print("    kubectl apply -k manifests/samples && kubectl get datalabs -w\n")
-    print(f"Logs are in {cluster.directory / 'logs'}; `make down` stops everything.")
-    return 0
+    print(f"Logs are in {cluster.directory / 'logs'}; `make down` stops everything and removes them.")
 
 
 if __name__ == "__main__":

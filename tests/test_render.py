@@ -706,7 +706,7 @@ def operators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         else:
             definitions = yaml.safe_dump_all(crds() + store_crds())
             cluster.kubectl("apply", "--server-side", "-f", "-", stdin=definitions)
-        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=170s")
         yield cluster
 
 

@@ -46,10 +46,6 @@ Quantity = Annotated[
                     "rule": "!isQuantity(self) || quantity(self).isGreaterThan(quantity('0'))",
                     "message": "must be greater than zero",
                 },
-                {
-                    "rule": "!isQuantity(self) || quantity(self).isInteger()",
-                    "message": "must be a whole number of bytes",
-                },
             ],
         },
     ),

@@ -102,6 +102,13 @@ class TestRunning:
         answer = cluster.kubectl("--token", cluster.admin_token, "auth", "can-i", "*", "*", "--all-namespaces")
         assert answer.stdout.strip() == "yes"
 
+    def test_datalabd_is_another_user_than_the_administrator(self, cluster: Cluster) -> None:
+        whoami = ("auth", "whoami", "--output", "jsonpath={.status.userInfo.username} {.status.userInfo.groups}")
+        datalabd = ("--kubeconfig", str(cluster.datalabd_kubeconfig))
+        for user, options in (("admin", ()), ("datalabd", datalabd)):
+            groups = '["system:masters","system:authenticated"]'
+            assert cluster.kubectl(*options, *whoami).stdout == f"{user} {groups}"
+
     def test_a_namespace_is_deleted_with_what_is_in_it(self, cluster: Cluster) -> None:
         cluster.kubectl("create", "namespace", "short-lived")
         cluster.kubectl("create", "configmap", "inside", "--namespace", "short-lived")
@@ -171,6 +178,11 @@ class TestRunning:
         with pytest.raises(ClusterError, match="stop it first"):
             Cluster.start(cluster.directory)
 
+    def test_a_running_one_is_not_removed(self, cluster: Cluster) -> None:
+        with pytest.raises(ClusterError, match="stop it first"):
+            cluster.remove()
+        assert cluster.kubectl("get", "namespace", "default").returncode == 0
+
 
 @pytest.mark.cluster
 class TestStopping:
@@ -198,6 +210,12 @@ class TestStopping:
             first.kubectl("create", "namespace", "gone")
         with Cluster.start(tmp_path) as second:
             assert second.kubectl("get", "namespace", "gone", check=False).returncode == 1
+
+    def test_a_stopped_one_can_be_removed(self, tmp_path: Path) -> None:
+        cluster = Cluster.start(tmp_path / "cluster")
+        cluster.stop()
+        cluster.remove()
+        assert not cluster.directory.exists()
 
     def test_it_dies_with_its_process_even_if_that_is_killed(self, tmp_path: Path) -> None:
         script = f"from pathlib import Path\nfrom hack.cluster import Cluster\nCluster.start(Path({str(tmp_path)!r}))\n"
@@ -243,6 +261,11 @@ class TestWithoutCluster:
     def test_attaching_to_nothing_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(ClusterError, match="no cluster runs in"):
             Cluster.attach(tmp_path)
+
+    def test_a_directory_of_somebody_else_is_not_removed(self, tmp_path: Path) -> None:
+        (tmp_path / "thesis.txt").touch()
+        Cluster(tmp_path).remove()
+        assert (tmp_path / "thesis.txt").exists()
 
     def test_a_directory_of_somebody_else_is_refused(self, tmp_path: Path, fake_programs: Path) -> None:
         (tmp_path / "thesis.txt").touch()

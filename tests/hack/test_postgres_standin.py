@@ -141,7 +141,7 @@ class Stage:
         selector = ",".join(f"{key}={value}" for key, value in wanted.items())
         return (await self.client.list(resource, self.namespace, labelSelector=selector))[0]
 
-    async def until(self, resource: Resource, name: str, wanted: Condition, seconds: float = 30) -> Manifest:
+    async def until(self, resource: Resource, name: str, wanted: Condition, seconds: float = 90) -> Manifest:
         """The object once the condition holds; the test fails after the deadline."""
         found: Manifest | None = None
         try:

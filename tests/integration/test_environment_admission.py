@@ -201,7 +201,8 @@ def test_a_good_environment_is_accepted_in_silence(cluster: Cluster) -> None:
 
 def test_an_environment_in_which_no_session_starts(cluster: Cluster) -> None:
     assert warned(dry_run(cluster, environment(unique("env"), auth={"type": "delegated"}))) == [
-        "data.ingress.protection.type: off where auth.type is delegated: no session will start"
+        "data.ingress.protection.type: off where auth.type is delegated: no session will start",
+        "data.network.ingressPeers: any pod outside the labs reaches sessions, which ask for no login",
     ]
 
 
