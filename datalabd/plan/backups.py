@@ -95,7 +95,7 @@ def data_source(lab: Lab, host: str, seen: DatabaseFacts) -> Manifest:
     restore = restores(lab.claim.metadata.annotations).get(host)
     if restore is None or restore.source is None:
         return {}
-    if seen.age_seconds is not None and (seen.has_data or not seen.starts_from_another or seen.restoring.nonce):
+    if seen.age_seconds is not None and (seen.has_data or not seen.starts_from_another):
         return {}
     source: Manifest = {"clusterName": restore.source, "repoName": REPOSITORY} | _options(restore)
     return {"dataSource": {"postgresCluster": source}}
