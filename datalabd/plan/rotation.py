@@ -37,18 +37,6 @@ class NewPassword:
     annotations: dict[str, str]
 
 
-def declared(lab: Lab) -> list[str]:
-    """Every credential of a lab that can be rotated, as `<kind>/<name>`."""
-    found = [f"postgres/{server.host}" for server in lab.databases]
-    for kind, stores in (
-        ("mongodb", lab.document_stores),
-        ("redis", lab.cache_stores),
-        ("qdrant", lab.vector_stores),
-    ):
-        found += [f"{kind}/{store.key}" for store in stores]
-    return [*found, *([f"login/{lab.name}"] if lab.generates_login else [])]
-
-
 def requests(annotations: dict[str, str]) -> Mapping[str, str]:
     """Requested nonces by credential; what is no request is left out, as admission refuses it."""
     return _requests(annotations.get(ROTATE, ""))

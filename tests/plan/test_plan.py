@@ -429,7 +429,8 @@ def test_nothing_is_requested() -> None:
     ],
 )
 def test_what_can_be_replaced(within: EnvironmentConfig, expected: list[str]) -> None:
-    assert rotation.declared(lab(within, **EVERYTHING)) == expected
+    here = lab(within, **EVERYTHING)
+    assert list(rotation.turns(here, running(here))) == expected
 
 
 def test_replacing_credentials() -> None:
