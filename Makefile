@@ -103,10 +103,14 @@ ifndef KUBEBUILDER_ASSETS
 	@$(RUN) -m hack.cluster build >/dev/null
 endif
 
+# A lock file names everything: pip that resolves again trips over an extra (coverage[toml]) once a newer version is out.
+LOCKED := --quiet --disable-pip-version-check --no-deps --require-hashes
+
 $(INSTALLED): requirements-dev.lock requirements-build.lock pyproject.toml
 	@$(REQUIRE_PYTHON)
 	"$(PYTHON)" -m venv $(VENV)
-	$(RUN) -m pip install --quiet --require-hashes --requirement requirements-dev.lock
-	$(RUN) -m pip install --quiet --require-hashes --requirement requirements-build.lock
+	$(RUN) -m pip install $(LOCKED) --requirement requirements-dev.lock
+	$(RUN) -m pip install $(LOCKED) --requirement requirements-build.lock
 	$(RUN) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(RUN) -m pip check --quiet
 	@touch $@

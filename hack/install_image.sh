@@ -11,10 +11,11 @@ trap 'rm -rf "$scratch"' EXIT
 "$python" -m venv "$scratch/build"
 pip="$scratch/build/bin/python -m pip --disable-pip-version-check --quiet --no-cache-dir"
 
-$pip install --require-hashes --only-binary :all: --requirement requirements-build.lock
+$pip install --no-deps --require-hashes --only-binary :all: --requirement requirements-build.lock
 $pip wheel --no-deps --no-build-isolation --wheel-dir "$scratch" .
 
 "$python" -m venv --without-pip "$destination"
 pip="$pip --python $destination/bin/python"
-$pip install --require-hashes --only-binary :all: --requirement requirements.lock
+$pip install --no-deps --require-hashes --only-binary :all: --requirement requirements.lock
 $pip install --no-deps --no-index "$scratch"/datalabd-*.whl
+$pip check
