@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from datalabd import names, stores
 from datalabd.api.meta import CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest
+from datalabd.identity import Admin, IamView, Outcome, admin
 from datalabd.lab import Lab
 from datalabd.stores import DatabaseFacts, Inside, Size, StoreFacts, Turn, decoded
 
@@ -26,6 +27,10 @@ class View:
 
     storage_secret: Manifest | None = None
     login_secret: Manifest | None = None
+    client_secret: Manifest | None = None
+    client_secret_copy: Manifest | None = None
+    iam: IamView = field(default_factory=IamView)
+    identity: Outcome | None = None
     credentials: Manifest | None = None
     credentials_copy: Manifest | None = None
     workshop_config: Manifest | None = None
@@ -129,6 +134,17 @@ class Observed:
     login_exists: bool = False
     """Whether the login Secret is there, usable or not."""
     login_turn: Turn = field(default_factory=Turn)
+    client_secret: str = field(default="", repr=False)
+    """Of the lab's Keycloak client; empty: there is none of use."""
+    client_secret_exists: bool = False
+    client_secret_copied: bool = False
+    """Whether there is a copy of ours, be it an earlier one."""
+    client_turn: Turn = field(default_factory=Turn)
+    admin: Admin | None = None
+    admin_problem: str = ""
+    """Why nothing is known of how to manage the realm, in one sentence; empty as well while it is being read."""
+    identity: Outcome | None = None
+    """What became of the lab in Keycloak; None: nobody has asked since this process leads."""
     place: Place = Place.ABSENT
     phase: Phase = Phase.ABSENT
     """Of the environment."""
@@ -170,6 +186,7 @@ class Observed:
 def observe(lab: Lab, view: View) -> Observed:
     """The facts about a lab."""
     storage, problem = storage_keys(lab, view.storage_secret)
+    managing, iam_problem = admin(lab.environment.data.iam, view.iam)
     environment = view.environment
     educates = _educates(environment)
     uid = environment["metadata"]["uid"] if environment else ""
@@ -183,6 +200,13 @@ def observe(lab: Lab, view: View) -> Observed:
         login=_login(lab, view, storage),
         login_exists=view.login_secret is not None,
         login_turn=stores.turn(view.login_secret),
+        client_secret=_client_secret(lab, view),
+        client_secret_exists=view.client_secret is not None,
+        client_secret_copied=_is_of(lab, view.client_secret_copy),
+        client_turn=stores.turn(view.client_secret),
+        admin=managing,
+        admin_problem=iam_problem,
+        identity=view.identity,
         place=_place(view.namespaces.get(namespace), uid),
         phase=_phase(environment),
         message=str(educates.get("message") or ""),
@@ -264,12 +288,20 @@ def _value(secret: Manifest, keys: tuple[str, ...]) -> str | None:
 def _login(lab: Lab, view: View, storage: StorageKeys | None) -> Login | None:
     username, password = None, None
     if lab.generates_login:
-        if view.login_secret is not None and _labels(view.login_secret).get(CLAIM_UID) == lab.uid:
+        if _is_of(lab, view.login_secret):
             username, password = decoded(view.login_secret, "username"), decoded(view.login_secret, "password")
     elif lab.asks_for_login and storage is not None:
         username, password = storage.access_key, storage.secret_key
     # An empty name, or `*`, would switch the session's login off.
     return Login(username, password) if username and username != "*" and password else None
+
+
+def _client_secret(lab: Lab, view: View) -> str:
+    return (decoded(view.client_secret, "clientSecret") or "").strip() if _is_of(lab, view.client_secret) else ""
+
+
+def _is_of(lab: Lab, obj: Manifest | None) -> bool:
+    return obj is not None and _labels(obj).get(CLAIM_UID) == lab.uid
 
 
 def _session(lab: Lab, view: View, name: str) -> SessionFacts:

@@ -171,6 +171,8 @@ def view_of(lab: Lab, live: Objects, now: datetime.datetime) -> View:
     return View(
         storage_secret=live.get("Secret", *lab.storage_secret),
         login_secret=live.get("Secret", lab.namespace, names.login(lab.name)),
+        client_secret=live.get("Secret", lab.namespace, names.identity_secret(lab.name)),
+        client_secret_copy=live.get("Secret", inside, names.identity_secret_copy(lab.name)),
         credentials=live.get("Secret", lab.namespace, names.credentials(lab.name)),
         credentials_copy=live.get("Secret", inside, names.credentials(lab.name)),
         workshop=live.get("Workshop", "", lab.name),

@@ -31,7 +31,9 @@ from datalabd.validation import listed
 
 LENGTH_MAX = 120
 COUNT_MAX = 10
-SUPPLIED = Observed(storage=StorageKeys("", "", "", ""), api_server=(("192.0.2.1", 443),))
+SUPPLIED = Observed(
+    storage=StorageKeys("", "", "", ""), client_secret="of the client", api_server=(("192.0.2.1", 443),)
+)
 """A lab of which nothing exists yet, and which lacks nothing that others supply."""
 STORES = {"documentStores": "document_stores", "cacheStores": "cache_stores", "vectorStores": "vector_stores"}
 _READ_BY: dict[ProtectionType, tuple[str, ...]] = {

@@ -4,10 +4,11 @@ import contextlib
 import datetime
 from collections.abc import Iterator
 
-from datalabd import names, stores
+from datalabd import identity, names, stores
 from datalabd.api.environment import EnvironmentConfig, domain_of
 from datalabd.api.meta import CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned
 from datalabd.errors import EnvironmentInvalid, NotYet
+from datalabd.identity import IamView
 from datalabd.kube import resources as kinds
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource
@@ -172,7 +173,33 @@ class Cache:
         yield kinds.SECRETS, Scope(namespace=claim["metadata"]["namespace"])
         with contextlib.suppress(EnvironmentInvalid):  # nothing is read for a claim without a usable environment
             yield kinds.SECRETS, Scope(namespace=storage_secret(claim, self.environment_of(claim)).namespace)
+        yield from self._iam_scopes(claim).values()
         yield from self._inside_scopes(claim)
+
+    def iam_secrets(self, claim: Manifest) -> list[NamespacedName]:
+        """The Secrets that say how Keycloak is reached for a claim; none without an environment that can be used."""
+        try:
+            return identity.secrets(self.environment_of(claim).data.iam)
+        except EnvironmentInvalid:
+            return []
+
+    def _iam_scopes(self, claim: Manifest) -> dict[NamespacedName, tuple[Resource, Scope]]:
+        """One Secret each: what else is in their namespace is none of our business."""
+        return {
+            where: (kinds.SECRETS, Scope(where.namespace, field_selector=f"metadata.name={where.name}"))
+            for where in self.iam_secrets(claim)
+        }
+
+    def iam_view(self, claim: Manifest) -> IamView:
+        """Those Secrets as far as they are known."""
+        secrets = self.informers.store(kinds.SECRETS)
+        scopes = self._iam_scopes(claim)
+        problems = ((where, self.informers.problem(*scope)) for where, scope in scopes.items())
+        return IamView(
+            secrets={where: found for where in scopes if (found := secrets.get(*where)) is not None},
+            read=all(self.informers.synced(*scope) for scope in scopes.values()),
+            refused=next((f"Secret {where} cannot be read: {problem}" for where, problem in problems if problem), ""),
+        )
 
     def _inside_scopes(self, claim: Manifest) -> Iterator[tuple[Resource, Scope]]:
         """What is watched in a lab's own namespace; nothing in one that is not the lab's."""
@@ -220,6 +247,9 @@ class Cache:
         return View(
             storage_secret=secrets.get(*lab.storage_secret),
             login_secret=secrets.get(lab.namespace, names.login(lab.name)),
+            client_secret=secrets.get(lab.namespace, names.identity_secret(lab.name)),
+            client_secret_copy=secrets.get(workshop_namespace, names.identity_secret_copy(lab.name)),
+            iam=self.iam_view(claim) if claim is not None else IamView(),
             credentials=secrets.get(lab.namespace, names.credentials(lab.name)),
             credentials_copy=secrets.get(workshop_namespace, names.credentials(lab.name)),
             workshop_config=secrets.get(workshop_namespace, WORKSHOP_CONFIG),

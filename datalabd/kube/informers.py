@@ -59,6 +59,11 @@ class Informers:
         """Whether the store can be believed about this scope."""
         return self.store(resource).synced(scope)
 
+    def problem(self, resource: Resource, scope: Scope) -> str:
+        """Why a scope has not been listed, in the API server's words; empty where it has said nothing."""
+        entry = self._reflectors.get((resource, scope))
+        return entry[0].problem if entry is not None else ""
+
     def served(self, resource: Resource) -> bool:
         """Whether the API server knows this kind, as far as is known."""
         return all(reflector.served for (watched, _), (reflector, _) in self._reflectors.items() if watched == resource)

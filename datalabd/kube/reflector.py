@@ -64,6 +64,8 @@ class Reflector:
         self._on_unserved = on_unserved
         self.served = True
         """False while the API server does not know this kind."""
+        self.problem = ""
+        """What the API server said last to the list, in its words; empty once it has answered."""
 
     @property
     def resource(self) -> Resource:
@@ -83,7 +85,7 @@ class Reflector:
                 if since is None:
                     items, since = await self._client.list(self.resource, self._scope.namespace, **self._scope.params)
                     self._store.replace(self._scope, items)
-                    self.served = True
+                    self.served, self.problem = True, ""
                 watch = self._client.watch(self.resource, self._scope.namespace, since, **self._scope.params)
                 async for kind, obj in watch:
                     since = obj["metadata"]["resourceVersion"]
@@ -94,6 +96,7 @@ class Reflector:
             except Expired:
                 since, reason = None, "expired"
             except KubeError as error:
+                self.problem = str(error) if since is None else ""
                 reason = error.reason or type(error).__name__
                 log.debug("watch ended", resource=str(self.resource), error=str(error))
                 if isinstance(error, NotFound) and self._crds is not None:
