@@ -113,7 +113,9 @@ def _client_secret_copy(lab: Lab, seen: Observed) -> Stage:
     """What reads the copy is to meet a client that knows it: a new secret waits until Keycloak has it."""
     name, part = "copy of the client secret", "identity"
     copy = ("Secret", names.workshop_namespace(lab.name), names.identity_secret_copy(lab.name))
-    if not lab.has_realm or (seen.client_secret_copied and not keycloak.realm_held(lab, seen)):
+    if not lab.has_realm:
+        return Stage(name, keeps=(copy,))
+    if seen.client_secret_copied and not keycloak.realm_held(lab, seen):
         return Stage(name, part=part, keeps=(copy,))
     if not seen.client_secret:
         return Stage(name, part=part, keeps=(copy,), waits="the client secret is being written")
