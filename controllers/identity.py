@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from datalabd.keycloak import Access, Keycloak
-
 from controllers.controller import Result
 from controllers.workqueue import Workqueue, backoff
 from datalabd.api.meta import NamespacedName
@@ -24,6 +22,7 @@ from datalabd.errors import (
     RealmMissing,
 )
 from datalabd.identity import Admin, Outcome
+from datalabd.keycloak import Access, Keycloak
 from datalabd.plan.keycloak import Wanted
 
 RESYNC_SECONDS = 600.0
@@ -159,7 +158,11 @@ class IdentityReconciler:
         task = self._tasks.get(key)
         if task is None:
             return Result()
-        realm = self._realms.get(task.access) or self._meet(task.access)
+        try:
+            realm = self._realms.get(task.access) or self._meet(task.access)
+        except KeycloakError as error:  # a certificate that is none
+            self._tell_failure(key, task, error)
+            raise
         self._require_open(key, task, realm)
         realm.probing = not realm.proven
         realm.busy += 1
@@ -247,7 +250,10 @@ class IdentityReconciler:
         if self._tasks.get(key) is task:
             reason = _REASONS.get(type(error), _OTHER)
             before = self._outcomes.get(key, Outcome())
-            self._tell(key, replace(before, reason=reason.word, message=str(error), stalled=reason.stalled))
+            message = str(error)
+            if isinstance(error, KeycloakForeign):  # whose it is, is no business of this claim's authors
+                message = f"{error.what} exists and is not this lab's: remove or mark it there, or rename the lab"
+            self._tell(key, replace(before, reason=reason.word, message=message, stalled=reason.stalled))
 
     def _tell(self, key: NamespacedName, outcome: Outcome, news: bool = False) -> None:
         """Remember an outcome, and say so if it is another one than before."""
