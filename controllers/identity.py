@@ -7,7 +7,7 @@ workers of its own. Nothing here asks the API server for anything.
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from controllers.controller import Result
@@ -94,19 +94,26 @@ def access_to(url: str, realm: str, admin: Admin) -> Access:
     return Access(url, realm, admin.client_id, admin.client_secret, admin.ca)
 
 
-@dataclass
 class IdentityReconciler:
-    """Does what labs want in Keycloak, one pass at a time for each of them."""
+    """Does what labs want in Keycloak, one pass at a time for each of them.
 
-    queue: Workqueue[NamespacedName]
-    changed: Callable[[NamespacedName], None]
-    """Called when there is something new to say of a lab."""
-    resync_seconds: float = RESYNC_SECONDS
-    _tasks: dict[NamespacedName, _Task] = field(default_factory=dict)
-    _outcomes: dict[NamespacedName, Outcome] = field(default_factory=dict)
-    _done: dict[NamespacedName, _Task] = field(default_factory=dict)
-    """The last task of each lab that ended well."""
-    _realms: dict[Access, _Realm] = field(default_factory=dict)
+    `changed` is called when there is something new to say of a lab.
+    """
+
+    def __init__(
+        self,
+        queue: Workqueue[NamespacedName],
+        changed: Callable[[NamespacedName], None],
+        resync_seconds: float = RESYNC_SECONDS,
+    ) -> None:
+        self._queue = queue
+        self._changed = changed
+        self._resync_seconds = resync_seconds
+        self._tasks: dict[NamespacedName, _Task] = {}
+        self._outcomes: dict[NamespacedName, Outcome] = {}
+        self._done: dict[NamespacedName, _Task] = {}
+        """The last task of each lab that ended well."""
+        self._realms: dict[Access, _Realm] = {}
 
     def want(self, key: NamespacedName, wanted: Wanted | None) -> None:
         """Have the realm hold this of a lab, from now on; None: leave it as it is."""
@@ -139,7 +146,7 @@ class IdentityReconciler:
         self._outcomes.pop(key, None)
         self._done.pop(key, None)
         if self._tasks.pop(key, None) is not None:
-            self.queue.add(key)  # to part with a realm that nobody needs any more
+            self._queue.add(key)  # to part with a realm that nobody needs any more
 
     def begin(self) -> None:
         """Know nothing of what was wanted under an earlier lease: others have led since."""
@@ -186,7 +193,7 @@ class IdentityReconciler:
         self._tell(key, outcome, news)
         if task.step is not Step.CONVERGE:
             return Result()
-        pause = min(self.resync_seconds, USERS_MISSING_SECONDS) if outcome.users else self.resync_seconds
+        pause = min(self._resync_seconds, USERS_MISSING_SECONDS) if outcome.users else self._resync_seconds
         return Result(requeue_after=pause * random.uniform(0.9, 1.1))
 
     async def _attempt(self, key: NamespacedName, task: _Task, realm: _Realm) -> Outcome:
@@ -209,7 +216,7 @@ class IdentityReconciler:
     def _set(self, key: NamespacedName, task: _Task) -> None:
         if self._tasks.get(key) != task:
             self._tasks[key] = task
-            self.queue.add(key)
+            self._queue.add(key)
 
     def _meet(self, access: Access) -> _Realm:
         self._realms[access] = _Realm(Keycloak(access))
@@ -243,7 +250,7 @@ class IdentityReconciler:
         if realm.problem is not None:
             for key, task in self._tasks.items():
                 if task.access == access:
-                    self.queue.add(key)
+                    self._queue.add(key)
         realm.proven, realm.problem, realm.failures, realm.not_before = True, None, 0, 0.0
 
     def _tell_failure(self, key: NamespacedName, task: _Task, error: KeycloakError) -> None:
@@ -259,4 +266,4 @@ class IdentityReconciler:
         """Remember an outcome, and say so if it is another one than before."""
         if news or self._outcomes.get(key) != outcome:
             self._outcomes[key] = outcome
-            self.changed(key)
+            self._changed(key)
