@@ -11,6 +11,7 @@ the way to a server, so both are added here; it also waits for ever where it is 
 import asyncio
 import json
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
@@ -18,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from keycloak import KeycloakAdmin, KeycloakOpenIDConnection
 from keycloak.exceptions import KeycloakAuthenticationError, KeycloakConnectionError, KeycloakOperationError
 
-from datalabd import names
+from datalabd import metrics, names
 from datalabd.api.meta import REALM_MARK, NamespacedName, shorten
 from datalabd.errors import KeycloakError, KeycloakForbidden, KeycloakForeign, KeycloakUnavailable, RealmMissing
 from datalabd.plan.realm import DEVICE_GRANT, FLOWS, Group, RealmState
@@ -79,6 +80,8 @@ class _Connection(KeycloakOpenIDConnection):
             verify=trust,  # type: ignore[arg-type]  # httpx takes it; of what is declared, a path is deprecated there
             timeout=None,  # ours is around the whole of a request
         )
+        for manager in (self, self.keycloak_openid.connection):
+            manager.async_s.send = _measured(manager.async_s.send)  # type: ignore[method-assign]
 
     async def a_refresh_token(self) -> None:
         """A token other than that of the moment of the call."""
@@ -585,6 +588,25 @@ def _lacks(realm: str, roles: tuple[str, ...] | list[str]) -> str:
         f"the client of iam.adminSecret lacks {' or '.join(roles)} in realm {realm}: "
         "give its service account these roles of client realm-management"
     )
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def _measured(send: Callable[..., Awaitable[Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """The same way to send a request, counted and timed, whatever becomes of it."""
+
+    async def measured(request: Any, **options: Any) -> Any:
+        code, began = "<error>", time.monotonic()
+        try:
+            response = await send(request, **options)
+            code = str(response.status_code)
+            return response
+        finally:
+            metrics.KEYCLOAK_REQUESTS.labels(code=code, method=request.method).inc()
+            metrics.KEYCLOAK_SECONDS.labels(method=request.method).observe(time.monotonic() - began)
+
+    return measured
 
 
 # --- tasks ------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from prometheus_client import REGISTRY
 
 from controllers import identity
 from controllers.identity import IdentityReconciler, Step, access_to
@@ -220,3 +221,17 @@ async def test_what_comes_later_in_a_deletion_is_not_taken_back(
     assert reconciler.take_away(KEY, access, Step.REMOVE) != ""
     assert reconciler.take_away(KEY, access, Step.CLOSE) == ""
     assert reconciler.take_away(KEY, access, Step.REMOVE) != ""
+
+
+def requests(code: str) -> float:
+    """How many requests to Keycloak ended like this."""
+    return REGISTRY.get_sample_value("datalabd_keycloak_requests_total", {"code": code, "method": "POST"}) or 0.0
+
+
+async def test_requests_are_counted(reconciler: IdentityReconciler, keycloak: Broken) -> None:
+    before = requests("503"), requests("<error>")
+    reconciler.want(KEY, keycloak.wanted())
+    reconciler.want(OTHER, keycloak.wanted(url="http://127.0.0.1:1"))
+    await failure(reconciler, KEY)
+    await failure(reconciler, OTHER)
+    assert (requests("503") - before[0], requests("<error>") - before[1]) == (1, 1)
