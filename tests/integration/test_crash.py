@@ -30,9 +30,13 @@ class Killed(BaseException):
 
 
 class Doomed(Client):
-    """A client whose process is killed when its n-th write has reached the API server, before the answer is used."""
+    """A client whose process is killed when its n-th write has reached the API server, before the answer is used.
+
+    Or when one has that says what an object of this name is to be.
+    """
 
     writes_left: int | None = None
+    fatal: str = ""
 
     async def request(
         self,
@@ -50,6 +54,8 @@ class Doomed(Client):
             self.writes_left -= 1
             if self.writes_left == 0:
                 raise Killed
+        if self.fatal and method in WRITES and isinstance(body, dict) and body["metadata"].get("name") == self.fatal:
+            raise Killed
         return answer
 
 
@@ -64,10 +70,12 @@ async def world(client: Client, cluster: Cluster) -> AsyncIterator[Client]:
         yield client
 
 
-async def run(cluster: Cluster, lab: str, namespace: str, condition: str, writes: int | None = None) -> bool:
-    """One process's life: until the claim is Ready, or gone; or until so many writes were made. True if killed."""
+async def run(
+    cluster: Cluster, lab: str, namespace: str, condition: str, writes: int | None = None, fatal: str = ""
+) -> bool:
+    """One process's life: until the claim is Ready, or gone; or until it is killed as told. True if it was."""
     client = await Doomed.connect(str(cluster.kubeconfig))
-    client.writes_left = writes
+    client.writes_left, client.fatal = writes, fatal
     informers = Informers(client)
     cache = Cache(informers)
     manager = Manager(client, cache, workers=1)

@@ -1,20 +1,30 @@
 """Labs and their place in Keycloak, with a real one: from the claim to the realm, in bad times, and to the end."""
 
+import asyncio
 import base64
+import contextlib
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from controllers.manager import Manager
 from datalabd.api.meta import REALM_MARK, Manifest
+from datalabd.kube import resources as kinds
+from datalabd.kube.cache import Cache
+from datalabd.kube.client import Client
+from datalabd.kube.informers import Informers
 from hack.cluster import Cluster
 from hack.keycloak import Realm, Server, missing
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.gate import Gate
 from tests.integration.objects import unique
 from tests.integration.stage import Stage, standins
+from tests.integration.test_canary import Watcher
+from tests.integration.test_crash import run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.servers, pytest.mark.timeout(600)]
 
@@ -385,3 +395,145 @@ def test_a_restart_takes_nothing_back(labs: Labs, realm: Realm, datalabd: Daemon
     # A condition that was False for a moment would have another time of transition.
     assert {kind: labs.condition(lab, kind) for kind in before} == before
     assert labs.status(lab)["realm"] == f"{labs.url}/realms/{realm.name}"
+
+
+def test_killed_in_the_middle_it_goes_on_where_it_was(labs: Labs, realm: Realm, datalabd: Daemon) -> None:
+    lab = labs.lab(users=["ann", "bob"])
+    eventually(lambda: realm.client(lab) is not None, WAIT)
+    datalabd.kill()
+    secret = labs.values(f"{lab}-oauth-client")["clientSecret"]
+    datalabd.start()
+    labs.until_ready(lab, WAIT)
+    assert (realm.members(lab), realm.members(f"{lab}-admin")) == (["ann", "bob"], ["ann"])
+    assert labs.values(f"{lab}-oauth-client")["clientSecret"] == secret
+    assert token(realm, lab, secret).is_success
+    labs.delete(lab, wait=False)
+    eventually(lambda: realm.client(lab) is None or client_of(realm, lab)["enabled"] is False, WAIT)
+    datalabd.kill()
+    datalabd.start()
+    labs.gone("datalab", lab, labs.namespace)
+    assert realm.client(lab) is None
+    assert [realm.group(group) for group in (lab, f"{lab}-admin")] == [None, None]
+
+
+def test_no_secret_is_told(labs: Labs, realm: Realm, gate: Gate, datalabd: Daemon) -> None:
+    lab = unique()
+    watcher = Watcher(labs, lab)
+    watcher.learn("admin", realm.client_secret)
+    labs.lab("main", name=lab, users=["ann", "nobody"])
+    labs.until_ready(lab, WAIT)
+    watcher.learn("first", labs.values(f"{lab}-oauth-client")["clientSecret"])
+    assert watcher.found_in_objects() == {}
+
+    gate.shut()
+    labs.annotate(lab, ROTATE, f"client/{lab}/one")
+    labs.until(lab, "IdentityReady", "False", "KeycloakUnavailable")
+    watcher.learn("second", labs.values(f"{lab}-oauth-client")["clientSecret"])
+    assert watcher.found_in_objects() == {}
+    gate.open()
+    labs.until_ready(lab, 90)
+
+    wrong = unique("canary-wrong-secret")
+    watcher.learn("wrong", wrong)
+    right, realm.client_secret = realm.client_secret, wrong
+    labs.admin(labs.cluster, realm)
+    labs.patch(lab, {"op": "replace", "path": "/spec/users", "value": ["ann"]})
+    labs.until(lab, "IdentityReady", "False", "KeycloakForbidden")
+    assert watcher.found_in_objects() == {}
+    realm.client_secret = right
+    labs.admin(labs.cluster, realm)
+    labs.until_ready(lab, WAIT)
+
+    labs.delete(lab)
+    assert watcher.found_in_objects() == {}
+    assert watcher.found_in(datalabd.log.read_text()) == []
+    assert any(line.get("controller") == "identity" for line in datalabd.log_lines())
+    exposed = httpx.get(f"{datalabd.url}/metrics", trust_env=False).raise_for_status().text
+    assert "datalabd_keycloak_requests_total" in exposed
+    assert watcher.found_in(exposed) == []
+
+
+# --- without the daemon -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(labs: Labs, datalabd: Daemon) -> Iterator[Labs]:
+    """The daemon makes room for controllers of the test's own."""
+    datalabd.stop()
+    yield labs
+    datalabd.start()
+
+
+@contextlib.contextmanager
+def leading(cluster: Cluster, resync_seconds: float) -> Iterator[None]:
+    """datalabd's controllers, in a thread of their own; they look at realms as often as this."""
+    ready, failures, stopping = threading.Event(), list[BaseException](), list[Callable[[], object]]()
+
+    async def lead() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        stopping.append(lambda: loop.call_soon_threadsafe(stop.set))
+        client = await Client.connect(str(cluster.kubeconfig))
+        informers = Informers(client)
+        manager = Manager(client, cache := Cache(informers), 2, resync_seconds)
+        cache.start()
+        try:
+            await informers.until_synced(kinds.DATALABS)
+            work = asyncio.create_task(manager.lead())
+            ready.set()
+            await stop.wait()
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+        finally:
+            await informers.stop()
+            await client.close()
+
+    def live() -> None:
+        try:
+            asyncio.run(lead())
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=live, name="leading")
+    thread.start()
+    assert ready.wait(90)
+    try:
+        yield
+    finally:
+        for stop in stopping:
+            stop()
+        thread.join(60)
+    assert failures == []
+
+
+def test_what_somebody_changes_in_the_realm_is_put_right(alone: Labs, realm: Realm) -> None:
+    with leading(alone.cluster, resync_seconds=1.0):
+        lab = alone.lab(users=["ann", "carl"])
+        alone.until(lab, "IdentityReady", "True", "UsersMissing", WAIT)
+        realm.add_user("carl")
+        alone.until(lab, "IdentityReady", "True", "Available")
+        eventually(lambda: realm.members(lab) == ["ann", "carl"])
+        assert "users" not in alone.status(lab)
+
+        client = client_of(realm, lab)
+        realm.request("PUT", f"/clients/{client['id']}", body=client | {"redirectUris": ["https://evil.example.org/*"]})
+        group = realm.group(lab)
+        assert group is not None
+        realm.request("PUT", f"/users/{realm.user_id('bob')}/groups/{group['id']}")
+        eventually(lambda: client_of(realm, lab)["redirectUris"] == [f"https://{lab}.lab.example.org/*"], WAIT)
+        eventually(lambda: realm.members(lab) == ["ann", "carl"], WAIT)
+        alone.delete(lab)
+
+
+@pytest.mark.parametrize("written", ["{lab}-oauth-client", "{lab}-oauth2-client", "{lab}"])
+def test_killed_after_a_write_it_goes_on_where_it_was(alone: Labs, realm: Realm, written: str) -> None:
+    lab = alone.lab()
+    life = (alone.cluster, lab, alone.namespace, "Ready")
+    assert asyncio.run(run(*life, fatal=written.format(lab=lab)))
+    assert not asyncio.run(run(*life))
+    secret = alone.values(f"{lab}-oauth-client")["clientSecret"]
+    assert alone.values(f"{lab}-oauth2-client", lab)["client_secret"] == secret
+    assert token(realm, lab, secret).is_success
+    assert realm.members(lab) == ["ann"]
