@@ -171,20 +171,22 @@ class IdentityReconciler:
             self._tell_failure(key, task, error)
             raise
         self._require_open(key, task, realm)
-        realm.probing = not realm.proven
+        probe = not realm.proven
+        realm.probing |= probe
         realm.busy += 1
         try:
             outcome = await self._attempt(key, task, realm)
         except KeycloakError as error:
             if isinstance(error, _OF_ALL):
-                self._failed(realm, error)
+                if probe or realm.proven:  # else another pass of the same moment has told already
+                    self._failed(realm, error)
             else:
                 self._recovered(task.access, realm)
             self._tell_failure(key, task, error)
             raise
         finally:
             realm.busy -= 1
-            realm.probing = False
+            realm.probing &= not probe
         self._recovered(task.access, realm)
         if self._tasks.get(key) is not task:
             return Result()  # it wants something else by now, and is in the queue for it

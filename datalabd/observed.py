@@ -21,6 +21,10 @@ _ACCESS_KEYS = ("AWS_ACCESS_KEY_ID", "accessKey", "username", "CONSOLE_ACCESS_KE
 _SECRET_KEYS = ("AWS_SECRET_ACCESS_KEY", "secretKey", "password", "CONSOLE_SECRET_KEY", "attribute.secret")
 
 
+CLIENT_SECRET_MAX = 255
+"""Characters that Keycloak keeps."""
+
+
 @dataclass(frozen=True, repr=False)
 class View:
     """The live objects that concern one lab, as cached; None or absent where there is none. No repr: it has Secrets."""
@@ -297,7 +301,8 @@ def _login(lab: Lab, view: View, storage: StorageKeys | None) -> Login | None:
 
 
 def _client_secret(lab: Lab, view: View) -> str:
-    return (decoded(view.client_secret, "clientSecret") or "").strip() if _is_of(lab, view.client_secret) else ""
+    secret = decoded(view.client_secret, "clientSecret") or "" if _is_of(lab, view.client_secret) else ""
+    return secret if secret.isprintable() and len(secret) <= CLIENT_SECRET_MAX else ""
 
 
 def _is_of(lab: Lab, obj: Manifest | None) -> bool:

@@ -287,6 +287,16 @@ CLIENT = secret("lab-oauth-client", labels=LABELS, clientID="lab", clientSecret=
             id="a secret without use",
         ),
         pytest.param(
+            {"client_secret": secret("lab-oauth-client", labels=LABELS, clientSecret="x" * 256)},
+            {"client_secret_exists": True},
+            id="a secret that Keycloak would not take",
+        ),
+        pytest.param(
+            {"client_secret": secret("lab-oauth-client", labels=LABELS, clientSecret="line\nbreak")},
+            {"client_secret_exists": True},
+            id="a secret that is a text",
+        ),
+        pytest.param(
             {"client_secret": secret("lab-oauth-client", clientSecret="x")},
             {"client_secret_exists": True},
             id="somebody else's secret",

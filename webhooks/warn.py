@@ -130,6 +130,9 @@ def environment(new: EnvironmentConfig, old: EnvironmentConfig | None, labs: int
             told.append(f"data.ingress.domain: {using}, and all addresses change; the runtime's domain has to follow")
         if data.retention is Retention.DELETE and old.data.retention is Retention.RETAIN:
             told.append(f"data.retention: {using}; from now on what is no longer declared is deleted")
+        before, now = old.data.iam, data.iam
+        if before.url is not None and (before.url, before.realm) != (now.url, now.realm):
+            told.append(f"data.iam: {using}; clients and groups in realm {before.realm} stay there, for you to remove")
     protection = data.ingress.protection
     if not data.is_protected:
         path = "data.ingress.protection.type"

@@ -54,7 +54,8 @@ class Doomed(Client):
             self.writes_left -= 1
             if self.writes_left == 0:
                 raise Killed
-        if self.fatal and method in WRITES and isinstance(body, dict) and body["metadata"].get("name") == self.fatal:
+        named = body.get("metadata", {}).get("name") if isinstance(body, dict) else None
+        if method in WRITES and self.fatal and named == self.fatal:
             raise Killed
         return answer
 
