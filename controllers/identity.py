@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+import structlog
+
 from controllers.controller import Result
 from controllers.workqueue import Workqueue, backoff
 from datalabd.api.meta import NamespacedName
@@ -24,6 +26,8 @@ from datalabd.errors import (
 from datalabd.identity import Admin, Outcome
 from datalabd.keycloak import Access, Keycloak
 from datalabd.plan.keycloak import Wanted
+
+log = structlog.get_logger()
 
 RESYNC_SECONDS = 600.0
 """How often a realm is looked at when nothing has changed here: somebody may have changed it there."""
@@ -181,13 +185,13 @@ class IdentityReconciler:
                 if probe or realm.proven:  # else another pass of the same moment has told already
                     self._failed(realm, error)
             else:
-                self._recovered(task.access, realm)
+                self._recovered(key, task.access, realm)
             self._tell_failure(key, task, error)
             raise
         finally:
             realm.busy -= 1
             realm.probing &= not probe
-        self._recovered(task.access, realm)
+        self._recovered(key, task.access, realm)
         if self._tasks.get(key) is not task:
             return Result()  # it wants something else by now, and is in the queue for it
         news = self._done.get(key) != task
@@ -205,11 +209,14 @@ class IdentityReconciler:
                     await realm.keycloak.check()
                 if task.wanted is not None:
                     converged = await realm.keycloak.converge(task.wanted.state, task.wanted.secret, key)
+                    if converged.changed:
+                        log.info("realm changed", realm=task.wanted.realm, changed=list(converged.changed))
                     return Outcome(holds=task.wanted.digest, users=dict(converged.users))
                 if task.step is Step.CLOSE:
                     await realm.keycloak.close_access(key.name, key)
                 else:
                     await realm.keycloak.remove(key.name, key)
+                log.info("access closed" if task.step is Step.CLOSE else "removed from realm", realm=task.access.realm)
                 return Outcome()
         except TimeoutError as error:
             message = f"Keycloak at {task.access.url} is too slow: one lab took more than {PASS_SECONDS:g} seconds"
@@ -247,12 +254,12 @@ class IdentityReconciler:
         pause = min(backoff(realm.failures), LONGEST_PAUSE_SECONDS)
         realm.not_before = asyncio.get_running_loop().time() + pause
 
-    def _recovered(self, access: Access, realm: _Realm) -> None:
-        """Begin again with all labs of a realm that is well again."""
-        if realm.problem is not None:
-            for key, task in self._tasks.items():
-                if task.access == access:
-                    self._queue.add(key)
+    def _recovered(self, key: NamespacedName, access: Access, realm: _Realm) -> None:
+        """Go on with all labs of a realm that has proven well, but for the one that has just found out."""
+        if not realm.proven:
+            for other, task in self._tasks.items():
+                if task.access == access and other != key:
+                    self._queue.add(other)
         realm.proven, realm.problem, realm.failures, realm.not_before = True, None, 0, 0.0
 
     def _tell_failure(self, key: NamespacedName, task: _Task, error: KeycloakError) -> None:

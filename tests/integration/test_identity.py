@@ -12,11 +12,13 @@ import httpx
 import pytest
 
 from controllers.manager import Manager
+from datalabd import metrics
 from datalabd.api.meta import REALM_MARK, Manifest
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
 from datalabd.kube.informers import Informers
+from hack import idle
 from hack.cluster import Cluster
 from hack.keycloak import Realm, Server, missing
 from tests.integration.daemon import Daemon, eventually
@@ -508,6 +510,12 @@ def leading(cluster: Cluster, resync_seconds: float) -> Iterator[None]:
     assert failures == []
 
 
+def of_keycloak() -> float:
+    """How many requests this process has sent to Keycloak."""
+    (family,) = metrics.KEYCLOAK_REQUESTS.collect()
+    return sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
+
+
 def test_what_somebody_changes_in_the_realm_is_put_right(alone: Labs, realm: Realm) -> None:
     with leading(alone.cluster, resync_seconds=1.0):
         lab = alone.lab(users=["ann", "carl"])
@@ -524,6 +532,12 @@ def test_what_somebody_changes_in_the_realm_is_put_right(alone: Labs, realm: Rea
         realm.request("PUT", f"/users/{realm.user_id('bob')}/groups/{group['id']}")
         eventually(lambda: client_of(realm, lab)["redirectUris"] == [f"https://{lab}.lab.example.org/*"], WAIT)
         eventually(lambda: realm.members(lab) == ["ann", "carl"], WAIT)
+
+        alone.until_ready(lab)
+        audit_log = alone.cluster.audit_log
+        asked, offset = of_keycloak(), audit_log.stat().st_size
+        eventually(lambda: of_keycloak() > asked + 20, WAIT)
+        assert list(idle.requests(audit_log, offset)) == []
         alone.delete(lab)
 
 
