@@ -20,13 +20,16 @@ from datalabd.kube.client import Client
 from datalabd.kube.informers import Informers
 from hack import idle
 from hack.cluster import Cluster
-from hack.keycloak import Realm, Server, missing
+from hack.keycloak import Realm, Server
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.gate import Gate
 from tests.integration.objects import unique
 from tests.integration.stage import Stage, standins
 from tests.integration.test_canary import Watcher
 from tests.integration.test_crash import run
+from tests.servers import keycloak_server
+
+__all__ = ["keycloak_server"]
 
 pytestmark = [pytest.mark.cluster, pytest.mark.servers, pytest.mark.timeout(600)]
 
@@ -35,18 +38,10 @@ ABANDON = "datalabs.pkg.internal/abandon"
 WAIT = 60.0
 
 
-@pytest.fixture(scope="module")
-def keycloak() -> Iterator[Server]:
-    if lacking := missing():
-        pytest.skip(lacking)
-    with Server() as server:
-        yield server
-
-
 @pytest.fixture
-def gate(keycloak: Server) -> Iterator[Gate]:
+def gate(keycloak_server: Server) -> Iterator[Gate]:
     """The way to it, of this test alone."""
-    with Gate(keycloak.url) as gate:
+    with Gate(keycloak_server.url) as gate:
         yield gate
 
 
@@ -68,9 +63,9 @@ def played(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
 
 
 @pytest.fixture
-def realm(keycloak: Server) -> Realm:
+def realm(keycloak_server: Server) -> Realm:
     """A realm with users ann and bob."""
-    realm = keycloak.realm(unique("realm"))
+    realm = keycloak_server.realm(unique("realm"))
     for user in ("ann", "bob"):
         realm.add_user(user)
     return realm
@@ -215,16 +210,16 @@ def test_a_keycloak_that_is_away_delays_nothing_else(labs: Labs, realm: Realm, g
     assert token(realm, lab, labs.values(f"{lab}-oauth-client")["clientSecret"]).is_success
 
 
-def test_a_realm_that_is_lost_gets_everything_back(labs: Labs, realm: Realm, keycloak: Server) -> None:
+def test_a_realm_that_is_lost_gets_everything_back(labs: Labs, realm: Realm, keycloak_server: Server) -> None:
     lab = labs.lab()
     labs.until_ready(lab, WAIT)
     secret = labs.values(f"{lab}-oauth-client")["clientSecret"]
-    keycloak.request("DELETE", f"/{realm.name}")
+    keycloak_server.request("DELETE", f"/{realm.name}")
     labs.patch(lab, {"op": "replace", "path": "/spec/users", "value": ["bob"]})
     told = labs.until(lab, "IdentityReady", "False", "RealmMissing")
     assert f"has no realm {realm.name}: create it" in told["message"]
     assert labs.condition(lab, "Stalled")["reason"] == "RealmMissing"
-    again = keycloak.realm(realm.name)
+    again = keycloak_server.realm(realm.name)
     again.add_user("bob")
     labs.admin(labs.cluster, again)
     labs.until_ready(lab, WAIT)
@@ -354,10 +349,10 @@ def test_a_realm_that_is_nobodys_to_keep_stays_as_it_is(labs: Labs, realm: Realm
     ]
 
 
-def test_another_realm_is_filled_and_the_old_one_left(labs: Labs, realm: Realm, keycloak: Server) -> None:
+def test_another_realm_is_filled_and_the_old_one_left(labs: Labs, realm: Realm, keycloak_server: Server) -> None:
     lab = labs.lab()
     labs.until_ready(lab, WAIT)
-    other = keycloak.realm(unique("realm"))
+    other = keycloak_server.realm(unique("realm"))
     other.add_user("ann")
     before = labs.status(lab)["realm"]
     labs.admin(labs.cluster, other)
