@@ -114,6 +114,15 @@ async def test_what_was_never_watched_can_be_given_up(tmp_path: Path) -> None:
         assert server.requests == []
 
 
+async def test_why_a_scope_is_not_known_can_be_asked(tmp_path: Path) -> None:
+    async with informers(tmp_path, secrets=[status(403, "Forbidden", "not yours"), listing("1")]) as (made, _):
+        made.watch(kinds.SECRETS, TEAM)
+        await until(lambda: "not yours" in made.problem(kinds.SECRETS, TEAM))
+        assert made.problem(kinds.SECRETS, EVERYWHERE) == ""
+        await until(lambda: made.synced(kinds.SECRETS, TEAM))
+        assert made.problem(kinds.SECRETS, TEAM) == ""
+
+
 async def test_each_kind_has_one_store(tmp_path: Path) -> None:
     async with informers(tmp_path) as (made, _):
         assert made.store(kinds.SECRETS) is made.store(kinds.SECRETS)
