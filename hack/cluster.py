@@ -32,6 +32,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,8 +44,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from hack import cache
+from hack.api import Api
 
-MODULE = Path(__file__).parent / "controlplane"
+ROOT = Path(__file__).absolute().parent.parent
+MODULE = ROOT / "hack" / "controlplane"
 PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -300,12 +303,19 @@ class Cluster:
         """Bearer token of user `admin`, group system:masters."""
         return self._token("admin")
 
+    @cached_property
+    def api(self) -> Api:
+        """The API server as `admin`, in this process; closed when the cluster is stopped."""
+        return Api(self.url, self._certificate, self.admin_token)
+
     def processes(self) -> dict[str, psutil.Process | None]:
         """By program name, in order of start; None if it is not running. Empty if none was ever started here."""
         return {name: _find(p["pid"], p["started"]) for name, p in self._read()["processes"].items()}
 
     def stop(self) -> None:
         """End all processes, the API server's clients first; without effect on a stopped cluster. Files remain."""
+        if "api" in self.__dict__:
+            self.api.close()
         for process in reversed([p for p in self.processes().values() if p is not None]):
             _end(process)
         if self._guard is not None:
@@ -468,12 +478,11 @@ class Cluster:
         The kernel closes the pipe whatever ends us. PR_SET_PDEATHSIG would do with less, but it fires at the end of the
         starting thread, with asyncio.to_thread long before the process ends. A shell waits, as Python takes 30 MB.
         """
-        command = shlex.join([sys.executable, str(Path(__file__).absolute()), "stop", str(self.directory)])
+        stop = shlex.join([sys.executable, "-m", "hack.cluster", "stop", str(self.directory)])
+        command = f"read -r _; cd {shlex.quote(str(ROOT))} && exec {stop}"
         theirs, ours = os.pipe()
         try:
-            guard = _spawn(
-                ["/bin/sh", "-c", f"read -r _; exec {command}"], self.directory / "logs" / "guard.log", theirs
-            )
+            guard = _spawn(["/bin/sh", "-c", command], self.directory / "logs" / "guard.log", theirs)
         finally:
             os.close(theirs)
         return guard, ours

@@ -28,6 +28,6 @@ async def client(cluster: Cluster) -> AsyncIterator[Client]:
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A fresh namespace; its deletion is asked for and not awaited."""
     name = f"test-{uuid.uuid4().hex[:8]}"
-    cluster.kubectl("create", "namespace", name)
+    cluster.api.create_namespace(name)
     yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("namespace", name)

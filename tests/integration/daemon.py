@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,13 @@ def eventually(condition: Callable[[], T | None], seconds: float = 20) -> T:
         assert time.monotonic() < deadline, f"not so within {seconds} s"
         time.sleep(0.05)
     return found
+
+
+def unregister(cluster: Cluster, kinds: Sequence[str]) -> None:
+    """Have the API server ask no daemon any more, by deleting what they registered of these kinds."""
+    for kind in kinds:
+        for registered in cluster.api.list(kind, selector="app.kubernetes.io/name=datalabd"):
+            cluster.api.delete(kind, registered["metadata"]["name"])
 
 
 class Daemon:
@@ -100,8 +107,7 @@ class Daemon:
         """Leave nothing of it that would refuse the requests of other tests, whatever state it is in."""
         if self._process is not None:
             self.stop()
-        for kind in REGISTERED:
-            self.cluster.kubectl("delete", kind, "-l", "app.kubernetes.io/name=datalabd")
+        unregister(self.cluster, REGISTERED)
 
     def wait_for(self, event: str, seconds: float = 20) -> dict[str, Any]:
         """The first log line of this event since the last start, once it is there."""
