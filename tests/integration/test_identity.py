@@ -4,8 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -21,10 +20,10 @@ from datalabd.kube.informers import Informers
 from hack import idle
 from hack.cluster import Cluster
 from hack.keycloak import Realm, Server
-from tests.integration.daemon import Daemon, eventually
+from tests.integration.daemon import Daemon, eventually, running
 from tests.integration.gate import Gate
 from tests.integration.objects import unique
-from tests.integration.stage import Stage, standins
+from tests.integration.stage import Stage, background, standins
 from tests.integration.test_canary import Watcher
 from tests.integration.test_crash import run
 from tests.servers import keycloak_server
@@ -47,13 +46,8 @@ def gate(keycloak_server: Server) -> Iterator[Gate]:
 
 @pytest.fixture(scope="module")
 def datalabd(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon that logs everything it has to say."""
-    daemon = Daemon(cluster, tmp_path_factory.mktemp("datalabd") / "log", DATALABD_LOG_LEVEL="debug")
-    daemon.start()
-    try:
+    with running(cluster, tmp_path_factory, DATALABD_LOG_LEVEL="debug") as daemon:
         yield daemon
-    finally:
-        daemon.clear()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +70,7 @@ class Labs(Stage):
 
     def __init__(self, cluster: Cluster, namespace: str, url: str, realm: Realm, *, secret: bool = True) -> None:
         self.secrets = unique("iam")
-        cluster.kubectl("create", "namespace", self.secrets)
+        cluster.api.create_namespace(self.secrets)
         self.url = url
         if secret:
             self.admin(cluster, realm)
@@ -91,12 +85,7 @@ class Labs(Stage):
         metadata = {"name": "admin", "namespace": self.secrets}
         values = {"client_id": realm.client_id, "client_secret": realm.client_secret}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}
-        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(secret))
-
-    def change(self, **data: Any) -> None:
-        """Change the environment."""
-        patch = json.dumps({"data": data})
-        self.cluster.kubectl("patch", "environmentconfig", self.environment, "--type=merge", "-p", patch)
+        cluster.api.apply(secret)
 
     def status(self, lab: str) -> Manifest:
         """The status of a lab."""
@@ -104,9 +93,8 @@ class Labs(Stage):
 
     def events(self, lab: str, reason: str) -> list[str]:
         """Notes of the Events of this reason."""
-        answer = self.cluster.kubectl("get", "events.events.k8s.io", "-n", self.namespace, "-o", "json")
-        found = [event for event in json.loads(answer.stdout)["items"] if event["reason"] == reason]
-        return [event["note"] for event in found if event["regarding"]["name"] == lab]
+        found = self.cluster.api.list("events.events.k8s.io", self.namespace)
+        return [event["note"] for event in found if (event["reason"], event["regarding"]["name"]) == (reason, lab)]
 
 
 @pytest.fixture
@@ -237,7 +225,7 @@ def test_credentials_may_come_later(cluster: Cluster, played: None, namespace: s
     labs.until(lab, "RuntimeReady", "True")
     labs.admin(cluster, realm)
     labs.until_ready(lab, WAIT)
-    cluster.kubectl("delete", "secret", "admin", "-n", labs.secrets)
+    cluster.api.delete("secret", "admin", labs.secrets)
     labs.until(lab, "IdentityReady", "False", "IamSecret")
     assert labs.values(f"{lab}-oauth-client") != {}
     assert labs.values(f"{lab}-oauth2-client", lab) != {}
@@ -257,23 +245,22 @@ def test_a_client_of_somebody_else_is_left_alone(labs: Labs, realm: Realm) -> No
     assert realm.group(name) is None
 
 
-def finalizers_of(labs: Labs, lab: str) -> list[str]:
+def finalizers_of(labs: Stage, lab: str) -> list[str]:
     """What holds the end of the session of a lab up."""
     live = labs.get("workshopsession", f"{lab}-main", "") or {}
     return list(live["metadata"].get("finalizers") or ())
 
 
-def finalizers(these: list[str]) -> list[Manifest]:
-    """A patch that has these hold the end of an object up."""
-    return [{"op": "add", "path": "/metadata/finalizers", "value": these}]
+def hold_up(labs: Stage, lab: str, finalizers: list[str]) -> None:
+    """Have these, and no others, hold it up."""
+    labs.cluster.api.patch("workshopsession", f"{lab}-main", {"metadata": {"finalizers": finalizers}})
 
 
 def test_access_closes_before_anything_else_goes(labs: Labs, realm: Realm) -> None:
     lab = labs.lab("main")
     labs.until_ready(lab, WAIT)
-    session = ["workshopsession", f"{lab}-main", "--type=json", "-p"]
     hold = finalizers_of(labs, lab)
-    labs.cluster.kubectl("patch", *session, json.dumps(finalizers([*hold, "example.org/slow"])))
+    hold_up(labs, lab, [*hold, "example.org/slow"])
     secret = labs.values(f"{lab}-oauth-client")["clientSecret"]
     labs.delete(lab, wait=False)
 
@@ -286,7 +273,7 @@ def test_access_closes_before_anything_else_goes(labs: Labs, realm: Realm) -> No
     assert (realm.members(lab), realm.members(f"{lab}-admin")) == ([], [])
     assert not token(realm, lab, secret).is_success
     left = [finalizer for finalizer in finalizers_of(labs, lab) if finalizer != "example.org/slow"]
-    labs.cluster.kubectl("patch", *session, json.dumps(finalizers(left)))
+    hold_up(labs, lab, left)
     labs.gone("datalab", lab, labs.namespace)
     assert realm.client(lab) is None
     assert [realm.group(group) for group in (lab, f"{lab}-admin")] == [None, None]
@@ -323,12 +310,15 @@ def test_a_deletion_goes_on_when_keycloak_is_back(labs: Labs, realm: Realm, gate
 
 def test_a_lab_that_never_had_identity_goes_without(labs: Labs, realm: Realm, gate: Gate) -> None:
     other = Stage(labs.cluster, labs.namespace)
-    lab = other.lab()
+    lab = other.lab("main")
     other.until_ready(lab, WAIT)
     gate.shut()
-    patch = json.dumps({"metadata": {"annotations": {"datalabs.pkg.internal/environment": labs.environment}}})
+    held = finalizers_of(other, lab)
+    hold_up(other, lab, [*held, "example.org/slow"])
     other.delete(lab, wait=False)
-    labs.cluster.kubectl("patch", "datalab", lab, "-n", labs.namespace, "--type=merge", "-p", patch, check=False)
+    eventually(lambda: "deleting sessions" in other.condition(lab, "Ready").get("message", ""), WAIT)
+    other.edit_environment({"iam": labs.iam(realm.name)})
+    hold_up(other, lab, held)
     other.gone("datalab", lab, other.namespace)
 
 
@@ -336,7 +326,7 @@ def test_a_realm_that_is_nobodys_to_keep_stays_as_it_is(labs: Labs, realm: Realm
     lab = labs.lab()
     labs.until_ready(lab, WAIT)
     secrets = labs.values(f"{lab}-oauth-client"), labs.values(f"{lab}-oauth2-client", lab)
-    labs.change(iam={"url": None, "adminSecret": None})
+    labs.edit_environment({"iam": {"url": None, "adminSecret": None}})
     told = labs.until(lab, "IdentityReady", "Unknown", "Disabled")
     left = f"{labs.url}/realms/{realm.name}"
     assert told["message"].endswith(f"the lab's client and groups in {left} stay as they are")
@@ -356,7 +346,7 @@ def test_another_realm_is_filled_and_the_old_one_left(labs: Labs, realm: Realm, 
     other.add_user("ann")
     before = labs.status(lab)["realm"]
     labs.admin(labs.cluster, other)
-    labs.change(iam=labs.iam(other.name))
+    labs.edit_environment({"iam": labs.iam(other.name)})
     eventually(lambda: labs.status(lab)["realm"].endswith(f"/realms/{other.name}"), WAIT)
     labs.until_ready(lab, WAIT)
     assert other.members(lab) == ["ann"]
@@ -464,11 +454,9 @@ def alone(labs: Labs, datalabd: Daemon) -> Iterator[Labs]:
 @contextlib.contextmanager
 def leading(cluster: Cluster, resync_seconds: float) -> Iterator[None]:
     """datalabd's controllers, in a thread of their own; they look at realms as often as this."""
-    ready, failures, stopping = threading.Event(), list[BaseException](), list[Callable[[], object]]()
 
-    async def lead() -> None:
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        stopping.append(lambda: loop.call_soon_threadsafe(stop.set))
+    @contextlib.asynccontextmanager
+    async def led() -> AsyncIterator[None]:
         client = await Client.connect(str(cluster.kubeconfig))
         informers = Informers(client)
         manager = Manager(client, cache := Cache(informers), 2, resync_seconds)
@@ -476,8 +464,7 @@ def leading(cluster: Cluster, resync_seconds: float) -> Iterator[None]:
         try:
             await informers.until_synced(kinds.DATALABS)
             work = asyncio.create_task(manager.lead())
-            ready.set()
-            await stop.wait()
+            yield
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
@@ -485,24 +472,8 @@ def leading(cluster: Cluster, resync_seconds: float) -> Iterator[None]:
             await informers.stop()
             await client.close()
 
-    def live() -> None:
-        try:
-            asyncio.run(lead())
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=live, name="leading")
-    thread.start()
-    assert ready.wait(90)
-    try:
+    with background("leading", led):
         yield
-    finally:
-        for stop in stopping:
-            stop()
-        thread.join(60)
-    assert failures == []
 
 
 def of_keycloak() -> float:
