@@ -482,9 +482,10 @@ def _mappers(live: list[Json], wanted: list[Json]) -> tuple[list[Json], list[str
         for mapper in wanted
         if not all(_holds(by_name.get(mapper["name"], {}).get(key), value) for key, value in mapper.items())
     ]
-    merged = [
-        mapper | {"id": by_name[mapper["name"]]["id"]} if mapper["name"] in by_name else mapper for mapper in wanted
-    ]
+    merged = []
+    for mapper in wanted:
+        found = by_name.get(mapper["name"], {})
+        merged.append(found | mapper | {"config": (found.get("config") or {}) | mapper["config"]})
     return [*kept, *merged], [*different, *stale]
 
 
