@@ -17,6 +17,7 @@ from datalabd.errors import (
     ClaimInvalid,
     Conflict,
     DatalabdError,
+    Denied,
     EnvironmentInvalid,
     Forbidden,
     Foreign,
@@ -32,12 +33,12 @@ from datalabd.kube.resources import resource_of
 from datalabd.kube.store import key_of
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Place, View, is_durable, observe
-from datalabd.plan import Plan, Stage, plan
+from datalabd.plan import Plan, Stage, plan, rights
 from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, repairs
 from datalabd.plan.ingress_protection import annotations, main_host, missing
 from datalabd.plan.prune import prune
-from datalabd.status import refused, status
+from datalabd.status import deleting, refused, status
 from datalabd.validation import Names, clashes, names_of, validate
 
 log = structlog.get_logger()
@@ -68,13 +69,21 @@ class DatalabReconciler:
             return Result()
         structlog.contextvars.bind_contextvars(generation=claim["metadata"]["generation"])
         if claim["metadata"].get("deletionTimestamp"):
-            return await teardown.teardown(self._client, self._cache, self._recorder, claim)
+            return await self._tear_down(claim)
         try:
             lab = self._resolve(claim)
         except (ClaimInvalid, EnvironmentInvalid) as problem:
             await self._write_status(claim, refused(claim, problem, _now()))
             raise
         return await self._converge(claim, lab)
+
+    async def _tear_down(self, claim: Manifest) -> Result:
+        try:
+            return await teardown.teardown(self._client, self._cache, self._recorder, claim)
+        except Denied as denied:
+            message = rights.missing(claim, denied)
+            await self._write_status(claim, deleting(claim, message, stalled=True, now=_now()))
+            raise
 
     def _resolve(self, claim: Manifest) -> Lab:
         """The lab of a claim, by the same rules as admission: a claim may have been stored while nobody was asked."""
@@ -104,7 +113,7 @@ class DatalabReconciler:
     async def _converge(self, claim: Manifest, lab: Lab) -> Result:
         written = Written()
         problem: DatalabdError | None = None
-        view = self._cache.view(lab)
+        view = await self._view(claim, lab)
         seen = observe(lab, view)
         wanted = plan(lab, seen, fresh_password)
         found = repairs(lab, seen)
@@ -123,7 +132,7 @@ class DatalabReconciler:
             problem = error
         self._cache.follow(lab.key)
         # What was just written is in the cache already; the status speaks of that, not of what was.
-        seen = observe(lab, self._cache.view(lab))
+        seen = observe(lab, await self._view(claim, lab))
         await self._write_status(claim, status(claim, lab, seen, wanted, found, problem, _now()))
         await self._tell(claim, written)
         if problem is not None:
@@ -136,6 +145,13 @@ class DatalabReconciler:
             pruned=len(written.pruned),
             unchanged=written.unchanged,
         )
+
+    async def _view(self, claim: Manifest, lab: Lab) -> View:
+        try:
+            return self._cache.view(lab)
+        except Denied as denied:
+            await self._write_status(claim, refused(claim, denied, _now()))
+            raise
 
     async def _add_finalizer(self, claim: Manifest) -> Manifest:
         metadata = claim["metadata"]

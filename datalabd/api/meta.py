@@ -56,6 +56,8 @@ STORAGE_CLAIM = f"{PREFIX}/claim"
 """Annotation of a shared storage Secret: the `<namespace>/<name>` of the claim that may use it."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 FIELD_MANAGER = "datalabd"
+ACCOUNT = "system:serviceaccount:datalabd:datalabd"
+"""Who we are to the API server as the manifests install us."""
 
 
 class Model(BaseModel):
