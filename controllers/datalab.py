@@ -70,6 +70,9 @@ class DatalabReconciler:
         structlog.contextvars.bind_contextvars(generation=claim["metadata"]["generation"])
         if claim["metadata"].get("deletionTimestamp"):
             return await self._tear_down(claim)
+        place = self._cache.informers.store(kinds.NAMESPACES).get("", key.namespace)
+        if place is not None and place["metadata"].get("deletionTimestamp"):
+            return Result()  # the claim goes next, and with it comes the teardown; what we may do there may be gone
         try:
             lab = self._resolve(claim)
         except (ClaimInvalid, EnvironmentInvalid) as problem:

@@ -43,7 +43,7 @@ def standins(
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         stopping.append(lambda: loop.call_soon_threadsafe(stop.set))
-        client = await Client.connect(str(cluster.kubeconfig), user_agent="standins")
+        client = await Client.connect(str(cluster.educates_kubeconfig), user_agent="standins")
         try:
             if not installed:
                 await install(client, SHARED if SHARED.exists() else None)

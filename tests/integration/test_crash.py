@@ -15,6 +15,7 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.cache import OWNED_KINDS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.informers import Informers
+from hack.account import kubeconfig
 from hack.cluster import Cluster
 from hack.standins import Educates, Kubelet, install
 from tests.integration.objects import environment, unique
@@ -66,7 +67,7 @@ async def world(client: Client, cluster: Cluster) -> AsyncIterator[Client]:
 
 async def run(cluster: Cluster, lab: str, namespace: str, condition: str, writes: int | None = None) -> bool:
     """One process's life: until the claim is Ready, or gone; or until so many writes were made. True if killed."""
-    client = await Doomed.connect(str(cluster.kubeconfig))
+    client = await Doomed.connect(str(kubeconfig(cluster, confined=True)))
     client.writes_left = writes
     informers = Informers(client)
     cache = Cache(informers)

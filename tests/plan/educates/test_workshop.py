@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 
-from datalabd.api.meta import Manifest
+from datalabd.api.meta import ACCOUNT, Manifest
 from datalabd.plan.data_browser import session_objects as data_objects
 from datalabd.plan.educates.workshop import live_session_policies, session_objects, taken_over, workshop, workshop_spec
 from datalabd.plan.metadata import ours
 from datalabd.plan.network_policies import session_policies, workshop_policies
+from datalabd.plan.rights import binding
 from datalabd.plan.volumes import data_mount
 from tests.factories import environment, lab, running
 
@@ -60,11 +61,15 @@ def test_workshop() -> None:
                             "port": 8888,
                         }
                     ],
-                    "objects": session_policies(here, seen, ["$(session_namespace)"]) + data_objects(here),
+                    "objects": [
+                        *session_policies(here, seen, ["$(session_namespace)"]),
+                        binding(ACCOUNT, "datalabd-session", "$(session_namespace)"),
+                        *data_objects(here),
+                    ],
                 },
                 "environment": {
                     "secrets": [{"name": "lab-datalab", "namespace": "team"}],
-                    "objects": [*workshop_policies(here, seen), mount],
+                    "objects": [*workshop_policies(here, seen), mount, binding(ACCOUNT, "datalabd-lab")],
                 },
             },
         },
@@ -160,7 +165,7 @@ def test_files_are_passed_on_as_written() -> None:
 def test_no_mount_in_the_workshop_without_data() -> None:
     here = lab(data={"enabled": False})
     objects = workshop_spec(here, running(here))["environment"]["objects"]
-    assert {obj["kind"] for obj in objects} == {"NetworkPolicy"}
+    assert {obj["kind"] for obj in objects} == {"NetworkPolicy", "RoleBinding"}
 
 
 def described(objects: list[Manifest]) -> list[str]:
