@@ -176,13 +176,20 @@ def described(objects: list[Manifest]) -> list[str]:
 @pytest.mark.parametrize(
     ("network", "spec", "expected"),
     [
-        pytest.param({}, {"data": {"enabled": False}}, ["NetworkPolicy $(session_namespace)"], id="policies only"),
+        pytest.param(
+            {},
+            {"data": {"enabled": False}},
+            ["NetworkPolicy $(session_namespace)", "RoleBinding $(session_namespace)"],
+            id="policies and our rights only",
+        ),
         pytest.param(
             {},
             {"vcluster": True},
             [
                 "NetworkPolicy $(session_namespace)",
                 "NetworkPolicy $(session_namespace)-vc",
+                "RoleBinding $(session_namespace)",
+                "RoleBinding $(session_namespace)-vc",
                 "Deployment $(workshop_namespace)",
                 "Service $(workshop_namespace)",
             ],
@@ -194,6 +201,8 @@ def described(objects: list[Manifest]) -> list[str]:
             [
                 "NetworkPolicy $(session_namespace)",
                 "NetworkPolicy $(session_namespace)-vc",
+                "RoleBinding $(session_namespace)",
+                "RoleBinding $(session_namespace)-vc",
                 "ConfigMap $(session_namespace)-vc",
             ],
             id="network of Services for the virtual cluster",
@@ -201,7 +210,7 @@ def described(objects: list[Manifest]) -> list[str]:
         pytest.param(
             {"serviceCIDR": "10.43.0.0/16"},
             {"data": {"enabled": False}},
-            ["NetworkPolicy $(session_namespace)"],
+            ["NetworkPolicy $(session_namespace)", "RoleBinding $(session_namespace)"],
             id="not without one",
         ),
     ],
