@@ -20,6 +20,7 @@ from datalabd.api.meta import Manifest
 from datalabd.config import Settings
 from datalabd.metrics import REGISTRY
 from hack.cluster import Cluster
+from tests.integration.daemon import eventually
 from webhooks.registration import CLAIMS
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
@@ -40,7 +41,7 @@ def container() -> Manifest:
 # ---- What can be told without a cluster
 
 
-@pytest.mark.parametrize("name", ["rbac", "webhook", "deployment", "monitoring", "samples"])
+@pytest.mark.parametrize("name", ["rbac", "local", "webhook", "deployment", "monitoring", "samples"])
 def test_every_file_is_in_its_kustomization(name: str) -> None:
     files = {path.name for path in (MANIFESTS / name).glob("*.yaml")} - {"kustomization.yaml"}
     (kustomization,) = load(f"{name}/kustomization.yaml")
@@ -199,6 +200,54 @@ def test_applying_the_files_again_leaves_the_certificates(installed: Cluster, fl
     assert ca_bundles(installed) == before
 
 
+def bindings(built: str) -> list[tuple[str, str]]:
+    """Kind and name of the bindings among built manifests."""
+    manifests = list(yaml.safe_load_all(built))
+    return [
+        (obj["kind"], obj["roleRef"]["name"])
+        for obj in manifests
+        if obj["kind"].endswith("Binding") and "roleRef" in obj
+    ]
+
+
+@pytest.mark.cluster
+def test_an_overlay_confines_it(cluster: Cluster, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay"
+    overlay.mkdir()
+    base = os.path.relpath(MANIFESTS, overlay)
+    text = {"resources": [base], "components": [f"{base}/confined"]}
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(text))
+    everywhere = bindings(cluster.kubectl("kustomize", str(MANIFESTS)).stdout)
+    confined = bindings(cluster.kubectl("kustomize", str(overlay)).stdout)
+    assert set(everywhere) - set(confined) == {("ClusterRoleBinding", "datalabd-claims")}
+    assert set(confined) <= set(everywhere)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("role", "may", "may_not"),
+    [
+        pytest.param("view", ["get", "list", "watch"], ["create", "delete"], id="view"),
+        pytest.param("edit", ["get", "list", "watch", "create", "update", "patch", "delete"], [], id="edit"),
+        pytest.param("admin", ["get", "list", "watch", "create", "update", "patch", "delete"], [], id="admin"),
+    ],
+)
+def test_users_of_a_namespace_may(installed: Cluster, role: str, may: list[str], may_not: list[str]) -> None:
+    user = f"{role}er"
+    installed.kubectl("create", "rolebinding", user, "-n", "default", f"--clusterrole={role}", f"--user={user}")
+
+    def can(verb: str, what: str, namespace: str = "default", subresource: str = "") -> bool:
+        asked = ["auth", "can-i", verb, what, "-n", namespace, "--as", user, f"--subresource={subresource}"]
+        return installed.kubectl(*asked, check=False).stdout.strip() == "yes"
+
+    eventually(lambda: can("list", "datalabs.pkg.internal"))  # aggregated by a controller
+    assert [verb for verb in [*may, *may_not] if can(verb, "datalabs.pkg.internal")] == may
+    assert can("get", "datalabs.pkg.internal", subresource="status")
+    assert not can("patch", "datalabs.pkg.internal", subresource="status")
+    assert not can("list", "datalabs.pkg.internal", "kube-system")
+    assert not can("create", "environmentconfigs.pkg.internal")
+
+
 @pytest.mark.cluster
 @pytest.mark.parametrize(
     ("verb", "what"),
@@ -206,6 +255,10 @@ def test_applying_the_files_again_leaves_the_certificates(installed: Cluster, fl
         pytest.param("create", "crd/others.example.org", id="another CRD"),
         pytest.param("patch", "validatingwebhookconfiguration/others", id="another webhook"),
         pytest.param("create", "pods", id="pods"),
+        pytest.param("delete", "pods", id="pods of labs, elsewhere"),
+        pytest.param("create", "persistentvolumeclaims", id="volumes"),
+        pytest.param("create", "networkpolicies.networking.k8s.io", id="network policies"),
+        pytest.param("create", "rolebindings.rbac.authorization.k8s.io", id="role bindings"),
         pytest.param("create", "namespaces", id="namespaces"),
         pytest.param("delete", "datalabs.pkg.internal", id="claims"),
         pytest.param("escalate", "roles.rbac.authorization.k8s.io", id="grant what it may not do itself"),
