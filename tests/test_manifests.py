@@ -1,5 +1,6 @@
 """What operators apply is complete, accepted by the API server, and enough for the process to start with."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from base64 import b64decode
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 import yaml
 
 from datalabd.api.meta import Manifest
+from datalabd.app import CERTIFICATE_SECRET
 from datalabd.config import Settings
 from datalabd.metrics import REGISTRY
 from hack.cluster import Cluster
@@ -108,9 +111,9 @@ def installed(cluster: Cluster) -> Cluster:
     return cluster
 
 
-@pytest.fixture(scope="module")
-def running(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """The ports, by name, of a ready process that has no rights but those of its manifests."""
+@contextlib.contextmanager
+def process(installed: Cluster, log: Path, event: str) -> Iterator[None]:
+    """A process with no rights but those of its manifests, from the moment it tells of an event until it is stopped."""
     environ = os.environ | {
         "DATALABD_WEBHOOK_HOST": "127.0.0.1",
         "DATALABD_WEBHOOK_PORT": "0",
@@ -119,17 +122,24 @@ def running(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     }
     kubeconfig = installed.kubeconfig_for("datalabd/datalabd")
     command = [sys.executable, "-m", "datalabd", "run", "--kubeconfig", str(kubeconfig)]
-    log = tmp_path_factory.mktemp("process") / "log"
-    with log.open("w") as output, subprocess.Popen(command, env=environ, stdout=output, stderr=output) as process:
+    with log.open("w") as output, subprocess.Popen(command, env=environ, stdout=output, stderr=output) as started:
         try:
             deadline = time.monotonic() + READY_SECONDS
-            while not any(line.get("event") == "ready" for line in lines(log)):
-                assert process.poll() is None, log.read_text()
+            while not any(line.get("event") == event for line in lines(log)):
+                assert started.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.1)
-            yield {line["site"]: line["port"] for line in lines(log) if line.get("event") == "listening"}
+            yield
         finally:
-            process.send_signal(signal.SIGTERM)
+            started.send_signal(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def running(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The ports, by name, of a ready process."""
+    log = tmp_path_factory.mktemp("process") / "log"
+    with process(installed, log, "ready"):
+        yield {line["site"]: line["port"] for line in lines(log) if line.get("event") == "listening"}
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
@@ -181,13 +191,12 @@ def test_the_process_becomes_ready_with_its_rights(running: dict[str, Any]) -> N
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("running")
-def test_no_request_of_the_starting_process_is_forbidden(installed: Cluster) -> None:
-    entries = [
-        json.loads(line) for line in installed.audit_log.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"
-    ]
-    ours = [entry for entry in entries if entry["user"]["username"] == ACCOUNT]
-    assert ours
-    assert [entry["requestURI"] for entry in ours if entry.get("responseStatus", {}).get("code") == 403] == []
+def test_a_certificate_that_is_no_use_is_replaced(installed: Cluster, tmp_path: Path) -> None:
+    secret = ("secret", CERTIFICATE_SECRET, "-n", "datalabd")
+    installed.kubectl("patch", *secret, "--type=merge", "-p", '{"data": {"tls.crt": "bm9uZQ=="}}')
+    with process(installed, tmp_path / "log", "serving certificate loaded"):
+        data = json.loads(installed.kubectl("get", *secret, "-o", "json").stdout)["data"]
+    assert b64decode(data["tls.crt"]).startswith(b"-----BEGIN CERTIFICATE-----")
 
 
 @pytest.mark.cluster

@@ -235,7 +235,10 @@ def member(cluster: Cluster, namespace: str) -> str:
 def test_a_member_cannot_take_our_rights_away(cluster: Cluster, namespace: str, member: str, role: str) -> None:
     binding = rights.binding(ACCOUNT, role, namespace)
     create(cluster, binding)
-    patch = ["patch", "rolebinding", "datalabd", "-n", namespace, "--type=merge", "-p", '{"subjects": []}']
+    # RBAC itself refuses a change of whom it binds, but not one that has the garbage collector take it away.
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "none"}
+    body = json.dumps({"metadata": {"ownerReferences": [owner]}})
+    patch = ["patch", "rolebinding", "datalabd", "-n", namespace, "--type=merge", "-p", body]
     all_of_them = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings"
 
     def refused(*command: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from datalabd.api.meta import ACCOUNT
+from datalabd.api.meta import ACCOUNT, is_planned
 from datalabd.plan import rights
 from hack.account import open_to_claims
 from hack.cluster import Cluster
@@ -193,7 +193,14 @@ def test_everything_is_made_kept_taken_up_changed_and_let_go(stage: Stage) -> No
 
     change(stage, retention="Delete")
     stage.patch(lab, *({"op": "remove", "path": f"/spec/{part}"} for part in EVERYTHING))
-    for kind in ("postgresclusters", "mongodbcommunity", "redis", "qdrantclusters", "roles", "serviceaccounts"):
-        eventually(lambda kind=kind: not stage.list(kind, f"datalabs.pkg.internal/name={lab}", lab), 60)  # type: ignore[misc]
+    kinds = (
+        "postgresclusters,mongodbcommunity,redis,qdrantclusters,tlsroutes,configmaps,serviceaccounts,roles,rolebindings"
+    )
+
+    def left() -> list[str]:
+        found = stage.list(kinds, f"datalabs.pkg.internal/name={lab}", lab)
+        return [obj["metadata"]["name"] for obj in found if is_planned(obj)]
+
+    eventually(lambda: left() == [], 60)
     stage.delete(lab)
     stage.gone("namespace", lab, "")
