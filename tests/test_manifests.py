@@ -18,16 +18,16 @@ from typing import Any
 import pytest
 import yaml
 
-from datalabd.api.meta import Manifest
+from datalabd.api.meta import ACCOUNT, Manifest
 from datalabd.app import CERTIFICATE_SECRET
 from datalabd.config import Settings
 from datalabd.metrics import REGISTRY
+from datalabd.plan import rights
 from hack.cluster import Cluster
 from tests.integration.daemon import eventually
 from webhooks.registration import CLAIMS
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
-ACCOUNT = "system:serviceaccount:datalabd:datalabd"
 READY_SECONDS = 60.0
 
 
@@ -106,8 +106,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def installed(cluster: Cluster) -> Cluster:
-    """The control plane with everything applied."""
+    """The control plane with everything applied, but for what reaches beyond the process' own namespace and labs.
+
+    Else Secrets that it needs for itself would be open to it for another reason.
+    """
     cluster.kubectl("apply", "--server-side", "--kustomize", str(MANIFESTS))
+    cluster.kubectl("delete", "clusterrolebinding", rights.CLAIMS)
     return cluster
 
 
