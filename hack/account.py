@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from datalabd.api.meta import ACCOUNT
 from datalabd.app import LOCAL_LEASE_NAMESPACE
 from datalabd.config import Settings
 from datalabd.plan import rights
@@ -33,4 +34,4 @@ def kubeconfig(cluster: Cluster, *, confined: bool = False) -> Path:
 
 def open_to_claims(cluster: Cluster, namespace: str, role: str = rights.CLAIMS) -> None:
     """Let a confined datalabd work for claims of a namespace, or read storage Secrets there."""
-    cluster.kubectl("create", "rolebinding", role, "-n", namespace, f"--clusterrole={role}", _SUBJECT)
+    cluster.api.create(rights.binding(ACCOUNT, role, namespace))

@@ -84,7 +84,7 @@ def test_a_claim_in_a_closed_namespace_says_why_it_does_not_go(cluster: Cluster,
     stage.until_ready(lab)
     stage.delete(lab)
     other = unique()
-    cluster.kubectl("delete", "rolebinding", rights.CLAIMS, "-n", closed)
+    cluster.kubectl("delete", "rolebinding", rights.BINDING, "-n", closed)
     stage.lab(name=other)
     told(stage, other)
     cluster.kubectl("delete", "datalab", other, "-n", closed, "--wait=false")
