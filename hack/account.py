@@ -17,7 +17,7 @@ _SUBJECT = f"--serviceaccount={NAMESPACE}:{rights.BINDING}"
 def kubeconfig(cluster: Cluster, *, confined: bool = False) -> Path:
     """The kubeconfig of a datalabd that is run from here; the account and its rights are made if need be.
 
-    A `confined` one sees Secrets in no namespace but labs' own and those that `open_to_claims` opens.
+    A `confined` one sees Secrets in no namespace but `default`, labs' own and those that `open_to_claims` opens.
     """
     path = cluster.directory / "serviceaccounts" / NAMESPACE / f"{rights.BINDING}.kubeconfig"
     if path.exists():
@@ -27,6 +27,7 @@ def kubeconfig(cluster: Cluster, *, confined: bool = False) -> Path:
         cluster.kubectl("apply", "--server-side", "-k", str(MANIFESTS / part))
     if confined:
         cluster.kubectl("delete", "clusterrolebinding", rights.CLAIMS)
+        open_to_claims(cluster, "default")
     cluster.kubectl("create", "clusterrolebinding", LOCAL, f"--clusterrole={LOCAL}", _SUBJECT)
     cluster.kubectl("create", "rolebinding", LOCAL, "-n", LOCAL_LEASE_NAMESPACE, f"--role={LOCAL}", _SUBJECT)
     return cluster.kubeconfig_for(f"{NAMESPACE}/{rights.BINDING}")

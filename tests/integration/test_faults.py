@@ -166,6 +166,7 @@ def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage
     other = Stage(stage.cluster, stage.namespace)
     other.namespace = unique("ns")
     stage.cluster.api.create_namespace(other.namespace)
+    open_to_claims(stage.cluster, other.namespace)
     without_webhooks(daemon)
     name = stage.lab()
     time.sleep(1.1)  # times of creation are whole seconds
