@@ -1,4 +1,4 @@
-"""What a session's users can run beside it, and what fits into which budget: what the how-to shows and tests compare."""
+"""What users can run beside a session, and what fits into which budget: what the how-to shows and tests compare."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,7 +13,7 @@ from hack.standins.budget import BUDGETS
 
 DIRECTORY = Path(__file__).parents[1] / "docs" / "how-to" / "additional-services"
 SERVICES = ("dask", "mlflow")
-"""Those that run in the session's own namespace, under its budget. Dask Gateway needs a virtual cluster, which has none."""
+"""Those that run under a budget, in the session's own namespace. Dask Gateway needs a virtual cluster, which has none."""
 GATEWAY_VALUES = DIRECTORY / "dask-gateway-values.yaml"
 
 
@@ -57,7 +57,8 @@ def limits(deployment: str) -> Amount:
         if obj["kind"] == "Deployment" and obj["metadata"]["name"] == deployment
     )
     amounts = [
-        Amount.parse(**container["resources"]["limits"]) for container in found["spec"]["template"]["spec"]["containers"]
+        Amount.parse(**container["resources"]["limits"])
+        for container in found["spec"]["template"]["spec"]["containers"]
     ]
     return sum(amounts[1:], start=amounts[0])
 
@@ -83,6 +84,7 @@ def table() -> str:
             f"| `{name}` | {budget.cpu} CPU, {budget.memory} | {workers(name) or 'no Dask'} "
             f"| {'yes' if has_mlflow(name) else 'no'} | {beside or 'no Dask'} |\n"
         )
-    return "| Budget | Limits in all | Dask workers | MLflow | Dask workers beside MLflow |\n|---|---|---|---|---|\n" + "".join(
-        rows
+    return (
+        "| Budget | Limits in all | Dask workers | MLflow | Dask workers beside MLflow |\n|---|---|---|---|---|\n"
+        + "".join(rows)
     )
