@@ -13,7 +13,7 @@ from hack.standins.budget import BUDGETS
 
 DIRECTORY = Path(__file__).parents[1] / "docs" / "how-to" / "additional-services"
 SERVICES = ("dask", "mlflow")
-"""Those that run under a budget, in the session's own namespace. Dask Gateway needs a virtual cluster, which has none."""
+"""Those that run under a budget, in the session's own namespace; Dask Gateway needs a virtual cluster, without one."""
 GATEWAY_VALUES = DIRECTORY / "dask-gateway-values.yaml"
 
 
