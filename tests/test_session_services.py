@@ -1,8 +1,10 @@
 """What the how-to has people run beside a session: fit to be applied, and reached by whom it is for."""
 
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import cache
 
 import pytest
 import yaml
@@ -142,6 +144,18 @@ def test_what_dask_gateway_starts_is_bounded_and_unprivileged() -> None:
     assert "cluster_max_workers" in VALUES["gateway"]["extraConfig"]["limits"]
 
 
+def test_a_database_of_the_lab_may_keep_the_runs() -> None:
+    (line,) = re.findall(r"^    (MLFLOW_BACKEND_STORE_URI=.*) \\$", PAGE, re.MULTILINE)
+    environ = {"POSTGRES_MAIN_RUNS_URL": "postgresql://ann:p%2Fw@main-primary.n.svc:5432/runs"}
+    made = subprocess.run(
+        ["bash", "-c", f"printf '%s' {line}"], env=environ, capture_output=True, text=True, check=True
+    )
+    # Of several drivers the image has this one, whichever is its default.
+    assert made.stdout == ("MLFLOW_BACKEND_STORE_URI=postgresql+psycopg2://ann:p%2Fw@main-primary.n.svc:5432/runs")
+    (source, override) = containers()["mlflow"]["envFrom"]
+    assert (source, override) == ({"configMapRef": {"name": "mlflow"}}, {"secretRef": {"name": "object-storage"}})
+
+
 # --- What fits --------------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +211,7 @@ def ports(name: str) -> list[int]:
     return [port["containerPort"] for port in containers()[name]["ports"]]
 
 
+@cache
 def within(*, external_egress: bool = True) -> Cluster:
     return flows.cluster(flows.lab("n", external_egress=external_egress), flows.lab("m"))
 

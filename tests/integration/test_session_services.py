@@ -32,6 +32,8 @@ BLOCK = re.compile(r"^```console\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 """What people are shown with its output; blocks without a prompt need more than an API server."""
 ROLES = ("view", "edit", "admin")
 BUCKET = "my-bucket"
+PATIENCE_SECONDS = 60.0
+"""For what several controllers have to do one after the other."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Shell:
         return answer
 
     def may(self, verb: str, what: str, namespace: str = "") -> bool:
-        """Whether the account may, as the API server answers itself; `what` may be a subresource, such as `pods/exec`."""
+        """Whether the account may, by the API server's own answer; `what` may be a subresource, such as `pods/exec`."""
         resource, _, subresource = what.partition("/")  # kubectl would take the latter for a name
         place = f"-n {namespace}" if namespace else ""
         asked = f"{verb} {resource} --subresource={subresource} {place}"
@@ -104,15 +106,14 @@ class Shell:
 
     def clear(self) -> None:
         """Remove everything, and return when the quota has all of it back."""
-        self.run("kubectl delete --ignore-not-found -f dask.yaml -f mlflow.yaml secret/object-storage || true")
-        self.run("kubectl delete --ignore-not-found -f dask.yaml -f mlflow.yaml")
-        self.run("kubectl delete --ignore-not-found secret object-storage")
+        for what in ("-f dask.yaml -f mlflow.yaml", "secret object-storage"):
+            self.run(f"kubectl delete --ignore-not-found {what}")
 
         def free() -> bool:
             quota = self.stage.get("resourcequota", "compute-resources", self.namespace)
             return bool(quota and set(quota["status"]["used"].values()) == {"0"})
 
-        eventually(free, 60)
+        eventually(free, PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,19 +135,22 @@ def stage(cluster: Cluster, datalabd: Daemon) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def shells(stage: Stage) -> dict[str, Shell]:
-    """A running session for each budget with role `edit`, for the other roles, and one with a virtual cluster."""
+    """A running session for each budget and for each role, and one with a virtual cluster."""
     labs = {
         name: stage.lab(
             "main",
             quota={"budget": name if name in BUDGETS else "medium"},
-            security={"policy": "restricted", "kubernetesRole": name if name in ROLES else "edit"},
+            security={"policy": "restricted", "kubernetesRole": role},
             vcluster=name == "virtual",
         )
-        for name in (*BUDGETS, "view", "admin", "virtual")
+        for name, role in (
+            dict.fromkeys(BUDGETS, "edit") | {"xxx-large": "admin", "view": "view", "virtual": "edit"}
+        ).items()
     }
     for lab in labs.values():
         stage.until_ready(lab, 120)
-    return {name: Shell(stage, lab) for name, lab in labs.items()} | {"edit": Shell(stage, labs["medium"])}
+    found = {name: Shell(stage, lab) for name, lab in labs.items()}
+    return found | {"edit": found["medium"], "admin": found["xxx-large"]}
 
 
 # --- Roles ------------------------------------------------------------------------------------------------------------
@@ -179,6 +183,7 @@ def test_who_may_only_look_makes_nothing(shells: dict[str, Shell], service: str)
         ("update", "resourcequotas"),
         ("delete", "limitranges"),
         ("create", "serviceaccounts/token"),
+        ("update", "pods/ephemeralcontainers"),
         ("escalate", "roles.rbac.authorization.k8s.io"),
         ("bind", "clusterroles.rbac.authorization.k8s.io"),
     ],
@@ -258,28 +263,32 @@ def test_an_administrator_hands_out_no_more_than_they_have(shells: dict[str, She
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_what_the_table_says_fits_and_no_more(shells: dict[str, Shell], budget: str) -> None:
     shell = shells[budget]
+    beside = session_services.workers(budget, mlflow=True)
     shell.clear()
-    fits_to_the_last(shell, session_services.workers(budget))
-    shell.clear()
+    shell.run("kubectl apply -f dask.yaml")
+    eventually(lambda: shell.pods("dask-scheduler") and shell.pods("dask-worker"), PATIENCE_SECONDS)
+    fit_to_the_last(shell, session_services.workers(budget))
+    if beside:
+        shell.run(f"kubectl scale deployment/dask-worker --replicas={beside}")
+    else:
+        shell.clear()
+    assert session_services.has_mlflow(budget)
     shell.run("kubectl apply -f mlflow.yaml")
-    eventually(lambda: len(shell.pods("mlflow")) == session_services.has_mlflow(budget))
-    if beside := session_services.workers(budget, mlflow=True):
-        fits_to_the_last(shell, beside)
+    eventually(lambda: shell.pods("mlflow"), PATIENCE_SECONDS)
+    if beside:
+        fit_to_the_last(shell, beside)
     else:
         shell.run("kubectl apply -f dask.yaml")
-        eventually(lambda: shell.refusals().count("exceeded quota: compute-resources") == 2)
+        eventually(lambda: shell.refusals().count("exceeded quota: compute-resources") == 2, PATIENCE_SECONDS)
     shell.clear()
 
 
-def fits_to_the_last(shell: Shell, workers: int) -> None:
+def fit_to_the_last(shell: Shell, workers: int) -> None:
     """As many workers are made, and for want of quota not one more."""
-    shell.run("kubectl apply -f dask.yaml")
-    eventually(lambda: shell.pods("dask-scheduler") and shell.pods("dask-worker"))
     shell.run(f"kubectl scale deployment/dask-worker --replicas={workers}")
-    eventually(lambda: len(shell.pods("dask-worker")) == workers)
-    assert shell.refusals() == ""
+    eventually(lambda: len(shell.pods("dask-worker")) == workers and not shell.refusals(), PATIENCE_SECONDS)
     shell.run(f"kubectl scale deployment/dask-worker --replicas={workers + 1}")
-    refused = eventually(shell.refusals)
+    refused = eventually(shell.refusals, PATIENCE_SECONDS)
     assert "exceeded quota: compute-resources" in refused
     assert len(shell.pods("dask-worker")) == workers
     told = shell.run("kubectl get events --field-selector reason=FailedCreate").stdout
@@ -310,7 +319,7 @@ def test_pods_without_their_security_context_are_refused(shells: dict[str, Shell
             del obj["spec"]["template"]["spec"]["securityContext"]
     shell.clear()
     shell.run(f"kubectl apply -f - <<'END'\n{yaml.safe_dump_all(objects)}\nEND")
-    refused = eventually(shell.refusals)
+    refused = eventually(shell.refusals, PATIENCE_SECONDS)
     assert 'violates PodSecurity "restricted' in refused
     shell.clear()
 
@@ -387,8 +396,17 @@ def test_mlflow_waits_for_its_secret(shells: dict[str, Shell]) -> None:
         statuses = [status for pod in shell.pods("mlflow") for status in pod["status"].get("containerStatuses", [])]
         return "".join(status["state"].get("waiting", {}).get("reason", "") for status in statuses)
 
-    eventually(lambda: reason() == "CreateContainerConfigError")
+    eventually(lambda: reason() == "CreateContainerConfigError", PATIENCE_SECONDS)
     shell.clear()
+
+
+def test_an_ingress_is_accepted_unless_its_host_is_a_labs(shells: dict[str, Shell]) -> None:
+    shell = shells["edit"]
+    create = "kubectl create ingress mine --dry-run=server --rule='{host}/*=mlflow:5000'"
+    shell.run(create.format(host="mine.example.net"))
+    refused = shell.run(create.format(host=f"{shells['large'].namespace}.lab.example.org"), check=False)
+    assert refused.returncode != 0
+    assert "denied the request" in refused.stderr
 
 
 # --- The virtual cluster ----------------------------------------------------------------------------------------------
