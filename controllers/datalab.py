@@ -19,6 +19,7 @@ from datalabd.errors import (
     ClaimInvalid,
     Conflict,
     DatalabdError,
+    Denied,
     EnvironmentInvalid,
     Forbidden,
     Foreign,
@@ -34,12 +35,12 @@ from datalabd.kube.resources import resource_of
 from datalabd.kube.store import key_of
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Place, View, is_durable, observe
-from datalabd.plan import Plan, Stage, plan
+from datalabd.plan import Plan, Stage, plan, rights
 from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, repairs
 from datalabd.plan.ingress_protection import annotations, main_host, missing
 from datalabd.plan.prune import prune
-from datalabd.status import refused, status
+from datalabd.status import deleting, refused, status
 from datalabd.validation import Names, clashes, names_of, validate
 
 log = structlog.get_logger()
@@ -74,13 +75,24 @@ class DatalabReconciler:
             return Result()
         structlog.contextvars.bind_contextvars(generation=claim["metadata"]["generation"])
         if claim["metadata"].get("deletionTimestamp"):
-            return await teardown.teardown(self._client, self._cache, self._recorder, self._identity, claim)
+            return await self._tear_down(claim)
+        place = self._cache.informers.store(kinds.NAMESPACES).get("", key.namespace)
+        if place is not None and place["metadata"].get("deletionTimestamp"):
+            return Result()  # the claim goes next, and with it comes the teardown; what we may do there may be gone
         try:
             lab = self._resolve(claim)
         except (ClaimInvalid, EnvironmentInvalid) as problem:
             await self._write_status(claim, refused(claim, problem, _now()))
             raise
         return await self._converge(claim, lab)
+
+    async def _tear_down(self, claim: Manifest) -> Result:
+        try:
+            return await teardown.teardown(self._client, self._cache, self._recorder, self._identity, claim)
+        except Denied as denied:
+            message = rights.missing(claim, denied)
+            await self._write_status(claim, deleting(claim, message, stalled=True, now=_now()))
+            raise
 
     def _resolve(self, claim: Manifest) -> Lab:
         """The lab of a claim, by the same rules as admission: a claim may have been stored while nobody was asked."""
@@ -110,7 +122,7 @@ class DatalabReconciler:
     async def _converge(self, claim: Manifest, lab: Lab) -> Result:
         written = Written()
         problem: DatalabdError | None = None
-        view = self._view(lab)
+        view = await self._view(claim, lab)
         seen = observe(lab, view)
         wanted = plan(lab, seen, fresh_password)
         found = repairs(lab, seen)
@@ -130,7 +142,7 @@ class DatalabReconciler:
             problem = error
         self._cache.follow(lab.key)
         # What was just written is in the cache already; the status speaks of that, not of what was.
-        seen = observe(lab, self._view(lab))
+        seen = observe(lab, await self._view(claim, lab))
         await self._write_status(claim, status(claim, lab, seen, wanted, found, problem, _now()))
         await self._tell(claim, written)
         if problem is not None:
@@ -144,8 +156,12 @@ class DatalabReconciler:
             unchanged=written.unchanged,
         )
 
-    def _view(self, lab: Lab) -> View:
-        return replace(self._cache.view(lab), identity=self._identity.outcome(lab.key))
+    async def _view(self, claim: Manifest, lab: Lab) -> View:
+        try:
+            return replace(self._cache.view(lab), identity=self._identity.outcome(lab.key))
+        except Denied as denied:
+            await self._write_status(claim, refused(claim, denied, _now()))
+            raise
 
     async def _add_finalizer(self, claim: Manifest) -> Manifest:
         metadata = claim["metadata"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from datalabd import names, stores
-from datalabd.api.meta import CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest
+from datalabd.api.meta import ACCOUNT, CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest
 from datalabd.identity import Admin, IamView, Outcome, admin
 from datalabd.lab import Lab
 from datalabd.stores import DatabaseFacts, Inside, Size, StoreFacts, Turn, decoded
@@ -59,6 +59,8 @@ class View:
     runtime_served: bool = True
     served: frozenset[str] = frozenset()
     """Kinds of databases and stores, and of their routes, that the cluster knows."""
+    account: str = ACCOUNT
+    """Who we are to the API server."""
     now: datetime.datetime = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -179,6 +181,8 @@ class Observed:
     served: frozenset[str] = frozenset()
     api_server: tuple[tuple[str, int], ...] = ()
     """Addresses and ports of the API server's endpoints."""
+    account: str = ACCOUNT
+    """Who we are to it."""
     now: datetime.datetime = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
     @property
@@ -236,6 +240,7 @@ def observe(lab: Lab, view: View) -> Observed:
             for address in endpoint.get("addresses") or ()
             for port in piece.get("ports") or ()
         ),
+        account=view.account,
         now=view.now,
     )
 

@@ -56,6 +56,8 @@ PACKAGES = {
 }
 COLD_BUILD_SECONDS = {"etcd": 40, "kube-apiserver": 160, "kube-controller-manager": 50, "kubectl": 25}  # on two cores
 
+EDUCATES = "system:serviceaccount:educates:session-manager"
+"""The account of Educates' operator, which is a cluster administrator unless it is installed otherwise."""
 SERVICE_CIDR = "10.43.0.0/16"
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -245,14 +247,14 @@ class Cluster:
 
     directory: Path
     kubeconfig: Path  #: of user `admin`, group system:masters
-    datalabd_kubeconfig: Path  #: of user `datalabd`, group system:masters: policies know it from `admin`
+    educates_kubeconfig: Path  #: of Educates' operator, group system:masters: policies know it from `admin`
     audit_log: Path  #: one JSON object per answered request, level Metadata; never rotated
     url: str  #: https://127.0.0.1:PORT
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
         self.kubeconfig = self.directory / "kubeconfig"
-        self.datalabd_kubeconfig = self.directory / "datalabd.kubeconfig"
+        self.educates_kubeconfig = self.directory / "educates.kubeconfig"
         self.audit_log = self.directory / "audit.log"
         self._state = self.directory / "cluster.json"
         self._certificate = self.directory / "pki" / "apiserver.crt"
@@ -345,9 +347,9 @@ class Cluster:
             self._run(self._read()["processes"]["kube-apiserver"]["argv"])
         self._wait_ready()
 
-    def run(self, name: str, argv: Sequence[str]) -> Path:
+    def run(self, name: str, argv: Sequence[str], kubeconfig: Path) -> Path:
         """Run a client of this cluster, to be ended with it; returns the path of its log. It finds KUBECONFIG set."""
-        environ = os.environ | {"KUBECONFIG": str(self.kubeconfig)}
+        environ = os.environ | {"KUBECONFIG": str(kubeconfig)}
         log = self.directory / "logs" / f"{name}.log"
         self._record(name, list(argv), _spawn(list(argv), log, environ=environ))
         return log
@@ -369,9 +371,9 @@ class Cluster:
             raise
 
     def kubeconfig_for(self, service_account: str) -> Path:
-        """A new kubeconfig of the existing service account `namespace/name`, good for a day."""
+        """A new kubeconfig of the existing service account `namespace/name`, good for a year."""
         namespace, name = service_account.split("/")
-        token = self.kubectl("create", "token", name, "--namespace", namespace, "--duration", "24h").stdout.strip()
+        token = self.kubectl("create", "token", name, "--namespace", namespace, "--duration", "8760h").stdout.strip()
         path = self.directory / "serviceaccounts" / namespace / f"{name}.kubeconfig"
         path.parent.mkdir(parents=True, exist_ok=True)
         return self._write_kubeconfig(path, f"system:serviceaccount:{namespace}:{name}", token)
@@ -441,7 +443,7 @@ class Cluster:
         )
         self._wait("kube-apiserver", lambda: _listens(port))
         self._write_kubeconfig(self.kubeconfig, "admin", self.admin_token)
-        self._write_kubeconfig(self.datalabd_kubeconfig, "datalabd", self._token("datalabd"))
+        self._write_kubeconfig(self.educates_kubeconfig, EDUCATES, self._token(EDUCATES))
         manager = "system:kube-controller-manager"
         config = self._write_kubeconfig(self.directory / "controller-manager.kubeconfig", manager, self._token(manager))
         self._run(
@@ -542,7 +544,7 @@ class Cluster:
             csv.writer(file).writerows(
                 [
                     [secrets.token_urlsafe(24), "admin", "admin", "system:masters"],
-                    [secrets.token_urlsafe(24), "datalabd", "datalabd", "system:masters"],
+                    [secrets.token_urlsafe(24), EDUCATES, "educates", "system:masters"],
                     [secrets.token_urlsafe(24), "system:kube-controller-manager", "kube-controller-manager"],
                 ]
             )

@@ -58,6 +58,8 @@ REALM_MARK = f"{PREFIX}.claim"
 """Attribute of a Keycloak client or group: the `<namespace>/<name>` of the claim that it belongs to."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 FIELD_MANAGER = "datalabd"
+ACCOUNT = "system:serviceaccount:datalabd:datalabd"
+"""Who we are to the API server as the manifests install us."""
 
 
 class Model(BaseModel):

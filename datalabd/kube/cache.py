@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from datalabd import identity, names, stores
 from datalabd.api.environment import EnvironmentConfig, domain_of
-from datalabd.api.meta import CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned
+from datalabd.api.meta import ACCOUNT, CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned
 from datalabd.errors import EnvironmentInvalid, NotYet
 from datalabd.identity import IamView
 from datalabd.kube import resources as kinds
@@ -14,7 +14,8 @@ from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope
 from datalabd.lab import Lab, environment_name, storage_secret
-from datalabd.observed import View
+from datalabd.observed import Phase, View
+from datalabd.plan import rights
 from datalabd.plan.educates.content import SECRET as WORKSHOP_CONFIG
 
 OURS = Scope(label_selector="app.kubernetes.io/managed-by=datalabd")
@@ -26,6 +27,8 @@ API_SERVER = Scope(namespace="default", label_selector="kubernetes.io/service-na
 DATABASE_LOGINS = "postgres-operator.crunchydata.com/role=pguser"
 """Label selector of the Secrets in which PGO keeps logins."""
 
+READ_SECONDS = 5.0
+"""When to look again whether a namespace has been listed, should nothing be heard of it."""
 RUNTIME_KINDS = (kinds.WORKSHOPS, kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS)
 STORE_KINDS = (kinds.POSTGRES_CLUSTERS, kinds.DOCUMENT_STORES, kinds.CACHE_STORES, kinds.VECTOR_STORES)
 INSIDE_KINDS = (
@@ -48,8 +51,10 @@ INPUTS = {kind.kind: kind for kind in (kinds.SECRETS, kinds.STATEFUL_SETS, kinds
 class Cache:
     """Queries over the stores. Makes no request."""
 
-    def __init__(self, informers: Informers) -> None:
+    def __init__(self, informers: Informers, account: str = ACCOUNT) -> None:
         self.informers = informers
+        self._account = account
+        """Who we are to the API server."""
         self._environments: dict[tuple[str, str], EnvironmentConfig | EnvironmentInvalid] = {}
         """Parsed environments, or what is wrong with them, by uid and resourceVersion."""
         self._followed: dict[NamespacedName, set[tuple[Resource, Scope]]] = {}
@@ -194,19 +199,26 @@ class Cache:
         """Those Secrets as far as they are known."""
         secrets = self.informers.store(kinds.SECRETS)
         scopes = self._iam_scopes(claim)
-        problems = ((where, self.informers.problem(*scope)) for where, scope in scopes.items())
+        refusals = (self.informers.denied(*scope) for scope in scopes.values())
         return IamView(
             secrets={where: found for where in scopes if (found := secrets.get(*where)) is not None},
             read=all(self.informers.synced(*scope) for scope in scopes.values()),
-            refused=next((f"Secret {where} cannot be read: {problem}" for where, problem in problems if problem), ""),
+            refused=next((rights.missing(claim, denied) for denied in refusals if denied is not None), ""),
         )
 
     def _inside_scopes(self, claim: Manifest) -> Iterator[tuple[Resource, Scope]]:
-        """What is watched in a lab's own namespace; nothing in one that is not the lab's."""
+        """What is watched in a lab's own namespace; nothing in one that is not the lab's.
+
+        Nor before the environment runs, when the rights to read there are being made, or once the namespace is going,
+        when they may be gone.
+        """
         name = claim["metadata"]["name"]
         environment = self.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", name)
         namespace = self.informers.store(kinds.NAMESPACES).get("", names.workshop_namespace(name))
         if environment is None or namespace is None:
+            return
+        educates = (environment.get("status") or {}).get("educates") or {}
+        if educates.get("phase") != Phase.RUNNING or namespace["metadata"].get("deletionTimestamp"):
             return
         owners = namespace["metadata"].get("ownerReferences") or []
         if all(owner.get("uid") != environment["metadata"]["uid"] for owner in owners):
@@ -222,14 +234,19 @@ class Cache:
             yield kinds.STATEFUL_SETS, Scope(inside)
 
     def require_synced(self, claim: Manifest, *namespaces: str) -> None:
-        """Raise `NotYet` while Secrets of these namespaces, or what is watched in the lab's, have not been listed."""
+        """Raise `NotYet` while Secrets of these namespaces, or what is watched in the lab's, have not been listed.
+
+        Raises `Denied` where they may not be, even if they were before: what is known of them grows old.
+        """
         scopes = [(kinds.SECRETS, Scope(namespace)) for namespace in namespaces]
         for resource, scope in (*scopes, *self._inside_scopes(claim)):
+            if (denied := self.informers.denied(resource, scope)) is not None:
+                raise denied
             if not self.informers.synced(resource, scope):
-                raise NotYet(f"the {resource.kind}s of namespace {scope.namespace} are being read")
+                raise NotYet(f"the {resource.kind}s of namespace {scope.namespace} are being read", READ_SECONDS)
 
     def view(self, lab: Lab) -> View:
-        """The live objects that concern a lab; raises `NotYet` while those of its namespaces have not been listed."""
+        """The live objects that concern a lab; raises as `require_synced` does."""
         secrets = self.informers.store(kinds.SECRETS)
         claim = self.claim(lab.key)
         if claim is not None:
@@ -284,5 +301,6 @@ class Cache:
                 kind.kind for kind in (*STORE_KINDS, kinds.TLS_ROUTES) if self.informers.synced(kind, OURS)
             ),
             runtime_served=all(self.informers.synced(kind, EVERYWHERE) for kind in RUNTIME_KINDS),
+            account=self._account,
             now=datetime.datetime.now(datetime.UTC),
         )

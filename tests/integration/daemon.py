@@ -14,6 +14,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from hack.account import kubeconfig
 from hack.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +42,7 @@ def unregister(cluster: Cluster, kinds: Sequence[str]) -> None:
 
 
 class Daemon:
-    """`datalabd run --local` against a cluster.
+    """`datalabd run --local` against a cluster, by its own account and with its rights, confined to open namespaces.
 
     It keeps its identity over restarts, so that one which follows a killed one need not wait for the lease to run out;
     two at once need two. `environ` are further variables of its environment, such as `DATALABD_LOG_LEVEL`.
@@ -72,7 +73,8 @@ class Daemon:
         """Start it, and unless told otherwise wait until it says that it is ready."""
         assert self._process is None, "it runs already"
         self._began = self.log.stat().st_size if self.log.exists() else 0
-        command = [sys.executable, "-m", "datalabd", "run", "--local", "--kubeconfig", str(self.cluster.kubeconfig)]
+        config = kubeconfig(self.cluster, confined=True)
+        command = [sys.executable, "-m", "datalabd", "run", "--local", "--kubeconfig", str(config)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log

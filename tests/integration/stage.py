@@ -81,7 +81,7 @@ def standins(
 
     @contextlib.asynccontextmanager
     async def playing() -> AsyncIterator[None]:
-        client = await Client.connect(str(cluster.kubeconfig), user_agent="standins")
+        client = await Client.connect(str(cluster.educates_kubeconfig), user_agent="standins")
         try:
             if not installed:
                 await install(client, SHARED if SHARED.exists() else None)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.meta import PROTECT, V1BETA1, V1BETA2, Manifest
+from hack.account import open_to_claims
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.objects import Answer, claim, create, dry_run, environment, read, replace, unique
@@ -470,6 +471,7 @@ def invalid(cluster: Cluster, datalabd: Daemon) -> Manifest:
     datalabd.stop()
     namespace = unique("invalid")
     cluster.kubectl("create", "namespace", namespace)
+    open_to_claims(cluster, namespace)
     manifest = claim(
         namespace, WIDE, users=["joe", "joe"], secretName="My Secret", sessions=[{"name": "x"}, {"name": "x-data"}]
     )
@@ -584,6 +586,7 @@ class TestProtection:
     def test_it_goes_with_its_namespace(self, cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
         own = unique("ns")
         cluster.kubectl("create", "namespace", own)
+        open_to_claims(cluster, own)
         self.protected(cluster, own)
         cluster.kubectl("delete", "namespace", own, "--wait=false")
         gone = ["get", "namespace", own, "--ignore-not-found", "-o", "name"]

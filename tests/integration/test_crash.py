@@ -15,6 +15,7 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.cache import OWNED_KINDS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.informers import Informers
+from hack.account import kubeconfig
 from hack.cluster import Cluster
 from hack.standins import Educates, Kubelet, install
 from tests.integration.objects import environment, unique
@@ -75,7 +76,7 @@ async def run(
     cluster: Cluster, lab: str, namespace: str, condition: str, writes: int | None = None, fatal: str = ""
 ) -> bool:
     """One process's life: until the claim is Ready, or gone; or until it is killed as told. True if it was."""
-    client = await Doomed.connect(str(cluster.kubeconfig))
+    client = await Doomed.connect(str(kubeconfig(cluster, confined=True)))
     client.writes_left, client.fatal = writes, fatal
     informers = Informers(client)
     cache = Cache(informers)

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from hack.account import open_to_claims
 from hack.cluster import Cluster
 from tests.integration.daemon import REGISTERED, WEBHOOKS, Daemon, eventually, unregister
 from tests.integration.objects import unique
 from tests.integration.stage import Stage, standins
-from webhooks.registration import PROTECTED_CLAIMS, PROTECTED_DATA
+from webhooks.registration import PROTECTED_CLAIMS, PROTECTED_DATA, PROTECTED_RIGHTS
 
 pytestmark = [
     pytest.mark.cluster,
@@ -46,6 +47,7 @@ def stage(own: Cluster, daemon: Daemon) -> Stage:
     """An environment in a namespace of its own."""
     namespace = unique("ns")
     own.api.create_namespace(namespace)
+    open_to_claims(own, namespace)
     return Stage(own, namespace)
 
 
@@ -164,6 +166,7 @@ def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage
     other = Stage(stage.cluster, stage.namespace)
     other.namespace = unique("ns")
     stage.cluster.api.create_namespace(other.namespace)
+    open_to_claims(stage.cluster, other.namespace)
     without_webhooks(daemon)
     name = stage.lab()
     time.sleep(1.1)  # times of creation are whole seconds
@@ -181,7 +184,7 @@ def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage
 @pytest.mark.parametrize(
     ("kind", "name"),
     [(kind, name) for kind in REGISTERED[:2] for name in ("datalabd", "datalabd-ingresses")]
-    + [(kind, name) for kind in REGISTERED[2:] for name in (PROTECTED_CLAIMS, PROTECTED_DATA)],
+    + [(kind, name) for kind in REGISTERED[2:] for name in (PROTECTED_CLAIMS, PROTECTED_DATA, PROTECTED_RIGHTS)],
 )
 def test_a_deleted_registration_comes_back(daemon: Daemon, kind: str, name: str) -> None:
     api = daemon.cluster.api

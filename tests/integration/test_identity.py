@@ -12,11 +12,12 @@ import pytest
 
 from controllers.manager import Manager
 from datalabd import metrics
-from datalabd.api.meta import REALM_MARK, Manifest
+from datalabd.api.meta import ACCOUNT, REALM_MARK, Manifest
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
 from datalabd.kube.informers import Informers
+from datalabd.plan import rights
 from hack import idle
 from hack.cluster import Cluster
 from hack.keycloak import Realm, Server
@@ -65,6 +66,15 @@ def realm(keycloak_server: Server) -> Realm:
     return realm
 
 
+def open_to_keycloak(cluster: Cluster, namespace: str) -> None:
+    """Let datalabd read Secret `admin` of a namespace, and nothing else there."""
+    binding = rights.binding(ACCOUNT, rights.BINDING, namespace)
+    metadata = {"name": rights.BINDING, "namespace": namespace}
+    rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"], "resourceNames": ["admin"]}]
+    cluster.api.create({"apiVersion": binding["apiVersion"], "kind": "Role", "metadata": metadata, "rules": rules})
+    cluster.api.create(binding | {"roleRef": binding["roleRef"] | {"kind": "Role"}})
+
+
 class Labs(Stage):
     """An environment that names a Keycloak, and labs in it."""
 
@@ -73,6 +83,7 @@ class Labs(Stage):
         cluster.api.create_namespace(self.secrets)
         self.url = url
         if secret:
+            open_to_keycloak(cluster, self.secrets)
             self.admin(cluster, realm)
         super().__init__(cluster, namespace, iam=self.iam(realm.name))
 
@@ -218,7 +229,13 @@ def test_a_realm_that_is_lost_gets_everything_back(labs: Labs, realm: Realm, key
 def test_credentials_may_come_later(cluster: Cluster, played: None, namespace: str, gate: Gate, realm: Realm) -> None:
     labs = Labs(cluster, namespace, gate.url, realm, secret=False)
     lab = labs.lab()
-    told = labs.until(lab, "IdentityReady", "False", "IamSecret")
+    told = labs.until(lab, "IdentityReady", "False", "IamSecret", WAIT)
+    assert told["message"].startswith(
+        f"datalabd may not list secrets in namespace {labs.secrets}; where it should, say"
+    )
+    open_to_keycloak(cluster, labs.secrets)
+    eventually(lambda: "does not exist" in labs.condition(lab, "IdentityReady")["message"], WAIT)
+    told = labs.condition(lab, "IdentityReady")
     assert told["message"] == (
         f"Secret {labs.secrets}/admin does not exist; create it with client_id and client_secret"
     )

@@ -16,6 +16,10 @@ from tests.kube.test_informers import Routed, until
 
 ADMIN, CA = Scope("iam", field_selector="metadata.name=admin"), Scope("pki", field_selector="metadata.name=ca")
 KEY = NamespacedName("team", "lab")
+DENIED = (
+    'secrets is forbidden: User "system:serviceaccount:datalabd:datalabd" cannot list resource "secrets" in API group ""'
+    ' in the namespace "iam"'
+)
 
 
 @asynccontextmanager
@@ -68,12 +72,12 @@ async def test_a_secret_is_not_missed_before_it_was_looked_for(tmp_path: Path) -
 
 
 async def test_who_may_not_read_a_secret_is_told(tmp_path: Path) -> None:
-    async with cache(tmp_path, IAM, *[status(403, "Forbidden", "not yours")] * 20) as made:
+    refusal = status(403, "Forbidden", DENIED)
+    async with cache(tmp_path, IAM, *[refusal] * 20) as made:
         made.follow(KEY)
         await until(lambda: made.iam_view(live(made)).refused != "")
         view = made.iam_view(live(made))
-        assert view.refused.startswith("Secret iam/admin cannot be read: ")
-        assert "not yours" in view.refused
+        assert view.refused.startswith("datalabd may not list secrets in namespace iam; where it should, say: kubectl")
         assert not view.read
 
 
