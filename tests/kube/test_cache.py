@@ -17,8 +17,8 @@ from tests.kube.test_informers import Routed, until
 ADMIN, CA = Scope("iam", field_selector="metadata.name=admin"), Scope("pki", field_selector="metadata.name=ca")
 KEY = NamespacedName("team", "lab")
 DENIED = (
-    'secrets is forbidden: User "system:serviceaccount:datalabd:datalabd" cannot list resource "secrets" in API group ""'
-    ' in the namespace "iam"'
+    'secrets is forbidden: User "system:serviceaccount:datalabd:datalabd" cannot list resource "secrets" in API group '
+    '"" in the namespace "iam"'
 )
 
 
