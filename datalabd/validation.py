@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from datalabd import names
-from datalabd.api import v1beta1, v1beta2
+from datalabd.api import v1beta1
 from datalabd.api.conversion import database_classes, to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import (
@@ -451,15 +451,18 @@ CHECKS: list[Check] = [
 
 # --- updates ----------------------------------------------------------------------------------------------------------
 
+_STORES = ("databases", "document_stores", "cache_stores", "vector_stores")
+"""Fields of the spec that hold servers and stores by key."""
+
 
 def _shrinking(before: _Claim, after: _Claim) -> Iterator[FieldError]:
     """Volumes grow, and never shrink."""
     sizes: list[tuple[str, str | None, str | None]] = []
     if _kept_sessions(before, after):
         sizes.append(("spec.quota.storage", _home_size(before), _home_size(after)))
-    for field in ("databases", "document_stores", "cache_stores", "vector_stores"):
+    for field in _STORES:
         old, new = getattr(before.spec, field), getattr(after.spec, field)
-        path = f"spec.{v1beta2.DatalabSpec.model_fields[field].alias}"
+        path = f"spec.{DatalabSpec.model_fields[field].alias}"
         for key in new:
             if key not in old:
                 continue
@@ -530,7 +533,24 @@ def _database_class(claim: _Claim, host: str, field: str) -> str | None:
     return settings.storage_class_name if field == "storageClassName" else settings.backup_storage_class_name
 
 
+def _renaming(before: _Claim, after: _Claim) -> Iterator[FieldError]:
+    """A server or store that comes as another of its kind goes is meant to be that one, and is not."""
+    for field in _STORES:
+        old, new = getattr(before.spec, field), getattr(after.spec, field)
+        gone = [key for key in old if key not in new]
+        for key in new if gone else ():
+            if key not in old:
+                detail = (
+                    f"may not come in the edit that takes {listed(gone, NAMES_ROOM)} away: nothing is renamed, and no "
+                    "data moves; add it first, copy what is needed, then remove, or remove in an edit before"
+                )
+                yield FieldError(
+                    f"spec.{DatalabSpec.model_fields[field].alias}[{key}]", Problem.FORBIDDEN, None, detail
+                )
+
+
 UPDATE_CHECKS: list[Callable[[_Claim, _Claim], Iterator[FieldError]]] = [
+    _renaming,
     _shrinking,
     _growing,
     _storage_class_change,
