@@ -6,8 +6,9 @@ them, so that an author sees every mistake at once. An update is not blamed for 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from datalabd.api.meta import (
     FieldError,
     Manifest,
     Model,
+    NamespacedName,
     Problem,
     field_error,
     shorten,
@@ -122,20 +124,87 @@ def names_of(claim: Manifest) -> Names:
     )
 
 
-def clashes(claim: Manifest, others: Iterable[Names]) -> list[FieldError]:
+CLUSTER_NAME = tuple[str, str]
+"""Kind and name of what is unique in the cluster: a namespace, host or group."""
+
+
+class Rival(NamedTuple):
+    """Another claim, as one that competes for names."""
+
+    key: NamespacedName
+    names: Names
+    """What it asks for."""
+    held: Names | None
+    """What of that it has already; None if nothing."""
+    comes_first: bool
+    """Whether it is the one to have what nobody has yet."""
+
+
+def clashes(claim: Manifest, others: Iterable[tuple[NamespacedName, Names]]) -> list[FieldError]:
     """Fields of the claim that make a name which another claim of the cluster makes too; each field once.
 
-    `others` are all claims but this one, of any namespace. Nothing of them is told but the name in question.
+    `others` are all claims but this one, of any namespace. One of the same namespace is named; of others nothing is
+    told but the name in question.
     """
-    mine = list(_cluster_names(names_of(claim)))
-    wanted = {key for key, _ in mine}
-    taken = {key for other in others for key, _ in _cluster_names(other) if key in wanted}
+    return taken(claim, _holders(unique_names(names_of(claim)), others))
+
+
+def names_lost(claim: Manifest, held: Names | None, rivals: Sequence[Rival]) -> dict[CLUSTER_NAME, NamespacedName]:
+    """Names that the claim has to leave to a rival, and to which; `held` are those it has already.
+
+    Who has a name keeps it; what nobody has, or two have at once, goes to whoever comes first.
+    """
+    mine = unique_names(names_of(claim))
+    safe = mine & unique_names(held) if held is not None else frozenset()
+    having = [(rival, rival.held) for rival in rivals if rival.held is not None]
+    first = [(rival.key, rival.names) for rival in rivals if rival.comes_first]
+    return _holders(mine - safe, [*((rival.key, has) for rival, has in having), *first]) | _holders(
+        safe, [(rival.key, has) for rival, has in having if rival.comes_first]
+    )
+
+
+def taken(claim: Manifest, holders: Mapping[CLUSTER_NAME, NamespacedName]) -> list[FieldError]:
+    """Fields of the claim that make a name of somebody else's; each field once."""
     errors: dict[str, FieldError] = {}
-    for (kind, name), path in mine:
-        if (kind, name) in taken:
-            detail = f'the {kind} "{name}" belongs to another lab'
-            errors.setdefault(path, _written(claim, FieldError(path, Problem.INVALID, None, detail)))
+    for key, path in _cluster_names(names_of(claim)):
+        if key in holders and path not in errors:
+            (kind, name), holder = key, holders[key]
+            near = holder.namespace == (_metadata(claim).get("namespace") or "default")
+            detail = f'the {kind} "{name}" belongs to {f"lab {holder.name}" if near else "another lab"}'
+            errors[path] = _written(claim, FieldError(path, Problem.INVALID, None, detail))
     return list(errors.values())
+
+
+def occupied(claim: Manifest, old: Manifest | None, foreign: Collection[str]) -> list[FieldError]:
+    """Fields of the claim that make a namespace of these, which exist and are not its own; each field once.
+
+    Not those that it made before an update: where it lost a namespace since, its status says so.
+    """
+    before = frozenset() if old is None else unique_names(names_of(old))
+    errors: dict[str, FieldError] = {}
+    for key, path in _cluster_names(names_of(claim)):
+        kind, name = key
+        if kind == "namespace" and name in foreign and key not in before:
+            detail = "a namespace of that name exists and is not a lab's; the lab would need it for itself"
+            errors.setdefault(path, _written(claim, FieldError(path, Problem.INVALID, name, detail)))
+    return list(errors.values())
+
+
+def _holders(
+    wanted: frozenset[CLUSTER_NAME], others: Iterable[tuple[NamespacedName, Names]]
+) -> dict[CLUSTER_NAME, NamespacedName]:
+    """Who makes these names, the first of several."""
+    found: dict[CLUSTER_NAME, NamespacedName] = {}
+    for owner, other in others:
+        for key in wanted & unique_names(other):
+            found.setdefault(key, owner)
+    return found
+
+
+@lru_cache(maxsize=8192)
+def unique_names(made_of: Names) -> frozenset[CLUSTER_NAME]:
+    """Every name made of these that is unique in the cluster. Cached, as every claim is compared with all others."""
+    return frozenset(key for key, _ in _cluster_names(made_of))
 
 
 # --- schema -----------------------------------------------------------------------------------------------------------
@@ -280,7 +349,7 @@ def _lengths(claim: _Claim) -> Iterator[FieldError]:
             yield FieldError(f"spec.databases[{host}]", Problem.TOO_LONG, host, detail)
 
 
-def _cluster_names(made_of: Names) -> Iterator[tuple[tuple[str, str], str]]:
+def _cluster_names(made_of: Names) -> Iterator[tuple[CLUSTER_NAME, str]]:
     """Every name of a claim that is unique in the cluster, as (kind, name), with the field it comes from."""
     claim = made_of.claim
     yield ("namespace", names.workshop_namespace(claim)), "metadata.name"

@@ -394,8 +394,14 @@ def test_what_volumes_cannot_follow(cluster: Cluster, datalabd: Daemon, namespac
 
 @pytest.mark.parametrize("version", [V1BETA1, V1BETA2])
 def test_nothing_is_renamed(cluster: Cluster, datalabd: Daemon, namespace: str, version: str) -> None:
-    fields = {"databases": database("a"), "documentStores": STORE, "cacheStores": STORE, "vectorStores": STORE}
-    declared = known(cluster, claim(namespace, RETAINS, **{field: {"x": item} for field, item in fields.items()}))
+    fields: dict[str, Any] = {
+        "databases": database("a"),
+        "documentStores": STORE,
+        "cacheStores": STORE,
+        "vectorStores": STORE,
+    }
+    spec: dict[str, Any] = {field: {"x": item} for field, item in fields.items()}
+    declared = known(cluster, claim(namespace, RETAINS, **spec))
     live = read(cluster, f"datalabs.{version.rpartition('/')[2]}.pkg.internal", declared["metadata"]["name"], namespace)
 
     def edited(**keys: tuple[str, ...]) -> Answer:

@@ -22,7 +22,7 @@ def database(storage: str = "1Gi", backup: str = "1Gi") -> Manifest:
 def answer(new: Manifest, old: Manifest | None = None) -> Manifest:
     operation = "CREATE" if old is None else "UPDATE"
     request = AdmissionRequest("u-1", operation, "team", "lab", new, old, dry_run=False, username="joe")
-    response: Manifest = validate.datalab(request, HERE, [], foreign_namespace=False)["response"]
+    response: Manifest = validate.datalab(request, HERE, [], foreign=())["response"]
     return response
 
 
