@@ -116,11 +116,13 @@ class DatalabReconciler:
     def _held(self, claim: Manifest) -> Names | None:
         """What the names are made of that a claim has already: its runtime, sessions and databases that exist.
 
-        A runtime or session whose namespace is somebody else's has nothing yet.
+        A runtime is claimed by its Workshop, the first that is written of it, by POST. One whose namespace is somebody
+        else's, or a session of which that is so, has nothing yet.
         """
         store, key, uid = self._cache.informers.store, key_of(claim), claim["metadata"]["uid"]
         environment = store(kinds.WORKSHOP_ENVIRONMENTS).get("", key.name)
-        if environment is None or claim_of(environment) != key or not self._has_place(environment):
+        runtime = environment or store(kinds.WORKSHOPS).get("", key.name)
+        if runtime is None or claim_of(runtime) != key or (environment and not self._has_place(environment)):
             return None
         sessions = [session for session in store(kinds.WORKSHOP_SESSIONS).owned_by(uid) if self._has_place(session)]
         namespace = names.workshop_namespace(key.name)

@@ -346,7 +346,8 @@ def test_names_that_two_claims_derive(call: Call) -> None:
     assert call.mistakes([taken, clash, taken], [environment()]) == [
         'Datalab team/taken-main: metadata.name: Invalid value: the namespace "taken-main" belongs to lab taken',
         'Datalab team/taken: metadata.name: Duplicate value: "taken"',
-        'Datalab team/taken: spec.sessions[0].name: Invalid value: the namespace "taken-main" belongs to lab taken-main',
+        'Datalab team/taken: spec.sessions[0].name: Invalid value: the namespace "taken-main" belongs to '
+        "lab taken-main",
     ]
 
 
