@@ -12,7 +12,7 @@ from controllers import teardown
 from controllers.controller import Result
 from controllers.workqueue import backoff
 from datalabd import metrics, names
-from datalabd.api.meta import FINALIZER, UNPROTECTED, Manifest, NamespacedName, claim_of
+from datalabd.api.meta import FINALIZER, UNPROTECTED, Manifest, NamespacedName, claim_of, several
 from datalabd.errors import (
     ClaimInvalid,
     Conflict,
@@ -87,7 +87,7 @@ class DatalabReconciler:
         environment = self._cache.environment_of(claim)
         errors = [*validate(claim, None, environment), *taken(claim, elsewhere)]
         if errors:
-            raise ClaimInvalid(errors[0].path, "; ".join(map(str, errors)).removeprefix(f"{errors[0].path}: "))
+            raise ClaimInvalid(errors[0].path, "; ".join(several(errors)).removeprefix(f"{errors[0].path}: "))
         return resolve(claim, environment)
 
     def waiting_for(self, key: NamespacedName) -> list[NamespacedName]:

@@ -441,6 +441,14 @@ def _repetitions(claim: _Claim) -> Iterator[FieldError]:
                 yield FieldError(path.format(index), Problem.DUPLICATE, shorten(value), "")
 
 
+def _visible(claim: _Claim) -> Iterator[FieldError]:
+    """Whoever reads a claim is to see who gets in, in the order in which it is written."""
+    for index, user in enumerate(claim.spec.users):
+        if not user.isprintable():
+            detail = "must not contain control or invisible characters"
+            yield FieldError(f"spec.users[{index}]", Problem.INVALID, shorten(user), detail)
+
+
 def _overrides(claim: _Claim) -> Iterator[FieldError]:
     for user in claim.spec.user_overrides:
         if user not in claim.spec.users:
@@ -508,6 +516,7 @@ CHECKS: list[Check] = [
     _lengths,
     _repetitions,
     _distinct_names,
+    _visible,
     _overrides,
     _postgres_databases,
     _secret_name,

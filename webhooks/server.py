@@ -59,7 +59,7 @@ def _handler(name: str, answer: Answer) -> Callable[[web.Request], Awaitable[web
                 try:
                     review = await request.json()
                     body = await answer(request, review)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:  # no JSON, no review, or nested without end
                     code = 400
                     return web.Response(status=code, text=f"{error}\n")
                 except KubeError as error:
