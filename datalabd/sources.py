@@ -20,8 +20,12 @@ IMAGE_SCHEMES = ("oci", "https", "http")
 _SCP = re.compile(r"(?:[\w.-]+@)(\[[^\]]+\]|[^:/@\s]+):(?!//)")
 """git's short form of an ssh address: `git@host:path`."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_VARIABLE = re.compile(r"\$\(\w+\)")
-"""What the runtime fills in. Some are empty, so that anything may be left where one stood."""
+_VARIABLE = re.compile(r"\$\((\w+)\)")
+"""What the runtime fills in."""
+_FILLED = frozenset(
+    {"environment_name", "workshop_name", "workshop_namespace", "workshop_version", "ingress_domain", "cluster_domain"}
+)
+"""Variables that are never empty; of others nothing may be left where they stood."""
 _PLATFORM_HOST = re.compile(
     r"(\$\((image_repository|oci_image_cache|assets_repository)\)"
     r"|(([-\w]|\$\(\w+\))+\.)*\$\((cluster_domain|ingress_domain)\))"
@@ -169,8 +173,8 @@ def _leaves(path: str) -> bool:
 
 
 def _left(path: str) -> str:
-    """What is left of a path where all variables are empty, those within variables included."""
-    while (shorter := _VARIABLE.sub("", path)) != path:
+    """What is left of a path where variables are as short as can be, those within variables included."""
+    while (shorter := _VARIABLE.sub(lambda name: "x" if name[1] in _FILLED else "", path)) != path:
         path = shorter
     return path
 

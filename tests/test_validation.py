@@ -52,6 +52,19 @@ STORE = {"storage": "1Gi"}
             {"users": ["joe@example.org", "jane doe"], "databases": {"pg0": database("a")}},
             id="any user name, even where it cannot be a role",
         ),
+        *(
+            pytest.param({"users": [user]}, id=f"user {what}")
+            for user, what in (
+                ("jane+lab@example.org", "with a plus sign"),
+                ("Jané", "in capitals, of whom a warning speaks"),
+                ("日本語", "of another alphabet"),
+                ("x" * 255, "as long as Keycloak takes"),
+                ("é" * 255, "as long in more bytes"),
+                ("O'Brien; DROP ROLE postgres --", "who would be SQL"),
+                ("{{a}} $(a) ${a}", "who would be a template"),
+                ('a": b\\', "who would be YAML"),
+            )
+        ),
         pytest.param({"databases": {"pg0": database("a", "A-b")}}, id="databases"),
         pytest.param({"sessions": sessions("a", "b-c", "1")}, id="sessions"),
         pytest.param(
@@ -80,6 +93,20 @@ def test_is_accepted(spec: dict[str, Any]) -> None:
             {"users": ["x" * 256]},
             [f'spec.users[0]: Too long: "{"x" * 99}…": may not be more than 255 characters'],
             id="over-long user, cut in the message",
+        ),
+        *(
+            pytest.param(
+                {"users": [user]},
+                [f'spec.users[0]: Invalid value: "{shown}": must not contain control or invisible characters'],
+                id=f"user with {what}",
+            )
+            for user, shown, what in (
+                ("joe\x1b[2J", "joe\\x1b[2J", "an escape sequence"),
+                ("a\tb", "a\\tb", "a tab"),
+                ("joe\u200b", "joe\\u200b", "a space of no width"),
+                ("\u202eeoj", "\\u202eeoj", "letters from right to left"),
+                ("jane\u00addoe", "jane\\xaddoe", "a hyphen that is not there"),
+            )
         ),
         pytest.param({"users": ["joe", "joe"]}, ['spec.users[1]: Duplicate value: "joe"'], id="repeated user"),
         pytest.param({"users": ["joe", "Joe"]}, ['spec.users[1]: Duplicate value: "joe"'], id="repeated in capitals"),
@@ -439,7 +466,12 @@ def test_what_is_no_claim_is_refused(version: str, broken: Manifest) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["default", "kube-system", "kube-anything", "educates", "educates-x", "datalabd", "account", "realm-management"],
+    [
+        *("default", "kube", "kube-system", "kube-public", "kube-node-lease", "kube-anything"),
+        *("educates", "educates-x", "datalabd", "datalabd-x", "pkg-internal"),
+        *("keycloak", "cert-manager", "crossplane-system", "ingress-nginx", "ingress-apisix", "projectcontour"),
+        *("account", "account-console", "admin-cli", "broker", "realm-management", "security-admin-console"),
+    ],
 )
 def test_reserved_name(name: str) -> None:
     assert said(claim(name=name)) == [

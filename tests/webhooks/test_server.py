@@ -144,6 +144,7 @@ def message(response: Manifest) -> str:
         pytest.param(b"\xff\xfe", id="no UTF-8"),
         pytest.param(b"null", id="null"),
         pytest.param(b"[]", id="list"),
+        pytest.param(b"[" * 100_000, id="nested without end"),
         pytest.param(b"{}", id="no review"),
         pytest.param(b'{"apiVersion": "admission.k8s.io/v1", "request": {"uid": "a", "object": {}}}', id="no metadata"),
     ],
