@@ -298,6 +298,8 @@ def _reserved(claim: _Claim) -> Iterator[FieldError]:
     namespaces = {claim.namespace: "the claim's own namespace"}
     hosts: dict[str, str] = {}
     if claim.environment is not None:
+        # A client of that name would hand out roles by which the platform judges.
+        namespaces |= dict.fromkeys(claim.environment.data.iam.extra_audiences, "an audience of the platform")
         namespaces |= dict.fromkeys(_namespaces(claim.environment), "a namespace of the platform")
         hosts = dict.fromkeys(_hosts(claim.environment), "a host of the platform")
     told: set[str] = set()

@@ -496,6 +496,11 @@ def test_namespace_of_keycloaks_secret() -> None:
     assert error.endswith("is a namespace of the platform; choose another name")
 
 
+def test_audience_of_the_platform() -> None:
+    (error,) = said(claim(name="workspace-api"), None, environment(iam={"extraAudiences": ["workspace-api"]}))
+    assert error.endswith("is an audience of the platform; choose another name")
+
+
 def test_session_namespace_that_is_reserved() -> None:
     assert said(claim(name="cert", sessions=sessions("manager"))) == [
         'spec.sessions[0].name: Invalid value: "cert-manager": is a reserved name; choose another name'
