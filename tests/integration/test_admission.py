@@ -124,7 +124,7 @@ BOTH: list[tuple[str, dict[str, Any], str]] = [
     # What only we say
     ("user twice", {"users": ["joe", "Joe"]}, "spec.users[1]"),
     ("user whom nobody sees as he is written", {"users": ["joe\u202e"]}, "spec.users[0]"),
-    ("user who rules the terminal", {"users": ["joe\x1b[2Jx"]}, r"spec.users[0]: Invalid value: \"joe\x1b[2Jx\""),
+    ("user who rules the terminal", {"users": ["joe\x1b[2Jx"]}, 'spec.users[0]: Invalid value: "joe\\x1b[2Jx"'),
     ("user in 256 characters", {"users": ["é" * 256]}, "spec.users[0]"),
     ("override of a stranger", {"userOverrides": {"bob": {"role": "admin"}}}, "spec.userOverrides[bob]"),
     ("template database", {"databases": {"pg0": database("template1")}}, "spec.databases[pg0].names[0]"),
