@@ -6,7 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from datalabd.kube.client import Client
+from hack.account import open_to_claims
 from hack.cluster import Cluster
+from tests.rights import Rights
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch over what the tested process may do."""
+    config.pluginmanager.register(Rights(config), "rights")
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +33,9 @@ async def client(cluster: Cluster) -> AsyncIterator[Client]:
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """A fresh namespace; its deletion is asked for and not awaited."""
+    """A fresh namespace, where claims may be made; its deletion is asked for and not awaited."""
     name = f"test-{uuid.uuid4().hex[:8]}"
-    cluster.kubectl("create", "namespace", name)
+    cluster.api.create_namespace(name)
+    open_to_claims(cluster, name)
     yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("namespace", name)

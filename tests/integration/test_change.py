@@ -37,10 +37,12 @@ from datalabd.kube.client import JSON_PATCH, MERGE_PATCH, Client, path
 from datalabd.kube.resources import resource_of
 from datalabd.kube.store import Store, key_of
 from datalabd.observed import STARTED_WITH, Phase, Place, is_durable
+from datalabd.plan import rights
 from datalabd.plan.educates.content import SECRET as WORKSHOP_CONFIG
 from datalabd.plan.educates.content import lost, workshop_config
 from datalabd.plan.educates.workshop import live_session_policies, workshop_spec
 from datalabd.plan.prune import prune
+from hack.account import open_to_claims
 from hack.cluster import Cluster
 from hack.standins import STORES
 from hack.standins.operator import Operator
@@ -1080,6 +1082,7 @@ def outcome(cluster: Cluster, played: None) -> dict[str, list[str]]:
                 namespace = unique("test")
                 for name in (namespace, SHARED):
                     cluster.kubectl("create", "namespace", name)
+                    open_to_claims(cluster, name, rights.STORAGE if name == SHARED else rights.CLAIMS)
                 await client.request(
                     "POST",
                     f"/apis/gateway.networking.k8s.io/v1/namespaces/{SHARED}/gateways",
