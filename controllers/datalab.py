@@ -14,7 +14,7 @@ from controllers.controller import Result
 from controllers.identity import IdentityReconciler
 from controllers.workqueue import backoff
 from datalabd import metrics, names
-from datalabd.api.meta import CLAIM_UID, FINALIZER, UNPROTECTED, FieldError, Manifest, NamespacedName
+from datalabd.api.meta import FINALIZER, UNPROTECTED, Manifest, NamespacedName, claim_of, several
 from datalabd.errors import (
     ClaimInvalid,
     Conflict,
@@ -41,7 +41,7 @@ from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, re
 from datalabd.plan.ingress_protection import annotations, main_host, missing
 from datalabd.plan.prune import prune
 from datalabd.status import deleting, refused, status
-from datalabd.validation import Names, clashes, names_of, validate
+from datalabd.validation import CLUSTER_NAME, Names, Rival, names_lost, names_of, taken, unique_names, validate
 
 log = structlog.get_logger()
 
@@ -63,6 +63,8 @@ class DatalabReconciler:
         self._identity = identity
         self._repaired: dict[tuple[NamespacedName, str], tuple[int, float]] = {}
         """How often in a row an object was put right, and when (loop time) it may be again."""
+        self._waiting_for: dict[NamespacedName, set[NamespacedName]] = {}
+        """Claims that lack a name, and those that have it."""
         self._unprotected: dict[NamespacedName, int] = {}
         metrics.UNPROTECTED_INGRESSES.set_function(lambda: sum(self._unprotected.values()))
 
@@ -96,28 +98,63 @@ class DatalabReconciler:
 
     def _resolve(self, claim: Manifest) -> Lab:
         """The lab of a claim, by the same rules as admission: a claim may have been stored while nobody was asked."""
+        elsewhere = self._lost_names(claim)
+        self._waiting_for.pop(key_of(claim), None)
+        if elsewhere:
+            self._waiting_for[key_of(claim)] = set(elsewhere.values())
         environment = self._cache.environment_of(claim)
-        errors = [*validate(claim, None, environment), *self._lost_names(claim)]
+        errors = [*validate(claim, None, environment), *taken(claim, elsewhere)]
         if errors:
-            raise ClaimInvalid(errors[0].path, "; ".join(map(str, errors)).removeprefix(f"{errors[0].path}: "))
+            raise ClaimInvalid(errors[0].path, "; ".join(several(errors)).removeprefix(f"{errors[0].path}: "))
         return resolve(claim, environment)
 
-    def _lost_names(self, claim: Manifest) -> list[FieldError]:
-        """Names of this claim that another one holds.
+    def waiting_for(self, key: NamespacedName) -> list[NamespacedName]:
+        """Claims that had to leave a name to this one, and may have it when this one changes or goes."""
+        return [loser for loser, winners in self._waiting_for.items() if key in winners]
+
+    def _lost_names(self, claim: Manifest) -> dict[CLUSTER_NAME, NamespacedName]:
+        """Names of this claim that another one has, and which.
 
         Admission refuses the second claim, but two can pass at once. Then the one whose runtime exists wins, else the
-        older, else the smaller uid. Nothing is said of the other: its namespace is not this user's.
+        older, else the smaller uid.
         """
-        rank = self._rank(claim)
-        others = (other for other in self._cache.claims() if other["metadata"]["uid"] != claim["metadata"]["uid"])
-        kept = [Names(key.name) for key in self._cache.retained() if key != key_of(claim)]
-        return clashes(claim, kept + [names_of(other) for other in others if self._rank(other) < rank])
+        key, age, mine = key_of(claim), _age(claim), unique_names(names_of(claim))
+        rivals = [
+            Rival(key_of(other), theirs, self._held(other), _age(other) < age)
+            for other in self._cache.claims()
+            if key_of(other) != key and not mine.isdisjoint(unique_names(theirs := names_of(other)))
+        ]
+        rivals += [
+            Rival(kept, Names(kept.name), Names(kept.name), comes_first=True)
+            for kept in self._cache.retained()
+            if kept != key
+        ]
+        return names_lost(claim, self._held(claim), rivals) if rivals else {}
 
-    def _rank(self, claim: Manifest) -> tuple[bool, str, str]:
-        metadata = claim["metadata"]
-        environment = self._cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", metadata["name"]) or {}
-        holder = (environment.get("metadata", {}).get("labels") or {}).get(CLAIM_UID)
-        return metadata["uid"] != holder, metadata["creationTimestamp"], metadata["uid"]
+    def _held(self, claim: Manifest) -> Names | None:
+        """What the names are made of that a claim has already: its runtime, sessions and databases that exist.
+
+        A runtime is claimed by its Workshop, the first that is written of it, by POST. One whose namespace is somebody
+        else's, or a session of which that is so, has nothing yet.
+        """
+        store, key, uid = self._cache.informers.store, key_of(claim), claim["metadata"]["uid"]
+        environment = store(kinds.WORKSHOP_ENVIRONMENTS).get("", key.name)
+        runtime = environment or store(kinds.WORKSHOPS).get("", key.name)
+        if runtime is None or claim_of(runtime) != key or (environment and not self._has_place(environment)):
+            return None
+        sessions = [session for session in store(kinds.WORKSHOP_SESSIONS).owned_by(uid) if self._has_place(session)]
+        namespace = names.workshop_namespace(key.name)
+        return Names(
+            key.name,
+            tuple(session["metadata"]["name"].removeprefix(names.session(key.name, "")) for session in sessions),
+            tuple(host.name for host in map(key_of, store(kinds.POSTGRES_CLUSTERS)) if host.namespace == namespace),
+        )
+
+    def _has_place(self, owner: Manifest) -> bool:
+        """Whether the namespace that the runtime calls like this object is its own, or still to be made."""
+        namespace = self._cache.informers.store(kinds.NAMESPACES).get("", owner["metadata"]["name"])
+        owners = (namespace or {}).get("metadata", {}).get("ownerReferences") or ()
+        return namespace is None or any(one["uid"] == owner["metadata"]["uid"] for one in owners)
 
     async def _converge(self, claim: Manifest, lab: Lab) -> Result:
         written = Written()
@@ -384,6 +421,7 @@ class DatalabReconciler:
                 await self._recorder.emit(claim, "Normal", reason, "Apply", ", ".join(what))
 
     def _forget(self, key: NamespacedName) -> None:
+        self._waiting_for.pop(key, None)
         self._unprotected.pop(key, None)
         self._identity.forget(key)
         self._repaired = {known: state for known, state in self._repaired.items() if known[0] != key}
@@ -393,6 +431,11 @@ def _is_going(claim: Manifest) -> bool:
     """Whether a purge lets this volume claim go, or it goes already."""
     metadata = claim["metadata"]
     return UNPROTECTED in (metadata.get("annotations") or {}) or "deletionTimestamp" in metadata
+
+
+def _age(claim: Manifest) -> tuple[str, str]:
+    """Orders claims by who came first; times of creation are whole seconds, so the uid decides among equals."""
+    return claim["metadata"]["creationTimestamp"], claim["metadata"]["uid"]
 
 
 def fresh_password() -> str:

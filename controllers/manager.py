@@ -35,8 +35,8 @@ class Manager:
         identities: Workqueue[NamespacedName] = Workqueue("identity")
         self._identity = IdentityReconciler(identities, self._queue.add, identity_resync_seconds)
         self._identity_controller = Controller("identity", self._identity.reconcile, identities, IDENTITY_WORKERS)
-        reconciler = DatalabReconciler(client, cache, Recorder(client), self._identity)
-        self._controller = Controller("datalab", reconciler.reconcile, self._queue, workers)
+        self._reconciler = DatalabReconciler(client, cache, Recorder(client), self._identity)
+        self._controller = Controller("datalab", self._reconciler.reconcile, self._queue, workers)
         self._subscribe()
 
     async def lead(self) -> None:
@@ -52,7 +52,7 @@ class Manager:
             await self._identity.aclose()
 
     def _subscribe(self) -> None:
-        self._on(kinds.DATALABS, self._same_name)
+        self._on(kinds.DATALABS, self._competing)
         self._on(kinds.ENVIRONMENT_CONFIGS, self._choosing)
         self._on(kinds.CROSSPLANE_ENVIRONMENTS, self._choosing)
         self._on(kinds.NAMESPACES, lambda namespace: self._deriving(namespace["metadata"]["name"]))
@@ -83,9 +83,10 @@ class Manager:
     def _named(self, name: str) -> Keys:
         return [key_of(claim) for claim in self._cache.claims_named(name)]
 
-    def _same_name(self, claim: Manifest) -> Keys:
-        """The claim, and those that compete with it for its name."""
-        return {key_of(claim), *self._named(claim["metadata"]["name"])}
+    def _competing(self, claim: Manifest) -> Keys:
+        """The claim, those that compete with it for its name, and those that may have another of its names now."""
+        key = key_of(claim)
+        return {key, *self._named(key.name), *self._reconciler.waiting_for(key)}
 
     def _choosing(self, environment: Manifest) -> Keys:
         name = environment["metadata"]["name"]

@@ -130,8 +130,11 @@ class Keycloak:
                 if error.code != 403:
                     raise
                 lacking.append(role)
+            except _Moved as error:
+                if error.code == 404:
+                    raise self._hidden() from error
             except KeycloakError as error:
-                if error.code not in (400, 409):
+                if error.code != 400:
                     raise
         if lacking:
             raise KeycloakForbidden(403, _lacks(self._access.realm, lacking))
@@ -220,13 +223,22 @@ class Keycloak:
         return await _together(self._find_client(client), *map(self._find_group, groups))
 
     async def _find_client(self, name: str) -> Json | None:
-        found = await self._ask(self._admin.a_get_client_id, name)
+        try:
+            found = await self._ask(self._admin.a_get_client_id, name)
+        except _Moved as error:
+            raise self._hidden() from error  # a list is always there
         if found is None:
             return None
         try:
             return dict(await self._ask(self._admin.a_get_client, found))
         except _Moved:
             return None
+
+    def _hidden(self) -> KeycloakUnavailable:
+        message = (
+            f"{self._access.url} does not lead to Keycloak's Admin API (404): open /admin/realms to datalabd there"
+        )
+        return KeycloakUnavailable(404, message)
 
     async def _find_group(self, name: str) -> Json | None:
         try:

@@ -755,6 +755,18 @@ async def test_the_address_is_wrong(realm: Realm, connect: Callable[..., Keycloa
     assert str(error) == f"what answers at {front.url}/auth is not Keycloak (404): see iam.url"
 
 
+async def test_a_proxy_hides_the_admin_api(realm: Realm, connect: Callable[..., Keycloak], front: Relay) -> None:
+    async def hide(method: str, path: str) -> web.Response | None:
+        return web.Response(status=404) if "/admin/" in path else None
+
+    front.before = hide
+    error = await failure(realm, connect())
+    assert isinstance(error, KeycloakUnavailable)
+    assert str(error) == (
+        f"{front.url} does not lead to Keycloak's Admin API (404): open /admin/realms to datalabd there"
+    )
+
+
 async def test_the_realm_is_missing(realm: Realm, connect: Callable[..., Keycloak], front: Relay) -> None:
     error = await failure(realm, connect(realm="nowhere"))
     assert isinstance(error, RealmMissing)

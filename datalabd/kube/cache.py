@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from datalabd import identity, names, stores
 from datalabd.api.environment import EnvironmentConfig, domain_of
-from datalabd.api.meta import ACCOUNT, CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned
+from datalabd.api.meta import ACCOUNT, CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned, shorten
 from datalabd.errors import EnvironmentInvalid, NotYet
 from datalabd.identity import IamView
 from datalabd.kube import resources as kinds
@@ -97,9 +97,8 @@ class Cache:
             manifest = self.informers.store(kind).get("", name)
             if manifest is not None:
                 return self._parsed(manifest)
-        raise EnvironmentInvalid(
-            name, "EnvironmentNotFound", f"EnvironmentConfig {name} does not exist; the platform's operator creates it"
-        )
+        message = f"EnvironmentConfig {shorten(name)} does not exist; the platform's operator creates it"
+        raise EnvironmentInvalid(name, "EnvironmentNotFound", message)
 
     def environment_of(self, claim: Manifest) -> EnvironmentConfig:
         """The environment a claim chooses; raises `EnvironmentInvalid`."""
@@ -139,9 +138,16 @@ class Cache:
             raise EnvironmentInvalid(known.name, known.reason, str(known))
         return known
 
-    def owned(self, uid: str) -> tuple[Manifest, ...]:
-        """Everything the plan of a claim made."""
-        return tuple(obj for kind in OWNED_KINDS for obj in self.informers.store(kind).owned_by(uid) if is_planned(obj))
+    def owned(self, key: NamespacedName, uid: str) -> tuple[Manifest, ...]:
+        """Everything the plan of a claim made, where a plan makes such things: labels can be put on by anybody."""
+        places = ("", key.namespace, names.workshop_namespace(key.name))
+        return tuple(
+            obj
+            for kind in OWNED_KINDS
+            for obj in self.informers.store(kind).owned_by(uid)
+            # Network policies alone stand in the namespaces of sessions too; session users cannot write these.
+            if is_planned(obj) and (kind == kinds.NETWORK_POLICIES or obj["metadata"].get("namespace", "") in places)
+        )
 
     def _left_behind(self, lab: Lab) -> tuple[Manifest, ...]:
         """What an earlier claim of this name and namespace left in the workshop namespace."""
@@ -149,7 +155,8 @@ class Cache:
             obj
             for kind in (kinds.SECRETS, *INSIDE_KINDS)
             for obj in self.informers.store(kind)
-            if RETAINED in (obj["metadata"].get("labels") or {})
+            if obj["metadata"]["namespace"] == names.workshop_namespace(lab.name)
+            and RETAINED in (obj["metadata"].get("labels") or {})
             and is_planned(obj)
             and claim_of(obj) == lab.key
             and obj["metadata"]["labels"].get(CLAIM_UID) != lab.uid
@@ -296,7 +303,7 @@ class Cache:
                 for obj in store(kind)
                 if obj["metadata"]["namespace"] == workshop_namespace and is_planned(obj)
             ),
-            owned=self.owned(lab.uid) + self._left_behind(lab),
+            owned=self.owned(lab.key, lab.uid) + self._left_behind(lab),
             served=frozenset(
                 kind.kind for kind in (*STORE_KINDS, kinds.TLS_ROUTES) if self.informers.synced(kind, OURS)
             ),

@@ -45,13 +45,17 @@ class Daemon:
     """`datalabd run --local` against a cluster, by its own account and with its rights, confined to open namespaces.
 
     It keeps its identity over restarts, so that one which follows a killed one need not wait for the lease to run out;
-    two at once need two. `environ` are further variables of its environment, such as `DATALABD_LOG_LEVEL`.
+    two at once need two, and a `webhook_url` at which either answers. `environ` are further variables of its
+    environment, such as `DATALABD_LOG_LEVEL`.
     """
 
-    def __init__(self, cluster: Cluster, log: Path, identity: str = "datalabd-0", **environ: str) -> None:
+    def __init__(
+        self, cluster: Cluster, log: Path, identity: str = "datalabd-0", *, webhook_url: str = "", **environ: str
+    ) -> None:
         self.cluster = cluster
         self.log = log
         """Everything it wrote, of all its runs."""
+        self._options = ["--webhook-url", webhook_url] if webhook_url else []
         self._environ = os.environ | {"DATALABD_IDENTITY": identity} | environ
         self._process: subprocess.Popen[bytes] | None = None
         self._began = 0
@@ -77,7 +81,12 @@ class Daemon:
         command = [sys.executable, "-m", "datalabd", "run", "--local", "--kubeconfig", str(config)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*command, *self._options],
+                cwd=ROOT,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         if ready:
             try:

@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
 
 from controllers.manager import Manager
 from datalabd.api.crd import custom_resource_definitions
-from datalabd.api.meta import APPLIED, Manifest
+from datalabd.api.meta import APPLIED, CLAIM_UID, Manifest, NamespacedName
 from datalabd.errors import Conflict
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import OWNED_KINDS, Cache
@@ -17,7 +17,7 @@ from datalabd.kube.client import Client
 from datalabd.kube.informers import Informers
 from hack.account import kubeconfig
 from hack.cluster import Cluster
-from hack.standins import Educates, Kubelet, install
+from hack.standins import Educates, Kubelet, install, install_store_crds
 from tests.integration.objects import environment, unique
 from tests.reference import SHARED
 
@@ -65,6 +65,7 @@ class Doomed(Client):
 async def world(client: Client, cluster: Cluster) -> AsyncIterator[Client]:
     """Our kinds and Educates, without any webhook: what is tried here comes after admission."""
     await install(client, SHARED if SHARED.exists() else None)
+    await install_store_crds(client, SHARED / "crds" if SHARED.exists() else None)
     for definition in custom_resource_definitions():
         with contextlib.suppress(Conflict):  # left by other tests, with a conversion that nothing here asks for
             await client.create(kinds.CRDS, definition)
@@ -72,25 +73,49 @@ async def world(client: Client, cluster: Cluster) -> AsyncIterator[Client]:
         yield client
 
 
-async def run(
-    cluster: Cluster, lab: str, namespace: str, condition: str, writes: int | None = None, fatal: str = ""
-) -> bool:
-    """One process's life: until the claim is Ready, or gone; or until it is killed as told. True if it was."""
+Condition = Callable[[Cache], bool]
+
+
+def ready(namespace: str, lab: str) -> Condition:
+    """The claim is Ready."""
+    return lambda cache: _said(cache.claim(NamespacedName(namespace, lab)), "Ready").get("status") == "True"
+
+
+def gone(namespace: str, lab: str) -> Condition:
+    """There is no such claim."""
+    return lambda cache: cache.claim(NamespacedName(namespace, lab)) is None
+
+
+def decided(lab: str) -> Condition:
+    """Of two claims of one name one is Ready, and the other refused."""
+
+    def met(cache: Cache) -> bool:
+        claims = cache.claims_named(lab)
+        reasons = sorted(str(_said(claim, "Ready").get("reason")) for claim in claims)
+        return reasons == ["Available", "ClaimInvalid"]
+
+    return met
+
+
+def _said(claim: Manifest | None, kind: str) -> Manifest:
+    conditions = ((claim or {}).get("status") or {}).get("conditions") or ()
+    return next((each for each in conditions if each["type"] == kind), {})
+
+
+async def run(cluster: Cluster, condition: Condition, writes: int | None = None, fatal: str = "") -> bool:
+    """One process's life: until this is so, or until it is killed as told. True if it was."""
     client = await Doomed.connect(str(kubeconfig(cluster, confined=True)))
     client.writes_left, client.fatal = writes, fatal
     informers = Informers(client)
     cache = Cache(informers)
-    manager = Manager(client, cache, workers=1)
+    manager = Manager(client, cache, workers=2)
     cache.start()
     try:
         await informers.until_synced(kinds.DATALABS)
         reached = asyncio.Event()
 
         def look(_: Manifest) -> None:
-            claim = cache.informers.store(kinds.DATALABS).get(namespace, lab)
-            conditions = ((claim or {}).get("status") or {}).get("conditions") or ()
-            ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-            if (claim is None) if condition == "gone" else ready:
+            if condition(cache):
                 reached.set()
 
         informers.store(kinds.DATALABS).subscribe(look)
@@ -103,7 +128,7 @@ async def run(
             watching.result()
         watching.cancel()
         killed = work.done()
-        assert killed or reached.is_set(), f"{lab} is not {condition}"
+        assert killed or reached.is_set(), [claim.get("status") for claim in cache.claims()]
         waiting.cancel()
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError, BaseExceptionGroup):
@@ -124,14 +149,14 @@ async def state(client: Client, lab: str) -> dict[str, Any]:
             if APPLIED not in metadata.get("annotations", {}):
                 continue  # Educates hands our labels on to what it makes
             where = f"{kind.kind} {metadata.get('namespace', '')}/{metadata['name']}".replace(lab, "LAB")
-            labels = set(metadata["labels"]) - {"datalabs.pkg.internal/uid"}
+            labels = set(metadata["labels"]) - {CLAIM_UID}
             found[where] = (sorted(labels), len(item.get("data") or item["spec"]))
     return found
 
 
-async def make(client: Client, namespace: str) -> str:
+async def make(client: Client, namespace: str, name: str = "") -> str:
     """A claim with two sessions, one of them stopped, and a login of its own."""
-    name = unique("crash")
+    name = name or unique("crash")
     await client.create(
         kinds.SECRETS,
         {
@@ -163,13 +188,13 @@ async def drop(client: Client, namespace: str, lab: str) -> None:
 async def test_creation_survives_a_kill_after_every_write(world: Client, cluster: Cluster, namespace: str) -> None:
     await world.apply(kinds.ENVIRONMENT_CONFIGS, environment("datalab"))
     whole = await make(world, namespace)
-    assert not await run(cluster, whole, namespace, "Ready")
+    assert not await run(cluster, ready(namespace, whole))
     expected = await state(world, whole)
     assert len(expected) >= 12
     for writes in range(1, 100):
         lab = await make(world, namespace)
-        killed = await run(cluster, lab, namespace, "Ready", writes)
-        assert not await run(cluster, lab, namespace, "Ready")
+        killed = await run(cluster, ready(namespace, lab), writes)
+        assert not await run(cluster, ready(namespace, lab))
         found = await state(world, lab)
         assert {key.replace(namespace, "NS") for key in found} == {key.replace(namespace, "NS") for key in expected}
         assert found == expected, f"after {writes} writes"
@@ -184,11 +209,11 @@ async def test_deletion_survives_a_kill_after_every_write(world: Client, cluster
     await world.apply(kinds.ENVIRONMENT_CONFIGS, environment("datalab"))
     for writes in range(1, 100):
         lab = await make(world, namespace)
-        assert not await run(cluster, lab, namespace, "Ready")
+        assert not await run(cluster, ready(namespace, lab))
         await drop(world, namespace, lab)
-        killed = await run(cluster, lab, namespace, "gone", writes)
+        killed = await run(cluster, gone(namespace, lab), writes)
         if killed:
-            assert not await run(cluster, lab, namespace, "gone")
+            assert not await run(cluster, gone(namespace, lab))
         left = await state(world, lab)
         left.pop(f"Secret {namespace}/LAB-login", None)  # the garbage collector's, who knows new kinds only later
         assert {where.split()[0] for where in left} == {
@@ -201,3 +226,29 @@ async def test_deletion_survives_a_kill_after_every_write(world: Client, cluster
         if not killed:
             return
     raise AssertionError("a hundred writes for one deletion")
+
+
+@pytest.mark.timeout(900)
+async def test_one_of_two_claims_wins_after_a_kill_at_every_write(
+    world: Client, cluster: Cluster, namespace: str
+) -> None:
+    """As they are when admission let both through; whatever either has made until then."""
+    await world.apply(kinds.ENVIRONMENT_CONFIGS, environment("datalab"))
+    other = unique("ns")
+    cluster.kubectl("create", "namespace", other)
+    for writes in range(1, 100):
+        lab = await make(world, namespace)
+        await make(world, other, lab)
+        killed = await run(cluster, decided(lab), writes)
+        assert not await run(cluster, decided(lab))
+        runtime = await world.get(kinds.WORKSHOP_ENVIRONMENTS, "", lab)
+        claims = [await world.get(kinds.DATALABS, place, lab) for place in (namespace, other)]
+        (winner,) = [claim for claim in claims if _said(claim, "Ready")["status"] == "True"]
+        assert runtime["metadata"]["labels"][CLAIM_UID] == winner["metadata"]["uid"], f"after {writes} writes"
+        for claim in claims:
+            await drop(world, claim["metadata"]["namespace"], lab)
+            assert not await run(cluster, gone(claim["metadata"]["namespace"], lab))
+        if not killed:
+            cluster.kubectl("delete", "namespace", other, "--wait=false")
+            return
+    raise AssertionError("a hundred writes for two claims")

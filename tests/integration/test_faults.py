@@ -181,6 +181,47 @@ def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage
         other.until_ready(name, 90)
 
 
+def test_what_nobody_checked_is_refused_later_and_nothing_made_of_it(stage: Stage, daemon: Daemon) -> None:
+    limits = {"vcluster": False, "budgets": ["small", "medium"], "kubernetesRoles": ["view", "edit"]}
+    closed = Stage(stage.cluster, stage.namespace, allowed={"namespaces": ["elsewhere"]})
+    strict = Stage(stage.cluster, stage.namespace, allowed=limits)
+    elsewhere = {
+        "git": {"url": "https://a.org/b", "ref": "main", "secretRef": {"name": "a", "namespace": "kube-system"}}
+    }
+    without_webhooks(daemon)
+    stored = {
+        stage.lab(name="admin-cli"): "metadata.name",
+        stage.lab(name="kube-public"): "metadata.name",
+        stage.lab(users=["joe\u202e"]): "spec.users[0]",
+        stage.lab(files=[elsewhere]): "spec.files[0].git.secretRef.namespace",
+        stage.lab("a", "a-data"): "spec.sessions[1].name",
+        closed.lab(): "metadata.namespace",
+        strict.lab(vcluster=True): "spec.vcluster",
+        strict.lab(quota={"budget": "large"}): "spec.quota.budget",
+        strict.lab(security={"kubernetesRole": "admin"}): "spec.security.kubernetesRole",
+        strict.lab(security={"policy": "privileged"}): "spec.security.policy",
+    }
+    daemon.start()
+    for lab, field in stored.items():
+        assert stage.until(lab, "Synced", "False", "ClaimInvalid")["message"].startswith(f"{field}: ")
+        # The finalizer is the first that is written of a lab.
+        assert "finalizers" not in (stage.get("datalab", lab) or {})["metadata"]
+        assert stage.get("secret", f"{lab}-login") is None
+        stage.delete(lab)
+
+
+def test_secrets_of_another_lab_are_no_storage_secret(stage: Stage, daemon: Daemon) -> None:
+    lab = stage.lab()
+    eventually(lambda: stage.values(f"{lab}-login"))
+    for secret in (f"{lab}-login", f"{lab}-datalab"):
+        thief = stage.lab(secretName=secret)
+        told = stage.until(thief, "StorageReady", "False", "StorageSecret")
+        assert "was made by datalabd for a lab" in told["message"]
+        assert stage.get("secret", f"{thief}-datalab") is None
+        stage.delete(thief)
+    stage.delete(lab)
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [(kind, name) for kind in REGISTERED[:2] for name in ("datalabd", "datalabd-ingresses")]
