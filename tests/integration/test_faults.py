@@ -125,8 +125,7 @@ def test_an_ingress_that_came_unprotected_is_swept(stage: Stage, daemon: Daemon)
             return AUTH_URL in ingress["metadata"]["annotations"]
 
         eventually(protected)
-        events = stage.cluster.api.list("events", stage.namespace)
-        assert "UnprotectedIngress" in [event["reason"] for event in events]
+        eventually(lambda: "UnprotectedIngress" in stage.events())
 
 
 def test_a_session_wedged_by_a_refused_ingress_is_healed(stage: Stage, daemon: Daemon) -> None:

@@ -26,7 +26,7 @@ from tests.integration.gate import Gate
 from tests.integration.objects import unique
 from tests.integration.stage import Stage, background, standins
 from tests.integration.test_canary import Watcher
-from tests.integration.test_crash import run
+from tests.integration.test_crash import ready, run
 from tests.servers import keycloak_server
 
 __all__ = ["keycloak_server"]
@@ -102,7 +102,7 @@ class Labs(Stage):
         """The status of a lab."""
         return dict((self.get("datalab", lab) or {}).get("status") or {})
 
-    def events(self, lab: str, reason: str) -> list[str]:
+    def notes(self, lab: str, reason: str) -> list[str]:
         """Notes of the Events of this reason."""
         found = self.cluster.api.list("events.events.k8s.io", self.namespace)
         return [event["note"] for event in found if (event["reason"], event["regarding"]["name"]) == (reason, lab)]
@@ -351,7 +351,7 @@ def test_a_realm_that_is_nobodys_to_keep_stays_as_it_is(labs: Labs, realm: Realm
     assert (labs.values(f"{lab}-oauth-client"), labs.values(f"{lab}-oauth2-client", lab)) == secrets
     labs.delete(lab)
     assert client_of(realm, lab)["enabled"] is True
-    assert labs.events(lab, "RealmLeft") == [
+    assert labs.notes(lab, "RealmLeft") == [
         f"the lab's client and groups in {left} stay: its environment names another realm, or none"
     ]
 
@@ -368,7 +368,7 @@ def test_another_realm_is_filled_and_the_old_one_left(labs: Labs, realm: Realm, 
     labs.until_ready(lab, WAIT)
     assert other.members(lab) == ["ann"]
     assert realm.members(lab) == ["ann"]
-    (note,) = labs.events(lab, "RealmLeft")
+    (note,) = labs.notes(lab, "RealmLeft")
     assert f"those in {before} stay as they are" in note
 
 
@@ -527,9 +527,9 @@ def test_what_somebody_changes_in_the_realm_is_put_right(alone: Labs, realm: Rea
 @pytest.mark.parametrize("written", ["{lab}-oauth-client", "{lab}-oauth2-client", "{lab}"])
 def test_killed_after_a_write_it_goes_on_where_it_was(alone: Labs, realm: Realm, written: str) -> None:
     lab = alone.lab()
-    life = (alone.cluster, lab, alone.namespace, "Ready")
-    assert asyncio.run(run(*life, fatal=written.format(lab=lab)))
-    assert not asyncio.run(run(*life))
+    whole = ready(alone.namespace, lab)
+    assert asyncio.run(run(alone.cluster, lab, whole, fatal=written.format(lab=lab)))
+    assert not asyncio.run(run(alone.cluster, lab, whole))
     secret = alone.values(f"{lab}-oauth-client")["clientSecret"]
     assert alone.values(f"{lab}-oauth2-client", lab)["client_secret"] == secret
     assert token(realm, lab, secret).is_success
