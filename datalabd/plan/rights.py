@@ -20,7 +20,7 @@ _SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
 def binding(account: str, role: str, namespace: str | None = None) -> Manifest:
-    """RoleBinding of a ClusterRole, called like it, to a user name; without a namespace, in the one it is listed for."""
+    """RoleBinding of a ClusterRole, called like it, to a user name; without a namespace where it is listed for one."""
     return {
         "apiVersion": f"{RBAC}/v1",
         "kind": "RoleBinding",
