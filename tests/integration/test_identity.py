@@ -68,10 +68,10 @@ def realm(keycloak_server: Server) -> Realm:
 
 def open_to_keycloak(cluster: Cluster, namespace: str) -> None:
     """Let datalabd read Secret `admin` of a namespace, and nothing else there."""
-    binding = rights.binding(ACCOUNT, rights.BINDING, namespace)
-    metadata = {"name": rights.BINDING, "namespace": namespace}
+    binding = rights.binding(ACCOUNT, "keycloak", namespace)
     rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"], "resourceNames": ["admin"]}]
-    cluster.api.create({"apiVersion": binding["apiVersion"], "kind": "Role", "metadata": metadata, "rules": rules})
+    role = {"apiVersion": binding["apiVersion"], "kind": "Role", "rules": rules}
+    cluster.api.create(role | {"metadata": {"name": "keycloak", "namespace": namespace}})
     cluster.api.create(binding | {"roleRef": binding["roleRef"] | {"kind": "Role"}})
 
 
