@@ -19,6 +19,7 @@ from datalabd.kube.client import Client
 from datalabd.kube.informers import Informers
 from datalabd.plan import rights
 from hack import idle
+from hack.account import kubeconfig
 from hack.cluster import Cluster
 from hack.keycloak import Realm, Server
 from tests.integration.daemon import Daemon, eventually, running
@@ -474,7 +475,7 @@ def leading(cluster: Cluster, resync_seconds: float) -> Iterator[None]:
 
     @contextlib.asynccontextmanager
     async def led() -> AsyncIterator[None]:
-        client = await Client.connect(str(cluster.kubeconfig))
+        client = await Client.connect(str(kubeconfig(cluster, confined=True)))
         informers = Informers(client)
         manager = Manager(client, cache := Cache(informers), 2, resync_seconds)
         cache.start()
