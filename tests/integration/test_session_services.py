@@ -17,6 +17,7 @@ import yaml
 
 from datalabd.api.meta import Manifest
 from hack import session_services
+from hack.account import open_to_claims
 from hack.cluster import Cluster, binaries
 from hack.standins.budget import BUDGETS
 from tests.integration.daemon import Daemon, eventually
@@ -145,6 +146,7 @@ def stage(cluster: Cluster, datalabd: Daemon) -> Iterator[Stage]:
     """Labs of this module; those of its environment reach everything outside but pods and Services."""
     place = unique("team")
     cluster.api.create_namespace(place)
+    open_to_claims(cluster, place)
     network = {"externalEgressCIDRs": ["0.0.0.0/0"], "podCIDRs": ["10.42.0.0/16"], "serviceCIDR": "10.43.0.0/16"}
     yield Stage(cluster, place, network=network)
     cluster.api.delete("namespace", place)
