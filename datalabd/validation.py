@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -254,10 +253,9 @@ def _namespaces(environment: EnvironmentConfig) -> Iterator[str]:
 
 def _hosts(environment: EnvironmentConfig) -> Iterator[str]:
     """Leftmost labels of the platform's own hosts directly below the domain of the labs."""
-    data = environment.data
-    for url in (data.iam.url, data.storage.endpoint, data.ingress.auth_url, data.ingress.signin_url):
-        label, _, rest = (urlsplit(url or "").hostname or "").partition(".")
-        if rest == data.ingress.domain:
+    for host in sorted(environment.data.hosts):
+        label, _, rest = host.partition(".")
+        if rest == environment.data.ingress.domain:
             yield label
 
 

@@ -19,6 +19,13 @@ from datalabd.config import Settings
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import API_SERVER, OWNED_KINDS
 from datalabd.kube.resources import Resource
+from webhooks.ingress_policies import (
+    PLATFORM_HOSTS,
+    PROTECTING_OBJECTS,
+    SESSION_INGRESSES,
+    protecting_objects,
+    session_ingresses,
+)
 from webhooks.registration import (
     CLAIMS,
     INGRESSES,
@@ -39,6 +46,8 @@ Files = dict[str, list[Manifest]]
 NAME = FIELD_MANAGER
 NAMESPACE = Settings().namespace
 RBAC = "rbac.authorization.k8s.io/v1"
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{NAME}"
+POLICIES = (PROTECTED_CLAIMS, PROTECTED_DATA, SESSION_INGRESSES, PROTECTING_OBJECTS, PLATFORM_HOSTS)
 READ = ("list", "watch")
 OWN = ("get", "list", "watch", "create", "patch", "delete")
 INSTALL = ("get", "create", "patch", "update")
@@ -56,7 +65,8 @@ def registrations() -> Files:
     Not those for Ingresses: what they guard depends on the environments, and each apply of a file would undo that.
     """
     return {
-        "webhook/protection.yaml": protection() + data_protection(f"system:serviceaccount:{NAMESPACE}:{NAME}"),
+        "webhook/protection.yaml": protection() + data_protection(ACCOUNT),
+        "webhook/ingresses.yaml": session_ingresses(ACCOUNT) + protecting_objects(ACCOUNT),
         "webhook/claims.yaml": claim_webhooks(Endpoint(b"", service=(NAMESPACE, Settings().service))),
     }
 
@@ -85,8 +95,8 @@ def roles() -> Files:
         _may(READ, kinds.ADMISSION_POLICY_BINDINGS),
         _may(INSTALL, kinds.MUTATING_WEBHOOKS, names=[CLAIMS, INGRESSES]),
         _may(INSTALL, kinds.VALIDATING_WEBHOOKS, names=[CLAIMS, INGRESSES]),
-        _may(INSTALL, kinds.ADMISSION_POLICIES, names=[PROTECTED_CLAIMS, PROTECTED_DATA]),
-        _may(INSTALL, kinds.ADMISSION_POLICY_BINDINGS, names=[PROTECTED_CLAIMS, PROTECTED_DATA]),
+        _may(INSTALL, kinds.ADMISSION_POLICIES, names=POLICIES),
+        _may(INSTALL, kinds.ADMISSION_POLICY_BINDINGS, names=POLICIES),
     ]
     own = [
         _may(("create",), kinds.LEASES),

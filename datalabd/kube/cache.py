@@ -5,7 +5,7 @@ import datetime
 from collections.abc import Iterator
 
 from datalabd import names, stores
-from datalabd.api.environment import EnvironmentConfig, domain_of
+from datalabd.api.environment import EnvironmentConfig, domain_of, hosts_of
 from datalabd.api.meta import CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned
 from datalabd.errors import EnvironmentInvalid, NotYet
 from datalabd.kube import resources as kinds
@@ -27,6 +27,8 @@ DATABASE_LOGINS = "postgres-operator.crunchydata.com/role=pguser"
 
 RUNTIME_KINDS = (kinds.WORKSHOPS, kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS)
 STORE_KINDS = (kinds.POSTGRES_CLUSTERS, kinds.DOCUMENT_STORES, kinds.CACHE_STORES, kinds.VECTOR_STORES)
+OPTIONAL_KINDS = (*STORE_KINDS, kinds.TLS_ROUTES, kinds.APISIX_PLUGIN_CONFIGS)
+"""Kinds that a cluster may not know; what needs them says so."""
 INSIDE_KINDS = (
     kinds.VOLUME_CLAIMS,
     kinds.NETWORK_POLICIES,
@@ -35,6 +37,7 @@ INSIDE_KINDS = (
     kinds.ROLES,
     kinds.ROLE_BINDINGS,
     kinds.TLS_ROUTES,
+    kinds.APISIX_PLUGIN_CONFIGS,
     *STORE_KINDS,
 )
 """Kinds that the plan writes into the workshop namespace, besides Secrets."""
@@ -68,7 +71,7 @@ class Cache:
         watch(kinds.NAMESPACES)
         watch(kinds.VOLUMES)
         for kind in INSIDE_KINDS:
-            watch(kind, OURS, optional=kind in STORE_KINDS or kind == kinds.TLS_ROUTES)
+            watch(kind, OURS, optional=kind in OPTIONAL_KINDS)
         watch(kinds.DEPLOYMENTS, SESSION_PARTS)
         watch(kinds.INGRESSES, SESSION_PARTS)
         watch(kinds.ENDPOINT_SLICES, API_SERVER)
@@ -112,6 +115,15 @@ class Cache:
             if (domain := domain_of(manifest))
         }
         return dict(self._domains)
+
+    def platform_hosts(self) -> set[str]:
+        """The hosts of all environments where people sign in, and those of the platform below the labs' domains."""
+        return {
+            host
+            for kind in (kinds.CROSSPLANE_ENVIRONMENTS, kinds.ENVIRONMENT_CONFIGS)
+            for manifest in self.informers.store(kind)
+            for host in hosts_of(manifest)
+        }
 
     def _api_server(self) -> tuple[Manifest, ...]:
         """The endpoints of the API server, or those known last while it has none: it is restarting, not gone."""
@@ -250,9 +262,7 @@ class Cache:
                 if obj["metadata"]["namespace"] == workshop_namespace and is_planned(obj)
             ),
             owned=self.owned(lab.uid) + self._left_behind(lab),
-            served=frozenset(
-                kind.kind for kind in (*STORE_KINDS, kinds.TLS_ROUTES) if self.informers.synced(kind, OURS)
-            ),
+            served=frozenset(kind.kind for kind in OPTIONAL_KINDS if self.informers.synced(kind, OURS)),
             runtime_served=all(self.informers.synced(kind, EVERYWHERE) for kind in RUNTIME_KINDS),
             now=datetime.datetime.now(datetime.UTC),
         )

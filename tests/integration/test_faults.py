@@ -11,6 +11,7 @@ from hack.cluster import Cluster
 from tests.integration.daemon import REGISTERED, WEBHOOKS, Daemon, eventually
 from tests.integration.objects import unique
 from tests.integration.stage import Stage, standins
+from webhooks.ingress_policies import PLATFORM_HOSTS, PROTECTING_OBJECTS, SESSION_INGRESSES
 from webhooks.registration import PROTECTED_CLAIMS, PROTECTED_DATA
 
 pytestmark = [
@@ -192,7 +193,11 @@ def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage
 @pytest.mark.parametrize(
     ("kind", "name"),
     [(kind, name) for kind in REGISTERED[:2] for name in ("datalabd", "datalabd-ingresses")]
-    + [(kind, name) for kind in REGISTERED[2:] for name in (PROTECTED_CLAIMS, PROTECTED_DATA)],
+    + [
+        (kind, name)
+        for kind in REGISTERED[2:]
+        for name in (PROTECTED_CLAIMS, PROTECTED_DATA, SESSION_INGRESSES, PROTECTING_OBJECTS, PLATFORM_HOSTS)
+    ],
 )
 def test_a_deleted_registration_comes_back(daemon: Daemon, kind: str, name: str) -> None:
     eventually(lambda: daemon.cluster.kubectl("get", kind, name, "-o", "name", check=False).returncode == 0)

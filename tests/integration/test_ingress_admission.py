@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from datalabd.api.meta import Manifest
+from datalabd.api.meta import PROTECTION, Manifest
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.objects import Answer, claim, create, environment, read, replace, unique
@@ -17,11 +17,12 @@ NGINX = "nginx.ingress.kubernetes.io"
 DOMAIN = "ingress-nginx.example.org"
 PROTECTED = "ingress-nginx"
 BACKEND = {"service": {"name": "any", "port": {"number": 80}}}
-CALLS = 'datalabd_webhook_requests_total{code="200",webhook="validate-ingresses"}'
+CALLS = 'datalabd_webhook_requests_total{code="200",webhook="validate-routes"}'
 WANTED = {
     f"{NGINX}/auth-url": f"https://auth.{DOMAIN}/oauth2/auth",
     f"{NGINX}/auth-signin": f"https://auth.{DOMAIN}/oauth2/start?rd=https://$host$escaped_request_uri",
     f"{NGINX}/auth-response-headers": "Authorization,X-Auth-Request-User",
+    PROTECTION: f"{NGINX}/auth-response-headers,{NGINX}/auth-signin,{NGINX}/auth-url",
 }
 
 
