@@ -1,9 +1,9 @@
 """Writes static defaults into claims, and authentication annotations into session Ingresses."""
 
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import PROTECTION, FieldError, Manifest, Problem
+from datalabd.api.meta import FieldError, Manifest, Problem
 from datalabd.defaults import default
-from datalabd.plan.ingress_protection import annotations, class_of, main_host
+from datalabd.plan.ingress_protection import annotations, main_host, other_class
 from webhooks.review import AdmissionRequest, allowed, denied
 
 
@@ -23,8 +23,8 @@ def ingress(request: AdmissionRequest, claim: Manifest, environment: Environment
         return allowed(request.uid)
     metadata = claim["metadata"]
     wanted = annotations(environment, metadata["name"], metadata["namespace"], main_host(request.object))
-    expected, found = environment.data.ingress.class_, class_of(request.object)
-    if wanted[PROTECTION] and expected and found not in ("", expected):
+    if found := other_class(environment, request.object):
+        expected = environment.data.ingress.class_
         detail = f"environment {environment.name} protects Ingresses of class {expected}; set ingress.class there"
         return denied(request, [FieldError("spec.ingressClassName", Problem.INVALID, found, detail)])
     have = request.object["metadata"].get("annotations") or {}

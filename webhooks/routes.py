@@ -41,11 +41,10 @@ class Words:
         return " || ".join(found)
 
     def rule(self, text: str) -> str:
-        """Of a rule of Traefik: of anything but one that plainly speaks of another host."""
-        mentioned = json.dumps([*self.domains, *self.exact])
+        """Of a rule of Traefik: of anything but one that plainly speaks of other hosts."""
+        named = json.dumps([*(f".{domain}`" for domain in self.domains), *(f"`{host}`" for host in self.exact)])
         return (
-            f"!{text}.matches({json.dumps(traefik.PLAIN)})"
-            f" || {mentioned}.exists(name, {text}.lowerAscii().contains(name))"
+            f"!{text}.matches({json.dumps(traefik.PLAIN)}) || {named}.exists(name, {text}.lowerAscii().contains(name))"
         )
 
 

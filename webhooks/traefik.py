@@ -12,8 +12,11 @@ RULE_MAX = 4096
 """Characters of a rule that is looked into; of a longer one nobody can say what it does."""
 DEPTH_MAX = 20
 """Parentheses and negations within one another."""
-PLAIN = r"^Host(SNI)?\(`[A-Za-z0-9.-]+`\)( && Path(Prefix)?\(`[^`]*`\))*$"
-"""A rule that answers for the one host it names, in the syntax of Python and of RE2."""
+_ARGUMENT = r"`[^`]*`"
+_NARROWED = rf"( && !?[A-Za-z]+\({_ARGUMENT}(, ?{_ARGUMENT})*\))*"
+_NAMED = rf"(Host|HostSNI)\(`[A-Za-z0-9.-]+`(, ?`[A-Za-z0-9.-]+`)*\){_NARROWED}"
+PLAIN = rf"^({_NAMED}( \|\| {_NAMED})*|\({_NAMED}( \|\| {_NAMED})*\){_NARROWED})$"
+"""A rule that can answer for no hosts but those it names between backticks, in the syntax of Python and of RE2."""
 
 EVERY = ""
 """Stands for all hosts that no rule names."""

@@ -5,7 +5,7 @@ import datetime
 from collections.abc import Iterator
 
 from datalabd import names, stores
-from datalabd.api.environment import EnvironmentConfig, domain_of, hosts_of
+from datalabd.api.environment import EnvironmentConfig, ProtectionType, domain_of, hosts_of
 from datalabd.api.meta import CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned
 from datalabd.errors import EnvironmentInvalid, NotYet
 from datalabd.kube import resources as kinds
@@ -200,6 +200,10 @@ class Cache:
         yield kinds.SECRETS, Scope(inside, field_selector="metadata.name=" + names.credentials(name))
         yield kinds.SECRETS, Scope(inside, field_selector=f"metadata.name={WORKSHOP_CONFIG}")
         yield kinds.SECRETS, Scope(inside, label_selector=OURS.label_selector)
+        with contextlib.suppress(EnvironmentInvalid):
+            if self.environment_of(claim).data.ingress.protection.type is ProtectionType.APISIX:
+                # Somebody else may have made it: then it has no label of ours.
+                yield kinds.SECRETS, Scope(inside, field_selector="metadata.name=" + names.identity_secret_copy(name))
         spec = claim.get("spec") or {}
         if spec.get("databases"):
             yield kinds.SECRETS, Scope(inside, label_selector=DATABASE_LOGINS)
@@ -232,6 +236,9 @@ class Cache:
         return View(
             storage_secret=secrets.get(*lab.storage_secret),
             login_secret=secrets.get(lab.namespace, names.login(lab.name)),
+            client_secret_copy=secrets.get(workshop_namespace, names.identity_secret_copy(lab.name)),
+            apisix_secret=secrets.get(workshop_namespace, names.apisix_secret(lab.name)),
+            apisix_plugins=store(kinds.APISIX_PLUGIN_CONFIGS).get(workshop_namespace, names.apisix_plugins(lab.name)),
             credentials=secrets.get(lab.namespace, names.credentials(lab.name)),
             credentials_copy=secrets.get(workshop_namespace, names.credentials(lab.name)),
             workshop_config=secrets.get(workshop_namespace, WORKSHOP_CONFIG),

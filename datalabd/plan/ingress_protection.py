@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from datalabd import names
-from datalabd.api.environment import TEMPLATE_WORDS, EnvironmentConfig, ProtectionType
+from datalabd.api.environment import TEMPLATE_WORDS, EnvironmentConfig, EnvironmentData, ProtectionType
 from datalabd.api.meta import PROTECTION, Manifest
 
 NGINX = "nginx.ingress.kubernetes.io"
@@ -41,19 +41,13 @@ def annotations(environment: EnvironmentConfig, name: str, namespace: str, host:
     """
     ingress = environment.data.ingress
     protection = ingress.protection
-    values = {
-        "{name}": name,
-        "{namespace}": namespace,
-        "{realm}": environment.data.iam.realm,
-        "{group}": name,
-        "{host}": host,
-    }
+    values = words(environment.data, name, namespace) | {"{host}": host}
     wanted: dict[str, str] = {}
     match protection.type:
         case ProtectionType.NGINX:
             wanted = {
-                f"{NGINX}/auth-url": _address(ingress.auth_url, values),
-                f"{NGINX}/auth-signin": _address(ingress.signin_url, values),
+                f"{NGINX}/auth-url": address(ingress.auth_url, values),
+                f"{NGINX}/auth-signin": address(ingress.signin_url, values),
                 f"{NGINX}/auth-response-headers": ",".join(protection.response_headers),
             }
         case ProtectionType.APISIX:
@@ -81,10 +75,13 @@ def weakening(annotations: Mapping[str, str]) -> list[str]:
     return [key for key in annotations if any(named) and key not in named and re.search(WEAKENING, key)]
 
 
-def class_of(ingress: Manifest) -> str:
-    """The class of controllers an Ingress is for; empty for the cluster's default."""
+def other_class(environment: EnvironmentConfig, ingress: Manifest) -> str:
+    """The class of controllers an Ingress is for, where those do not read what protects it; empty if they do."""
+    data = environment.data.ingress
     annotation = (ingress["metadata"].get("annotations") or {}).get("kubernetes.io/ingress.class")
-    return str((ingress.get("spec") or {}).get("ingressClassName") or annotation or "")
+    found = str((ingress.get("spec") or {}).get("ingressClassName") or annotation or "")
+    annotates = data.protection.type not in (ProtectionType.OFF, ProtectionType.EXTERNAL)
+    return found if annotates and data.class_ and found != data.class_ else ""
 
 
 def main_host(ingress: Manifest) -> str:
@@ -93,13 +90,19 @@ def main_host(ingress: Manifest) -> str:
     return str(rules[0].get("host") or "")
 
 
+def words(data: EnvironmentData, name: str, namespace: str) -> dict[str, str]:
+    """What is filled into the templates of an environment for lab `name`, but for the host of one Ingress."""
+    host = f"{name}.{data.ingress.domain}"
+    return {"{name}": name, "{namespace}": namespace, "{realm}": data.iam.realm, "{group}": name, "{host}": host}
+
+
 def _filled(template: str, values: Mapping[str, str]) -> str:
     # Not str.format: nginx' own variables, ${host} among them, and a stray brace have to survive.
     return _WORD.sub(lambda word: values[word[0]], template)
 
 
-def _address(template: str, values: Mapping[str, str]) -> str:
-    """The same for an address, in which no value can be more than a part of it."""
+def address(template: str, values: Mapping[str, str]) -> str:
+    """The template of an address, filled in so that no value can be more than a part of it."""
     return _filled(template, {word: quote(value, safe="") for word, value in values.items()})
 
 

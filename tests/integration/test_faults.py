@@ -1,5 +1,6 @@
 """What goes wrong around a lab, on a control plane of its own: parts missing, gone, restarted, or in the way."""
 
+import contextlib
 import json
 import random
 import time
@@ -132,6 +133,66 @@ def test_an_ingress_that_came_unprotected_is_swept(stage: Stage, daemon: Daemon)
         eventually(protected)
         reasons = stage.cluster.kubectl("get", "events", "-n", stage.namespace, "-o", "jsonpath={.items[*].reason}")
         assert "UnprotectedIngress" in reasons.stdout.split()
+
+
+def test_an_ingress_that_cannot_be_protected_keeps_counting(stage: Stage, daemon: Daemon) -> None:
+    with standins(stage.cluster):
+        lab = stage.lab("main")
+        stage.until_ready(lab)
+        without_webhooks(daemon)
+        stage.cluster.kubectl("annotate", "ingress", f"{lab}-main", "-n", lab, f"{AUTH_URL}-")
+        with refusing(stage, f"{lab}-main"):
+            daemon.start()
+            unprotected = "datalabd_unprotected_ingresses"
+            eventually(lambda: daemon.metrics()[unprotected] == 1)
+            told = stage.until(lab, "Synced", "False", "ReconcileError")
+            assert "not today" in told["message"]
+            stage.patch(lab, {"op": "add", "path": "/spec/quota", "value": {"memory": "3Gi"}})
+            stage.until(lab, "Synced", "False", "ReconcileError")
+            assert daemon.metrics()[unprotected] == 1
+        notes = stage.cluster.kubectl("get", "events", "-n", stage.namespace, "-o", "jsonpath={.items[*].message}")
+        assert f"Ingress {lab}-main lacks annotations of its protection, and they could not be added" in notes.stdout
+        eventually(lambda: daemon.metrics()[unprotected] == 0, 60)
+        stage.until_ready(lab)
+
+
+@contextlib.contextmanager
+def refusing(stage: Stage, name: str) -> Iterator[None]:
+    """Have the API server refuse every change of an Ingress while the context lasts."""
+    policy = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {
+                "resourceRules": [
+                    {
+                        "apiGroups": ["networking.k8s.io"],
+                        "apiVersions": ["v1"],
+                        "resources": ["ingresses"],
+                        "operations": ["UPDATE"],
+                        "resourceNames": [name],
+                    }
+                ]
+            },
+            "validations": [{"expression": "false", "message": "not today"}],
+        },
+    }
+    binding = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
+    }
+    stage.create(policy)
+    stage.create(binding)
+    probe = ("annotate", "ingress", name, "-n", name.removesuffix("-main"), "probe=yes", "--dry-run=server")
+    eventually(lambda: "not today" in stage.cluster.kubectl(*probe, check=False).stderr)
+    try:
+        yield
+    finally:
+        for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+            stage.cluster.kubectl("delete", kind, name)
 
 
 def test_a_session_wedged_by_a_refused_ingress_is_healed(stage: Stage, daemon: Daemon) -> None:

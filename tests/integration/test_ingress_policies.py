@@ -119,7 +119,7 @@ def ingress(namespace: str, host: str, **metadata: Any) -> Manifest:
 
 def of_session(lab: str, **annotations: str) -> Manifest:
     """The Ingress of a session as it is stored: protected."""
-    return ingress(lab, f"{lab}-a.{DOMAIN}", labels=SESSION_INGRESS, annotations=SIGN | annotations)
+    return ingress(lab, f"{lab}-a.lab.example.org", labels=SESSION_INGRESS, annotations=SIGN | annotations)
 
 
 def planned(kind: str, name: str, namespace: str, **fields: Any) -> Manifest:

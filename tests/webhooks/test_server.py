@@ -102,7 +102,7 @@ SESSION = {"training.educates.dev/component": "session", "training.educates.dev/
 OF_REGISTRY = SESSION | {"training.educates.dev/application": "registry"}
 
 
-def ingress(*hosts: str, labels: dict[str, str] | None = None, **annotations: str) -> Manifest:
+def ingress(*hosts: str, labels: Any = None, **annotations: str) -> Manifest:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",

@@ -1,8 +1,10 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks.traefik import DEPTH_MAX, EVERY, RULE_MAX, hosts
+from webhooks.traefik import DEPTH_MAX, EVERY, PLAIN, RULE_MAX, hosts
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,49 @@ def test_patterns_and_hosts(rule: str, expected: list[str]) -> None:
 )
 def test_what_cannot_be_read_may_answer_for_any_host(rule: str) -> None:
     assert list(hosts(rule)) == [EVERY]
+
+
+HOST = st.sampled_from(["a.org", "b.a.org", "A-1.org"])
+MATCHERS = st.one_of(
+    st.lists(HOST, min_size=1, max_size=2).map(lambda named: f"Host({', '.join(f'`{host}`' for host in named)})"),
+    HOST.map(lambda host: f"HostSNI(`{host}`)"),
+    st.sampled_from(["PathPrefix(`/a`)", "HostRegexp(`.+`)", "Header(`a`, `b`)", "HostSNI(`*`)"]),
+)
+RULES = st.recursive(
+    MATCHERS,
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map(" && ".join),
+        st.tuples(inner, inner).map(" || ".join),
+        inner.map(lambda rule: f"({rule})"),
+        inner.map(lambda rule: f"!{rule}"),
+    ),
+    max_leaves=6,
+)
+
+
+@given(RULES)
+def test_a_plain_rule_answers_for_what_it_names(rule: str) -> None:
+    """The API server asks about others only: the shortcut may not let pass what the whole answer would not."""
+    if re.search(PLAIN, rule):
+        assert all(f"`{host}`" in rule.lower() for host in hosts(rule))
+
+
+@pytest.mark.parametrize(
+    ("rule", "plain"),
+    [
+        ("Host(`a.org`)", True),
+        ("Host(`a.org`, `b.org`) && PathPrefix(`/a`)", True),
+        ("Host(`a.org`) && !PathPrefix(`/a`) || HostSNI(`b.org`)", True),
+        ("(Host(`a.org`) || Host(`b.org`)) && Header(`a`, `b`)", True),
+        ("Host(`a.org`) || PathPrefix(`/a`)", False),
+        ("!Host(`a.org`)", False),
+        ("HostSNI(`*`)", False),
+        ("PathPrefix(`/a`) && Host(`a.org`)", False),
+        ("Host(`a.org`) && (PathPrefix(`/a`))", False),
+    ],
+)
+def test_plain_rules(rule: str, plain: bool) -> None:
+    assert bool(re.search(PLAIN, rule)) is plain
 
 
 @given(st.text('`"!&|(),. aHostPathSNIRegexp*$\\{}:', max_size=RULE_MAX + 9))
