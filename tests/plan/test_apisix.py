@@ -30,14 +30,14 @@ def protected(iam: bool = True, auth: str = "delegated", class_: str = "", **pro
 def seen_of(here: Lab, **changes: Any) -> Observed:
     """All is well, and APISIX stands before the session."""
     seen = running(here)
-    served = seen.served | {PLUGIN_CONFIG}
     known: dict[str, Any] = {
+        "served": seen.served | {PLUGIN_CONFIG},
         "oauth2_client": CLIENT,
         "apisix": LOGIN,
         "apisix_secret_exists": True,
         "has_apisix_plugins": True,
     }
-    return replace(seen, served=served, **known | changes)
+    return replace(seen, **known | changes)
 
 
 def stages(here: Lab, seen: Observed) -> dict[str, Any]:
