@@ -90,6 +90,20 @@ def groups(claim: str) -> list[str]:
     return [claim, f"{claim}-admin"]
 
 
+def identity_client(claim: str) -> str:
+    """Keycloak client through which members of the lab log in."""
+    return claim
+
+
+def identity_secret(claim: str) -> str:
+    """Secret with that client's id and secret, beside the claim."""
+    return f"{claim}-oauth-client"
+
+
+ACCESS_ROLE, ADMIN_ROLE, API_ROLE = "ws_access", "ws_admin", "ws_api"
+"""Roles of that client: of members, of administrators, of its service account."""
+
+
 def database_services(host: str) -> list[str]:
     """Services PGO makes for one PostgreSQL server, in the workshop namespace as all stores are."""
     return [f"{host}-{role}" for role in ("primary", "replicas", "pods", "ha", "ha-config")]

@@ -56,6 +56,8 @@ UNPROTECTED = f"{PREFIX}/unprotected"
 """Annotation of an object that holds data: while it is "true" everybody who has the right may delete it."""
 STORAGE_CLAIM = f"{PREFIX}/claim"
 """Annotation of a shared storage Secret: the `<namespace>/<name>` of the claim that may use it."""
+REALM_MARK = f"{PREFIX}.claim"
+"""Attribute of a Keycloak client or group: the `<namespace>/<name>` of the claim that it belongs to."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 FIELD_MANAGER = "datalabd"
 
