@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 from aiohttp import web
-from jwcrypto import jwk, jwt
+from jwcrypto import jwk, jwt  # type: ignore[import-untyped]  # it ships no types
 
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import Manifest, NamespacedName
@@ -32,6 +32,8 @@ from tests.integration.daemon import WEBHOOKS, Daemon, eventually
 from tests.integration.objects import Answer, create, unique
 from tests.integration.stage import Stage, standins
 from tests.servers import keycloak_server
+
+__all__ = ["keycloak_server"]
 
 pytestmark = [pytest.mark.cluster, pytest.mark.servers, pytest.mark.timeout(600)]
 
