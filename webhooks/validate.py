@@ -14,7 +14,7 @@ from webhooks.review import ADMISSION, AdmissionRequest, allowed, denied
 
 ERRORS_MAX = 20
 """Mistakes told of one route, which may have thousands of rules."""
-HOSTS_MAX = 1000
+HOSTS_MAX = 500
 """Hosts of one route, each of which is compared with those of all labs."""
 PURPOSES = frozenset({"session", "registry", "database"})
 """What the hosts of a lab are for."""
@@ -123,20 +123,18 @@ def _forbidden(
 ) -> dict[str, str]:
     """Those of the reached hosts, with their fields, at which the route meets a lab whose own it is not."""
     named = "\n".join(reached)
-    found: dict[str, str] = {}
+    broad = [host for host in reached if not host or host.startswith("*.")]
+    found: set[str] = set()
     for claim, domain in labs:
         if domain is None:
             continue
         name = claim["metadata"]["name"]
         purposes = _purposes(manifest) if namespace == names.workshop_namespace(name) else frozenset[str]()
-        for host, where in reached.items():
-            # It covers the lab's main host, which all labs have, and with it all others.
-            if (not host or (host.startswith("*.") and f".{domain}".endswith(host[1:]))) and purposes != PURPOSES:
-                found[host] = where
+        if purposes != PURPOSES:
+            # What covers the lab's main host, which all labs have, covers all of them.
+            found.update(host for host in broad if f".{domain}".endswith(host[1:]))
         if name in named:
-            for host, purpose in _hosts(claim, domain):
-                if host in reached and purpose not in purposes:
-                    found[host] = reached[host]
+            found.update(host for host, purpose in _hosts(claim, domain) if host in reached and purpose not in purposes)
     return {host: where for host, where in reached.items() if host in found}
 
 

@@ -19,12 +19,13 @@ _VERSIONS = {
 """By kind: group, version, plural."""
 
 
-def install_route_kinds(cluster: Cluster) -> None:
-    """Have the API server serve all of them, with schemas that say no more than what is a list, and what is not.
+def install_route_kinds(cluster: Cluster, *kinds: str) -> None:
+    """Have the API server serve these kinds, all if none are named, with schemas that take anything.
 
-    What another test has installed already stays.
+    What is installed already stays.
     """
-    for kind, (group, version, plural) in _VERSIONS.items():
+    for kind in kinds or _VERSIONS:
+        group, version, plural = _VERSIONS[kind]
         name = f"{plural}.{group}"
         if cluster.kubectl("get", "crd", name, "--ignore-not-found", "-o", "name").stdout:
             continue

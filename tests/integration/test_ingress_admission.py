@@ -305,12 +305,12 @@ def test_rules_of_traefik(cluster: Cluster, lab: str, namespace: str, rule: str,
 def test_more_rules_than_conditions_may_look_at_are_asked_about(
     cluster: Cluster, datalabd: Daemon, namespace: str
 ) -> None:
-    hosts = [f"{number}.example.com" for number in range(900)]
+    hosts = [f"{number}.example.com" for number in range(400)]
     before = datalabd.metrics()[CALLS]
     accepted(tried(cluster, ingress(namespace, *hosts)))
     assert datalabd.metrics()[CALLS] > before
     refused(
-        tried(cluster, ingress(namespace, *hosts, *(f"{number}.example.net" for number in range(900)))), "divide it"
+        tried(cluster, ingress(namespace, *hosts, *(f"{number}.example.net" for number in range(400)))), "divide it"
     )
 
 
