@@ -11,12 +11,13 @@ import structlog
 from controllers.workqueue import Workqueue
 from datalabd import metrics
 from datalabd.api.meta import NamespacedName
-from datalabd.errors import ClaimInvalid, Conflict, EnvironmentInvalid, Foreign, KubeError, NotYet
+from datalabd.errors import ClaimInvalid, Conflict, Denied, EnvironmentInvalid, Foreign, KubeError, NotYet
 
 log = structlog.get_logger()
 
 FOREIGN_RETRY_SECONDS = 60.0
-"""An object of somebody else's is watched only if it is of a kind and label we watch: look again slowly."""
+"""An object of somebody else's is watched only if it is of a kind and label we watch, and rights are not: look again
+slowly."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Controller:
                 self._queue.add_after(key, error.retry_after)
                 log.debug("not yet", what=str(error))
                 return "requeue_after"
-            case Foreign():
+            case Foreign() | Denied():
                 self._queue.forget(key)
                 self._queue.add_after(key, FOREIGN_RETRY_SECONDS)
                 metrics.RECONCILE_TERMINAL.labels(controller=self._name).inc()

@@ -12,11 +12,12 @@ from controllers import teardown
 from controllers.controller import Result
 from controllers.workqueue import backoff
 from datalabd import metrics, names
-from datalabd.api.meta import CLAIM_UID, FINALIZER, UNPROTECTED, FieldError, Manifest, NamespacedName
+from datalabd.api.meta import FINALIZER, UNPROTECTED, Manifest, NamespacedName, claim_of, several
 from datalabd.errors import (
     ClaimInvalid,
     Conflict,
     DatalabdError,
+    Denied,
     EnvironmentInvalid,
     Forbidden,
     Foreign,
@@ -32,13 +33,13 @@ from datalabd.kube.resources import resource_of
 from datalabd.kube.store import key_of
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Place, View, is_durable, observe
-from datalabd.plan import Plan, Stage, plan
+from datalabd.plan import Plan, Stage, plan, rights
 from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, repairs
 from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class
 from datalabd.plan.prune import prune
-from datalabd.status import refused, status
-from datalabd.validation import Names, clashes, names_of, validate
+from datalabd.status import deleting, refused, status
+from datalabd.validation import CLUSTER_NAME, Names, Rival, names_lost, names_of, taken, unique_names, validate
 
 log = structlog.get_logger()
 
@@ -56,6 +57,8 @@ class DatalabReconciler:
         self._recorder = recorder
         self._repaired: dict[tuple[NamespacedName, str], tuple[int, float]] = {}
         """How often in a row an object was put right, and when (loop time) it may be again."""
+        self._waiting_for: dict[NamespacedName, set[NamespacedName]] = {}
+        """Claims that lack a name, and those that have it."""
         self._unprotected: dict[NamespacedName, int] = {}
         metrics.UNPROTECTED_INGRESSES.set_function(lambda: sum(self._unprotected.values()))
 
@@ -68,7 +71,10 @@ class DatalabReconciler:
             return Result()
         structlog.contextvars.bind_contextvars(generation=claim["metadata"]["generation"])
         if claim["metadata"].get("deletionTimestamp"):
-            return await teardown.teardown(self._client, self._cache, self._recorder, claim)
+            return await self._tear_down(claim)
+        place = self._cache.informers.store(kinds.NAMESPACES).get("", key.namespace)
+        if place is not None and place["metadata"].get("deletionTimestamp"):
+            return Result()  # the claim goes next, and with it comes the teardown; what we may do there may be gone
         try:
             lab = self._resolve(claim)
         except (ClaimInvalid, EnvironmentInvalid) as problem:
@@ -76,35 +82,78 @@ class DatalabReconciler:
             raise
         return await self._converge(claim, lab)
 
+    async def _tear_down(self, claim: Manifest) -> Result:
+        try:
+            return await teardown.teardown(self._client, self._cache, self._recorder, claim)
+        except Denied as denied:
+            message = rights.missing(claim, denied)
+            await self._write_status(claim, deleting(claim, message, stalled=True, now=_now()))
+            raise
+
     def _resolve(self, claim: Manifest) -> Lab:
         """The lab of a claim, by the same rules as admission: a claim may have been stored while nobody was asked."""
+        elsewhere = self._lost_names(claim)
+        self._waiting_for.pop(key_of(claim), None)
+        if elsewhere:
+            self._waiting_for[key_of(claim)] = set(elsewhere.values())
         environment = self._cache.environment_of(claim)
-        errors = [*validate(claim, None, environment), *self._lost_names(claim)]
+        errors = [*validate(claim, None, environment), *taken(claim, elsewhere)]
         if errors:
-            raise ClaimInvalid(errors[0].path, "; ".join(map(str, errors)).removeprefix(f"{errors[0].path}: "))
+            raise ClaimInvalid(errors[0].path, "; ".join(several(errors)).removeprefix(f"{errors[0].path}: "))
         return resolve(claim, environment)
 
-    def _lost_names(self, claim: Manifest) -> list[FieldError]:
-        """Names of this claim that another one holds.
+    def waiting_for(self, key: NamespacedName) -> list[NamespacedName]:
+        """Claims that had to leave a name to this one, and may have it when this one changes or goes."""
+        return [loser for loser, winners in self._waiting_for.items() if key in winners]
+
+    def _lost_names(self, claim: Manifest) -> dict[CLUSTER_NAME, NamespacedName]:
+        """Names of this claim that another one has, and which.
 
         Admission refuses the second claim, but two can pass at once. Then the one whose runtime exists wins, else the
-        older, else the smaller uid. Nothing is said of the other: its namespace is not this user's.
+        older, else the smaller uid.
         """
-        rank = self._rank(claim)
-        others = (other for other in self._cache.claims() if other["metadata"]["uid"] != claim["metadata"]["uid"])
-        kept = [Names(key.name) for key in self._cache.retained() if key != key_of(claim)]
-        return clashes(claim, kept + [names_of(other) for other in others if self._rank(other) < rank])
+        key, age, mine = key_of(claim), _age(claim), unique_names(names_of(claim))
+        rivals = [
+            Rival(key_of(other), theirs, self._held(other), _age(other) < age)
+            for other in self._cache.claims()
+            if key_of(other) != key and not mine.isdisjoint(unique_names(theirs := names_of(other)))
+        ]
+        rivals += [
+            Rival(kept, Names(kept.name), Names(kept.name), comes_first=True)
+            for kept in self._cache.retained()
+            if kept != key
+        ]
+        return names_lost(claim, self._held(claim), rivals) if rivals else {}
 
-    def _rank(self, claim: Manifest) -> tuple[bool, str, str]:
-        metadata = claim["metadata"]
-        environment = self._cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", metadata["name"]) or {}
-        holder = (environment.get("metadata", {}).get("labels") or {}).get(CLAIM_UID)
-        return metadata["uid"] != holder, metadata["creationTimestamp"], metadata["uid"]
+    def _held(self, claim: Manifest) -> Names | None:
+        """What the names are made of that a claim has already: its runtime, sessions and databases that exist.
+
+        A runtime is claimed by its Workshop, the first that is written of it, by POST. One whose namespace is somebody
+        else's, or a session of which that is so, has nothing yet.
+        """
+        store, key, uid = self._cache.informers.store, key_of(claim), claim["metadata"]["uid"]
+        environment = store(kinds.WORKSHOP_ENVIRONMENTS).get("", key.name)
+        runtime = environment or store(kinds.WORKSHOPS).get("", key.name)
+        if runtime is None or claim_of(runtime) != key or (environment and not self._has_place(environment)):
+            return None
+        sessions = [session for session in store(kinds.WORKSHOP_SESSIONS).owned_by(uid) if self._has_place(session)]
+        namespace = names.workshop_namespace(key.name)
+        return Names(
+            key.name,
+            tuple(session["metadata"]["name"].removeprefix(names.session(key.name, "")) for session in sessions),
+            tuple(host.name for host in map(key_of, store(kinds.POSTGRES_CLUSTERS)) if host.namespace == namespace),
+        )
+
+    def _has_place(self, owner: Manifest) -> bool:
+        """Whether the namespace that the runtime calls like this object is its own, or still to be made."""
+        namespace = self._cache.informers.store(kinds.NAMESPACES).get("", owner["metadata"]["name"])
+        owners = (namespace or {}).get("metadata", {}).get("ownerReferences") or ()
+        return namespace is None or any(one["uid"] == owner["metadata"]["uid"] for one in owners)
 
     async def _converge(self, claim: Manifest, lab: Lab) -> Result:
         written = Written()
         problem: DatalabdError | None = None
-        view = self._cache.view(lab)
+        view = await self._view(claim, lab)
         seen = observe(lab, view)
         wanted = plan(lab, seen, fresh_password)
         found = repairs(lab, seen)
@@ -123,7 +172,7 @@ class DatalabReconciler:
             problem = error
         self._cache.follow(lab.key)
         # What was just written is in the cache already; the status speaks of that, not of what was.
-        seen = observe(lab, self._cache.view(lab))
+        seen = observe(lab, await self._view(claim, lab))
         await self._write_status(claim, status(claim, lab, seen, wanted, found, problem, _now()))
         await self._tell(claim, written)
         if problem is not None:
@@ -136,6 +185,13 @@ class DatalabReconciler:
             pruned=len(written.pruned),
             unchanged=written.unchanged,
         )
+
+    async def _view(self, claim: Manifest, lab: Lab) -> View:
+        try:
+            return self._cache.view(lab)
+        except Denied as denied:
+            await self._write_status(claim, refused(claim, denied, _now()))
+            raise
 
     async def _add_finalizer(self, claim: Manifest) -> Manifest:
         metadata = claim["metadata"]
@@ -364,6 +420,7 @@ class DatalabReconciler:
                 await self._recorder.emit(claim, "Normal", reason, "Apply", ", ".join(what))
 
     def _forget(self, key: NamespacedName) -> None:
+        self._waiting_for.pop(key, None)
         self._unprotected.pop(key, None)
         self._repaired = {known: state for known, state in self._repaired.items() if known[0] != key}
 
@@ -372,6 +429,11 @@ def _is_going(claim: Manifest) -> bool:
     """Whether a purge lets this volume claim go, or it goes already."""
     metadata = claim["metadata"]
     return UNPROTECTED in (metadata.get("annotations") or {}) or "deletionTimestamp" in metadata
+
+
+def _age(claim: Manifest) -> tuple[str, str]:
+    """Orders claims by who came first; times of creation are whole seconds, so the uid decides among equals."""
+    return claim["metadata"]["creationTimestamp"], claim["metadata"]["uid"]
 
 
 def fresh_password() -> str:

@@ -25,8 +25,8 @@ class Manager:
     def __init__(self, client: Client, cache: Cache, workers: int) -> None:
         self._cache = cache
         self._queue: Workqueue[NamespacedName] = Workqueue("datalab")
-        reconciler = DatalabReconciler(client, cache, Recorder(client))
-        self._controller = Controller("datalab", reconciler.reconcile, self._queue, workers)
+        self._reconciler = DatalabReconciler(client, cache, Recorder(client))
+        self._controller = Controller("datalab", self._reconciler.reconcile, self._queue, workers)
         self._subscribe()
 
     async def lead(self) -> None:
@@ -36,7 +36,7 @@ class Manager:
         await self._controller.run()
 
     def _subscribe(self) -> None:
-        self._on(kinds.DATALABS, self._same_name)
+        self._on(kinds.DATALABS, self._competing)
         self._on(kinds.ENVIRONMENT_CONFIGS, self._choosing)
         self._on(kinds.CROSSPLANE_ENVIRONMENTS, self._choosing)
         self._on(kinds.NAMESPACES, lambda namespace: self._deriving(namespace["metadata"]["name"]))
@@ -67,9 +67,10 @@ class Manager:
     def _named(self, name: str) -> Keys:
         return [key_of(claim) for claim in self._cache.claims_named(name)]
 
-    def _same_name(self, claim: Manifest) -> Keys:
-        """The claim, and those that compete with it for its name."""
-        return {key_of(claim), *self._named(claim["metadata"]["name"])}
+    def _competing(self, claim: Manifest) -> Keys:
+        """The claim, those that compete with it for its name, and those that may have another of its names now."""
+        key = key_of(claim)
+        return {key, *self._named(key.name), *self._reconciler.waiting_for(key)}
 
     def _choosing(self, environment: Manifest) -> Keys:
         name = environment["metadata"]["name"]

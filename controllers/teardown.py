@@ -22,6 +22,7 @@ from datalabd.kube.cache import OURS, STORE_KINDS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.events import Recorder
 from datalabd.kube.resources import Resource, resource_of
+from datalabd.kube.store import key_of
 from datalabd.lab import resolve
 from datalabd.observed import is_durable
 from datalabd.status import deleting
@@ -49,7 +50,7 @@ class Teardown:
     @property
     def owned(self) -> list[Manifest]:
         """What is left of the lab."""
-        return list(self.cache.owned(self.claim["metadata"]["uid"]))
+        return list(self.cache.owned(key_of(self.claim), self.claim["metadata"]["uid"]))
 
     @property
     def holds_name(self) -> bool:

@@ -43,12 +43,15 @@ from webhooks.registration import (
     data_protection,
     ingress_webhooks,
     protection,
+    rights_protection,
 )
 from webhooks.server import application
 
 log = structlog.get_logger()
 
 CERTIFICATE_SECRET = "datalabd-serving-cert"
+LOCAL_LEASE_NAMESPACE = "kube-system"
+"""Where a local run keeps its Lease: every cluster has it."""
 CERTIFICATE_CHECK_SECONDS = 3600.0
 REGISTER_RETRY_SECONDS = 5.0
 REGISTRATIONS = Scope(label_selector="app.kubernetes.io/name=datalabd")
@@ -77,6 +80,8 @@ class Process:
         self._settings = settings
         self._kubeconfig = kubeconfig
         self._local = local
+        self._account = ""
+        """Who we are to the API server; known once it was asked."""
         self._tls = certificates.server_context()
         self._bundle: certificates.Bundle | None = None
         self._ports: dict[str, int] = {}
@@ -96,9 +101,10 @@ class Process:
             loop.add_signal_handler(number, stop.set)
         client = await self._connect()
         informers = Informers(client)
-        cache = Cache(informers)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(client.close)
+            self._account = await self._username(client)
+            cache = Cache(informers, self._account)
             self._use(await self._certify(client))
             await stack.enter_async_context(self._serve_webhooks(client, cache))
             await stack.enter_async_context(self._serve_metrics(informers))
@@ -283,9 +289,9 @@ class Process:
     async def _register(self, client: Client, endpoint: Endpoint) -> None:
         """Install the CRDs with their conversion, and all webhooks, answered at this endpoint."""
         manifests = custom_resource_definitions(endpoint.client_config("/convert")) + claim_webhooks(endpoint)
-        username = await self._username(client)
-        manifests += protection() + data_protection(username)
-        manifests += ingress_policies.session_ingresses(username) + ingress_policies.protecting_objects(username)
+        manifests += protection() + rights_protection() + data_protection(self._account)
+        manifests += ingress_policies.session_ingresses(self._account)
+        manifests += ingress_policies.protecting_objects(self._account)
         if self._guarded is not None:
             domains, hosts = self._guarded
             manifests += ingress_webhooks(endpoint, domains) + ingress_policies.platform_hosts(domains, hosts)
@@ -396,7 +402,7 @@ class Process:
 
     async def _lead(self, client: Client, cache: Cache, manager: Manager) -> None:
         """Hold the lease and reconcile; whoever loses it stops writing and waits for its turn again."""
-        namespace = "kube-system" if self._local is not None else self._settings.namespace
+        namespace = LOCAL_LEASE_NAMESPACE if self._local is not None else self._settings.namespace
         if self._local is not None:
             await self._refuse_beside_installation(client)
         lease = Lease(client, namespace, "datalabd", self._settings.lease_identity)

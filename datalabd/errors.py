@@ -7,7 +7,7 @@ DatalabdError
 ├── NotYet(what, retry_after)        nothing is wrong: wait for an event, look again at the latest then
 ├── KubeError(code, reason, message) the API server said no, or did not answer
 │   ├── NotFound 404 · Conflict 409 · Invalid 400/422/500-schema · Expired 410 · Throttled 429
-│   ├── Forbidden 403 · NamespaceTerminating 403 or 409 with that cause
+│   ├── Forbidden 403 · Denied 403 by RBAC · NamespaceTerminating 403 or 409 with that cause
 │   └── Unavailable                  5xx, a timeout or a broken connection
 └── KeycloakError(code, message)     Keycloak said no, or did not answer
     ├── KeycloakUnavailable          5xx, 429, a timeout, a broken connection, a certificate that nobody vouches for
@@ -82,6 +82,16 @@ class Invalid(KubeError):
 
 class Forbidden(KubeError):
     """403: RBAC, a quota, an admission policy or a webhook said no."""
+
+
+class Denied(Forbidden):
+    """403 by RBAC: `account` may not `what` (verb and resource) in `namespace`, empty for the whole cluster."""
+
+    def __init__(self, message: str, account: str, what: str, namespace: str) -> None:
+        super().__init__(403, "Forbidden", message)
+        self.account = account
+        self.what = what
+        self.namespace = namespace
 
 
 class NamespaceTerminating(KubeError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from datalabd import names, stores
-from datalabd.api.meta import CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest
+from datalabd.api.meta import ACCOUNT, CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest, claim_of
 from datalabd.lab import Lab
 from datalabd.stores import DatabaseFacts, Inside, Size, StoreFacts, Turn, decoded
 
@@ -53,6 +53,8 @@ class View:
     runtime_served: bool = True
     served: frozenset[str] = frozenset()
     """Kinds of databases and stores, and of their routes, that the cluster knows."""
+    account: str = ACCOUNT
+    """Who we are to the API server."""
     now: datetime.datetime = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -169,6 +171,8 @@ class Observed:
     served: frozenset[str] = frozenset()
     api_server: tuple[tuple[str, int], ...] = ()
     """Addresses and ports of the API server's endpoints."""
+    account: str = ACCOUNT
+    """Who we are to it."""
     now: datetime.datetime = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
     @property
@@ -222,6 +226,7 @@ def observe(lab: Lab, view: View) -> Observed:
             for address in endpoint.get("addresses") or ()
             for port in piece.get("ports") or ()
         ),
+        account=view.account,
         now=view.now,
     )
 
@@ -229,14 +234,18 @@ def observe(lab: Lab, view: View) -> Observed:
 def storage_keys(lab: Lab, secret: Manifest | None) -> tuple[StorageKeys | None, str]:
     """The credentials in a storage Secret, or None and why there are none."""
     where = lab.storage_secret
-    if secret is None:
-        shared = where.namespace != lab.namespace
-        grant = f', annotated {STORAGE_CLAIM}="{lab.key}"' if shared else ""
-        return None, f"Secret {where} does not exist; create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{grant}"
+    wanted = "create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     if where.namespace != lab.namespace:
-        granted = (secret["metadata"].get("annotations") or {}).get(STORAGE_CLAIM)
-        if granted != str(lab.key):
-            return None, f'Secret {where} is not granted to this lab; annotate it {STORAGE_CLAIM}="{lab.key}"'
+        granted = secret and (secret["metadata"].get("annotations") or {}).get(STORAGE_CLAIM)
+        if secret is None or granted != str(lab.key):
+            # The same words for both: nobody learns here what a shared namespace holds for others.
+            problem = f"Secret {where} does not exist, or is not granted to this lab"
+            return None, f'{problem}; {wanted}, annotated {STORAGE_CLAIM}="{lab.key}"'
+    elif secret is None:
+        return None, f"Secret {where} does not exist; {wanted}"
+    if claim_of(secret) is not None:
+        # Another lab's login or credentials, it may be, whose members are others.
+        return None, f"Secret {where} was made by datalabd for a lab; name one of your own in spec.secretName"
     access, secret_key = _value(secret, _ACCESS_KEYS), _value(secret, _SECRET_KEYS)
     if not access or not secret_key:
         missing = _ACCESS_KEYS[0] if not access else _SECRET_KEYS[0]

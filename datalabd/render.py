@@ -142,7 +142,7 @@ def render(
         if key.name:
             if key in mine:
                 errors.append(FieldError("metadata.name", Problem.DUPLICATE, key.name, ""))
-            errors += clashes(claim, (other for owner, other in taken.items() if owner != key))
+            errors += clashes(claim, ((owner, other) for owner, other in taken.items() if owner != key))
             mine.add(key)
             taken[key] = names_of(claim)
         mistakes += [f"{who}: {error}" for error in errors]

@@ -20,6 +20,22 @@ IMAGE_SCHEMES = ("oci", "https", "http")
 _SCP = re.compile(r"(?:[\w.-]+@)(\[[^\]]+\]|[^:/@\s]+):(?!//)")
 """git's short form of an ssh address: `git@host:path`."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_VARIABLE = re.compile(r"\$\((\w+)\)")
+"""What the runtime fills in."""
+_FILLED = frozenset(
+    {"environment_name", "workshop_name", "workshop_namespace", "workshop_version", "ingress_domain", "cluster_domain"}
+)
+"""Variables that are never empty; of others nothing may be left where they stood."""
+_PLATFORM_HOST = re.compile(
+    r"(\$\((image_repository|oci_image_cache|assets_repository)\)"
+    r"|(([-\w]|\$\(\w+\))+\.)*\$\((cluster_domain|ingress_domain)\))"
+    r"(:\d+|\$\(ingress_port_suffix\))?"
+)
+"""Hosts with variables whose meaning is the platform's alone: of anything else a claim could make any address."""
+PLATFORM_HOST = (
+    "may have variables in its host only as $(image_repository), $(oci_image_cache), $(assets_repository), or a name "
+    "below $(cluster_domain) or $(ingress_domain)"
+)
 # IPv6 networks whose addresses end in an IPv4 address that they reach: IPv4-compatible, and NAT64 (RFC 6052).
 _EMBEDDING = (IPv6Network("::/96"), IPv6Network("64:ff9b::/96"))
 
@@ -111,9 +127,11 @@ def _addresses(file: File) -> Iterator[tuple[str, str, SplitResult | str]]:
         except ValueError:
             yield at, url, "must be a well-formed address"
             continue
-        # A host that is a variable of the runtime's cannot be judged here; whoever stands before it can.
-        if isinstance(address, str) or "$(" not in address.netloc.rpartition("@")[2]:
+        host = "" if isinstance(address, str) else address.netloc.rpartition("@")[2]
+        if "$(" not in host:
             yield at, url, address
+        elif not _PLATFORM_HOST.fullmatch(host):
+            yield at, url, PLATFORM_HOST
 
 
 def _git(url: str) -> SplitResult | str:
@@ -138,7 +156,7 @@ def _image(url: str) -> SplitResult | str:
 
 def _path_errors(file: File, path: str) -> Iterator[FieldError]:
     detail = "must stay below its root: no '..'"
-    if file.path.startswith("/"):
+    if _left(file.path).startswith("/"):
         yield FieldError(f"{path}.path", Problem.INVALID, shorten(file.path), "must be relative")
     elif _leaves(file.path):
         yield FieldError(f"{path}.path", Problem.INVALID, shorten(file.path), detail)
@@ -151,7 +169,14 @@ def _path_errors(file: File, path: str) -> Iterator[FieldError]:
 
 
 def _leaves(path: str) -> bool:
-    return ".." in re.split(r"[/\\]", path)
+    return ".." in re.split(r"[/\\]", _left(path))
+
+
+def _left(path: str) -> str:
+    """What is left of a path where variables are as short as can be, those within variables included."""
+    while (shorter := _VARIABLE.sub(lambda name: "x" if name[1] in _FILLED else "", path)) != path:
+        path = shorter
+    return path
 
 
 def _secrets(file: File) -> Iterator[tuple[str, SecretReference | None]]:

@@ -7,10 +7,10 @@ from typing import Literal
 
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import State
-from datalabd.errors import ClaimInvalid, DatalabdError, EnvironmentInvalid, Foreign
+from datalabd.errors import ClaimInvalid, DatalabdError, Denied, EnvironmentInvalid, Foreign
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
-from datalabd.plan import Plan, apisix, backups, rotation
+from datalabd.plan import Plan, apisix, backups, rights, rotation
 from datalabd.plan.educates import sessions as educates_sessions
 from datalabd.plan.educates.healing import Repair, Stuck
 from datalabd.stores import DatabaseFacts, Job, StoreFacts
@@ -68,11 +68,13 @@ def status(
         "effective": lab.effective(),
     }
     # An apply of an empty map where there was a filled one leaves null behind, which no schema takes.
-    return _assemble(claim, concerns, _synced(problem), now) | {key: value for key, value in told.items() if value}
+    return _assemble(claim, concerns, _synced(claim, problem), now) | {
+        key: value for key, value in told.items() if value
+    }
 
 
 def refused(claim: Manifest, problem: DatalabdError, now: datetime.datetime) -> Manifest:
-    """The status of a claim that cannot be resolved: everything known before stays, Synced and Ready say why."""
+    """The status of a claim that cannot be acted upon: everything known before stays, Synced and Ready say why."""
     before = claim.get("status") or {}
     concerns = [
         Condition(
@@ -86,7 +88,7 @@ def refused(claim: Manifest, problem: DatalabdError, now: datetime.datetime) -> 
         if known["type"] in CONCERNS
     ]
     kept = {key: before[key] for key in KEPT if key in before}
-    return kept | _assemble(claim, concerns, _synced(problem), now)
+    return kept | _assemble(claim, concerns, _synced(claim, problem), now)
 
 
 def deleting(claim: Manifest, waits: str, stalled: bool, now: datetime.datetime) -> Manifest:
@@ -132,7 +134,7 @@ def _ready(concerns: list[Condition], synced: Condition) -> Condition:
     return Condition("Ready", "False", blocking.reason, blocking.message)
 
 
-def _synced(problem: DatalabdError | None) -> Condition:
+def _synced(claim: Manifest, problem: DatalabdError | None) -> Condition:
     match problem:
         case None:
             return Condition("Synced", "True", "ReconcileSuccess")
@@ -142,6 +144,8 @@ def _synced(problem: DatalabdError | None) -> Condition:
             return Condition("Synced", "False", problem.reason, str(problem), stalled=True)
         case Foreign():
             return Condition("Synced", "False", "NameTaken", str(problem), stalled=True)
+        case Denied():
+            return Condition("Synced", "False", "RightsMissing", rights.missing(claim, problem), stalled=True)
     return Condition("Synced", "False", "ReconcileError", str(problem))
 
 

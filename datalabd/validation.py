@@ -6,14 +6,15 @@ them, so that an author sees every mistake at once. An update is not blamed for 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from datalabd import names
-from datalabd.api import v1beta1, v1beta2
+from datalabd.api import v1beta1
 from datalabd.api.conversion import database_classes, to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import (
@@ -21,6 +22,7 @@ from datalabd.api.meta import (
     FieldError,
     Manifest,
     Model,
+    NamespacedName,
     Problem,
     field_error,
     shorten,
@@ -121,20 +123,87 @@ def names_of(claim: Manifest) -> Names:
     )
 
 
-def clashes(claim: Manifest, others: Iterable[Names]) -> list[FieldError]:
+CLUSTER_NAME = tuple[str, str]
+"""Kind and name of what is unique in the cluster: a namespace, host or group."""
+
+
+class Rival(NamedTuple):
+    """Another claim, as one that competes for names."""
+
+    key: NamespacedName
+    names: Names
+    """What it asks for."""
+    held: Names | None
+    """What of that it has already; None if nothing."""
+    comes_first: bool
+    """Whether it is the one to have what nobody has yet."""
+
+
+def clashes(claim: Manifest, others: Iterable[tuple[NamespacedName, Names]]) -> list[FieldError]:
     """Fields of the claim that make a name which another claim of the cluster makes too; each field once.
 
-    `others` are all claims but this one, of any namespace. Nothing of them is told but the name in question.
+    `others` are all claims but this one, of any namespace. One of the same namespace is named; of others nothing is
+    told but the name in question.
     """
-    mine = list(_cluster_names(names_of(claim)))
-    wanted = {key for key, _ in mine}
-    taken = {key for other in others for key, _ in _cluster_names(other) if key in wanted}
+    return taken(claim, _holders(unique_names(names_of(claim)), others))
+
+
+def names_lost(claim: Manifest, held: Names | None, rivals: Sequence[Rival]) -> dict[CLUSTER_NAME, NamespacedName]:
+    """Names that the claim has to leave to a rival, and to which; `held` are those it has already.
+
+    Who has a name keeps it; what nobody has, or two have at once, goes to whoever comes first.
+    """
+    mine = unique_names(names_of(claim))
+    safe = mine & unique_names(held) if held is not None else frozenset()
+    having = [(rival, rival.held) for rival in rivals if rival.held is not None]
+    first = [(rival.key, rival.names) for rival in rivals if rival.comes_first]
+    return _holders(mine - safe, [*((rival.key, has) for rival, has in having), *first]) | _holders(
+        safe, [(rival.key, has) for rival, has in having if rival.comes_first]
+    )
+
+
+def taken(claim: Manifest, holders: Mapping[CLUSTER_NAME, NamespacedName]) -> list[FieldError]:
+    """Fields of the claim that make a name of somebody else's; each field once."""
     errors: dict[str, FieldError] = {}
-    for (kind, name), path in mine:
-        if (kind, name) in taken:
-            detail = f'the {kind} "{name}" belongs to another lab'
-            errors.setdefault(path, _written(claim, FieldError(path, Problem.INVALID, None, detail)))
+    for key, path in _cluster_names(names_of(claim)):
+        if key in holders and path not in errors:
+            (kind, name), holder = key, holders[key]
+            near = holder.namespace == (_metadata(claim).get("namespace") or "default")
+            detail = f'the {kind} "{name}" belongs to {f"lab {holder.name}" if near else "another lab"}'
+            errors[path] = _written(claim, FieldError(path, Problem.INVALID, None, detail))
     return list(errors.values())
+
+
+def occupied(claim: Manifest, old: Manifest | None, foreign: Collection[str]) -> list[FieldError]:
+    """Fields of the claim that make a namespace of these, which exist and are not its own; each field once.
+
+    Not those that it made before an update: where it lost a namespace since, its status says so.
+    """
+    before = frozenset() if old is None else unique_names(names_of(old))
+    errors: dict[str, FieldError] = {}
+    for key, path in _cluster_names(names_of(claim)):
+        kind, name = key
+        if kind == "namespace" and name in foreign and key not in before:
+            detail = "a namespace of that name exists and is not a lab's; the lab would need it for itself"
+            errors.setdefault(path, _written(claim, FieldError(path, Problem.INVALID, name, detail)))
+    return list(errors.values())
+
+
+def _holders(
+    wanted: frozenset[CLUSTER_NAME], others: Iterable[tuple[NamespacedName, Names]]
+) -> dict[CLUSTER_NAME, NamespacedName]:
+    """Who makes these names, the first of several."""
+    found: dict[CLUSTER_NAME, NamespacedName] = {}
+    for owner, other in others:
+        for key in wanted & unique_names(other):
+            found.setdefault(key, owner)
+    return found
+
+
+@lru_cache(maxsize=8192)
+def unique_names(made_of: Names) -> frozenset[CLUSTER_NAME]:
+    """Every name made of these that is unique in the cluster. Cached, as every claim is compared with all others."""
+    return frozenset(key for key, _ in _cluster_names(made_of))
 
 
 # --- schema -----------------------------------------------------------------------------------------------------------
@@ -228,6 +297,8 @@ def _reserved(claim: _Claim) -> Iterator[FieldError]:
     namespaces = {claim.namespace: "the claim's own namespace"}
     hosts: dict[str, str] = {}
     if claim.environment is not None:
+        # A client of that name would hand out roles by which the platform judges.
+        namespaces |= dict.fromkeys(claim.environment.data.iam.extra_audiences, "an audience of the platform")
         namespaces |= dict.fromkeys(_namespaces(claim.environment), "a namespace of the platform")
         hosts = dict.fromkeys(_hosts(claim.environment), "a host of the platform")
     told: set[str] = set()
@@ -278,7 +349,7 @@ def _lengths(claim: _Claim) -> Iterator[FieldError]:
             yield FieldError(f"spec.databases[{host}]", Problem.TOO_LONG, host, detail)
 
 
-def _cluster_names(made_of: Names) -> Iterator[tuple[tuple[str, str], str]]:
+def _cluster_names(made_of: Names) -> Iterator[tuple[CLUSTER_NAME, str]]:
     """Every name of a claim that is unique in the cluster, as (kind, name), with the field it comes from."""
     claim = made_of.claim
     yield ("namespace", names.workshop_namespace(claim)), "metadata.name"
@@ -370,6 +441,14 @@ def _repetitions(claim: _Claim) -> Iterator[FieldError]:
                 yield FieldError(path.format(index), Problem.DUPLICATE, shorten(value), "")
 
 
+def _visible(claim: _Claim) -> Iterator[FieldError]:
+    """Whoever reads a claim is to see who gets in, in the order in which it is written."""
+    for index, user in enumerate(claim.spec.users):
+        if not user.isprintable():
+            detail = "must not contain control or invisible characters"
+            yield FieldError(f"spec.users[{index}]", Problem.INVALID, shorten(user), detail)
+
+
 def _overrides(claim: _Claim) -> Iterator[FieldError]:
     for user in claim.spec.user_overrides:
         if user not in claim.spec.users:
@@ -437,6 +516,7 @@ CHECKS: list[Check] = [
     _lengths,
     _repetitions,
     _distinct_names,
+    _visible,
     _overrides,
     _postgres_databases,
     _secret_name,
@@ -449,15 +529,18 @@ CHECKS: list[Check] = [
 
 # --- updates ----------------------------------------------------------------------------------------------------------
 
+_STORES = ("databases", "document_stores", "cache_stores", "vector_stores")
+"""Fields of the spec that hold servers and stores by key."""
+
 
 def _shrinking(before: _Claim, after: _Claim) -> Iterator[FieldError]:
     """Volumes grow, and never shrink."""
     sizes: list[tuple[str, str | None, str | None]] = []
     if _kept_sessions(before, after):
         sizes.append(("spec.quota.storage", _home_size(before), _home_size(after)))
-    for field in ("databases", "document_stores", "cache_stores", "vector_stores"):
+    for field in _STORES:
         old, new = getattr(before.spec, field), getattr(after.spec, field)
-        path = f"spec.{v1beta2.DatalabSpec.model_fields[field].alias}"
+        path = f"spec.{DatalabSpec.model_fields[field].alias}"
         for key in new:
             if key not in old:
                 continue
@@ -528,7 +611,24 @@ def _database_class(claim: _Claim, host: str, field: str) -> str | None:
     return settings.storage_class_name if field == "storageClassName" else settings.backup_storage_class_name
 
 
+def _renaming(before: _Claim, after: _Claim) -> Iterator[FieldError]:
+    """A server or store that comes as another of its kind goes is meant to be that one, and is not."""
+    for field in _STORES:
+        old, new = getattr(before.spec, field), getattr(after.spec, field)
+        gone = [key for key in old if key not in new]
+        for key in new if gone else ():
+            if key not in old:
+                detail = (
+                    f"may not come in the edit that takes {listed(gone, NAMES_ROOM)} away: nothing is renamed, and no "
+                    "data moves; add it first, copy what is needed, then remove, or remove in an edit before"
+                )
+                yield FieldError(
+                    f"spec.{DatalabSpec.model_fields[field].alias}[{key}]", Problem.FORBIDDEN, None, detail
+                )
+
+
 UPDATE_CHECKS: list[Callable[[_Claim, _Claim], Iterator[FieldError]]] = [
+    _renaming,
     _shrinking,
     _growing,
     _storage_class_change,

@@ -32,6 +32,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,8 +44,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from hack import cache
+from hack.api import Api
 
-MODULE = Path(__file__).parent / "controlplane"
+ROOT = Path(__file__).absolute().parent.parent
+MODULE = ROOT / "hack" / "controlplane"
 PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -53,6 +56,8 @@ PACKAGES = {
 }
 COLD_BUILD_SECONDS = {"etcd": 40, "kube-apiserver": 160, "kube-controller-manager": 50, "kubectl": 25}  # on two cores
 
+EDUCATES = "system:serviceaccount:educates:session-manager"
+"""The account of Educates' operator, which is a cluster administrator unless it is installed otherwise."""
 SERVICE_CIDR = "10.43.0.0/16"
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -242,14 +247,14 @@ class Cluster:
 
     directory: Path
     kubeconfig: Path  #: of user `admin`, group system:masters
-    datalabd_kubeconfig: Path  #: of user `datalabd`, group system:masters: policies know it from `admin`
+    educates_kubeconfig: Path  #: of Educates' operator, group system:masters: policies know it from `admin`
     audit_log: Path  #: one JSON object per answered request, level Metadata; never rotated
     url: str  #: https://127.0.0.1:PORT
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
         self.kubeconfig = self.directory / "kubeconfig"
-        self.datalabd_kubeconfig = self.directory / "datalabd.kubeconfig"
+        self.educates_kubeconfig = self.directory / "educates.kubeconfig"
         self.audit_log = self.directory / "audit.log"
         self._state = self.directory / "cluster.json"
         self._certificate = self.directory / "pki" / "apiserver.crt"
@@ -300,12 +305,19 @@ class Cluster:
         """Bearer token of user `admin`, group system:masters."""
         return self._token("admin")
 
+    @cached_property
+    def api(self) -> Api:
+        """The API server as `admin`, in this process; closed when the cluster is stopped."""
+        return Api(self.url, self._certificate, self.admin_token)
+
     def processes(self) -> dict[str, psutil.Process | None]:
         """By program name, in order of start; None if it is not running. Empty if none was ever started here."""
         return {name: _find(p["pid"], p["started"]) for name, p in self._read()["processes"].items()}
 
     def stop(self) -> None:
         """End all processes, the API server's clients first; without effect on a stopped cluster. Files remain."""
+        if "api" in self.__dict__:
+            self.api.close()
         for process in reversed([p for p in self.processes().values() if p is not None]):
             _end(process)
         if self._guard is not None:
@@ -335,9 +347,9 @@ class Cluster:
             self._run(self._read()["processes"]["kube-apiserver"]["argv"])
         self._wait_ready()
 
-    def run(self, name: str, argv: Sequence[str]) -> Path:
+    def run(self, name: str, argv: Sequence[str], kubeconfig: Path) -> Path:
         """Run a client of this cluster, to be ended with it; returns the path of its log. It finds KUBECONFIG set."""
-        environ = os.environ | {"KUBECONFIG": str(self.kubeconfig)}
+        environ = os.environ | {"KUBECONFIG": str(kubeconfig)}
         log = self.directory / "logs" / f"{name}.log"
         self._record(name, list(argv), _spawn(list(argv), log, environ=environ))
         return log
@@ -359,9 +371,9 @@ class Cluster:
             raise
 
     def kubeconfig_for(self, service_account: str) -> Path:
-        """A new kubeconfig of the existing service account `namespace/name`, good for a day."""
+        """A new kubeconfig of the existing service account `namespace/name`, good for a year."""
         namespace, name = service_account.split("/")
-        token = self.kubectl("create", "token", name, "--namespace", namespace, "--duration", "24h").stdout.strip()
+        token = self.kubectl("create", "token", name, "--namespace", namespace, "--duration", "8760h").stdout.strip()
         path = self.directory / "serviceaccounts" / namespace / f"{name}.kubeconfig"
         path.parent.mkdir(parents=True, exist_ok=True)
         return self._write_kubeconfig(path, f"system:serviceaccount:{namespace}:{name}", token)
@@ -431,7 +443,7 @@ class Cluster:
         )
         self._wait("kube-apiserver", lambda: _listens(port))
         self._write_kubeconfig(self.kubeconfig, "admin", self.admin_token)
-        self._write_kubeconfig(self.datalabd_kubeconfig, "datalabd", self._token("datalabd"))
+        self._write_kubeconfig(self.educates_kubeconfig, EDUCATES, self._token(EDUCATES))
         manager = "system:kube-controller-manager"
         config = self._write_kubeconfig(self.directory / "controller-manager.kubeconfig", manager, self._token(manager))
         self._run(
@@ -468,12 +480,11 @@ class Cluster:
         The kernel closes the pipe whatever ends us. PR_SET_PDEATHSIG would do with less, but it fires at the end of the
         starting thread, with asyncio.to_thread long before the process ends. A shell waits, as Python takes 30 MB.
         """
-        command = shlex.join([sys.executable, str(Path(__file__).absolute()), "stop", str(self.directory)])
+        stop = shlex.join([sys.executable, "-m", "hack.cluster", "stop", str(self.directory)])
+        command = f"read -r _; cd {shlex.quote(str(ROOT))} && exec {stop}"
         theirs, ours = os.pipe()
         try:
-            guard = _spawn(
-                ["/bin/sh", "-c", f"read -r _; exec {command}"], self.directory / "logs" / "guard.log", theirs
-            )
+            guard = _spawn(["/bin/sh", "-c", command], self.directory / "logs" / "guard.log", theirs)
         finally:
             os.close(theirs)
         return guard, ours
@@ -533,7 +544,7 @@ class Cluster:
             csv.writer(file).writerows(
                 [
                     [secrets.token_urlsafe(24), "admin", "admin", "system:masters"],
-                    [secrets.token_urlsafe(24), "datalabd", "datalabd", "system:masters"],
+                    [secrets.token_urlsafe(24), EDUCATES, "educates", "system:masters"],
                     [secrets.token_urlsafe(24), "system:kube-controller-manager", "kube-controller-manager"],
                 ]
             )

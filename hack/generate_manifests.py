@@ -7,18 +7,20 @@ Exit codes: 0 everything is current, 1 something has drifted (with --check), 2 u
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
 from datalabd.api.crd import custom_resource_definitions
-from datalabd.api.meta import FIELD_MANAGER, Manifest
-from datalabd.app import CERTIFICATE_SECRET
+from datalabd.api.meta import ACCOUNT, FIELD_MANAGER, Manifest
+from datalabd.app import CERTIFICATE_SECRET, LOCAL_LEASE_NAMESPACE
 from datalabd.config import Settings
 from datalabd.kube import resources as kinds
-from datalabd.kube.cache import API_SERVER, OWNED_KINDS
+from datalabd.kube.cache import API_SERVER, INSIDE_KINDS, RUNTIME_KINDS
 from datalabd.kube.resources import Resource
+from datalabd.plan import rights
 from webhooks.ingress_policies import (
     PLATFORM_HOSTS,
     PROTECTING_OBJECTS,
@@ -31,10 +33,12 @@ from webhooks.registration import (
     INGRESSES,
     PROTECTED_CLAIMS,
     PROTECTED_DATA,
+    PROTECTED_RIGHTS,
     Endpoint,
     claim_webhooks,
     data_protection,
     protection,
+    rights_protection,
 )
 
 ROOT = Path(__file__).resolve().parent.parent / "manifests"
@@ -45,11 +49,26 @@ Files = dict[str, list[Manifest]]
 
 NAME = FIELD_MANAGER
 NAMESPACE = Settings().namespace
-RBAC = "rbac.authorization.k8s.io/v1"
-ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{NAME}"
-POLICIES = (PROTECTED_CLAIMS, PROTECTED_DATA, SESSION_INGRESSES, PROTECTING_OBJECTS, PLATFORM_HOSTS)
+LOCAL = f"{NAME}-local"
+PROTECTED = (
+    PROTECTED_CLAIMS,
+    PROTECTED_DATA,
+    PROTECTED_RIGHTS,
+    SESSION_INGRESSES,
+    PROTECTING_OBJECTS,
+    PLATFORM_HOSTS,
+)
 READ = ("list", "watch")
-OWN = ("get", "list", "watch", "create", "patch", "delete")
+WRITE = ("get", "create", "patch", "delete")
+"""`get` where an object is there that no list told of, and before a first apply."""
+VIEW = ("get", "list", "watch")
+EDIT = ("create", "update", "patch", "delete")
+WEBHOOKS = (kinds.MUTATING_WEBHOOKS, kinds.VALIDATING_WEBHOOKS)
+POLICIES = (kinds.ADMISSION_POLICIES, kinds.ADMISSION_POLICY_BINDINGS)
+RUNTIME = {"rbac.educates.dev/session-manager": "true"}
+"""Makes a role part of Educates' own, which may then bind it also where it is no cluster administrator."""
+VIEWER = {f"{rights.RBAC}/aggregate-to-view": "true"}
+EDITOR = {f"{rights.RBAC}/aggregate-to-{role}": "true" for role in ("edit", "admin")}
 INSTALL = ("get", "create", "patch", "update")
 """Made by server-side apply, for which the API server checks the name also where the object is new; later replaced."""
 
@@ -65,53 +84,82 @@ def registrations() -> Files:
     Not those for Ingresses: what they guard depends on the environments, and each apply of a file would undo that.
     """
     return {
-        "webhook/protection.yaml": protection() + data_protection(ACCOUNT),
+        "webhook/protection.yaml": protection() + rights_protection() + data_protection(ACCOUNT),
         "webhook/ingresses.yaml": session_ingresses(ACCOUNT) + protecting_objects(ACCOUNT),
         "webhook/claims.yaml": claim_webhooks(Endpoint(b"", service=(NAMESPACE, Settings().service))),
     }
 
 
 def roles() -> Files:
-    """What the process may do, no verb more than it uses. Secrets are a role apart, which can be bound by place."""
-    cluster = [
+    """What the process may do, no verb more than it uses, a role for each kind of place.
+
+    Everywhere it reads what lists do not tell by namespace, but no Secret; it writes what has no namespace, and the
+    claims. The rest is written in labs' own namespaces, to which the runtime admits it by RoleBindings of the plan.
+    """
+    everywhere = [
         _may(("list", "watch", "patch"), kinds.DATALABS),
         _may(("patch",), kinds.DATALABS, subresource="status"),
         _may(READ, kinds.ENVIRONMENT_CONFIGS),
         _may(READ, kinds.CROSSPLANE_ENVIRONMENTS),
-        *(_may(OWN, kind) for kind in OWNED_KINDS if kind is not kinds.SECRETS),
+        *(_may(READ + WRITE, kind) for kind in RUNTIME_KINDS),
+        *(_may(READ, kind) for kind in INSIDE_KINDS),
         _may(READ, kinds.NAMESPACES),
         _may(("list", "watch", "patch"), kinds.VOLUMES),
         _may(READ, kinds.DEPLOYMENTS),
-        _may(READ, kinds.STATEFUL_SETS),
-        # Not used: the Role of document stores grants it, and nobody may grant what he may not do himself.
-        _may(("get", "patch", "delete"), kinds.PODS),
-        _may(("list", "watch", "patch"), kinds.INGRESSES),
+        _may(READ, kinds.INGRESSES),
         _may(("create",), kinds.EVENTS),
         _may(READ, kinds.CRDS),
         _may(INSTALL, kinds.CRDS, names=[crd["metadata"]["name"] for crd in custom_resource_definitions()]),
-        _may(READ, kinds.MUTATING_WEBHOOKS),
-        _may(READ, kinds.VALIDATING_WEBHOOKS),
-        _may(READ, kinds.ADMISSION_POLICIES),
-        _may(READ, kinds.ADMISSION_POLICY_BINDINGS),
-        _may(INSTALL, kinds.MUTATING_WEBHOOKS, names=[CLAIMS, INGRESSES]),
-        _may(INSTALL, kinds.VALIDATING_WEBHOOKS, names=[CLAIMS, INGRESSES]),
-        _may(INSTALL, kinds.ADMISSION_POLICIES, names=POLICIES),
-        _may(INSTALL, kinds.ADMISSION_POLICY_BINDINGS, names=POLICIES),
+        *(_may(READ, kind) for kind in (*WEBHOOKS, *POLICIES)),
+        *(_may(INSTALL, kind, names=[CLAIMS, INGRESSES]) for kind in WEBHOOKS),
+        *(_may(INSTALL, kind, names=PROTECTED) for kind in POLICIES),
+    ]
+    lab = [
+        _may(READ + WRITE, kinds.SECRETS),
+        *(_may(WRITE, kind) for kind in INSIDE_KINDS),
+        _may(READ, kinds.STATEFUL_SETS),
+        _may(("patch",), kinds.INGRESSES),
+        *GRANTED_ONWARDS,
     ]
     own = [
-        _may(("create",), kinds.LEASES),
-        _may(("get", "update"), kinds.LEASES, names=[NAME]),
+        *_lease(),
         _may(("create",), kinds.SECRETS),
         _may(("get", "patch"), kinds.SECRETS, names=[CERTIFICATE_SECRET]),
     ]
     return {
         "rbac/roles.yaml": [
-            _role("ClusterRole", {"name": NAME}, cluster),
-            _role("ClusterRole", {"name": f"{NAME}-secrets"}, [_may(OWN, kinds.SECRETS)]),
+            _role("ClusterRole", {"name": NAME}, everywhere),
+            _role("ClusterRole", {"name": rights.CLAIMS}, [_may(READ + WRITE, kinds.SECRETS)]),
+            _role("ClusterRole", {"name": rights.STORAGE}, [_may(READ, kinds.SECRETS)]),
+            _role("ClusterRole", {"name": rights.LAB}, lab, RUNTIME),
+            _role("ClusterRole", {"name": rights.SESSION}, [_may(WRITE, kinds.NETWORK_POLICIES)], RUNTIME),
             _role("Role", {"name": NAME, "namespace": NAMESPACE}, own),
             _role("Role", {"name": NAME, "namespace": API_SERVER.namespace}, [_may(READ, kinds.ENDPOINT_SLICES)]),
-        ]
+        ],
+        "rbac/users.yaml": [
+            _role("ClusterRole", {"name": "datalab-viewer"}, [_may(VIEW, kinds.DATALABS), _status()], VIEWER),
+            _role("ClusterRole", {"name": "datalab-editor"}, [_may(VIEW + EDIT, kinds.DATALABS), _status()], EDITOR),
+        ],
+        "local/roles.yaml": [
+            _role(
+                "ClusterRole",
+                {"name": LOCAL},
+                [
+                    _may(("create",), kinds.DATALABS),  # a dry run, to prove that the webhooks can be reached
+                    *(_may(("delete",), kind, names=[CLAIMS, INGRESSES]) for kind in WEBHOOKS),
+                ],
+            ),
+            _role("Role", {"name": LOCAL, "namespace": LOCAL_LEASE_NAMESPACE}, _lease()),
+        ],
     }
+
+
+def _lease() -> list[Manifest]:
+    return [_may(("create",), kinds.LEASES), _may(("get", "update"), kinds.LEASES, names=[NAME])]
+
+
+def _status() -> Manifest:
+    return _may(("get",), kinds.DATALABS, subresource="status")
 
 
 def _may(verbs: Sequence[str], resource: Resource, *, subresource: str = "", names: Sequence[str] = ()) -> Manifest:
@@ -123,10 +171,15 @@ def _may(verbs: Sequence[str], resource: Resource, *, subresource: str = "", nam
     return rule | ({"resourceNames": list(names)} if names else {})
 
 
-def _role(kind: str, metadata: Manifest, rules: list[Manifest]) -> Manifest:
-    labels = {"app.kubernetes.io/name": NAME}
-    return {"apiVersion": RBAC, "kind": kind, "metadata": metadata | {"labels": labels}, "rules": rules}
+def _role(
+    kind: str, metadata: Manifest, rules: list[Manifest], labels: Mapping[str, str] = MappingProxyType({})
+) -> Manifest:
+    marks = {"app.kubernetes.io/name": NAME} | dict(labels)
+    return {"apiVersion": f"{rights.RBAC}/v1", "kind": kind, "metadata": metadata | {"labels": marks}, "rules": rules}
 
+
+GRANTED_ONWARDS: list[Manifest] = [_may(("get", "patch", "delete"), kinds.PODS)]
+"""Never used: the Role of document stores grants it, and nobody may grant what he may not do himself."""
 
 PARTS: list[Callable[[], Files]] = [crds, registrations, roles]
 """Everything that is generated."""

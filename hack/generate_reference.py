@@ -1,4 +1,5 @@
-"""Writes the reference pages that are made of code: fields, settings, metrics, objects of a lab, who reaches whom.
+"""Writes the pages, or parts of pages, that are made of code: fields, settings, metrics, objects of a lab, who reaches
+whom, what fits into a session's budget.
 
 python -m hack.generate_reference [--check]
 """
@@ -17,9 +18,10 @@ from datalabd import metrics
 from datalabd.api import environment, meta, v1beta2
 from datalabd.api.crd import schema
 from datalabd.config import Settings
-from hack import flows, objects_table
+from hack import flows, objects_table, session_services
 
 ROOT = Path(__file__).parents[1] / "docs" / "reference"
+SERVICES = ROOT.parent / "how-to" / "additional-services.md"
 NOTE = "<!-- Made by hack/generate_reference.py; edit the code it is made of instead. -->\n\n"
 BEGIN = "<!-- From here to the end mark made by hack/generate_reference.py. -->\n"
 END = "<!-- End mark. -->\n"
@@ -59,6 +61,7 @@ def pages() -> dict[Path, str]:
         ROOT / "process.md": NOTE + _settings() + _metrics(),
         ROOT / "objects.md": _between((ROOT / "objects.md").read_text(), objects_table.table()),
         ROOT / "network.md": _between((ROOT / "network.md").read_text(), flows.table()),
+        SERVICES: _between(SERVICES.read_text(), session_services.table()),
     }
 
 

@@ -154,20 +154,22 @@ def _objects(parts: tuple[Part, ...]) -> dict[Identity, tuple[Manifest, bool]]:
     planned = [obj for stage in plan(lab, seen, str).stages for obj in stage.objects]
     found = {identity(obj): (obj, True) for obj in planned}
     for obj in planned:
-        if obj["kind"] == "Workshop" and lab.started:
-            for inner in obj["spec"]["session"]["objects"]:
-                placed = _placed(inner)
+        if obj["kind"] == "Workshop":
+            listed = [_placed(inner, LAB) for inner in obj["spec"]["environment"]["objects"]]
+            if lab.started:
+                listed += [_placed(inner, SESSION_NAMESPACE) for inner in obj["spec"]["session"]["objects"]]
+            for placed in listed:
                 found.setdefault(identity(placed), (placed, False))
     return found
 
 
-def _placed(obj: Manifest) -> Manifest:
-    """An object of the Workshop as Educates makes it for the session: variables of names filled in."""
+def _placed(obj: Manifest, namespace: str) -> Manifest:
+    """An object of the Workshop as Educates makes it, by default in this namespace: variables of names filled in."""
     session = f"{LAB}-{SESSION}"
     values = {SESSION_NAMESPACE: session, "$(session_name)": session, "$(workshop_namespace)": LAB}
     metadata = {}
     for key in ("name", "namespace"):
-        text = obj["metadata"].get(key, SESSION_NAMESPACE)
+        text = obj["metadata"].get(key, namespace)
         for variable, value in values.items():
             text = text.replace(variable, value)
         metadata[key] = text

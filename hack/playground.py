@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hack import account
 from hack.cluster import Cluster, ClusterError, binaries
 
 DOMAIN = "lab.example.org"
@@ -52,14 +53,14 @@ def start(directory: Path, *, detach: bool = False) -> Cluster:
 def start_standins(cluster: Cluster) -> None:
     """Educates and kubelet, played; returns when their kinds are served."""
     argv = [sys.executable, "-m", "hack.standins", "--ingress-domain", DOMAIN]
-    log = cluster.run("standins", argv)
+    log = cluster.run("standins", argv, cluster.educates_kubeconfig)
     wait(cluster, "standins", log, lambda text: "playing" in text)
 
 
 def start_datalabd(cluster: Cluster) -> Path:
-    """datalabd, as a user of its own: policies that protect data let only that one pass. Its log, when it is ready."""
-    argv = [sys.executable, "-m", "datalabd", "run", "--local", "--kubeconfig", str(cluster.datalabd_kubeconfig)]
-    log = cluster.run("datalabd", argv)
+    """datalabd, by its own account: policies that protect data let only that one pass. Its log, when it is ready."""
+    argv = [sys.executable, "-m", "datalabd", "run", "--local"]
+    log = cluster.run("datalabd", argv, account.kubeconfig(cluster))
     wait(cluster, "datalabd", log, lambda text: any(entry.get("event") == "ready" for entry in entries(text)))
     return log
 

@@ -2,11 +2,34 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from datalabd.kube.client import Client
+from hack.account import open_to_claims
 from hack.cluster import Cluster
+from tests.rights import Rights
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch over what the tested process may do."""
+    config.pluginmanager.register(Rights(config), "rights")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that may take longest, so that no worker is left with one of them in the end."""
+    longest: dict[Path, float] = {}
+    for item in items:
+        longest[item.path] = max(longest.get(item.path, 0), _expected(item))
+    items.sort(key=lambda item: -longest[item.path])
+
+
+def _expected(item: pytest.Item) -> float:
+    """Seconds that a test may take, if it says so; what needs a cluster comes before what does not."""
+    allowed = item.get_closest_marker("timeout")
+    return allowed.args[0] if allowed else float(item.get_closest_marker("cluster") is not None)
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +49,9 @@ async def client(cluster: Cluster) -> AsyncIterator[Client]:
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """A fresh namespace; its deletion is asked for and not awaited."""
+    """A fresh namespace, where claims may be made; its deletion is asked for and not awaited."""
     name = f"test-{uuid.uuid4().hex[:8]}"
-    cluster.kubectl("create", "namespace", name)
+    cluster.api.create_namespace(name)
+    open_to_claims(cluster, name)
     yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("namespace", name)

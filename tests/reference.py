@@ -10,7 +10,12 @@ SHARED = Path(os.environ.get("DATALABD_SHARED", Path(__file__).resolve().parents
 
 def vector(name: str) -> Path:
     """A file of the test vectors; the test is skipped where there are none."""
-    path = SHARED / "vectors" / name
+    return shared(f"vectors/{name}")
+
+
+def shared(name: str) -> Path:
+    """A file of the reference data; the test is skipped where there are none."""
+    path = SHARED / name
     if not path.exists():
         pytest.skip(f"no reference data: {path} is absent (DATALABD_SHARED names its directory)")
     return path

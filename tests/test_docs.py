@@ -12,7 +12,7 @@ from hack import objects_table
 from hack.generate_reference import pages
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SECURITY = (ROOT / "docs" / "explanation" / "security.md").read_text()
 WEAKNESS = re.compile(r"^\| (W\d+) \| .+ \| .+ \| (.+) \|$", re.MULTILINE)
 IN_WORDS = {"W16", "W26", "W27", "W33", "W40"}

@@ -18,6 +18,24 @@ def test_session_namespaces() -> None:
     assert names.session_namespaces("lab", "a") == ["lab-a", "lab-a-vc"]
 
 
+def made_of(claim: str, session: str) -> list[str]:
+    """Every name that Kubernetes holds to the length of a label."""
+    return [
+        names.workshop_namespace(claim),
+        names.volume(claim, session),
+        *names.session_namespaces(claim, session),
+        *names.session_hosts(claim, session),
+        *names.session_services(claim, session),
+    ]
+
+
+@pytest.mark.parametrize(("claim", "session"), [("l" * 50, "s"), ("l", "s" * 50), ("l" * 26, "s" * 25)])
+def test_names_of_the_longest_session(claim: str, session: str) -> None:
+    """The volume's is the longest: what has room for it has room for all."""
+    assert max(map(len, made_of(claim, session))) == names.LABEL_MAX
+    assert max(map(len, made_of(claim, session + "s"))) == len(names.volume(claim, session + "s"))
+
+
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import CLAIM_UID, ROTATED, SINCE, STORAGE_CLAIM, Manifest
+from datalabd.api.meta import CLAIM_NAME, CLAIM_UID, ROTATED, SINCE, STORAGE_CLAIM, Manifest
 from datalabd.observed import (
     STARTED_WITH,
     Login,
@@ -240,6 +240,10 @@ def test_no_storage_keys(stored: Manifest | None, expected: str) -> None:
 
 
 SHARED = environment(storage={"secretNamespace": "vault"})
+NOT_GRANTED = (
+    "Secret vault/lab does not exist, or is not granted to this lab; create it with AWS_ACCESS_KEY_ID and "
+    'AWS_SECRET_ACCESS_KEY, annotated datalabs.pkg.internal/claim="team/lab"'
+)
 
 
 @pytest.mark.parametrize(
@@ -256,8 +260,24 @@ def test_a_secret_elsewhere_must_be_granted(annotations: dict[str, str] | None, 
     stored = secret("lab", "vault", **NEEDED)
     stored["metadata"]["annotations"] = annotations
     keys, problem = storage_keys(lab(SHARED), stored)
-    refused = 'Secret vault/lab is not granted to this lab; annotate it datalabs.pkg.internal/claim="team/lab"'
-    assert (keys is not None, problem) == (granted, "" if granted else refused)
+    assert (keys is not None, problem) == (granted, "" if granted else NOT_GRANTED)
+
+
+def test_nobody_learns_whether_a_secret_of_others_exists() -> None:
+    assert storage_keys(lab(SHARED), None) == (None, NOT_GRANTED)
+
+
+@pytest.mark.parametrize("of", [pytest.param("other", id="another lab's"), pytest.param("lab", id="its own")])
+@pytest.mark.parametrize("within", [environment(), SHARED], ids=["own namespace", "shared"])
+def test_what_was_made_for_a_lab_is_no_storage_secret(of: str, within: EnvironmentConfig) -> None:
+    """A login has a user name and a password, and credentials have another lab's keys."""
+    place = within.data.storage.secret_namespace or "team"
+    stored = secret(f"{of}-login", place, LABELS | {CLAIM_NAME: of}, username="other", password="secret")
+    stored["metadata"]["annotations"] = {STORAGE_CLAIM: "team/lab"}
+    assert storage_keys(lab(within, secretName=f"{of}-login"), stored) == (
+        None,
+        f"Secret {place}/{of}-login was made by datalabd for a lab; name one of your own in spec.secretName",
+    )
 
 
 def test_a_secret_beside_the_claim_needs_no_grant() -> None:

@@ -362,9 +362,10 @@ def test_names_that_two_claims_derive(call: Call) -> None:
     taken = claim("taken", sessions=[{"name": "main"}])
     clash = claim("taken-main")
     assert call.mistakes([taken, clash, taken], [environment()]) == [
-        'Datalab team/taken-main: metadata.name: Invalid value: the namespace "taken-main" belongs to another lab',
+        'Datalab team/taken-main: metadata.name: Invalid value: the namespace "taken-main" belongs to lab taken',
         'Datalab team/taken: metadata.name: Duplicate value: "taken"',
-        'Datalab team/taken: spec.sessions[0].name: Invalid value: the namespace "taken-main" belongs to another lab',
+        'Datalab team/taken: spec.sessions[0].name: Invalid value: the namespace "taken-main" belongs to '
+        "lab taken-main",
     ]
 
 
@@ -547,7 +548,7 @@ def test_a_shared_storage_secret_needs_its_grant(call: Call) -> None:
     shared = environment(storage={"secretNamespace": "keys"})
     ungranted = STORAGE | {"metadata": {"name": "lab", "namespace": "keys"}}
     _, _, err = call([claim()], [shared], [ungranted])
-    assert "Secret keys/lab is not granted to this lab" in err[0]
+    assert "Secret keys/lab does not exist, or is not granted to this lab" in err[0]
     granted = ungranted | {"metadata": ungranted["metadata"] | {"annotations": {STORAGE_CLAIM: "team/lab"}}}
     objects = call.objects([claim()], [shared], [granted])
     assert value(one(objects, "Secret", "lab-datalab"), "AWS_SECRET_ACCESS_KEY") == SECRET

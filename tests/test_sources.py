@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.v1beta2 import File
-from datalabd.sources import addresses, is_local, source_errors
+from datalabd.sources import PLATFORM_HOST, addresses, is_local, source_errors
 
 LOCAL = "must not point at a loopback, link-local or blocked address"
 GIT = "must be an address of https, http or ssh, or user@host:path"
@@ -117,6 +117,57 @@ def test_addresses_of_a_name() -> None:
         pytest.param({"image": {"url": "oci://example.org/a"}}, [], id="image with a scheme"),
         pytest.param(
             {"image": {"url": "$(image_repository)/a:$(workshop_version)"}}, [], id="filled in by the runtime"
+        ),
+        *(
+            pytest.param({"http": {"url": f"https://{host}/a"}}, [], id=f"host of the platform: {host}")
+            for host in (
+                "$(assets_repository)",
+                "$(oci_image_cache):5000",
+                "files.$(workshop_namespace).svc.$(cluster_domain)",
+                "data-$(session_name).$(ingress_domain)$(ingress_port_suffix)",
+            )
+        ),
+        *(
+            pytest.param({"http": {"url": f"http://{host}/a"}}, [("f.http.url", PLATFORM_HOST)], id=f"host {host}")
+            for host in (
+                "127.0.0$(training_portal).1",
+                "169.254$(ingress_port_suffix).169.254",
+                "127.$(workshop_version).1",
+                "$(environment_name)",
+                "$(training_portal)localhost",
+                "127.0.0.1$($(training_portal)training_portal)",
+                "$(base64(x))",
+                "$(ingress_domain).example.org",
+                "$(image_repository)example.org",
+            )
+        ),
+        pytest.param(
+            {"git": {"url": "git@127.0.0$(training_portal).1:a", "ref": "m"}},
+            [("f.git.url", PLATFORM_HOST)],
+            id="git over ssh, short, with a variable",
+        ),
+        pytest.param(
+            {"image": {"url": "127.0.0$(training_portal).1/a"}},
+            [("f.image.url", PLATFORM_HOST)],
+            id="image with a variable",
+        ),
+        pytest.param({"path": "$(workshop_name)/a", "image": {"url": "a"}}, [], id="path with a variable"),
+        *(
+            pytest.param({"path": path, "image": {"url": "a"}}, [("f.path", said)], id=f"path {path}")
+            for path, said in (
+                (".$(training_portal)./.$(training_portal)./a", "must stay below its root: no '..'"),
+                ("a/$(training_portal)../../b", "must stay below its root: no '..'"),
+                (".$($(training_portal)training_portal).", "must stay below its root: no '..'"),
+                ("$(training_portal)/etc", "must be relative"),
+            )
+        ),
+        pytest.param(
+            {"newRootPath": ".$(training_portal).", "includePaths": [".$(x)./**"], "image": {"url": "a"}},
+            [
+                ("f.newRootPath", "must stay below its root: no '..'"),
+                ("f.includePaths[0]", "must stay below its root: no '..'"),
+            ],
+            id="variables in what is taken",
         ),
         pytest.param({"image": {"url": "docker-archive:///a"}}, [("f.image.url", IMAGE)], id="image from a file"),
         pytest.param({"image": {"url": "localhost:5000/a"}}, [("f.image.url", LOCAL)], id="image from this machine"),

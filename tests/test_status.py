@@ -7,7 +7,7 @@ import pytest
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import BACKUP, RESTORE, ROTATE, Manifest
 from datalabd.api.v1beta2 import Datalab
-from datalabd.errors import ClaimInvalid, Conflict, DatalabdError, EnvironmentInvalid, Foreign
+from datalabd.errors import ClaimInvalid, Conflict, DatalabdError, Denied, EnvironmentInvalid, Foreign
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import plan
@@ -414,6 +414,16 @@ def test_what_stalls_later_does_not_hide_why_the_lab_is_not_ready() -> None:
             ("NameTaken", "Workshop lab exists and belongs to another lab"),
             "Stalled",
             id="somebody else's object",
+        ),
+        pytest.param(
+            Denied("forbidden", "ann", "create networkpolicies", "lab-main"),
+            (
+                "RightsMissing",
+                "datalabd may not create networkpolicies in namespace lab-main; where it should, say: "
+                "kubectl create rolebinding datalabd -n lab-main --clusterrole=datalabd-session --user=ann",
+            ),
+            "Stalled",
+            id="rights",
         ),
         pytest.param(
             Conflict(409, "Conflict", "it changed"), ("ReconcileError", "it changed"), "Reconciling", id="any other"

@@ -5,8 +5,8 @@ import pytest
 
 from datalabd.api.conversion import to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import V1BETA1, V1BETA2, Manifest
-from datalabd.validation import Names, clashes, names_of, validate, warnings
+from datalabd.api.meta import V1BETA1, V1BETA2, Manifest, NamespacedName
+from datalabd.validation import Names, Rival, clashes, names_lost, names_of, occupied, validate, warnings
 
 LABEL = "must be lower-case letters, digits and '-', beginning and ending with a letter or digit"
 LETTER = "must be lower-case letters, digits and '-', beginning with a letter, ending with a letter or digit"
@@ -52,6 +52,19 @@ STORE = {"storage": "1Gi"}
             {"users": ["joe@example.org", "jane doe"], "databases": {"pg0": database("a")}},
             id="any user name, even where it cannot be a role",
         ),
+        *(
+            pytest.param({"users": [user]}, id=f"user {what}")
+            for user, what in (
+                ("jane+lab@example.org", "with a plus sign"),
+                ("Jané", "in capitals, of whom a warning speaks"),
+                ("日本語", "of another alphabet"),
+                ("x" * 255, "as long as Keycloak takes"),
+                ("é" * 255, "as long in more bytes"),
+                ("O'Brien; DROP ROLE postgres --", "who would be SQL"),
+                ("{{a}} $(a) ${a}", "who would be a template"),
+                ('a": b\\', "who would be YAML"),
+            )
+        ),
         pytest.param({"databases": {"pg0": database("a", "A-b")}}, id="databases"),
         pytest.param({"sessions": sessions("a", "b-c", "1")}, id="sessions"),
         pytest.param(
@@ -80,6 +93,20 @@ def test_is_accepted(spec: dict[str, Any]) -> None:
             {"users": ["x" * 256]},
             [f'spec.users[0]: Too long: "{"x" * 99}…": may not be more than 255 characters'],
             id="over-long user, cut in the message",
+        ),
+        *(
+            pytest.param(
+                {"users": [user]},
+                [f'spec.users[0]: Invalid value: "{shown}": must not contain control or invisible characters'],
+                id=f"user with {what}",
+            )
+            for user, shown, what in (
+                ("joe\x1b[2J", "joe\\x1b[2J", "an escape sequence"),
+                ("a\tb", "a\\tb", "a tab"),
+                ("joe\u200b", "joe\\u200b", "a space of no width"),
+                ("\u202eeoj", "\\u202eeoj", "letters from right to left"),
+                ("jane\u00addoe", "jane\\xaddoe", "a hyphen that is not there"),
+            )
         ),
         pytest.param({"users": ["joe", "joe"]}, ['spec.users[1]: Duplicate value: "joe"'], id="repeated user"),
         pytest.param({"users": ["joe", "Joe"]}, ['spec.users[1]: Duplicate value: "joe"'], id="repeated in capitals"),
@@ -439,7 +466,12 @@ def test_what_is_no_claim_is_refused(version: str, broken: Manifest) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["default", "kube-system", "kube-anything", "educates", "educates-x", "datalabd", "account", "realm-management"],
+    [
+        *("default", "kube", "kube-system", "kube-public", "kube-node-lease", "kube-anything"),
+        *("educates", "educates-x", "datalabd", "datalabd-x", "pkg-internal"),
+        *("keycloak", "cert-manager", "crossplane-system", "ingress-nginx", "ingress-apisix", "projectcontour"),
+        *("account", "account-console", "admin-cli", "broker", "realm-management", "security-admin-console"),
+    ],
 )
 def test_reserved_name(name: str) -> None:
     assert said(claim(name=name)) == [
@@ -462,6 +494,11 @@ def test_namespace_of_keycloaks_secret() -> None:
     iam = {"url": "https://id.example.org", "adminSecret": {"namespace": "identity", "name": "admin"}}
     (error,) = said(claim(name="identity"), None, environment(iam=iam))
     assert error.endswith("is a namespace of the platform; choose another name")
+
+
+def test_audience_of_the_platform() -> None:
+    (error,) = said(claim(name="workspace-api"), None, environment(iam={"extraAudiences": ["workspace-api"]}))
+    assert error.endswith("is an audience of the platform; choose another name")
 
 
 def test_session_namespace_that_is_reserved() -> None:
@@ -789,7 +826,75 @@ def test_a_v1beta2_update_cannot_change_what_it_cannot_say() -> None:
     ],
 )
 def test_clashes(mine: Manifest, other: Names, expected: list[str]) -> None:
-    assert [str(error) for error in clashes(mine, [Names("unrelated", ("z",)), other])] == expected
+    others = [(NamespacedName("far", "unrelated"), Names("unrelated", ("z",))), (NamespacedName("far", "b"), other)]
+    assert [str(error) for error in clashes(mine, others)] == expected
+
+
+def test_a_lab_of_the_same_namespace_is_named() -> None:
+    others = [(NamespacedName("team", "a-b"), Names("a-b"))]
+    assert [str(error) for error in clashes(claim(name="a", sessions=sessions("b")), others)] == [
+        'spec.sessions[0].name: Invalid value: the namespace "a-b" belongs to lab a-b'
+    ]
+
+
+A_B = Rival(NamespacedName("far", "a-b"), Names("a-b"), None, comes_first=False)
+
+
+@pytest.mark.parametrize(
+    ("held", "rival", "expected"),
+    [
+        pytest.param(None, A_B, set(), id="whoever comes first has what nobody has yet"),
+        pytest.param(None, A_B._replace(comes_first=True), {"a-b"}, id="which may be the other"),
+        pytest.param(Names("a"), A_B._replace(held=Names("a-b")), {"a-b"}, id="who has it keeps it"),
+        pytest.param(Names("a", ("b",)), A_B._replace(comes_first=True), set(), id="which may be this one"),
+        pytest.param(
+            Names("a"), A_B._replace(comes_first=True), {"a-b"}, id="something else of this one's counts for nothing"
+        ),
+        pytest.param(
+            Names("a", ("b",)),
+            A_B._replace(held=Names("a-b"), comes_first=True),
+            {"a-b"},
+            id="of two who have it, the first",
+        ),
+        pytest.param(Names("a", ("b",)), A_B._replace(held=Names("a-b")), set(), id="and not the second"),
+        pytest.param(
+            None,
+            Rival(NamespacedName("far", "x"), Names("x", ("y",)), Names("x"), comes_first=True),
+            set(),
+            id="nothing in common",
+        ),
+    ],
+)
+def test_names_lost(held: Names | None, rival: Rival, expected: set[str]) -> None:
+    found = names_lost(claim(name="a", sessions=sessions("c", "b")), held, [rival])
+    assert {name for _, name in found} == expected
+    assert set(found.values()) <= {rival.key}
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        pytest.param(
+            None,
+            [
+                'metadata.name: Invalid value: "a": a namespace of that name exists',
+                'spec.sessions[0].name: Invalid value: "a-b": a namespace of that name exists',
+                'spec.sessions[1].name: Invalid value: "a-c-vc": a namespace of that name exists',
+            ],
+            id="of a new claim",
+        ),
+        pytest.param(
+            claim(name="a", sessions=sessions("b")),
+            ['spec.sessions[1].name: Invalid value: "a-c-vc": a namespace of that name exists'],
+            id="of a new session",
+        ),
+    ],
+)
+def test_occupied(before: Manifest | None, expected: list[str]) -> None:
+    found = occupied(claim(name="a", sessions=sessions("b", "c", "d")), before, {"a", "a-b", "a-b-vc", "a-c-vc", "z"})
+    assert [
+        str(error).removesuffix(" and is not a lab's; the lab would need it for itself") for error in found
+    ] == expected
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from datalabd.api.meta import (
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import STORE_KINDS
 from datalabd.observed import STORE_SECRETS
+from datalabd.plan import rights
 from datalabd.plan.ingress_protection import SESSION_INGRESS
 from webhooks import routes
 
@@ -29,6 +30,7 @@ CLAIMS = "datalabd"
 INGRESSES = "datalabd-ingresses"
 PROTECTED_CLAIMS = "datalabd-protected-claims"
 PROTECTED_DATA = "datalabd-protected-data"
+PROTECTED_RIGHTS = "datalabd-protected-rights"
 COMPONENT = "training.educates.dev/component"
 PROTECTED_KINDS = (kinds.WORKSHOP_ENVIRONMENTS, kinds.NAMESPACES, kinds.VOLUME_CLAIMS, kinds.SECRETS, *STORE_KINDS)
 RUNTIME_ACCOUNT = "^system:serviceaccount:[^:]+:session-manager$"
@@ -148,6 +150,35 @@ def protection() -> list[Manifest]:
         "reason": "Forbidden",
     }
     return policy(PROTECTED_CLAIMS, {"matchConstraints": {"resourceRules": [rules]}, "validations": [validation]})
+
+
+def rights_protection() -> list[Manifest]:
+    """The policy by which a lab's users cannot take our rights in its namespaces away.
+
+    Educates' role `admin` may delete RoleBindings in a session's namespace: without ours a member would keep the
+    network policies that the session began with. Whoever rules the cluster passes, and Educates and the cleaners do.
+    """
+    rules = {
+        "apiGroups": [rights.RBAC],
+        "apiVersions": ["*"],
+        "resources": ["rolebindings"],
+        "operations": ["UPDATE", "DELETE"],
+    }
+    validation = {
+        "expression": f'authorizer.group("{rights.RBAC}").resource("clusterrolebindings").check("delete").allowed()'
+        " || has(namespaceObject.metadata.deletionTimestamp)",
+        "message": "datalabd keeps the network policies of this lab by it: it goes with its namespace",
+        "reason": "Forbidden",
+    }
+    ours = f"oldObject.roleRef.name in {json.dumps([rights.LAB, rights.SESSION])}"
+    return policy(
+        PROTECTED_RIGHTS,
+        {
+            "matchConstraints": {"resourceRules": [rules]},
+            "matchConditions": [{"name": "binds-datalabd", "expression": ours}],
+            "validations": [validation],
+        },
+    )
 
 
 def data_protection(username: str) -> list[Manifest]:

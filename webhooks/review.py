@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from datalabd.api.meta import FieldError, Manifest
+from datalabd.api.meta import ERRORS_MAX, FieldError, Manifest, several
 
 ADMISSION = "admission.k8s.io/v1"
 CONVERSION = "apiextensions.k8s.io/v1"
@@ -67,8 +67,11 @@ def allowed(
 
 
 def denied(request: AdmissionRequest, errors: Sequence[FieldError]) -> Manifest:
-    """Refusal, with every mistake in the message and as a cause of its own, as the API server's own refusals have."""
-    texts = [str(error) for error in errors]
+    """Refusal, with every mistake in the message and as a cause of its own, as the API server's own refusals have.
+
+    Of very many only the first.
+    """
+    texts = several(errors)
     message = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
     status = {
         "status": "Failure",
@@ -84,7 +87,7 @@ def denied(request: AdmissionRequest, errors: Sequence[FieldError]) -> Manifest:
                     "field": error.path,
                     "message": str(error).removeprefix(f"{error.path}: "),
                 }
-                for error in errors
+                for error in errors[:ERRORS_MAX]
             ],
         },
     }

@@ -16,6 +16,7 @@ from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
+from datalabd.observed import ENVIRONMENT_LABEL
 from datalabd.validation import Names, names_of
 from webhooks import convert, mutate, routes, validate, warn
 from webhooks.review import AdmissionRequest, BadReview, allowed
@@ -58,7 +59,7 @@ def _handler(name: str, answer: Answer) -> Callable[[web.Request], Awaitable[web
                 try:
                     review = await request.json()
                     body = await answer(request, review)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:  # no JSON, no review, or nested without end
                     code = 400
                     return web.Response(status=code, text=f"{error}\n")
                 except KubeError as error:
@@ -88,14 +89,17 @@ async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
     if claim is None:
         return allowed(request.uid)
     key = NamespacedName(request.namespace, claim["metadata"].get("name", ""))
-    others = [names_of(other) for other in cache.claims() if key_of(other) != key]
+    if not claim["metadata"].get("deletionTimestamp"):
+        _require_known(cache)
     retained = cache.retained()
-    others += [Names(kept.name) for kept in retained if kept != key]
+    others = {kept: Names(kept.name) for kept in retained}
+    others |= {key_of(other): names_of(other) for other in cache.claims()}
+    others.pop(key, None)
     answer = validate.datalab(
         request,
         _environment(cache, claim),
-        others,
-        _foreign_namespace(cache, claim),
+        others.items(),
+        _foreign_namespaces(cache, claim),
         _environment(cache, request.old_object) if request.old_object else None,
         kept=key in retained,
     )
@@ -170,10 +174,36 @@ def _environment(cache: Cache, claim: Manifest) -> EnvironmentConfig | None:
         return None
 
 
-def _foreign_namespace(cache: Cache, claim: Manifest) -> bool:
-    """Whether a namespace the lab would need is there already, and neither its own nor on its way out."""
-    namespace = cache.informers.store(kinds.NAMESPACES).get("", names.workshop_namespace(claim["metadata"]["name"]))
-    if namespace is None or namespace["metadata"].get("deletionTimestamp"):
+def _require_known(cache: Cache) -> None:
+    """Raise `Unavailable` while nobody can say here which names are taken: what is not listed yet looks free."""
+    informers = cache.informers
+    needed = [kinds.DATALABS, kinds.NAMESPACES]
+    if informers.served(kinds.WORKSHOP_ENVIRONMENTS):
+        needed.append(kinds.WORKSHOP_ENVIRONMENTS)
+    for kind in needed:
+        if not informers.synced(kind):
+            raise Unavailable(0, "NotListed", f"the {kind.kind}s of the cluster are not listed yet")
+
+
+def _foreign_namespaces(cache: Cache, claim: Manifest) -> set[str]:
+    """Namespaces the lab would need that are there already, and neither its own nor on their way out."""
+    store = cache.informers.store(kinds.NAMESPACES)
+    name, sessions, _ = names_of(claim)
+    found = set()
+    for derived in {space for session in sessions for space in names.session_namespaces(name, session)}:
+        namespace = store.get("", derived)
+        # The runtime labels what it makes for sessions of this name: those of an earlier run go by themselves.
+        labels = (namespace or {}).get("metadata", {}).get("labels") or {}
+        if namespace is not None and not _is_going(namespace) and labels.get(ENVIRONMENT_LABEL) != name:
+            found.add(derived)
+    if _is_foreign(cache, claim, store.get("", names.workshop_namespace(name))):
+        found.add(names.workshop_namespace(name))
+    return found
+
+
+def _is_foreign(cache: Cache, claim: Manifest, namespace: Manifest | None) -> bool:
+    """Whether what is called like the lab's own namespace is somebody else's."""
+    if namespace is None or _is_going(namespace):
         return False
     owners = namespace["metadata"].get("ownerReferences") or ()
     environment = cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", claim["metadata"]["name"])
@@ -181,6 +211,10 @@ def _foreign_namespace(cache: Cache, claim: Manifest) -> bool:
         return True
     # Left behind on purpose by an earlier claim of this name and namespace: it is adopted again.
     return claim_of(environment) != key_of(claim)
+
+
+def _is_going(namespace: Manifest) -> bool:
+    return "deletionTimestamp" in namespace["metadata"]
 
 
 async def _is_lab(client: Client, namespace: str) -> bool:

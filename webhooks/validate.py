@@ -1,14 +1,14 @@
 """Refuses claims that cannot become a lab, environments that are no use, and routes that reach for a lab's hosts."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from datalabd import names
 from datalabd.api.environment import EnvironmentConfig, mistakes
-from datalabd.api.meta import FieldError, Manifest, Problem
+from datalabd.api.meta import FieldError, Manifest, NamespacedName, Problem
 from datalabd.errors import EnvironmentInvalid
 from datalabd.kube.store import key_of
 from datalabd.plan.ingress_protection import REGISTRY_INGRESS, SESSION_INGRESS, weakening
-from datalabd.validation import Names, clashes, names_of, validate, warnings
+from datalabd.validation import Names, clashes, names_of, occupied, validate, warnings
 from webhooks import requests, routes, warn
 from webhooks.review import ADMISSION, AdmissionRequest, allowed, denied
 
@@ -24,16 +24,17 @@ TAKEN = "this host belongs to a lab, which answers for it"
 def datalab(
     request: AdmissionRequest,
     environment: EnvironmentConfig | None,
-    others: Iterable[Names],
-    foreign_namespace: bool,
+    others: Iterable[tuple[NamespacedName, Names]],
+    foreign: Collection[str],
     old_environment: EnvironmentConfig | None = None,
     *,
     kept: bool = False,
 ) -> Manifest:
     """All mistakes of a claim in one answer, or approval with what it will do and what is legal but unwise.
 
-    `others` are all names taken; `foreign_namespace`: the lab's namespace is there already and not its own; `kept`: an
-    earlier claim of this name and namespace left something behind; `old_environment` is that before an update.
+    `others` are all names taken; `foreign` are namespaces that the lab would need, and that are there already without
+    being its own; `kept`: an earlier claim of this name and namespace left something behind; `old_environment` is that
+    before an update.
     """
     claim = request.object
     if claim is None:
@@ -42,10 +43,8 @@ def datalab(
     errors = [*validate(claim, old, environment), *requests.errors(claim, old, environment)]
     if old is None or names_of(old) != names_of(claim):
         errors = [*errors, *clashes(claim, others)]
-    if old is None and foreign_namespace and all(error.path != "metadata.name" for error in errors):
-        name = claim["metadata"]["name"]
-        detail = "a namespace of that name exists and is not a lab's; the lab would need it for itself"
-        errors = [*errors, FieldError("metadata.name", Problem.INVALID, name, detail)]
+        told = {error.path for error in errors}
+        errors = [*errors, *(error for error in occupied(claim, old, foreign) if error.path not in told)]
     if errors:
         return denied(request, errors)
     notes = [*requests.warnings(claim, old), *warnings(claim, old, environment)]

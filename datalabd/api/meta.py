@@ -1,5 +1,6 @@
 """What every kind shares: names, conditions, field errors, and the project's own annotations and labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -60,6 +61,8 @@ REALM_MARK = f"{PREFIX}.claim"
 """Attribute of a Keycloak client or group: the `<namespace>/<name>` of the claim that it belongs to."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 FIELD_MANAGER = "datalabd"
+ACCOUNT = "system:serviceaccount:datalabd:datalabd"
+"""Who we are to the API server as the manifests install us."""
 
 
 class Model(BaseModel):
@@ -119,18 +122,32 @@ class FieldError:
         return f"{self.path}: {self.problem}:{shown} {self.detail}".rstrip()
 
 
+ERRORS_MAX = 50
+"""Mistakes that one message tells of: a claim can have thousands, and a message has its limits."""
+
+
+def several(errors: Sequence[FieldError]) -> list[str]:
+    """What is told of these errors, each in a sentence; of very many, how many more there are."""
+    more = len(errors) - ERRORS_MAX
+    return [*map(str, errors[:ERRORS_MAX]), *([f"and {more} more"] if more > 0 else [])]
+
+
 SHOWN = 100
 """Characters of an offending value that a message repeats."""
 
 
 def shorten(value: object) -> str | None:
-    """A scalar as a message shows it, cut after `SHOWN` characters; None for objects, lists and null."""
+    """A scalar as a message shows it; None for objects, lists and null.
+
+    Cut after `SHOWN` characters, and with those that no terminal is to obey, such as escape sequences, spelled out.
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int | float):
         return None
     text = str(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    text = text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 _MAPS = frozenset({"userOverrides", "databases", "documentStores", "cacheStores", "vectorStores"})
@@ -141,7 +158,7 @@ def field_path(loc: tuple[int | str, ...]) -> str:
     path, before = "", None
     for part in loc:
         if part != "[key]":
-            path += f"[{part}]" if isinstance(part, int) or before in _MAPS else f".{part}"
+            path += f"[{shorten(part)}]" if isinstance(part, int) or before in _MAPS else f".{part}"
         before = part
     return path.lstrip(".")
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from datalabd import names, stores
 from datalabd.api.environment import EnvironmentConfig, ProtectionType, domain_of, hosts_of
-from datalabd.api.meta import CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned
+from datalabd.api.meta import ACCOUNT, CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned, shorten
 from datalabd.errors import EnvironmentInvalid, NotYet
 from datalabd.kube import resources as kinds
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope
 from datalabd.lab import Lab, environment_name, storage_secret
-from datalabd.observed import View
+from datalabd.observed import Phase, View
 from datalabd.plan.educates.content import SECRET as WORKSHOP_CONFIG
 
 OURS = Scope(label_selector="app.kubernetes.io/managed-by=datalabd")
@@ -25,6 +25,8 @@ API_SERVER = Scope(namespace="default", label_selector="kubernetes.io/service-na
 DATABASE_LOGINS = "postgres-operator.crunchydata.com/role=pguser"
 """Label selector of the Secrets in which PGO keeps logins."""
 
+READ_SECONDS = 5.0
+"""When to look again whether a namespace has been listed, should nothing be heard of it."""
 RUNTIME_KINDS = (kinds.WORKSHOPS, kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS)
 STORE_KINDS = (kinds.POSTGRES_CLUSTERS, kinds.DOCUMENT_STORES, kinds.CACHE_STORES, kinds.VECTOR_STORES)
 OPTIONAL_KINDS = (*STORE_KINDS, kinds.TLS_ROUTES, kinds.APISIX_PLUGIN_CONFIGS)
@@ -50,8 +52,10 @@ INPUTS = {kind.kind: kind for kind in (kinds.SECRETS, kinds.STATEFUL_SETS, kinds
 class Cache:
     """Queries over the stores. Makes no request."""
 
-    def __init__(self, informers: Informers) -> None:
+    def __init__(self, informers: Informers, account: str = ACCOUNT) -> None:
         self.informers = informers
+        self._account = account
+        """Who we are to the API server."""
         self._environments: dict[tuple[str, str], EnvironmentConfig | EnvironmentInvalid] = {}
         """Parsed environments, or what is wrong with them, by uid and resourceVersion."""
         self._followed: dict[NamespacedName, set[tuple[Resource, Scope]]] = {}
@@ -94,9 +98,8 @@ class Cache:
             manifest = self.informers.store(kind).get("", name)
             if manifest is not None:
                 return self._parsed(manifest)
-        raise EnvironmentInvalid(
-            name, "EnvironmentNotFound", f"EnvironmentConfig {name} does not exist; the platform's operator creates it"
-        )
+        message = f"EnvironmentConfig {shorten(name)} does not exist; the platform's operator creates it"
+        raise EnvironmentInvalid(name, "EnvironmentNotFound", message)
 
     def environment_of(self, claim: Manifest) -> EnvironmentConfig:
         """The environment a claim chooses; raises `EnvironmentInvalid`."""
@@ -145,9 +148,16 @@ class Cache:
             raise EnvironmentInvalid(known.name, known.reason, str(known))
         return known
 
-    def owned(self, uid: str) -> tuple[Manifest, ...]:
-        """Everything the plan of a claim made."""
-        return tuple(obj for kind in OWNED_KINDS for obj in self.informers.store(kind).owned_by(uid) if is_planned(obj))
+    def owned(self, key: NamespacedName, uid: str) -> tuple[Manifest, ...]:
+        """Everything the plan of a claim made, where a plan makes such things: labels can be put on by anybody."""
+        places = ("", key.namespace, names.workshop_namespace(key.name))
+        return tuple(
+            obj
+            for kind in OWNED_KINDS
+            for obj in self.informers.store(kind).owned_by(uid)
+            # Network policies alone stand in the namespaces of sessions too; session users cannot write these.
+            if is_planned(obj) and (kind == kinds.NETWORK_POLICIES or obj["metadata"].get("namespace", "") in places)
+        )
 
     def _left_behind(self, lab: Lab) -> tuple[Manifest, ...]:
         """What an earlier claim of this name and namespace left in the workshop namespace."""
@@ -155,7 +165,8 @@ class Cache:
             obj
             for kind in (kinds.SECRETS, *INSIDE_KINDS)
             for obj in self.informers.store(kind)
-            if RETAINED in (obj["metadata"].get("labels") or {})
+            if obj["metadata"]["namespace"] == names.workshop_namespace(lab.name)
+            and RETAINED in (obj["metadata"].get("labels") or {})
             and is_planned(obj)
             and claim_of(obj) == lab.key
             and obj["metadata"]["labels"].get(CLAIM_UID) != lab.uid
@@ -187,11 +198,18 @@ class Cache:
         yield from self._inside_scopes(claim)
 
     def _inside_scopes(self, claim: Manifest) -> Iterator[tuple[Resource, Scope]]:
-        """What is watched in a lab's own namespace; nothing in one that is not the lab's."""
+        """What is watched in a lab's own namespace; nothing in one that is not the lab's.
+
+        Nor before the environment runs, when the rights to read there are being made, or once the namespace is going,
+        when they may be gone.
+        """
         name = claim["metadata"]["name"]
         environment = self.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", name)
         namespace = self.informers.store(kinds.NAMESPACES).get("", names.workshop_namespace(name))
         if environment is None or namespace is None:
+            return
+        educates = (environment.get("status") or {}).get("educates") or {}
+        if educates.get("phase") != Phase.RUNNING or namespace["metadata"].get("deletionTimestamp"):
             return
         owners = namespace["metadata"].get("ownerReferences") or []
         if all(owner.get("uid") != environment["metadata"]["uid"] for owner in owners):
@@ -211,14 +229,19 @@ class Cache:
             yield kinds.STATEFUL_SETS, Scope(inside)
 
     def require_synced(self, claim: Manifest, *namespaces: str) -> None:
-        """Raise `NotYet` while Secrets of these namespaces, or what is watched in the lab's, have not been listed."""
+        """Raise `NotYet` while Secrets of these namespaces, or what is watched in the lab's, have not been listed.
+
+        Raises `Denied` where they may not be, even if they were before: what is known of them grows old.
+        """
         scopes = [(kinds.SECRETS, Scope(namespace)) for namespace in namespaces]
         for resource, scope in (*scopes, *self._inside_scopes(claim)):
+            if (denied := self.informers.denied(resource, scope)) is not None:
+                raise denied
             if not self.informers.synced(resource, scope):
-                raise NotYet(f"the {resource.kind}s of namespace {scope.namespace} are being read")
+                raise NotYet(f"the {resource.kind}s of namespace {scope.namespace} are being read", READ_SECONDS)
 
     def view(self, lab: Lab) -> View:
-        """The live objects that concern a lab; raises `NotYet` while those of its namespaces have not been listed."""
+        """The live objects that concern a lab; raises as `require_synced` does."""
         secrets = self.informers.store(kinds.SECRETS)
         claim = self.claim(lab.key)
         if claim is not None:
@@ -268,8 +291,9 @@ class Cache:
                 for obj in store(kind)
                 if obj["metadata"]["namespace"] == workshop_namespace and is_planned(obj)
             ),
-            owned=self.owned(lab.uid) + self._left_behind(lab),
+            owned=self.owned(lab.key, lab.uid) + self._left_behind(lab),
             served=frozenset(kind.kind for kind in OPTIONAL_KINDS if self.informers.synced(kind, OURS)),
             runtime_served=all(self.informers.synced(kind, EVERYWHERE) for kind in RUNTIME_KINDS),
+            account=self._account,
             now=datetime.datetime.now(datetime.UTC),
         )

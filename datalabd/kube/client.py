@@ -8,6 +8,7 @@ the session under all watches, so it is always told not to raise.
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from datalabd import metrics
 from datalabd.api.meta import FIELD_MANAGER, Manifest
 from datalabd.errors import (
     Conflict,
+    Denied,
     Expired,
     Forbidden,
     Invalid,
@@ -45,6 +47,10 @@ MAX_WRITES = 16
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+_DENIED = re.compile(
+    r'User "([^"]+)" cannot (\w+) resource "([^"]+)" in API group "[^"]*" (?:in the namespace "([^"]+)"|at the cluster)'
+)
+"""How RBAC's refusal is worded (`forbiddenMessage` of k8s.io/apiserver). Quotas and webhooks say otherwise."""
 METADATA_ONLY = {
     True: "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
     "list": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
@@ -330,6 +336,9 @@ def _mapped(code: int, status: Manifest, retry_after: float | None) -> KubeError
     causes = (status.get("details") or {}).get("causes") or []
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return NamespaceTerminating(code, "NamespaceTerminating", message, retry_after)
+    if code == 403 and (denied := _DENIED.search(message)):
+        account, verb, resource, namespace = denied.groups()
+        return Denied(message, account, f"{verb} {resource}", namespace or "")
     kind: type[KubeError] = {
         400: Invalid,
         403: Forbidden,

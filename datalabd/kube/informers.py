@@ -2,6 +2,7 @@
 
 import asyncio
 
+from datalabd.errors import Denied
 from datalabd.kube.client import Client
 from datalabd.kube.reflector import CrdChanges, Reflector
 from datalabd.kube.resources import CRDS, Resource
@@ -62,6 +63,11 @@ class Informers:
     def served(self, resource: Resource) -> bool:
         """Whether the API server knows this kind, as far as is known."""
         return all(reflector.served for (watched, _), (reflector, _) in self._reflectors.items() if watched == resource)
+
+    def denied(self, resource: Resource, scope: Scope) -> Denied | None:
+        """Why a scope may not be read; None while it may, as far as is known."""
+        entry = self._reflectors.get((resource, scope))
+        return entry[0].denied if entry is not None else None
 
     def pending(self) -> list[str]:
         """What has not been listed yet, for `/readyz`. Kinds not served, and single namespaces, do not count."""

@@ -7,13 +7,15 @@ from collections.abc import Callable
 import structlog
 
 from datalabd import metrics
-from datalabd.errors import Expired, KubeError, NotFound
+from datalabd.errors import Denied, Expired, KubeError, NotFound
 from datalabd.kube.client import Client
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope, Store
 
 log = structlog.get_logger()
 
+DENIALS = 3
+"""How often in a row a scope is refused before that is said: rights given with a namespace take a moment to count."""
 SERVED_SECONDS = 15.0
 """How long after a change of its CRD a kind is asked for again: the API server serves a new one a moment later."""
 
@@ -64,6 +66,8 @@ class Reflector:
         self._on_unserved = on_unserved
         self.served = True
         """False while the API server does not know this kind."""
+        self.denied: Denied | None = None
+        """Why this scope may not be read, while so."""
 
     @property
     def resource(self) -> Resource:
@@ -83,11 +87,11 @@ class Reflector:
                 if since is None:
                     items, since = await self._client.list(self.resource, self._scope.namespace, **self._scope.params)
                     self._store.replace(self._scope, items)
-                    self.served = True
+                    self.served, self.denied = True, None
                 watch = self._client.watch(self.resource, self._scope.namespace, since, **self._scope.params)
                 async for kind, obj in watch:
                     since = obj["metadata"]["resourceVersion"]
-                    failures = 0
+                    failures, self.denied = 0, None
                     if kind != "BOOKMARK":
                         self._store.update(self._scope, kind, obj)
                 reason = "short"
@@ -107,6 +111,12 @@ class Reflector:
                     failures += 1
                     await asyncio.sleep(backoff(failures, 2.0) / 5)
                     continue
+                if isinstance(error, Denied):
+                    since = None
+                    if failures + 1 == DENIALS:
+                        log.warning("may not be read", resource=str(self.resource), namespace=self._scope.namespace)
+                    if failures + 1 >= DENIALS:
+                        self.denied = error
             if reason == "short" and loop.time() - began > 1:
                 continue
             metrics.WATCH_RESTARTS.labels(resource=str(self.resource), reason=reason).inc()

@@ -33,19 +33,17 @@ BUDGETS = {
 
 
 def limits(name: str, overrides: Manifest, namespace: str) -> list[Manifest]:
-    """LimitRange and ResourceQuotas of a budget; none for `default`, `custom` or an unknown name."""
+    """LimitRange and ResourceQuotas of a budget; none for `default`, `custom` or an unknown name.
+
+    `overrides` change what holds for a container, not for a pod.
+    """
     if name not in BUDGETS:
         return []
     budget = BUDGETS[name]
     total = {"cpu": budget.cpu, "memory": budget.memory}
-    bounds = {
-        "min": {"cpu": "1m", "memory": "1M"} | overrides.get("min", {}),
-        "max": total | overrides.get("max", {}),
-    }
-    container = bounds | {
-        "default": budget.default | overrides.get("default", {}),
-        "defaultRequest": {"cpu": "50m", "memory": "128Mi"} | overrides.get("defaultRequest", {}),
-    }
+    bounds = {"min": {"cpu": "1m", "memory": "1M"}, "max": total}
+    usual = bounds | {"default": budget.default, "defaultRequest": {"cpu": "50m", "memory": "128Mi"}}
+    container = {kind: amounts | overrides.get(kind, {}) for kind, amounts in usual.items()}
     claim = {"min": {"storage": "1Gi"}, "max": {"storage": budget.claim}}
     compute = {"limits.cpu": budget.cpu, "limits.memory": budget.memory}
     counts = {

@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 MANAGER = "session-manager"
 LAST_HANDLED = "kopf.zalando.org/last-handled-configuration"
+QUOTA_TRIES, QUOTA_PAUSE_SECONDS = 25, 0.1
+RESOURCE_QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
 PORTAL = f"{environments.LABEL}/portal.name"
 
 
@@ -281,6 +283,7 @@ class Educates(Operator):
             raise Later(None, self.timing.session_namespace_retry) from None
         for child in session.identity():
             await self.create(adopt(child, namespace))
+        await self._quotas_are_counted(session.name)
         await self._create_listed(session.objects(), namespace, session.name, "session")
         for child in session.runtime():
             await self.create(adopt(child, namespace))
@@ -292,6 +295,14 @@ class Educates(Operator):
             "url": session.url,
             "sshd": {"enabled": bool(sshd), "tunnel": {"enabled": tunnel}},
         }
+
+    async def _quotas_are_counted(self, namespace: str) -> None:
+        """Return when nothing is refused any more for a quota without a status, or after a while all the same."""
+        for _ in range(QUOTA_TRIES):
+            quotas, _ = await self.client.list(RESOURCE_QUOTAS, namespace)
+            if all((quota.get("status") or {}).get("used") for quota in quotas):
+                return
+            await asyncio.sleep(QUOTA_PAUSE_SECONDS)
 
     # ---- Secrets
 

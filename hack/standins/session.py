@@ -16,9 +16,12 @@ from hack.standins.environment import CLUSTER_DOMAIN, LABEL, Settings, labels, n
 from hack.standins.secret_copier import copier
 from hack.standins.variables import substitute
 
+LEAST = "educates-view-session-role"
 ROLES = {role: f"educates-{role}-session-role" for role in ("admin", "edit", "view")} | {
-    "cluster-admin": "cluster-admin"
+    "cluster-admin": "cluster-admin",
+    "custom": None,
 }
+"""Cluster roles that the session's account is bound to in its namespace; the least one for a role nobody knows."""
 POLICIES = {"nonroot": "restricted", "anyuid": "baseline", "custom": "privileged"}
 """Older names of pod security policies."""
 DEFAULT_ON = {"terminal", "workshop"}
@@ -156,7 +159,7 @@ class Session:
     def identity(self) -> list[Manifest]:
         """Service account, its token, the Secrets of the session, what the account may do, and the budget."""
         rules = self.template.get("namespaces") or {}
-        role = ROLES.get(rules.get("role") or "admin")
+        role = ROLES.get(rules.get("role") or "admin", LEAST)
         subjects = [{"kind": "ServiceAccount", "name": self.name, "namespace": self.workshop_namespace}]
         private, public = self._ssh_keys
         keys = {"ssh-privatekey": private, "ssh-publickey": public}

@@ -85,7 +85,16 @@ def test_the_annotation_goes_when_there_is_nothing_to_keep() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "{", '{"sessions":3,"databases":[]}', '{"sessions":["a"],"databases":{"pg0":3}}']
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "{",
+        '{"sessions":3,"databases":[]}',
+        '{"sessions":["a"],"databases":{"pg0":3}}',
+        pytest.param("[" * 100_000, id="nested without end"),
+    ],
 )
 def test_an_annotation_edited_by_hand_does_not_matter(text: str) -> None:
     spec = {"sessions": [{"name": "a", "state": "started"}], "databases": {"pg0": {"storage": "1Gi"}}}

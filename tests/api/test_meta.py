@@ -4,6 +4,7 @@ from datalabd.api.meta import (
     APPLIED,
     CLAIM_NAME,
     CLAIM_NAMESPACE,
+    ERRORS_MAX,
     FIELD_MANAGER,
     MANAGED_BY,
     FieldError,
@@ -12,6 +13,7 @@ from datalabd.api.meta import (
     claim_of,
     field_path,
     is_planned,
+    several,
     shorten,
 )
 from datalabd.api.patterns import in_words
@@ -27,6 +29,8 @@ from datalabd.api.patterns import in_words
         pytest.param({"a": 1}, None, id="object is not shown"),
         pytest.param("x" * 100, "x" * 100, id="longest"),
         pytest.param("x" * 101, "x" * 99 + "…", id="cut"),
+        pytest.param("jané 日本", "jané 日本", id="letters of all alphabets"),
+        pytest.param("a\x1b[2J\u202eb\n", "a\\x1b[2J\\u202eb\\n", id="nothing that a terminal would obey"),
     ],
 )
 def test_shorten(value: object, expected: str | None) -> None:
@@ -39,6 +43,17 @@ def test_field_path_puts_keys_of_the_user_in_brackets() -> None:
 
 def test_field_path_of_a_key_is_that_of_its_item() -> None:
     assert field_path(("spec", "databases", "A b", "[key]")) == "spec.databases[A b]"
+
+
+def test_field_path_of_a_key_without_end_is_cut() -> None:
+    assert field_path(("spec", "databases", "x" * 1000, "names")) == f"spec.databases[{'x' * 99}…].names"
+
+
+def test_several_errors_are_told_and_of_very_many_the_first() -> None:
+    errors = [FieldError(f"spec.users[{number}]", Problem.DUPLICATE, None, "") for number in range(ERRORS_MAX + 3)]
+    assert several(errors[:2]) == ["spec.users[0]: Duplicate value:", "spec.users[1]: Duplicate value:"]
+    assert several(errors[:ERRORS_MAX]) == [str(error) for error in errors[:ERRORS_MAX]]
+    assert several(errors) == [*map(str, errors[:ERRORS_MAX]), "and 3 more"]
 
 
 def test_field_error_reads_like_the_api_servers() -> None:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from hack import cluster as hack_cluster
-from hack.cluster import Cluster, ClusterError
+from hack.cluster import EDUCATES, Cluster, ClusterError
 
 ROOT = Path(hack_cluster.__file__).parent.parent
 PROGRAMS = ["etcd", "kube-apiserver", "kube-controller-manager"]
@@ -102,10 +102,10 @@ class TestRunning:
         answer = cluster.kubectl("--token", cluster.admin_token, "auth", "can-i", "*", "*", "--all-namespaces")
         assert answer.stdout.strip() == "yes"
 
-    def test_datalabd_is_another_user_than_the_administrator(self, cluster: Cluster) -> None:
+    def test_educates_is_another_user_than_the_administrator(self, cluster: Cluster) -> None:
         whoami = ("auth", "whoami", "--output", "jsonpath={.status.userInfo.username} {.status.userInfo.groups}")
-        datalabd = ("--kubeconfig", str(cluster.datalabd_kubeconfig))
-        for user, options in (("admin", ()), ("datalabd", datalabd)):
+        educates = ("--kubeconfig", str(cluster.educates_kubeconfig))
+        for user, options in (("admin", ()), (EDUCATES, educates)):
             groups = '["system:masters","system:authenticated"]'
             assert cluster.kubectl(*options, *whoami).stdout == f"{user} {groups}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datalabd.api.meta import APPLIED, CLAIM_NAME, CLAIM_NAMESPACE
-from hack import playground
+from hack import account, playground
 from hack.cluster import Cluster
 from tests.integration.daemon import eventually
 
@@ -39,7 +39,7 @@ def test_what_holds_data_is_kept_from_the_administrator_alone(running: Cluster) 
     delete = ("delete", "secret", "prod-redis-auth")
     eventually(lambda: running.kubectl(*delete, "--dry-run=server", check=False).returncode != 0)
     assert "it holds data of lab claims/default" in running.kubectl(*delete, check=False).stderr
-    assert running.kubectl("--kubeconfig", str(running.datalabd_kubeconfig), *delete).returncode == 0
+    assert running.kubectl("--kubeconfig", str(account.kubeconfig(running)), *delete).returncode == 0
 
 
 def test_labs_may_reach_the_api_server(running: Cluster) -> None:

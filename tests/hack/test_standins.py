@@ -250,9 +250,28 @@ class TestBudget:
             "object-counts",
         ]
 
-    def test_a_workshop_may_override_limits(self) -> None:
+    def test_a_workshop_may_override_limits_of_containers(self) -> None:
         pod, container, _ = limits("small", {"max": {"cpu": "3"}}, "n")[0]["spec"]["limits"]
-        assert (pod["max"], container["max"]) == ({"cpu": "3", "memory": "1Gi"},) * 2
+        assert (pod["max"]["cpu"], container["max"]) == ("1", {"cpu": "3", "memory": "1Gi"})
+
+    def test_limits(self) -> None:
+        total = {"cpu": "4", "memory": "4Gi"}
+        bounds = {"min": {"cpu": "1m", "memory": "1M"}, "max": total}
+        defaults = {"default": {"cpu": "500m", "memory": "512Mi"}, "defaultRequest": {"cpu": "50m", "memory": "128Mi"}}
+        quota = {"hard": {"limits.cpu": "4", "limits.memory": "4Gi"}}
+        counts = {"persistentvolumeclaims": "12", "replicationcontrollers": "25", "secrets": "35", "services": "20"}
+        assert [obj["spec"] for obj in limits("large", {}, "n")] == [
+            {
+                "limits": [
+                    {"type": "Pod"} | bounds,
+                    {"type": "Container"} | bounds | defaults,
+                    {"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "10Gi"}},
+                ]
+            },
+            quota | {"scopes": ["NotTerminating"]},
+            quota | {"scopes": ["Terminating"]},
+            {"hard": counts},
+        ]
 
 
 def test_schema_files_are_current() -> None:
@@ -677,6 +696,11 @@ class TestSession:
         assert binding["roleRef"]["name"] == f"educates-{role}-session-role"
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": f"{lab.name}-s", "namespace": lab.name}]
 
+    async def test_an_unknown_role_is_the_least(self, lab: Lab, played: Educates) -> None:
+        await lab.running(session={"namespaces": {"role": "owner"}})
+        binding = await lab.client.get(ROLE_BINDINGS, f"{lab.name}-s", "educates-session-role")
+        assert binding["roleRef"]["name"] == "educates-view-session-role"
+
     async def test_role_custom_binds_none(self, lab: Lab, played: Educates) -> None:
         await lab.running(session={"namespaces": {"role": "custom"}})
         assert await lab.read(ROLE_BINDINGS, f"{lab.name}-s", "educates-session-role") is None
@@ -700,6 +724,7 @@ class TestSession:
             "secrets": "25",
             "services": "10",
         }
+        assert counts["status"]["used"]["services"] == "0"  # counted, so that nothing is refused for want of it
         assert (await lab.client.list(QUOTAS, lab.name))[0] == []
 
     @pytest.mark.parametrize(("enabled", "mounted"), [(True, True), (False, False)])

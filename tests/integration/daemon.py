@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from hack.account import kubeconfig
 from hack.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,17 +32,28 @@ def eventually(condition: Callable[[], T | None], seconds: float = 20) -> T:
     return found
 
 
+def unregister(cluster: Cluster, kinds: Sequence[str]) -> None:
+    """Have the API server ask no daemon any more, by deleting what they registered of these kinds."""
+    for kind in kinds:
+        for registered in cluster.api.list(kind, selector="app.kubernetes.io/name=datalabd"):
+            cluster.api.delete(kind, registered["metadata"]["name"])
+
+
 class Daemon:
-    """`datalabd run --local` against a cluster.
+    """`datalabd run --local` against a cluster, by its own account and with its rights, confined to open namespaces.
 
     It keeps its identity over restarts, so that one which follows a killed one need not wait for the lease to run out;
-    two at once need two. `environ` are further variables of its environment, such as `DATALABD_LOG_LEVEL`.
+    two at once need two, and a `webhook_url` at which either answers. `environ` are further variables of its
+    environment, such as `DATALABD_LOG_LEVEL`.
     """
 
-    def __init__(self, cluster: Cluster, log: Path, identity: str = "datalabd-0", **environ: str) -> None:
+    def __init__(
+        self, cluster: Cluster, log: Path, identity: str = "datalabd-0", *, webhook_url: str = "", **environ: str
+    ) -> None:
         self.cluster = cluster
         self.log = log
         """Everything it wrote, of all its runs."""
+        self._options = ["--webhook-url", webhook_url] if webhook_url else []
         self._environ = os.environ | {"DATALABD_IDENTITY": identity} | environ
         self._process: subprocess.Popen[bytes] | None = None
         self._began = 0
@@ -63,10 +75,16 @@ class Daemon:
         """Start it, and unless told otherwise wait until it says that it is ready."""
         assert self._process is None, "it runs already"
         self._began = self.log.stat().st_size if self.log.exists() else 0
-        command = [sys.executable, "-m", "datalabd", "run", "--local", "--kubeconfig", str(self.cluster.kubeconfig)]
+        config = kubeconfig(self.cluster, confined=True)
+        command = [sys.executable, "-m", "datalabd", "run", "--local", "--kubeconfig", str(config)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*command, *self._options],
+                cwd=ROOT,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         if ready:
             try:
@@ -100,8 +118,7 @@ class Daemon:
         """Leave nothing of it that would refuse the requests of other tests, whatever state it is in."""
         if self._process is not None:
             self.stop()
-        for kind in REGISTERED:
-            self.cluster.kubectl("delete", kind, "-l", "app.kubernetes.io/name=datalabd")
+        unregister(self.cluster, REGISTERED)
 
     def wait_for(self, event: str, seconds: float = 20) -> dict[str, Any]:
         """The first log line of this event since the last start, once it is there."""

@@ -43,7 +43,7 @@ def standins(
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         stopping.append(lambda: loop.call_soon_threadsafe(stop.set))
-        client = await Client.connect(str(cluster.kubeconfig), user_agent="standins")
+        client = await Client.connect(str(cluster.educates_kubeconfig), user_agent="standins")
         try:
             if not installed:
                 await install(client, SHARED if SHARED.exists() else None)
@@ -137,27 +137,31 @@ class Stage:
 
     def create(self, manifest: Manifest) -> None:
         """Create or change an object."""
-        self.cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(manifest))
+        self.cluster.api.apply(manifest)
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest | None:
         """A live object, None if there is none."""
-        place = ["-n", self.namespace if namespace is None else namespace]
-        found = self.cluster.kubectl("get", kind, name, *place, "-o", "json", "--ignore-not-found").stdout
-        live: Manifest | None = json.loads(found) if found.strip() else None
-        return live
+        return self.cluster.api.get(kind, name, self.namespace if namespace is None else namespace)
 
     def list(self, kind: str, selector: str, namespace: str = "") -> list[Manifest]:
         """Live objects by label."""
-        place = ["-n", namespace] if namespace else ["-A"]
-        answer = self.cluster.kubectl("get", kind, *place, "-l", selector, "-o", "json")
-        items: list[Manifest] = json.loads(answer.stdout)["items"]
-        return items
+        return self.cluster.api.list(kind, namespace, selector)
 
     def condition(self, lab: str, kind: str) -> Manifest:
         """One condition of a lab, empty if it is not reported."""
         live = self.get("datalab", lab)
         conditions = ((live or {}).get("status") or {}).get("conditions") or ()
         return next((condition for condition in conditions if condition["type"] == kind), {})
+
+    def phase(self, kind: str, name: str) -> str:
+        """What Educates says of one of its objects, empty if that is nothing yet."""
+        status = (self.get(kind, name, "") or {}).get("status") or {}
+        return str((status.get("educates") or {}).get("phase") or "")
+
+    def events(self, lab: str = "") -> set[str]:
+        """Reasons of the Events in the namespace of claims: of one lab, or of all."""
+        events = self.cluster.api.list("events", self.namespace)
+        return {event["reason"] for event in events if lab in ("", event["involvedObject"]["name"])}
 
     def until(self, lab: str, kind: str, status: str, reason: str = "", seconds: float = 40) -> Manifest:
         """The condition once it has this status, and reason."""
@@ -179,13 +183,15 @@ class Stage:
 
     def patch(self, lab: str, *operations: Manifest) -> None:
         """JSON-patch a claim."""
-        self.cluster.kubectl(
-            "patch", "datalab", lab, "-n", self.namespace, "--type=json", "-p", json.dumps(list(operations))
-        )
+        self.cluster.api.patch("datalab", lab, list(operations), self.namespace)
 
     def annotate(self, lab: str, key: str, value: str) -> None:
         """Annotate a claim."""
-        self.cluster.kubectl("annotate", "--overwrite", "datalab", lab, "-n", self.namespace, f"{key}={value}")
+        self.cluster.api.annotate("datalab", lab, {key: value}, self.namespace)
+
+    def edit_environment(self, data: Manifest) -> None:
+        """Lay these keys over the data of the environment; those of value None are taken away."""
+        self.cluster.api.patch("environmentconfig", self.environment, {"data": data})
 
     def values(self, name: str, namespace: str | None = None) -> dict[str, str]:
         """What a Secret holds, empty if there is none."""
@@ -202,6 +208,6 @@ class Stage:
 
     def delete(self, lab: str, *, wait: bool = True) -> None:
         """Delete a claim."""
-        self.cluster.kubectl("delete", "datalab", lab, "-n", self.namespace, "--wait=false")
+        self.cluster.api.delete("datalab", lab, self.namespace)
         if wait:
             self.gone("datalab", lab, self.namespace)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.meta import PROTECT, V1BETA1, V1BETA2, Manifest
+from hack.account import open_to_claims
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.objects import Answer, claim, create, dry_run, environment, read, replace, unique
@@ -123,6 +124,9 @@ BOTH: list[tuple[str, dict[str, Any], str]] = [
     ("spec that is a list", {"data": []}, "spec.data"),
     # What only we say
     ("user twice", {"users": ["joe", "Joe"]}, "spec.users[1]"),
+    ("user whom nobody sees as he is written", {"users": ["joe\u202e"]}, "spec.users[0]"),
+    ("user who rules the terminal", {"users": ["joe\x1b[2Jx"]}, 'spec.users[0]: Invalid value: "joe\\x1b[2Jx"'),
+    ("user in 256 characters", {"users": ["é" * 256]}, "spec.users[0]"),
     ("override of a stranger", {"userOverrides": {"bob": {"role": "admin"}}}, "spec.userOverrides[bob]"),
     ("template database", {"databases": {"pg0": database("template1")}}, "spec.databases[pg0].names[0]"),
     ("server in capitals", {"databases": {"PG": database("a")}}, "spec.databases[PG]"),
@@ -140,6 +144,16 @@ BOTH: list[tuple[str, dict[str, Any], str]] = [
     ("file from the node", {"files": [{"http": {"url": "http://127.0.0.1/"}}]}, "spec.files[0].http.url"),
     ("file from the cloud", {"files": [{"git": GIT | {"url": "http://169.254.169.254/a"}}]}, "spec.files[0].git.url"),
     ("password in an address", {"files": [{"git": GIT | {"url": "https://a:b@c.org/"}}]}, "spec.files[0].git.url"),
+    (
+        "file from the node, once a variable is filled in",
+        {"files": [{"http": {"url": "http://127.0.0$(training_portal).1/"}}]},
+        "spec.files[0].http.url",
+    ),
+    (
+        "file outside its root, once a variable is filled in",
+        {"files": [{"git": GIT, "path": ".$(training_portal)./.$(training_portal)./etc"}]},
+        "spec.files[0].path",
+    ),
     ("file outside its root", {"files": [{"git": GIT, "path": "../../etc"}]}, "spec.files[0].path"),
     (
         "another namespace's Secret",
@@ -199,6 +213,12 @@ def test_bad_claim_is_refused(cluster: Cluster, version: str, spec: dict[str, An
     ("name", "said"),
     [
         pytest.param("kube-public", "reserved name", id="a namespace of Kubernetes"),
+        *(
+            pytest.param(name, "reserved name", id=f"Keycloak's client {name}")
+            for name in ("account", "account-console", "admin-cli", "broker", "realm-management")
+        ),
+        pytest.param("security-admin-console", "reserved name", id="Keycloak's console"),
+        pytest.param("educates", "reserved name", id="a namespace of Educates"),
         pytest.param("1st", "beginning with a letter", id="no name of a Service"),
         pytest.param("a.b", "metadata.name", id="a dot"),
         pytest.param("x" * 64, "metadata.name", id="too long"),
@@ -302,6 +322,13 @@ def test_warnings_are_shown(cluster: Cluster) -> None:
     ]
 
 
+def test_legal_users_however_odd(cluster: Cluster) -> None:
+    users = ["jane+lab@example.org", "日本語", "é" * 255, 'a": b\\', "{{a}} $(a) ${a}", "'; DROP ROLE postgres --"]
+    answer = dry_run(cluster, claim("default", WIDE, users=users, databases={"pg0": database("a")}))
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["spec"]["users"] == users
+
+
 def test_a_missing_environment_is_a_warning(cluster: Cluster) -> None:
     answer = dry_run(cluster, claim("default", "nowhere"))
     assert answer.returncode == 0
@@ -388,6 +415,27 @@ def test_name_of_another_claim(cluster: Cluster, datalabd: Daemon, namespace: st
     refused(dry_run(cluster, second), "metadata.name", "belongs to another lab")
 
 
+def test_a_lab_of_the_same_namespace_is_named(cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
+    first = known(cluster, datalabd, claim(namespace, WIDE))["metadata"]["name"]
+    said = f'the group "{first}-admin" belongs to lab {first}'
+    refused(dry_run(cluster, claim(namespace, WIDE, name=f"{first}-admin")), "metadata.name", said)
+
+
+def test_session_whose_namespace_is_somebody_elses(cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
+    lab = known(cluster, datalabd, claim(namespace, WIDE))
+    for session, taken in (("a", "a"), ("b", "b-vc")):
+        foreign = f"{lab['metadata']['name']}-{taken}"
+        cluster.kubectl("create", "namespace", foreign)
+        added = lab | {"spec": lab["spec"] | {"sessions": [{"name": session}]}}
+
+        def refusal(added: Manifest = added) -> Answer | None:
+            answer = replace(cluster, added, "--dry-run=server")
+            return answer if answer.returncode else None
+
+        refused(eventually(refusal), "spec.sessions[0].name", f'"{foreign}": a namespace of that name exists')
+        cluster.kubectl("delete", "namespace", foreign, "--wait=false")
+
+
 def test_namespace_that_another_claims_session_has(cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
     first = known(cluster, datalabd, claim(namespace, WIDE, sessions=[{"name": "a"}]))
     second = claim("default", WIDE, name=f"{first['metadata']['name']}-a")
@@ -470,6 +518,7 @@ def invalid(cluster: Cluster, datalabd: Daemon) -> Manifest:
     datalabd.stop()
     namespace = unique("invalid")
     cluster.kubectl("create", "namespace", namespace)
+    open_to_claims(cluster, namespace)
     manifest = claim(
         namespace, WIDE, users=["joe", "joe"], secretName="My Secret", sessions=[{"name": "x"}, {"name": "x-data"}]
     )
@@ -584,6 +633,7 @@ class TestProtection:
     def test_it_goes_with_its_namespace(self, cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
         own = unique("ns")
         cluster.kubectl("create", "namespace", own)
+        open_to_claims(cluster, own)
         self.protected(cluster, own)
         cluster.kubectl("delete", "namespace", own, "--wait=false")
         gone = ["get", "namespace", own, "--ignore-not-found", "-o", "name"]

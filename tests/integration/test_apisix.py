@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.meta import Manifest
+from hack.account import open_to_claims
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.objects import unique
@@ -47,7 +48,8 @@ def client(lab: str, secret: str) -> Manifest:
 
 def test_a_session_behind_apisix(own: Cluster, daemon: Daemon) -> None:
     namespace = unique("ns")
-    own.kubectl("create", "namespace", namespace)
+    own.api.create_namespace(namespace)
+    open_to_claims(own, namespace)
     with standins(own, installed=False):
         stage = Stage(own, namespace, auth={"type": "delegated"})
         protection = {"type": "apisix", "discoveryURL": DISCOVERY, "authURL": None, "signinURL": None}

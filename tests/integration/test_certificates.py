@@ -19,6 +19,7 @@ from datalabd.config import Settings
 from datalabd.errors import NotFound
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
+from hack.account import kubeconfig
 from hack.cluster import Cluster
 from tests.integration.objects import claim
 from webhooks import certificates
@@ -33,7 +34,7 @@ class Ageing(Process):
 
     def __init__(self, cluster: Cluster) -> None:
         settings = Settings(identity="datalabd-0").on_workstation(None)
-        super().__init__(settings, str(cluster.kubeconfig), Local())
+        super().__init__(settings, str(kubeconfig(cluster, confined=True)), Local())
         self._certificate_check_seconds = 0.1
         self.may_change = False
 

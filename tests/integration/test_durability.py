@@ -13,6 +13,7 @@ import pytest
 
 from datalabd.api.meta import ABANDON, APPLIED, CLAIM_UID, RETAINED, UNPROTECTED, Manifest
 from datalabd.kube.client import Client
+from hack.account import open_to_claims
 from hack.cluster import Cluster
 from hack.postgresql import Servers, missing
 from hack.standins import MongoDBOperator, PostgresOperator, QdrantOperator, RedisOperator
@@ -198,6 +199,7 @@ def labs(cluster: Cluster, playing: None) -> Iterator[dict[str, Lab]]:
     namespace, leaving = unique("team"), unique("team")
     for name in (namespace, leaving):
         cluster.kubectl("create", "namespace", name)
+        open_to_claims(cluster, name)
     keeping = Stage(cluster, namespace)
     deleting = Stage(cluster, namespace, retention="Delete")
     yield {

@@ -305,16 +305,16 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any], list[str], list[str]]] 
         ],
     ),
     (
-        "store under another name",
-        {"cacheStores": {"c": STORE}},
-        {"cacheStores": {"e": STORE}},
+        "session under another name",
+        {"sessions": [{"name": "a", "state": "stopped"}]},
+        {"sessions": [{"name": "e", "state": "stopped"}]},
         [
-            "spec.cacheStores: the contents of store c are kept, for when declared again",
-            "spec.cacheStores: nothing is renamed: the data of c will not be in e",
+            "spec.sessions: the files of session a are kept, for when declared again",
+            "spec.sessions: nothing is renamed: the data of a will not be in e",
         ],
         [
-            "spec.cacheStores: the contents of store c are deleted for good",
-            "spec.cacheStores: nothing is renamed: the data of c will not be in e",
+            "spec.sessions: the files of session a are deleted for good",
+            "spec.sessions: nothing is renamed: the data of a will not be in e",
         ],
     ),
     (
@@ -390,6 +390,29 @@ def test_what_volumes_cannot_follow(cluster: Cluster, datalabd: Daemon, namespac
     refused(shrunk, *(f"{field}: Forbidden: may not be less" for field in ("spec.quota.storage", *volumes, *fixed)))
     refused(grown, *(f"{field}: Forbidden: may not be more" for field in fixed), "does not resize volumes")
     assert not [field for field in volumes if field in grown.stderr]
+
+
+@pytest.mark.parametrize("version", [V1BETA1, V1BETA2])
+def test_nothing_is_renamed(cluster: Cluster, datalabd: Daemon, namespace: str, version: str) -> None:
+    fields: dict[str, Any] = {
+        "databases": database("a"),
+        "documentStores": STORE,
+        "cacheStores": STORE,
+        "vectorStores": STORE,
+    }
+    spec: dict[str, Any] = {field: {"x": item} for field, item in fields.items()}
+    declared = known(cluster, claim(namespace, RETAINS, **spec))
+    live = read(cluster, f"datalabs.{version.rpartition('/')[2]}.pkg.internal", declared["metadata"]["name"], namespace)
+
+    def edited(**keys: tuple[str, ...]) -> Answer:
+        spec = {field: dict.fromkeys(declared, fields[field]) for field, declared in keys.items()}
+        return replace(cluster, live | {"spec": live["spec"] | spec}, "--dry-run=server")
+
+    renamed = edited(**dict.fromkeys(fields, ("y",)))
+    refused(renamed, *(f"spec.{field}[y]: Forbidden: may not come in the edit that takes x away" for field in fields))
+    for one_at_a_time in (("x", "y"), ()):
+        answer = edited(**dict.fromkeys(fields, one_at_a_time))
+        assert answer.returncode == 0, answer.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,22 @@ from collections.abc import Iterator
 
 import pytest
 
+from hack.account import open_to_claims
 from hack.cluster import Cluster
-from tests.integration.daemon import REGISTERED, WEBHOOKS, Daemon, eventually
+from tests.integration.daemon import REGISTERED, WEBHOOKS, Daemon, eventually, unregister
 from tests.integration.objects import unique
 from tests.integration.stage import Stage, standins
 from webhooks.ingress_policies import PLATFORM_HOSTS, PROTECTING_OBJECTS, SESSION_INGRESSES
-from webhooks.registration import PROTECTED_CLAIMS, PROTECTED_DATA
+from webhooks.registration import PROTECTED_CLAIMS, PROTECTED_DATA, PROTECTED_RIGHTS
+
+PROTECTED = (
+    PROTECTED_CLAIMS,
+    PROTECTED_DATA,
+    PROTECTED_RIGHTS,
+    SESSION_INGRESSES,
+    PROTECTING_OBJECTS,
+    PLATFORM_HOSTS,
+)
 
 pytestmark = [
     pytest.mark.cluster,
@@ -47,15 +57,23 @@ def daemon(own: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
 def stage(own: Cluster, daemon: Daemon) -> Stage:
     """An environment in a namespace of its own."""
     namespace = unique("ns")
-    own.kubectl("create", "namespace", namespace)
+    own.api.create_namespace(namespace)
+    open_to_claims(own, namespace)
     return Stage(own, namespace)
 
 
 def without_webhooks(daemon: Daemon) -> None:
     """Kill the daemon and let the API server ask nobody."""
     daemon.kill()
-    for kind in WEBHOOKS:
-        daemon.cluster.kubectl("delete", kind, "-l", "app.kubernetes.io/name=datalabd")
+    unregister(daemon.cluster, WEBHOOKS)
+
+
+def unprotect(daemon: Daemon, lab: str) -> None:
+    """Kill the daemon, take what it registered away, and the protection off the Ingress of session `main`."""
+    daemon.kill()
+    unregister(daemon.cluster, REGISTERED)
+    strip = ("annotate", "ingress", f"{lab}-main", "-n", lab, f"{AUTH_URL}-")
+    eventually(lambda: daemon.cluster.kubectl(*strip, check=False).returncode == 0)
 
 
 def test_educates_may_be_installed_later(stage: Stage, daemon: Daemon) -> None:
@@ -91,30 +109,25 @@ def test_a_namespace_in_the_way_fails_the_environment_which_is_made_anew(stage: 
     """Educates gives up after its five minutes, for good; when the namespace goes, nothing else is needed."""
     lab = stage.lab("main")
     eventually(lambda: stage.get("workshopenvironment", lab, ""))
-    stage.cluster.kubectl("create", "namespace", lab)
+    stage.cluster.api.create_namespace(lab)
     with standins(stage.cluster):
-
-        def failed() -> bool:
-            environment = stage.get("workshopenvironment", lab, "") or {}
-            return bool(environment["status"].get("educates", {}).get("phase") == "Failed")
-
-        eventually(failed, 60)
+        eventually(lambda: stage.phase("workshopenvironment", lab) == "Failed", 60)
         told = stage.until(lab, "RuntimeReady", "False", "NamespaceTaken")
         assert f"namespace {lab} exists" in told["message"]
-        stage.cluster.kubectl("delete", "namespace", lab)
+        stage.cluster.api.delete("namespace", lab)
         stage.until_ready(lab, 90)
 
 
 def test_a_namespace_there_first_is_left_alone_until_it_goes(stage: Stage, daemon: Daemon) -> None:
     name = unique()
-    stage.cluster.kubectl("create", "namespace", name)
+    stage.cluster.api.create_namespace(name)
     without_webhooks(daemon)
     stage.lab(name=name)
     daemon.start()
     stage.until(name, "RuntimeReady", "False", "NamespaceTaken")
     assert stage.get("workshopenvironment", name, "") is None
     with standins(stage.cluster):
-        stage.cluster.kubectl("delete", "namespace", name)
+        stage.cluster.api.delete("namespace", name)
         stage.until_ready(name, 60)
 
 
@@ -122,8 +135,7 @@ def test_an_ingress_that_came_unprotected_is_swept(stage: Stage, daemon: Daemon)
     with standins(stage.cluster):
         lab = stage.lab("main")
         stage.until_ready(lab)
-        without_webhooks(daemon)
-        stage.cluster.kubectl("annotate", "ingress", f"{lab}-main", "-n", lab, f"{AUTH_URL}-")
+        unprotect(daemon, lab)
         daemon.start()
 
         def protected() -> bool:
@@ -131,16 +143,14 @@ def test_an_ingress_that_came_unprotected_is_swept(stage: Stage, daemon: Daemon)
             return AUTH_URL in ingress["metadata"]["annotations"]
 
         eventually(protected)
-        reasons = stage.cluster.kubectl("get", "events", "-n", stage.namespace, "-o", "jsonpath={.items[*].reason}")
-        assert "UnprotectedIngress" in reasons.stdout.split()
+        eventually(lambda: "UnprotectedIngress" in stage.events())
 
 
 def test_an_ingress_that_cannot_be_protected_keeps_counting(stage: Stage, daemon: Daemon) -> None:
     with standins(stage.cluster):
         lab = stage.lab("main")
         stage.until_ready(lab)
-        without_webhooks(daemon)
-        stage.cluster.kubectl("annotate", "ingress", f"{lab}-main", "-n", lab, f"{AUTH_URL}-")
+        unprotect(daemon, lab)
         with refusing(stage, f"{lab}-main"):
             daemon.start()
             unprotected = "datalabd_unprotected_ingresses"
@@ -150,8 +160,7 @@ def test_an_ingress_that_cannot_be_protected_keeps_counting(stage: Stage, daemon
             stage.patch(lab, {"op": "add", "path": "/spec/quota", "value": {"memory": "3Gi"}})
             stage.until(lab, "Synced", "False", "ReconcileError")
             assert daemon.metrics()[unprotected] == 1
-        notes = stage.cluster.kubectl("get", "events", "-n", stage.namespace, "-o", "jsonpath={.items[*].message}")
-        assert f"Ingress {lab}-main lacks annotations of its protection, and they could not be added" in notes.stdout
+        assert "UnprotectedIngress" in stage.events()
         eventually(lambda: daemon.metrics()[unprotected] == 0, 60)
         stage.until_ready(lab)
 
@@ -204,12 +213,7 @@ def test_a_session_wedged_by_a_refused_ingress_is_healed(stage: Stage, daemon: D
     eventually(lambda: stage.get("workshopsession", f"{lab}-main", ""))
     daemon.kill()
     with standins(stage.cluster):
-
-        def refused() -> bool:
-            session = stage.get("workshopsession", f"{lab}-main", "") or {}
-            return bool(session.get("status", {}).get("educates", {}).get("phase") == "Failed")
-
-        eventually(refused, 30)
+        eventually(lambda: stage.phase("workshopsession", f"{lab}-main") == "Failed", 30)
         assert stage.get("ingress", f"{lab}-main", lab) is None
         daemon.start()
         stage.until_ready(lab, 120)
@@ -236,7 +240,8 @@ def test_killed_at_any_moment_every_lab_gets_ready_all_the_same(stage: Stage, da
 def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage, daemon: Daemon) -> None:
     other = Stage(stage.cluster, stage.namespace)
     other.namespace = unique("ns")
-    stage.cluster.kubectl("create", "namespace", other.namespace)
+    stage.cluster.api.create_namespace(other.namespace)
+    open_to_claims(stage.cluster, other.namespace)
     without_webhooks(daemon)
     name = stage.lab()
     time.sleep(1.1)  # times of creation are whole seconds
@@ -251,24 +256,61 @@ def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage
         other.until_ready(name, 90)
 
 
+def test_what_nobody_checked_is_refused_later_and_nothing_made_of_it(stage: Stage, daemon: Daemon) -> None:
+    limits = {"vcluster": False, "budgets": ["small", "medium"], "kubernetesRoles": ["view", "edit"]}
+    closed = Stage(stage.cluster, stage.namespace, allowed={"namespaces": ["elsewhere"]})
+    strict = Stage(stage.cluster, stage.namespace, allowed=limits)
+    elsewhere = {
+        "git": {"url": "https://a.org/b", "ref": "main", "secretRef": {"name": "a", "namespace": "kube-system"}}
+    }
+    without_webhooks(daemon)
+    stored = {
+        stage.lab(name="admin-cli"): "metadata.name",
+        stage.lab(name="kube-public"): "metadata.name",
+        stage.lab(users=["joe\u202e"]): "spec.users[0]",
+        stage.lab(files=[elsewhere]): "spec.files[0].git.secretRef.namespace",
+        stage.lab("a", "a-data"): "spec.sessions[1].name",
+        closed.lab(): "metadata.namespace",
+        strict.lab(vcluster=True): "spec.vcluster",
+        strict.lab(quota={"budget": "large"}): "spec.quota.budget",
+        strict.lab(security={"kubernetesRole": "admin"}): "spec.security.kubernetesRole",
+        strict.lab(security={"policy": "privileged"}): "spec.security.policy",
+    }
+    daemon.start()
+    for lab, field in stored.items():
+        assert stage.until(lab, "Synced", "False", "ClaimInvalid")["message"].startswith(f"{field}: ")
+        # The finalizer is the first that is written of a lab.
+        assert "finalizers" not in (stage.get("datalab", lab) or {})["metadata"]
+        assert stage.get("secret", f"{lab}-login") is None
+        stage.delete(lab)
+
+
+def test_secrets_of_another_lab_are_no_storage_secret(stage: Stage, daemon: Daemon) -> None:
+    lab = stage.lab()
+    eventually(lambda: stage.values(f"{lab}-login"))
+    for secret in (f"{lab}-login", f"{lab}-datalab"):
+        thief = stage.lab(secretName=secret)
+        told = stage.until(thief, "StorageReady", "False", "StorageSecret")
+        assert "was made by datalabd for a lab" in told["message"]
+        assert stage.get("secret", f"{thief}-datalab") is None
+        stage.delete(thief)
+    stage.delete(lab)
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [(kind, name) for kind in REGISTERED[:2] for name in ("datalabd", "datalabd-ingresses")]
-    + [
-        (kind, name)
-        for kind in REGISTERED[2:]
-        for name in (PROTECTED_CLAIMS, PROTECTED_DATA, SESSION_INGRESSES, PROTECTING_OBJECTS, PLATFORM_HOSTS)
-    ],
+    + [(kind, name) for kind in REGISTERED[2:] for name in PROTECTED],
 )
 def test_a_deleted_registration_comes_back(daemon: Daemon, kind: str, name: str) -> None:
-    eventually(lambda: daemon.cluster.kubectl("get", kind, name, "-o", "name", check=False).returncode == 0)
-    daemon.cluster.kubectl("delete", kind, name)
-    eventually(lambda: daemon.cluster.kubectl("get", kind, name, "-o", "name", check=False).returncode == 0)
+    api = daemon.cluster.api
+    eventually(lambda: api.get(kind, name))
+    api.delete(kind, name)
+    eventually(lambda: api.get(kind, name))
 
 
 def test_sigterm_ends_in_good_order_and_takes_the_webhooks_along(daemon: Daemon) -> None:
     assert daemon.stop() == 0
     for kind in WEBHOOKS:
-        left = daemon.cluster.kubectl("get", kind, "-l", "app.kubernetes.io/name=datalabd", "-o", "name").stdout
-        assert left == ""
+        assert daemon.cluster.api.list(kind, selector="app.kubernetes.io/name=datalabd") == []
     daemon.start()

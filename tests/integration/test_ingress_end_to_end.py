@@ -26,9 +26,10 @@ from datalabd.api.meta import Manifest, NamespacedName
 from datalabd.keycloak import Access, Keycloak
 from datalabd.lab import resolve
 from datalabd.plan.realm import realm_state
+from hack.account import open_to_claims
 from hack.cluster import Cluster
 from hack.keycloak import Realm, Server
-from tests.integration.daemon import WEBHOOKS, Daemon, eventually
+from tests.integration.daemon import WEBHOOKS, Daemon, eventually, unregister
 from tests.integration.objects import Answer, create, unique
 from tests.integration.stage import Stage, standins
 from tests.servers import keycloak_server
@@ -241,7 +242,8 @@ def scene(
         pytest.skip("no nginx: install it (on Debian, nginx-light)")
     issuer = f"{realm.server.url}/realms/{realm.name}"
     namespace = unique("ns")
-    cluster.kubectl("create", "namespace", namespace)
+    cluster.api.create_namespace(namespace)
+    open_to_claims(cluster, namespace)
     with contextlib.ExitStack() as stack:
         asked = stack.enter_context(served(ForwardAuth(issuer).approve))
         backend = stack.enter_context(served(session))
@@ -356,8 +358,7 @@ def test_nobody_opens_it_while_we_are_there(scene: Scene) -> None:
 def test_nobody_opens_it_while_we_are_gone(scene: Scene) -> None:
     """The process is killed, and its webhooks are taken away: what is left is the API server's own."""
     scene.daemon.kill()
-    for kind in WEBHOOKS:
-        scene.stage.cluster.kubectl("delete", kind, "-l", "app.kubernetes.io/name=datalabd")
+    unregister(scene.stage.cluster, WEBHOOKS)
     time.sleep(1)  # the API server reads its registrations with a moment's delay
     for answer in attempts(scene):
         assert answer.returncode != 0, answer

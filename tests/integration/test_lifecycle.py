@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from datalabd.api.meta import Manifest
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.stage import Stage, standins
@@ -79,7 +80,7 @@ def test_rotated_storage_keys_reach_the_lab(stage: Stage) -> None:
 def test_a_vanished_storage_secret_takes_nothing_away(stage: Stage) -> None:
     lab = stage.lab()
     stage.until_ready(lab)
-    stage.cluster.kubectl("delete", "secret", lab, "-n", stage.namespace)
+    stage.cluster.api.delete("secret", lab, stage.namespace)
     told = stage.until(lab, "StorageReady", "False")
     assert "known before" in told["message"]
     assert stage.get("secret", f"{lab}-datalab") is not None
@@ -123,20 +124,14 @@ def test_a_session_stopped_and_started_at_once_waits_for_its_old_namespace(stage
 def test_a_changed_policy_reaches_what_runs(stage: Stage) -> None:
     lab = stage.lab("main")
     stage.until_ready(lab)
-    stage.cluster.kubectl(
-        "patch", "environmentconfig", stage.environment, "--type=merge",
-        "-p", '{"data": {"network": {"externalEgressCIDRs": ["203.0.113.0/24"]}}}',
-    )  # fmt: skip
+    stage.edit_environment({"network": {"externalEgressCIDRs": ["203.0.113.0/24"]}})
 
     def allowed(namespace: str) -> bool:
         policy = stage.get("networkpolicy", "allow-external-egress", namespace)
         return policy is not None and policy["spec"]["egress"] == [{"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}]
 
     eventually(lambda: allowed(lab) and allowed(f"{lab}-main"))
-    stage.cluster.kubectl(
-        "patch", "environmentconfig", stage.environment, "--type=merge",
-        "-p", '{"data": {"network": {"externalEgressCIDRs": []}}}',
-    )  # fmt: skip
+    stage.edit_environment({"network": {"externalEgressCIDRs": []}})
     stage.gone("networkpolicy", "allow-external-egress", lab)
     stage.gone("networkpolicy", "allow-external-egress", f"{lab}-main")
 
@@ -219,8 +214,7 @@ def test_what_somebody_deletes_comes_back(stage: Stage, kind: str, name: str, wh
     where = where.format(lab=lab, claim=stage.namespace)
     before = stage.get(kind, name, where)
     assert before is not None
-    place = ["-n", where] if where else []
-    stage.cluster.kubectl("delete", kind, name, *place, "--wait=false")
+    stage.cluster.api.delete(kind, name, where)
     if kind == "pvc":  # a volume in use is protected until its pods are gone; nothing to bring back
         return
 
@@ -235,21 +229,20 @@ def test_what_somebody_deletes_comes_back(stage: Stage, kind: str, name: str, wh
 @pytest.mark.parametrize(
     ("kind", "name", "where", "patch"),
     [
-        ("networkpolicy", "deny-egress", "{lab}", '{"spec": {"egress": [{}]}}'),
-        ("workshop", "{lab}", "", '{"spec": {"session": {"namespaces": {"role": "admin"}}}}'),
-        ("secret", "{lab}-datalab", "{claim}", '{"data": {"AWS_ACCESS_KEY_ID": "eA=="}}'),
-        ("secret", "{lab}-login", "{claim}", '{"data": {"password": ""}}'),
-        ("workshopsession", "{lab}-main", "", '{"spec": {"session": {"id": "other"}}}'),
+        ("networkpolicy", "deny-egress", "{lab}", {"spec": {"egress": [{}]}}),
+        ("workshop", "{lab}", "", {"spec": {"session": {"namespaces": {"role": "admin"}}}}),
+        ("secret", "{lab}-datalab", "{claim}", {"data": {"AWS_ACCESS_KEY_ID": "eA=="}}),
+        ("secret", "{lab}-login", "{claim}", {"data": {"password": ""}}),
+        ("workshopsession", "{lab}-main", "", {"spec": {"session": {"id": "other"}}}),
     ],
 )
-def test_what_somebody_edits_is_put_right(stage: Stage, kind: str, name: str, where: str, patch: str) -> None:
+def test_what_somebody_edits_is_put_right(stage: Stage, kind: str, name: str, where: str, patch: Manifest) -> None:
     lab = stage.lab("main")
     stage.until_ready(lab)
     name = name.format(lab=lab)
     where = where.format(lab=lab, claim=stage.namespace)
     before = stage.get(kind, name, where)
-    place = ["-n", where] if where else []
-    stage.cluster.kubectl("patch", kind, name, *place, "--type=merge", "-p", patch)
+    stage.cluster.api.patch(kind, name, patch, where)
 
     def right() -> bool:
         after = stage.get(kind, name, where) or {}
@@ -303,9 +296,7 @@ def test_a_lab_without_volumes_leaves_nothing(stage: Stage) -> None:
 
 
 def test_retention_delete_takes_volumes_along(stage: Stage) -> None:
-    stage.cluster.kubectl(
-        "patch", "environmentconfig", stage.environment, "--type=merge", "-p", '{"data": {"retention": "Delete"}}'
-    )
+    stage.edit_environment({"retention": "Delete"})
     lab = stage.lab("main")
     stage.until_ready(lab)
     stage.delete(lab)
@@ -340,19 +331,11 @@ def test_a_claim_deleted_twice_before_its_finalizer_is_done(stage: Stage) -> Non
     stage.delete(lab, wait=False)
     told = stage.until(lab, "Ready", "False", "Deleting")
     assert "deleting sessions" in told["message"]
-    stage.cluster.kubectl("delete", "datalab", lab, "-n", stage.namespace, "--wait=false")
+    stage.delete(lab, wait=False)
     stage.gone("datalab", lab, stage.namespace)
 
 
 def test_events_tell_the_story(stage: Stage) -> None:
     lab = stage.lab("main")
     stage.until_ready(lab)
-
-    def told() -> set[str]:
-        events = stage.cluster.kubectl(
-            "get", "events", "-n", stage.namespace, "--field-selector", f"involvedObject.name={lab}",
-            "-o", "jsonpath={.items[*].reason}",
-        ).stdout.split()  # fmt: skip
-        return set(events)
-
-    eventually(lambda: {"Created", "Ready"} <= told())
+    eventually(lambda: {"Created", "Ready"} <= stage.events(lab))

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from datalabd.api.meta import APPLIED, CLAIM_NAME, CLAIM_NAMESPACE, UNPROTECTED, Manifest
+from datalabd.api.meta import ACCOUNT, APPLIED, CLAIM_NAME, CLAIM_NAMESPACE, UNPROTECTED, Manifest
 from datalabd.kube.client import Client
+from datalabd.plan import rights
 from hack.cluster import Cluster
 from hack.standins import install_crds, install_store_crds
 from tests.integration.daemon import eventually
 from tests.integration.objects import Answer, create, unique
 from tests.reference import SHARED
-from webhooks.registration import CLEANERS, PROTECTED_DATA, data_protection
+from webhooks.registration import CLEANERS, PROTECTED_DATA, PROTECTED_RIGHTS, data_protection, rights_protection
 
 pytestmark = pytest.mark.cluster
 
@@ -23,7 +24,7 @@ ADMINISTRATOR = ("--as=carol", "--as-group=system:masters")
 
 @pytest.fixture(scope="module", autouse=True)
 def in_force(cluster: Cluster) -> Iterator[None]:
-    """The policy for a datalabd that `admin` runs, once the API server goes by it."""
+    """The policies of a datalabd that `admin` runs, once the API server goes by them."""
 
     async def install() -> None:
         client = await Client.connect(str(cluster.kubeconfig))
@@ -35,7 +36,7 @@ def in_force(cluster: Cluster) -> Iterator[None]:
             await client.close()
 
     asyncio.run(install())
-    for manifest in data_protection("admin"):
+    for manifest in rights_protection() + data_protection("admin"):
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(manifest))
     probe = marked("Secret", f"{unique('probe')}-redis-auth", "default")
     create(cluster, probe)
@@ -43,7 +44,7 @@ def in_force(cluster: Cluster) -> Iterator[None]:
     assert delete(cluster, probe).returncode == 0
     yield
     for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
-        cluster.kubectl("delete", kind, PROTECTED_DATA)
+        cluster.kubectl("delete", kind, PROTECTED_DATA, PROTECTED_RIGHTS)
 
 
 def marked(kind: str, name: str, namespace: str = "", lab: str = "") -> Manifest:
@@ -221,11 +222,54 @@ def test_what_is_in_a_namespace_that_ends_anyway_may_go(cluster: Cluster) -> Non
     cluster.kubectl("patch", "pvc", "home", "-n", name, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
 
 
-def test_the_api_server_has_nothing_to_say_against_the_policy(cluster: Cluster) -> None:
+@pytest.fixture
+def member(cluster: Cluster, namespace: str) -> str:
+    """Somebody who may do with RoleBindings of the namespace what Educates' role `admin` allows; a name to act as."""
+    verbs = "create,delete,deletecollection,get,list,patch,update,watch"
+    cluster.kubectl("create", "role", "member", "-n", namespace, f"--verb={verbs}", "--resource=rolebindings")
+    cluster.kubectl("create", "rolebinding", "member", "-n", namespace, "--role=member", "--user=dave")
+    return "--as=dave"
+
+
+@pytest.mark.parametrize("role", [rights.LAB, rights.SESSION])
+def test_a_member_cannot_take_our_rights_away(cluster: Cluster, namespace: str, member: str, role: str) -> None:
+    binding = rights.binding(ACCOUNT, role, namespace)
+    create(cluster, binding)
+    # RBAC itself refuses a change of whom it binds, but not one that has the garbage collector take it away.
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "none"}
+    body = json.dumps({"metadata": {"ownerReferences": [owner]}})
+    patch = ["patch", "rolebinding", "datalabd", "-n", namespace, "--type=merge", "-p", body]
+    all_of_them = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings"
+
+    def refused(*command: str) -> bool:
+        return "it goes with its namespace" in cluster.kubectl(*command, member, check=False).stderr
+
+    eventually(lambda: refused("delete", "rolebinding", "datalabd", "-n", namespace, "--dry-run=server"))
+    assert refused(*patch)
+    assert refused("delete", "--raw", all_of_them)
+    assert delete(cluster, binding, *ADMINISTRATOR).returncode == 0
+
+
+def test_a_member_does_as_he_likes_with_other_bindings(cluster: Cluster, namespace: str, member: str) -> None:
+    answer = delete(
+        cluster,
+        rights.binding(ACCOUNT, "view", namespace) | {"metadata": {"name": "member", "namespace": namespace}},
+        member,
+    )
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_our_rights_go_with_their_namespace(cluster: Cluster) -> None:
+    name = unique()
+    cluster.kubectl("create", "namespace", name)
+    create(cluster, rights.binding(ACCOUNT, rights.SESSION, name))
+    cluster.kubectl("delete", "namespace", name, "--timeout=60s")
+
+
+@pytest.mark.parametrize("policy", [PROTECTED_DATA, PROTECTED_RIGHTS])
+def test_the_api_server_has_nothing_to_say_against_the_policy(cluster: Cluster, policy: str) -> None:
     def checked() -> Manifest | None:
-        live: Manifest = json.loads(
-            cluster.kubectl("get", "validatingadmissionpolicy", PROTECTED_DATA, "-o", "json").stdout
-        )
+        live: Manifest = json.loads(cluster.kubectl("get", "validatingadmissionpolicy", policy, "-o", "json").stdout)
         status: Manifest = live.get("status") or {}
         return status if status.get("observedGeneration") == live["metadata"]["generation"] else None
 

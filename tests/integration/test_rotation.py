@@ -18,6 +18,7 @@ from datalabd.kube.cache import STORE_KINDS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.events import Recorder
 from datalabd.kube.informers import Informers
+from hack.account import kubeconfig
 from hack.cluster import Cluster
 from hack.redis_server import Redis, Servers, missing
 from hack.standins import MongoDBOperator, PostgresOperator, QdrantOperator, RedisOperator
@@ -286,7 +287,7 @@ async def life(cluster: Cluster, labs: Mapping[NamespacedName, set[str]]) -> tup
 
     All is done when each lab is ready and its credentials, `<kind>/<name>`, were rotated for nonce `one`.
     """
-    client = await Mortal.connect(str(cluster.kubeconfig))
+    client = await Mortal.connect(str(kubeconfig(cluster, confined=True)))
     informers = Informers(client)
     cache = Cache(informers)
     reconciler = DatalabReconciler(client, cache, Recorder(client))

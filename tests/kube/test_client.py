@@ -9,6 +9,11 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client, path
 from tests.kube.scripted import Scripted, listing, serve, status, stream, text, write_kubeconfig
 
+DENIED = (
+    'secrets is forbidden: User "system:serviceaccount:datalabd:datalabd" cannot list resource "secrets" in API group '
+    '"" in the namespace "team"'
+)
+
 
 @pytest.mark.parametrize(
     ("reply", "kind"),
@@ -19,6 +24,12 @@ from tests.kube.scripted import Scripted, listing, serve, status, stream, text, 
         pytest.param(status(400, "BadRequest"), errors.Invalid, id="400"),
         pytest.param(status(410, "Expired"), errors.Expired, id="410"),
         pytest.param(status(403, "Forbidden"), errors.Forbidden, id="403"),
+        pytest.param(
+            status(403, "Forbidden", message="secrets is forbidden: exceeded quota: one, requested: secrets=1"),
+            errors.Forbidden,
+            id="a quota",
+        ),
+        pytest.param(status(403, "Forbidden", message=DENIED), errors.Denied, id="RBAC"),
         pytest.param(status(429, "TooManyRequests"), errors.Throttled, id="429"),
         pytest.param(status(500, "InternalError"), errors.Unavailable, id="500"),
         pytest.param(status(503, "ServiceUnavailable"), errors.Unavailable, id="503"),
@@ -44,6 +55,30 @@ async def test_each_refusal_is_mapped_once(tmp_path: Path, reply, kind: type[err
             await client.get(kinds.NAMESPACES, "", "x")
     assert type(caught.value) is kind
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        pytest.param(DENIED, ("system:serviceaccount:datalabd:datalabd", "list secrets", "team"), id="in a namespace"),
+        pytest.param(
+            'nodes "a" is forbidden: User "ann" cannot get resource "nodes" in API group "" at the cluster scope',
+            ("ann", "get nodes", ""),
+            id="in the cluster",
+        ),
+        pytest.param(
+            'datalabs.pkg.internal "a" is forbidden: User "ann" cannot patch resource "datalabs/status" in API group '
+            '"pkg.internal" in the namespace "team": RBAC: clusterrole "x" not found',
+            ("ann", "patch datalabs/status", "team"),
+            id="a subresource",
+        ),
+    ],
+)
+async def test_what_rbac_refuses_is_told(tmp_path: Path, message: str, expected: tuple[str, str, str]) -> None:
+    async with serve(Scripted(status(403, "Forbidden", message=message)), tmp_path) as client:
+        with pytest.raises(errors.Denied) as caught:
+            await client.get(kinds.NAMESPACES, "", "x")
+    assert (caught.value.account, caught.value.what, caught.value.namespace) == expected
 
 
 async def test_a_throttled_request_tells_for_how_long(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from datalabd.kube import reflector
 from datalabd.kube import resources as kinds
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.store import Scope
@@ -55,6 +56,50 @@ async def until(condition: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0.005)
     pytest.fail("it never came to be")
+
+
+DENIED = status(
+    403, "Forbidden", message='User "ann" cannot list resource "secrets" in API group "" in the namespace "team"'
+)
+
+
+async def test_a_scope_that_may_not_be_read_says_so_until_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflector, "backoff", lambda failures, longest=60.0: 0.001)
+    opened = asyncio.Event()
+
+    async def later(request: web.Request) -> web.StreamResponse:
+        await opened.wait()
+        return await listing("1", obj("a"))(request)
+
+    async with informers(tmp_path, secrets=[DENIED, DENIED, DENIED, later]) as (made, _):
+        made.watch(kinds.SECRETS, TEAM)
+        await until(lambda: made.denied(kinds.SECRETS, TEAM) is not None)
+        assert not made.synced(kinds.SECRETS, TEAM)
+        opened.set()
+        await until(lambda: made.synced(kinds.SECRETS, TEAM))
+        assert made.denied(kinds.SECRETS, TEAM) is None
+
+
+async def test_a_moment_without_rights_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector, "backoff", lambda failures, longest=60.0: 0.001)
+    held = asyncio.Event()
+
+    async def hold(request: web.Request) -> web.StreamResponse:
+        await held.wait()
+        return await listing("1")(request)
+
+    async with informers(tmp_path, secrets=[DENIED, DENIED, hold]) as (made, server):
+        made.watch(kinds.SECRETS, TEAM)
+        await until(lambda: len(server.requests) == 3)
+        assert made.denied(kinds.SECRETS, TEAM) is None
+        held.set()
+
+
+async def test_nobody_is_denied_what_is_not_watched(tmp_path: Path) -> None:
+    async with informers(tmp_path) as (made, _):
+        assert made.denied(kinds.SECRETS, TEAM) is None
 
 
 async def test_a_watched_scope_becomes_known(tmp_path: Path) -> None:

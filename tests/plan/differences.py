@@ -256,6 +256,24 @@ def _kept_current(objects: Objects, case: Case) -> None:
         _add(objects, live)
 
 
+def _own_rights(objects: Objects, case: Case) -> None:
+    own = "$(session_namespace)"
+    session = _session(objects, case)["objects"]
+    last = session.index([obj for obj in session if obj["kind"] == "NetworkPolicy"][-1]) + 1
+    session.insert(last, _binding("datalabd-session", {"namespace": own}))
+    _of_environment(objects, case).append(_binding("datalabd-lab", {}))
+
+
+def _binding(role: str, place: Manifest) -> Manifest:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "datalabd"} | place,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": "datalabd", "namespace": "datalabd"}],
+    }
+
+
 def _marks(objects: Objects, case: Case) -> None:
     labels = {
         MANAGED_BY: FIELD_MANAGER,
@@ -378,6 +396,12 @@ DIFFERENCES = (
         ("W41",),
         "Every object says by labels whose it is; what lacks them is never overwritten or deleted.",
         _marks,
+    ),
+    Difference(
+        "own-rights",
+        ("W35",),
+        "Educates makes RoleBindings `datalabd` in the lab's namespaces, by which datalabd may write there.",
+        _own_rights,
     ),
 )
 """In this order."""

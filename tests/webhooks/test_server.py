@@ -19,6 +19,7 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource
+from datalabd.observed import ENVIRONMENT_LABEL
 from tests.kube.scripted import Reply, Scripted, serve, status
 from webhooks.server import BODY_MAX, application
 
@@ -31,6 +32,8 @@ PATHS = [
     "/mutate/ingresses",
     "/validate/routes",
 ]
+LISTED = (kinds.DATALABS, kinds.NAMESPACES, kinds.WORKSHOP_ENVIRONMENTS)
+"""Kinds that tell which names are taken."""
 NGINX = "nginx.ingress.kubernetes.io"
 ALIAS = f"{NGINX}/server-alias"
 DOMAIN = "lab.example.org"
@@ -69,6 +72,8 @@ async def webhooks(aiohttp_client: MakeClient, tmp_path: Path) -> AsyncIterator[
     api_server = Scripted()
     async with serve(api_server, tmp_path) as client:
         cache = Cache(Informers(client))
+        for kind in LISTED:
+            cache.informers.store(kind).replace(EVERYWHERE, [])
         yield Webhooks(await aiohttp_client(application(client, cache)), cache, api_server)
 
 
@@ -143,6 +148,7 @@ def message(response: Manifest) -> str:
         pytest.param(b"\xff\xfe", id="no UTF-8"),
         pytest.param(b"null", id="null"),
         pytest.param(b"[]", id="list"),
+        pytest.param(b"[" * 100_000, id="nested without end"),
         pytest.param(b"{}", id="no review"),
         pytest.param(b'{"apiVersion": "admission.k8s.io/v1", "request": {"uid": "a", "object": {}}}', id="no metadata"),
     ],
@@ -380,6 +386,45 @@ async def test_the_namespace_a_lab_would_need(
     if refusal:
         assert refusal in message(response)
         assert message(response).count("metadata.name") == 1
+
+
+@pytest.mark.parametrize("name", ["lab-a", "lab-a-vc"])
+@pytest.mark.parametrize(
+    ("metadata", "free"),
+    [
+        pytest.param({}, False, id="somebody's"),
+        pytest.param({"labels": {ENVIRONMENT_LABEL: "other"}}, False, id="another lab's, or user's of Educates"),
+        pytest.param({"labels": {ENVIRONMENT_LABEL: "lab"}}, True, id="left behind by an earlier run"),
+        pytest.param({"deletionTimestamp": "2026-01-01T00:00:00Z"}, True, id="on its way out"),
+    ],
+)
+async def test_namespaces_that_a_session_would_need(
+    webhooks: Webhooks, name: str, metadata: Manifest, free: bool
+) -> None:
+    webhooks.hold(kinds.NAMESPACES, {"metadata": {"name": name} | metadata})
+    made = {"namespace": "team", "object": claim(sessions=[{"name": "a"}])}
+    added = made | {"name": "lab", "oldObject": claim()}
+    for operation, request in (("CREATE", made), ("UPDATE", added)):
+        response = await webhooks.ask("/validate/datalabs", operation=operation, **request)
+        assert response["allowed"] is free
+        assert free or f'spec.sessions[0].name: Invalid value: "{name}": {EXISTS}' in message(response)
+    kept = made | {"name": "lab", "oldObject": made["object"], "object": claim(sessions=[{"name": "a"}, {"name": "b"}])}
+    assert (await webhooks.ask("/validate/datalabs", operation="UPDATE", **kept))["allowed"]
+
+
+@pytest.mark.parametrize("unlisted", LISTED, ids=str)
+async def test_nothing_is_admitted_before_it_is_known_which_names_are_taken(
+    webhooks: Webhooks, unlisted: Resource
+) -> None:
+    webhooks.cache.informers.store(unlisted).drop(EVERYWHERE)
+    request = {"uid": "u-1", "operation": "CREATE", "namespace": "team", "object": claim()}
+    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    async with webhooks.client.post("/validate/datalabs", json=review) as http:
+        assert http.status == 503
+    going = claim()
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    update = {"operation": "UPDATE", "namespace": "team", "name": "lab", "object": going, "oldObject": going}
+    assert (await webhooks.ask("/validate/datalabs", **update))["allowed"]
 
 
 async def test_an_update_is_not_blamed_for_a_foreign_namespace(webhooks: Webhooks) -> None:
@@ -752,6 +797,7 @@ async def test_an_environment_in_use_cannot_be_deleted(webhooks: Webhooks, claim
 
 
 async def test_an_environment_is_not_deleted_while_nobody_knows_its_labs(webhooks: Webhooks) -> None:
+    webhooks.cache.informers.store(kinds.DATALABS).drop(EVERYWHERE)
     review = {"apiVersion": "admission.k8s.io/v1", "request": {"uid": "u-1", "operation": "DELETE", "name": "courses"}}
     async with webhooks.client.post("/validate/environmentconfigs", json=review) as answer:
         assert answer.status == 503

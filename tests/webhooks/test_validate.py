@@ -22,7 +22,7 @@ def database(storage: str = "1Gi", backup: str = "1Gi") -> Manifest:
 def answer(new: Manifest, old: Manifest | None = None) -> Manifest:
     operation = "CREATE" if old is None else "UPDATE"
     request = AdmissionRequest("u-1", operation, "team", "lab", new, old, dry_run=False, username="joe")
-    response: Manifest = validate.datalab(request, HERE, [], foreign_namespace=False)["response"]
+    response: Manifest = validate.datalab(request, HERE, [], foreign=())["response"]
     return response
 
 
@@ -77,7 +77,7 @@ GROWS = (
         ),
         pytest.param(
             {"documentStores": {"x": STORE}},
-            {"documentStores": {"y": {"storage": "2Gi"}}},
+            {"documentStores": {"x": STORE, "y": {"storage": "2Gi"}}},
             {},
             id="a larger store of another name",
         ),
@@ -88,6 +88,49 @@ def test_what_volumes_cannot_follow(
 ) -> None:
     before, after = (claim(sessions=[{"name": "a"}], **spec) | {"apiVersion": version} for spec in (old, new))
     assert causes(answer(after, before)) == expected
+
+
+@pytest.mark.parametrize("version", [V1BETA1, V1BETA2])
+@pytest.mark.parametrize(
+    ("old", "new", "refused"),
+    [
+        *(
+            pytest.param({field: {"x": item}}, {field: {"y": item}}, {f"spec.{field}[y]": "x"}, id=f"rename, {field}")
+            for field, item in (
+                ("databases", database()),
+                ("documentStores", STORE),
+                ("cacheStores", STORE),
+                ("vectorStores", STORE),
+            )
+        ),
+        pytest.param(
+            {"cacheStores": {"a": STORE, "b": STORE, "c": STORE}},
+            {"cacheStores": {"c": STORE, "d": STORE, "e": STORE}},
+            {"spec.cacheStores[d]": "a, b", "spec.cacheStores[e]": "a, b"},
+            id="several at once, and one stays",
+        ),
+        pytest.param(
+            {"cacheStores": {"x": STORE}}, {"cacheStores": {}, "vectorStores": {"x": STORE}}, {}, id="of another kind"
+        ),
+        pytest.param({"cacheStores": {"x": STORE}}, {"cacheStores": {"x": STORE, "y": STORE}}, {}, id="one more"),
+        pytest.param({"cacheStores": {"x": STORE, "y": STORE}}, {"cacheStores": {"y": STORE}}, {}, id="one less"),
+        pytest.param({"cacheStores": {"x": STORE}}, {}, {}, id="none any more"),
+        pytest.param({}, {"cacheStores": {"x": STORE}}, {}, id="the first"),
+        pytest.param(
+            {"databases": {"pg0": database()}},
+            {"databases": {"pg0": database() | {"names": ["b"]}}},
+            {},
+            id="databases of a server, which are kept",
+        ),
+    ],
+)
+def test_nothing_is_renamed(version: str, old: dict[str, Any], new: dict[str, Any], refused: dict[str, str]) -> None:
+    before, after = (claim(**spec) | {"apiVersion": version} for spec in (old, new))
+    assert causes(answer(after, before)) == {
+        field: f"Forbidden: may not come in the edit that takes {gone} away: nothing is renamed, and no data moves; "
+        "add it first, copy what is needed, then remove, or remove in an edit before"
+        for field, gone in refused.items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -193,15 +193,6 @@ def test_removal(spec: dict[str, Any], retained: str, deleted: str) -> None:
             id="restart of none",
         ),
         pytest.param(
-            {"cacheStores": {"e": STORE}},
-            [
-                "spec.cacheStores: the contents of store c are kept, for when declared again",
-                "spec.cacheStores: nothing is renamed: the data of c will not be in e",
-                f"session a takes over spec.cacheStores {RESTART}",
-            ],
-            id="rename of a store",
-        ),
-        pytest.param(
             {"sessions": sessions("a", "z", stopped=("z",))},
             [
                 "spec.sessions: the files of session b are kept, for when declared again",
@@ -310,9 +301,14 @@ LONG = [f"{number}-{'x' * 49}" for number in range(20)]
             id="databases",
         ),
         pytest.param(
-            {"documentStores": {f"s{number}{'x' * 35}": STORE for number in range(20)}},
-            {"documentStores": {f"t{number}{'x' * 35}": STORE for number in range(20)}},
+            {"sessions": sessions(*LONG[:10])},
+            {"sessions": sessions(*LONG[10:])},
             id="renames",
+        ),
+        pytest.param(
+            {"documentStores": {f"s{number}{'x' * 35}": STORE for number in range(20)}},
+            {"documentStores": {}},
+            id="removal of stores",
         ),
     ],
 )

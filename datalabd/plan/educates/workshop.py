@@ -7,7 +7,7 @@ from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import Policy
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
-from datalabd.plan import data_browser, network_policies, volumes
+from datalabd.plan import data_browser, network_policies, rights, volumes
 from datalabd.plan.metadata import digest, ours
 
 EDUCATES = "training.educates.dev/v1beta1"
@@ -30,6 +30,7 @@ def workshop_spec(lab: Lab, seen: Observed) -> Manifest:
     environment_objects = network_policies.workshop_policies(lab, seen)
     if data:
         environment_objects.append(_without_namespace(volumes.data_mount(lab)))
+    environment_objects.append(rights.binding(seen.account, rights.LAB))
     return {
         "title": "Default DataLab",
         "description": "A default DataLab environment.",
@@ -58,7 +59,9 @@ def workshop_spec(lab: Lab, seen: Observed) -> Manifest:
 
 def session_objects(lab: Lab, seen: Observed) -> list[Manifest]:
     """What Educates creates with each session, policies first, so that no user's pod comes before them."""
-    objects = network_policies.session_policies(lab, seen, _session_namespaces(lab.claim.spec.vcluster))
+    namespaces = _session_namespaces(lab.claim.spec.vcluster)
+    objects = network_policies.session_policies(lab, seen, namespaces)
+    objects += [rights.binding(seen.account, rights.SESSION, namespace) for namespace in namespaces]
     if lab.claim.spec.data.enabled:
         objects += data_browser.session_objects(lab)
     service_cidr = lab.environment.data.network.service_cidr
@@ -85,9 +88,12 @@ def live_session_policies(lab: Lab, seen: Observed, session: str) -> list[Manife
 
 
 def taken_over(spec: Manifest) -> str:
-    """Digest of what a session takes over from a Workshop spec when it is created. Policies change without it."""
+    """Digest of what a session takes over from a Workshop spec when it is created.
+
+    Policies change without it, and what lets us change them is no concern of its users.
+    """
     session = spec["session"]
-    objects = [obj for obj in session["objects"] if obj["kind"] != "NetworkPolicy"]
+    objects = [obj for obj in session["objects"] if obj["kind"] not in ("NetworkPolicy", "RoleBinding")]
     return digest({"session": session | {"objects": objects}, "workshop": spec["workshop"]})
 
 

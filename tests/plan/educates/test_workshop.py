@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 
-from datalabd.api.meta import Manifest
+from datalabd.api.meta import ACCOUNT, Manifest
 from datalabd.plan.data_browser import session_objects as data_objects
 from datalabd.plan.educates.workshop import live_session_policies, session_objects, taken_over, workshop, workshop_spec
 from datalabd.plan.metadata import ours
 from datalabd.plan.network_policies import session_policies, workshop_policies
+from datalabd.plan.rights import binding
 from datalabd.plan.volumes import data_mount
 from tests.factories import environment, lab, running
 
@@ -60,11 +61,15 @@ def test_workshop() -> None:
                             "port": 8888,
                         }
                     ],
-                    "objects": session_policies(here, seen, ["$(session_namespace)"]) + data_objects(here),
+                    "objects": [
+                        *session_policies(here, seen, ["$(session_namespace)"]),
+                        binding(ACCOUNT, "datalabd-session", "$(session_namespace)"),
+                        *data_objects(here),
+                    ],
                 },
                 "environment": {
                     "secrets": [{"name": "lab-datalab", "namespace": "team"}],
-                    "objects": [*workshop_policies(here, seen), mount],
+                    "objects": [*workshop_policies(here, seen), mount, binding(ACCOUNT, "datalabd-lab")],
                 },
             },
         },
@@ -160,7 +165,7 @@ def test_files_are_passed_on_as_written() -> None:
 def test_no_mount_in_the_workshop_without_data() -> None:
     here = lab(data={"enabled": False})
     objects = workshop_spec(here, running(here))["environment"]["objects"]
-    assert {obj["kind"] for obj in objects} == {"NetworkPolicy"}
+    assert {obj["kind"] for obj in objects} == {"NetworkPolicy", "RoleBinding"}
 
 
 def described(objects: list[Manifest]) -> list[str]:
@@ -171,13 +176,20 @@ def described(objects: list[Manifest]) -> list[str]:
 @pytest.mark.parametrize(
     ("network", "spec", "expected"),
     [
-        pytest.param({}, {"data": {"enabled": False}}, ["NetworkPolicy $(session_namespace)"], id="policies only"),
+        pytest.param(
+            {},
+            {"data": {"enabled": False}},
+            ["NetworkPolicy $(session_namespace)", "RoleBinding $(session_namespace)"],
+            id="policies and our rights only",
+        ),
         pytest.param(
             {},
             {"vcluster": True},
             [
                 "NetworkPolicy $(session_namespace)",
                 "NetworkPolicy $(session_namespace)-vc",
+                "RoleBinding $(session_namespace)",
+                "RoleBinding $(session_namespace)-vc",
                 "Deployment $(workshop_namespace)",
                 "Service $(workshop_namespace)",
             ],
@@ -189,6 +201,8 @@ def described(objects: list[Manifest]) -> list[str]:
             [
                 "NetworkPolicy $(session_namespace)",
                 "NetworkPolicy $(session_namespace)-vc",
+                "RoleBinding $(session_namespace)",
+                "RoleBinding $(session_namespace)-vc",
                 "ConfigMap $(session_namespace)-vc",
             ],
             id="network of Services for the virtual cluster",
@@ -196,7 +210,7 @@ def described(objects: list[Manifest]) -> list[str]:
         pytest.param(
             {"serviceCIDR": "10.43.0.0/16"},
             {"data": {"enabled": False}},
-            ["NetworkPolicy $(session_namespace)"],
+            ["NetworkPolicy $(session_namespace)", "RoleBinding $(session_namespace)"],
             id="not without one",
         ),
     ],

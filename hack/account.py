@@ -1,0 +1,38 @@
+"""datalabd's own account on a local control plane, with the rights that its manifests give and no others."""
+
+from pathlib import Path
+
+from datalabd.api.meta import ACCOUNT
+from datalabd.app import LOCAL_LEASE_NAMESPACE
+from datalabd.config import Settings
+from datalabd.plan import rights
+from hack.cluster import Cluster
+
+MANIFESTS = Path(__file__).parents[1] / "manifests"
+NAMESPACE = Settings().namespace
+LOCAL = "datalabd-local"
+_SUBJECT = f"--serviceaccount={NAMESPACE}:{rights.BINDING}"
+
+
+def kubeconfig(cluster: Cluster, *, confined: bool = False) -> Path:
+    """The kubeconfig of a datalabd that is run from here; the account and its rights are made if need be.
+
+    A `confined` one sees Secrets in no namespace but `default`, labs' own and those that `open_to_claims` opens.
+    """
+    path = cluster.directory / "serviceaccounts" / NAMESPACE / f"{rights.BINDING}.kubeconfig"
+    if path.exists():
+        return path
+    cluster.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "deployment" / "namespace.yaml"))
+    for part in ("rbac", "local"):
+        cluster.kubectl("apply", "--server-side", "-k", str(MANIFESTS / part))
+    if confined:
+        cluster.kubectl("delete", "clusterrolebinding", rights.CLAIMS)
+        open_to_claims(cluster, "default")
+    cluster.kubectl("create", "clusterrolebinding", LOCAL, f"--clusterrole={LOCAL}", _SUBJECT)
+    cluster.kubectl("create", "rolebinding", LOCAL, "-n", LOCAL_LEASE_NAMESPACE, f"--role={LOCAL}", _SUBJECT)
+    return cluster.kubeconfig_for(f"{NAMESPACE}/{rights.BINDING}")
+
+
+def open_to_claims(cluster: Cluster, namespace: str, role: str = rights.CLAIMS) -> None:
+    """Let a confined datalabd work for claims of a namespace, or read storage Secrets there."""
+    cluster.api.create(rights.binding(ACCOUNT, role, namespace))
