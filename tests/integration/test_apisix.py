@@ -53,8 +53,12 @@ def test_a_session_behind_apisix(own: Cluster, daemon: Daemon) -> None:
     with standins(own, installed=False):
         stage = Stage(own, namespace, auth={"type": "delegated"})
         protection = {"type": "apisix", "discoveryURL": DISCOVERY, "authURL": None, "signinURL": None}
-        patch = json.dumps({"data": {"ingress": {"protection": protection}}})
-        own.kubectl("patch", "environmentconfig", stage.environment, "--type=merge", "-p", patch)
+
+        def protect(**changes: str) -> None:
+            patch = json.dumps({"data": {"ingress": {"protection": protection | changes}}})
+            own.kubectl("patch", "environmentconfig", stage.environment, "--type=merge", "-p", patch)
+
+        protect()
         lab = stage.lab("main")
 
         def unprotected(said: str) -> None:
@@ -94,6 +98,15 @@ def test_a_session_behind_apisix(own: Cluster, daemon: Daemon) -> None:
         eventually(lambda: observed(stage, lab), 60)
         assert stage.values(f"{lab}-apisix", lab) == first | {"client_secret": "two"}
         assert plugins()
+
+        protect(discoveryURL=f"{DISCOVERY}?changed")
+        eventually(lambda: f"{DISCOVERY}?changed" in json.dumps(plugins()), 60)
+        protect(type="external")
+        stage.set_state(lab, 0, "stopped")
+        # Not before the last Ingress that names them is gone.
+        stage.gone("apisixpluginconfig", f"workspace-oidc-{lab}", lab, 120)
+        assert stage.get("workshopsession", f"{lab}-main", "") is None
+        stage.gone("secret", f"{lab}-apisix", lab)
 
 
 def observed(stage: Stage, lab: str) -> Any:
