@@ -148,7 +148,7 @@ def _apisix(lab: Lab, seen: Observed, fresh: Fresh) -> Iterator[Stage]:
 
 def _kept_apisix(lab: Lab, seen: Observed) -> tuple[Identity, ...]:
     """What APISIX needs stays, under another protection too, while an Ingress may name it: without it all may come."""
-    if not apisix.is_wanted(lab) and not apisix.has_sessions(seen):
+    if not (apisix.is_wanted(lab) or (seen.has_apisix_plugins and apisix.has_sessions(seen))):
         return ()
     namespace = names.workshop_namespace(lab.name)
     secret = ("Secret", namespace, names.apisix_secret(lab.name))

@@ -146,7 +146,7 @@ def test_what_is_there_stays_while_its_client_cannot_be_read() -> None:
 @pytest.mark.parametrize("session", [True, False], ids=["with a session", "without"])
 def test_another_protection_takes_the_plugins_away_after_the_last_session(session: bool) -> None:
     here = lab(environment(ingress={"domain": "lab.example.org", "protection": {"type": "nginx"}}))
-    seen = running(here) if session else running(here, sessions={})
+    seen = running(here, has_apisix_plugins=True, **({} if session else {"sessions": {}}))
     kept = {("Secret", "lab", "lab-apisix"), (PLUGIN_CONFIG, "lab", "workspace-oidc-lab")}
     assert (kept <= plan(here, seen, fresh()).wanted) is session
 
