@@ -238,13 +238,13 @@ def test_a_member_cannot_take_our_rights_away(cluster: Cluster, namespace: str, 
     # RBAC itself refuses a change of whom it binds, but not one that has the garbage collector take it away.
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "none"}
     body = json.dumps({"metadata": {"ownerReferences": [owner]}})
-    patch = ["patch", "rolebinding", "datalabd", "-n", namespace, "--type=merge", "-p", body]
+    patch = ["patch", "rolebinding", role, "-n", namespace, "--type=merge", "-p", body]
     all_of_them = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings"
 
     def refused(*command: str) -> bool:
         return "it goes with its namespace" in cluster.kubectl(*command, member, check=False).stderr
 
-    eventually(lambda: refused("delete", "rolebinding", "datalabd", "-n", namespace, "--dry-run=server"))
+    eventually(lambda: refused("delete", "rolebinding", role, "-n", namespace, "--dry-run=server"))
     assert refused(*patch)
     assert refused("delete", "--raw", all_of_them)
     assert delete(cluster, binding, *ADMINISTRATOR).returncode == 0

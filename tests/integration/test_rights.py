@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from datalabd.api.meta import ACCOUNT, is_planned
+from datalabd.api.meta import ACCOUNT, ENVIRONMENT, ROTATE, V1BETA2, Manifest, is_planned
 from datalabd.plan import rights
 from hack.account import open_to_claims
 from hack.cluster import Cluster
@@ -84,7 +84,7 @@ def test_a_claim_in_a_closed_namespace_says_why_it_does_not_go(cluster: Cluster,
     stage.until_ready(lab)
     stage.delete(lab)
     other = unique()
-    cluster.kubectl("delete", "rolebinding", rights.BINDING, "-n", closed)
+    cluster.kubectl("delete", "rolebinding", rights.CLAIMS, "-n", closed)
     stage.lab(name=other)
     told(stage, other)
     cluster.kubectl("delete", "datalab", other, "-n", closed, "--wait=false")
@@ -96,7 +96,7 @@ def test_a_lab_of_before_is_admitted_by_a_command(stage: Stage) -> None:
     """As one is whose environment somebody else made, or for another account."""
     lab = stage.lab("main")
     stage.until_ready(lab)
-    stage.cluster.kubectl("delete", "rolebinding", rights.BINDING, "-n", lab)
+    stage.cluster.kubectl("delete", "rolebinding", rights.LAB, "-n", lab)
     stage.patch(lab, {"op": "add", "path": "/spec/sessions/-", "value": {"name": "more", "state": "stopped"}})
     message = told(stage, lab)
     assert f"may not create networkpolicies in namespace {lab};" in message
@@ -136,6 +136,57 @@ def test_storage_secrets_elsewhere_are_only_read(cluster: Cluster, stage: Stage,
     can = cluster.kubectl("auth", "can-i", "create", "secrets", "-n", closed, "--as", ACCOUNT, check=False)
     assert can.stdout.strip() == "no"
     shared.delete(lab)
+
+
+CROSSPLANE: Manifest = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "environmentconfigs.apiextensions.crossplane.io"},
+    "spec": {
+        "group": "apiextensions.crossplane.io",
+        "names": {"kind": "EnvironmentConfig", "plural": "environmentconfigs", "singular": "environmentconfig"},
+        "scope": "Cluster",
+        "versions": [
+            {
+                "name": "v1beta1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {"data": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+                    }
+                },
+            }
+        ],
+    },
+}
+
+
+def test_an_environment_of_crossplane_is_read(cluster: Cluster, stage: Stage) -> None:
+    cluster.api.create(CROSSPLANE)
+    name = unique("crossplane")
+    environment = {
+        "apiVersion": "apiextensions.crossplane.io/v1beta1",
+        "kind": "EnvironmentConfig",
+        "metadata": {"name": name},
+        "data": {"ingress": {"domain": f"{name}.example.org"}},
+    }
+    create = ["create", "-f", "-"]
+    eventually(lambda: cluster.kubectl(*create, stdin=json.dumps(environment), check=False).returncode == 0)
+    lab = unique()
+    stage.storage_secret(lab)
+    stage.create(
+        {
+            "apiVersion": V1BETA2,
+            "kind": "Datalab",
+            "metadata": {"name": lab, "namespace": stage.namespace, "annotations": {ENVIRONMENT: name}},
+            "spec": {"users": ["ann"]},
+        }
+    )
+    stage.until_ready(lab)
+    stage.delete(lab)
+    cluster.api.delete("customresourcedefinition", "environmentconfigs.apiextensions.crossplane.io")
 
 
 @pytest.mark.parametrize(
@@ -191,6 +242,15 @@ def test_everything_is_made_kept_taken_up_changed_and_let_go(stage: Stage) -> No
     assert adopted is not None
     assert "datalabs.pkg.internal/retained" not in adopted["metadata"]["labels"]
 
+    session = stage.get("workshopsession", f"{lab}-main", "")
+    assert session is not None
+    stage.annotate(lab, ROTATE, f"login/{lab}/one")
+
+    def has_another_login() -> bool:
+        live = stage.get("workshopsession", f"{lab}-main", "")
+        return live is not None and live["spec"]["session"]["password"] != session["spec"]["session"]["password"]
+
+    eventually(has_another_login)
     change(stage, retention="Delete")
     stage.patch(lab, *({"op": "remove", "path": f"/spec/{part}"} for part in EVERYTHING))
     kinds = (
