@@ -10,20 +10,10 @@ import pytest
 
 from hack.account import open_to_claims
 from hack.cluster import Cluster
+from hack.generate_manifests import PROTECTED
 from tests.integration.daemon import REGISTERED, WEBHOOKS, Daemon, eventually, unregister
 from tests.integration.objects import unique
 from tests.integration.stage import Stage, standins
-from webhooks.ingress_policies import PLATFORM_HOSTS, PROTECTING_OBJECTS, SESSION_INGRESSES
-from webhooks.registration import PROTECTED_CLAIMS, PROTECTED_DATA, PROTECTED_RIGHTS
-
-PROTECTED = (
-    PROTECTED_CLAIMS,
-    PROTECTED_DATA,
-    PROTECTED_RIGHTS,
-    SESSION_INGRESSES,
-    PROTECTING_OBJECTS,
-    PLATFORM_HOSTS,
-)
 
 pytestmark = [
     pytest.mark.cluster,
