@@ -27,7 +27,13 @@ def _render(options: argparse.Namespace) -> int:
     if [options.claim, options.environment, options.cluster].count("-") > 1:
         print("datalabd: only one of --claim, --environment and --cluster can be -", file=sys.stderr)
         return 2
-    return render.run(options.claim, options.environment, options.cluster, options.output)
+    return render.run(
+        options.claim,
+        options.environment,
+        options.cluster,
+        options.output,
+        kubernetes_only=options.kubernetes_only,
+    )
 
 
 def _purge(options: argparse.Namespace) -> int:
@@ -87,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--cluster", metavar="FILE", help="live objects, with status and Secret data, to plan from")
     render.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="default: yaml")
     render.add_argument(
-        "--kubernetes-only", action="store_true", help="print nothing but objects that kubectl can apply"
+        "--kubernetes-only", action="store_true", help="leave out what Keycloak is to hold, which kubectl cannot apply"
     )
     purge = verbs.add_parser("purge", help="delete for good what was retained of a lab")
     purge.add_argument("lab", metavar="NAMESPACE/NAME", help="its claim, which may be gone")

@@ -5,10 +5,15 @@ DatalabdError
 ├── EnvironmentInvalid(field, …)     the operator must act: condition; retry when the environment changes
 ├── Foreign(what, owner)             an object we would write belongs to somebody else; retried slowly
 ├── NotYet(what, retry_after)        nothing is wrong: wait for an event, look again at the latest then
-└── KubeError(code, reason, message) the API server said no, or did not answer
-    ├── NotFound 404 · Conflict 409 · Invalid 400/422/500-schema · Expired 410 · Throttled 429
-    ├── Forbidden 403 · Denied 403 by RBAC · NamespaceTerminating 403 or 409 with that cause
-    └── Unavailable                  5xx, a timeout or a broken connection
+├── KubeError(code, reason, message) the API server said no, or did not answer
+│   ├── NotFound 404 · Conflict 409 · Invalid 400/422/500-schema · Expired 410 · Throttled 429
+│   ├── Forbidden 403 · Denied 403 by RBAC · NamespaceTerminating 403 or 409 with that cause
+│   └── Unavailable                  5xx, a timeout or a broken connection
+└── KeycloakError(code, message)     Keycloak said no, or did not answer
+    ├── KeycloakUnavailable          5xx, 429, a timeout, a broken connection, a certificate that nobody vouches for
+    ├── KeycloakForbidden            401 or 403: the operator must mend the admin client
+    ├── RealmMissing                 there is no such realm
+    └── KeycloakForeign(what)        a client or group of that name is not this claim's
 """
 
 
@@ -103,3 +108,33 @@ class Throttled(KubeError):
 
 class Unavailable(KubeError):
     """5xx, a timeout or a broken connection: try again later."""
+
+
+class KeycloakError(DatalabdError):
+    """Keycloak refused a request; `code` is the HTTP status, 0 where there was no answer."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class KeycloakUnavailable(KeycloakError):
+    """Down, slow, out of order, or not to be trusted: try again later."""
+
+
+class KeycloakForbidden(KeycloakError):
+    """Our own login is refused, or lacks a role; only the operator can mend it."""
+
+
+class RealmMissing(KeycloakError):
+    """There is no realm of that name."""
+
+
+class KeycloakForeign(KeycloakError):
+    """A client or group of the planned name exists and carries no mark of this claim; it is left alone."""
+
+    def __init__(self, what: str, owner: str) -> None:
+        super().__init__(0, f"{what} exists and belongs to {owner}")
+        self.what = what
+        self.owner = owner

@@ -48,6 +48,21 @@ def login(claim: str) -> str:
     return f"{claim}-login"
 
 
+def identity_secret_copy(claim: str) -> str:
+    """Secret with the lab's Keycloak client in the workshop namespace, as ingress controllers and programs read it."""
+    return f"{claim}-oauth2-client"
+
+
+def apisix_secret(claim: str) -> str:
+    """Secret of the workshop namespace with what APISIX logs people in by."""
+    return f"{claim}-apisix"
+
+
+def apisix_plugins(claim: str) -> str:
+    """ApisixPluginConfig that stands before the lab's sessions."""
+    return f"workspace-oidc-{claim}"
+
+
 def session_hosts(claim: str, name: str) -> list[str]:
     """Leftmost labels of the hosts of one session, the main one first; the registry's last."""
     main = session(claim, name)
@@ -73,6 +88,20 @@ def database_host(claim: str, host: str) -> str:
 def groups(claim: str) -> list[str]:
     """Keycloak groups: members, administrators."""
     return [claim, f"{claim}-admin"]
+
+
+def identity_client(claim: str) -> str:
+    """Keycloak client through which members of the lab log in."""
+    return claim
+
+
+def identity_secret(claim: str) -> str:
+    """Secret with that client's id and secret, beside the claim."""
+    return f"{claim}-oauth-client"
+
+
+ACCESS_ROLE, ADMIN_ROLE, API_ROLE = "ws_access", "ws_admin", "ws_api"
+"""Roles of that client: of members, of administrators, of its service account."""
 
 
 def database_services(host: str) -> list[str]:

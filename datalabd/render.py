@@ -46,7 +46,9 @@ from datalabd.kube import resources as kinds
 from datalabd.lab import Lab, environment_name, resolve
 from datalabd.observed import Observed, View, observe
 from datalabd.plan import Plan, Stage, network_policies, plan
+from datalabd.plan.apisix import PLUGIN_CONFIG
 from datalabd.plan.prune import Identity, identity
+from datalabd.plan.realm import realm_state
 from datalabd.validation import Names, clashes, names_of, validate, warnings
 
 INPUT_MAX = 16 * 1024 * 1024
@@ -79,10 +81,13 @@ class Refused(DatalabdError):
 
 @dataclass(frozen=True)
 class Rendered:
-    """Objects in the order of apply, claim by claim; and what a reader should know, a sentence each."""
+    """Objects in the order of apply, claim by claim; and what is to be known beside them."""
 
     objects: tuple[Manifest, ...]
+    realm_states: tuple[Manifest, ...]
+    """What Keycloak is to hold, claim by claim: no Kubernetes objects."""
     notes: tuple[str, ...]
+    """A sentence each."""
 
 
 class Objects:
@@ -155,7 +160,7 @@ def render(
         made, told = _lab(lab, live, fresh)
         objects += made
         notes += [f"Datalab {lab.key}: {note}" for note in told]
-    return Rendered(tuple(objects), tuple(notes))
+    return Rendered(tuple(objects), tuple(realm_state(lab).manifest() for lab in labs), tuple(notes))
 
 
 def view_of(lab: Lab, live: Objects, now: datetime.datetime) -> View:
@@ -171,6 +176,9 @@ def view_of(lab: Lab, live: Objects, now: datetime.datetime) -> View:
     return View(
         storage_secret=live.get("Secret", *lab.storage_secret),
         login_secret=live.get("Secret", lab.namespace, names.login(lab.name)),
+        client_secret_copy=live.get("Secret", inside, names.identity_secret_copy(lab.name)),
+        apisix_secret=live.get("Secret", inside, names.apisix_secret(lab.name)),
+        apisix_plugins=live.get(PLUGIN_CONFIG, inside, names.apisix_plugins(lab.name)),
         credentials=live.get("Secret", lab.namespace, names.credentials(lab.name)),
         credentials_copy=live.get("Secret", inside, names.credentials(lab.name)),
         workshop=live.get("Workshop", "", lab.name),
@@ -190,7 +198,7 @@ def view_of(lab: Lab, live: Objects, now: datetime.datetime) -> View:
         volumes=tuple(volume for volume in live.of("PersistentVolumeClaim", inside) if is_planned(volume)),
         inside={(kind, name): found for kind, name in stores.inputs(lab) if (found := live.get(kind, inside, name))},
         durable=tuple(obj for kind in stores.KINDS for obj in live.of(kind, inside) if is_planned(obj)),
-        served=frozenset(stores.OPERATORS),
+        served=frozenset({*stores.OPERATORS, PLUGIN_CONFIG}),
         now=now,
     )
 
@@ -628,7 +636,7 @@ def as_json(objects: Iterable[Manifest]) -> str:
 # --- command line -----------------------------------------------------------------------------------------------------
 
 
-def run(claim: str, environment: str, cluster: str | None, output: str) -> int:
+def run(claim: str, environment: str, cluster: str | None, output: str, *, kubernetes_only: bool) -> int:
     """Print what the claims of a file become; returns the exit code. `-` is stdin, for one of the files."""
     try:
         claims = _read(claim, claims_in)
@@ -641,8 +649,9 @@ def run(claim: str, environment: str, cluster: str | None, output: str) -> int:
         return 1
     for note in rendered.notes:
         print(f"datalabd: {note}", file=sys.stderr)
+    printed = rendered.objects if kubernetes_only else rendered.objects + rendered.realm_states
     try:
-        sys.stdout.writelines([as_json(rendered.objects)] if output == "json" else map(as_yaml, rendered.objects))
+        sys.stdout.writelines([as_json(printed)] if output == "json" else map(as_yaml, printed))
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read along has seen enough; Python would complain once more when it exits.

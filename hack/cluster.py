@@ -17,7 +17,6 @@ constant of its controller), and the garbage collector learns of a new CRD withi
 import argparse
 import contextlib
 import csv
-import fcntl
 import hashlib
 import json
 import os
@@ -32,7 +31,7 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +43,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from hack import cache
 from hack.api import Api
 
 ROOT = Path(__file__).absolute().parent.parent
@@ -110,28 +110,27 @@ def kubernetes_version() -> str:
 def cache_directory() -> Path:
     """Where binaries of exactly these pins are kept; it may not exist yet."""
     pins = (MODULE / "go.mod").read_bytes() + (MODULE / "go.sum").read_bytes()
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "datalabd" / "controlplane" / f"{kubernetes_version()}-{hashlib.sha256(pins).hexdigest()[:12]}"
+    return cache.directory() / "controlplane" / f"{kubernetes_version()}-{hashlib.sha256(pins).hexdigest()[:12]}"
 
 
 def binaries() -> dict[str, Path]:
     """The path of each program in `PACKAGES`; builds those found nowhere, which takes minutes the first time."""
     found = {name: _installed(name) for name in PACKAGES}
-    cache = build([name for name, path in found.items() if path is None])
-    return {name: path or cache / name for name, path in found.items()}
+    kept = build([name for name, path in found.items() if path is None])
+    return {name: path or kept / name for name, path in found.items()}
 
 
 def build(names: Sequence[str] = tuple(PACKAGES)) -> Path:
     """The cache directory, with these programs in it: the missing ones are built, by one process at a time."""
-    cache = cache_directory()
-    if not _missing(cache, names):
-        return cache
-    cache.mkdir(parents=True, exist_ok=True)
-    with _lock(cache / ".lock"):
-        missing = _missing(cache, names)  # another process may have built some while we waited
+    kept = cache_directory()
+    if not _missing(kept, names):
+        return kept
+    kept.mkdir(parents=True, exist_ok=True)
+    with cache.lock(kept / ".lock", "the control plane"):
+        missing = _missing(kept, names)  # another process may have built some while we waited
         for number, name in enumerate(missing, start=1):
-            _go_build(name, cache, f"[{number}/{len(missing)}]")
-    return cache
+            _go_build(name, kept, f"[{number}/{len(missing)}]")
+    return kept
 
 
 def _installed(name: str) -> Path | None:
@@ -142,22 +141,11 @@ def _installed(name: str) -> Path | None:
     return None
 
 
-def _missing(cache: Path, names: Sequence[str]) -> list[str]:
-    return [name for name in names if not (cache / name).exists()]
+def _missing(kept: Path, names: Sequence[str]) -> list[str]:
+    return [name for name in names if not (kept / name).exists()]
 
 
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("another process builds the control plane: waiting for it", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _go_build(name: str, cache: Path, number: str) -> None:
+def _go_build(name: str, kept: Path, number: str) -> None:
     """Put one program into the cache, telling on stderr how long it takes."""
     if shutil.which("go") is None:
         raise ClusterError(
@@ -167,53 +155,17 @@ def _go_build(name: str, cache: Path, number: str) -> None:
     version = kubernetes_version()
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     stamps = " ".join(f"-X {package}.gitVersion={version}" for package in packages)  # without it clients complain
-    unfinished = cache / f".{name}.unfinished"
-    output = cache / f".{name}.log"
+    unfinished = kept / f".{name}.unfinished"
+    output = kept / f".{name}.log"
     command = ["go", "build", "-mod=readonly", "-trimpath", "-ldflags", f"-s -w {stamps}", "-o", str(unfinished)]
     environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}
     about = COLD_BUILD_SECONDS[name]
     estimate = f"{about} s" if about < 90 else f"{about / 60:.0f} min"
     text = f"{number} building {name} (first time only, about {estimate}) …"
-    with output.open("w") as log:
-        builder = subprocess.Popen([*command, PACKAGES[name]], cwd=MODULE, env=environment, stdout=log, stderr=log)
-        try:
-            with Progress(text) as progress:
-                while builder.poll() is None:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        builder.wait(timeout=progress.interval_seconds)
-                    progress.beat()
-        finally:
-            builder.terminate()
-            builder.wait()
-    if builder.returncode != 0:
+    if cache.run(text, [*command, PACKAGES[name]], output, MODULE, environment) != 0:
         raise ClusterError(f"go build of {name} failed:\n{output.read_text()}")
-    unfinished.replace(cache / name)
+    unfinished.replace(kept / name)
     output.unlink()
-
-
-class Progress:
-    """A line on stderr with the seconds so far: rewritten on a terminal, else repeated as a heartbeat."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.terminal = sys.stderr.isatty()
-        self.interval_seconds = 1.0 if self.terminal else 30.0
-        self.began = time.monotonic()
-
-    def beat(self) -> None:
-        """Show the seconds so far."""
-        end = "" if self.terminal else "\n"
-        start = "\r" if self.terminal else ""
-        print(f"{start}{self.text} {time.monotonic() - self.began:.0f} s", end=end, file=sys.stderr, flush=True)
-
-    def __enter__(self) -> Self:
-        if not self.terminal:
-            print(self.text, file=sys.stderr, flush=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.terminal:
-            print(file=sys.stderr, flush=True)
 
 
 # ---- Processes

@@ -13,8 +13,6 @@ import datetime
 import os
 import shlex
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,18 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hack.guarded import Guarded, free_port
+
 USER = "postgres"
 START_SECONDS = 60.0
-STOP_SECONDS = 20.0
-
-# Our end of a pipe closes when we stop the server, and when anything ends us: either way the server is stopped.
-GUARD = """\
-exec 3<&0
-"$@" 3<&- & server=$!
-{ read -r _ <&3; kill -INT $server; } & reader=$!
-wait $server
-kill $reader 2>/dev/null
-"""
 
 TARGETS = {
     "immediate": "recovery_target",
@@ -60,17 +50,17 @@ class PostgreSQL:
     """One server, all of whose files are in one directory. Its port is known before it starts, and never changes."""
 
     def __init__(self, directory: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._directory = directory
         self._data = directory / "data"
         self._archive = directory / "archive"
         self._backups = directory / "backups"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._server = Guarded("PostgreSQL", directory, PostgreSQLError, START_SECONDS)
 
     @property
     def running(self) -> bool:
         """Whether it was started and not stopped since."""
-        return self._process is not None
+        return self._server.running
 
     def start(self) -> None:
         """Return once it can be written to; its data are made if need be. Without effect on a running one.
@@ -88,16 +78,7 @@ class PostgreSQL:
 
     def stop(self) -> None:
         """Disconnect its clients and end it; `start` brings back what it held. Without effect on a stopped one."""
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        self._server.stop()
 
     def psql(self, script: str, *, database: str = USER, stop_on_error: bool = True) -> str:
         """What a script prints, as bare values; run by the superuser through the socket, as PGO runs its own."""
@@ -172,32 +153,8 @@ class PostgreSQL:
             *settings,
         ]
         command = [str(_program("postgres")), "-D", str(self._data), *(f"--{option}" for option in options)]
-        with (self._directory / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, "sh", *command],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                cwd=self._directory,
-                start_new_session=True,  # Ctrl-C in our terminal leaves it to us to stop it in order
-                **_account(),
-            )
-        try:
-            self._wait(self._process)
-        except BaseException:
-            self.stop()
-            raise
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        """Poll until recovery is over too."""
-        deadline = time.monotonic() + START_SECONDS
-        while not self._is_writable():
-            ended = process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                log = (self._directory / "log").read_text(errors="replace").splitlines()[-15:]
-                what = "ended" if ended else f"is not ready after {START_SECONDS:.0f} s"
-                raise PostgreSQLError("\n".join([f"PostgreSQL {what}; the end of its log:", *log]))
-            time.sleep(0.05)
+        # Ready once recovery is over too.
+        self._server.start(command, self._is_writable, cwd=self._directory, **_account())
 
     def _is_writable(self) -> bool:
         try:
@@ -270,10 +227,3 @@ def _find(name: str) -> Path | None:
     newest = max(installed, key=lambda path: float(path.parts[-3]), default=None)
     path = shutil.which(name)
     return newest or (Path(path) if path else None)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

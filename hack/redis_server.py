@@ -10,19 +10,16 @@ The programs are Debian's `redis-server` and `redis-cli`, or whatever is in `$PA
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hack.postgresql import GUARD
+from hack.guarded import Guarded, free_port
 
 START_SECONDS = 30.0
-STOP_SECONDS = 20.0
 QUERY_SECONDS = 20.0
 
 
@@ -40,21 +37,20 @@ class Redis:
     """One server, all of whose files are in one directory. Its port is known before it starts, and never changes."""
 
     def __init__(self, directory: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
+        self._server = Guarded("Redis", directory, RedisError, START_SECONDS)
 
     @property
     def running(self) -> bool:
         """Whether it was started and not stopped since; it may not answer yet."""
-        return self._process is not None
+        return self._server.running
 
     def start(self, acl: str) -> None:
         """Return once it answers, with this access list and what it held when it was stopped.
 
         Raises `RedisError` with the end of its log if it ends instead, or does not answer in time.
         """
-        assert self._process is None, "it runs already"
         self._directory.mkdir(mode=0o700, exist_ok=True)
         (self._directory / "user.acl").write_text(acl)
         settings = {
@@ -67,33 +63,11 @@ class Redis:
             "save": "",
         }
         options = [word for key, value in settings.items() for word in (f"--{key}", value)]
-        with (self._directory / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, "sh", "redis-server", *options],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                cwd=self._directory,
-                start_new_session=True,  # Ctrl-C in our terminal leaves it to us to stop it in order
-            )
-        try:
-            self._wait(self._process)
-        except BaseException:
-            self.stop()
-            raise
+        self._server.start(["redis-server", *options], self._answers)
 
     def stop(self) -> None:
         """Disconnect its clients and end it; `start` brings back what it held. Without effect on a stopped one."""
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        self._server.stop()
 
     def query(self, *command: str, password: str) -> str:
         """What a client gets who logs in with a password; `RedisError` if that or the command is refused."""
@@ -120,16 +94,6 @@ class Redis:
             if "WRONGPASS" in str(error):
                 return False
             raise
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            ended = process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                log = (self._directory / "log").read_text(errors="replace").splitlines()[-15:]
-                what = "ended" if ended else f"does not answer after {START_SECONDS:.0f} s"
-                raise RedisError("\n".join([f"Redis {what}; the end of its log:", *log]))
-            time.sleep(0.02)
 
     def _answers(self) -> bool:
         """Whether it is done with loading; it says so even to those it does not know."""
@@ -168,10 +132,3 @@ class Servers:
         for key in list(self._servers):
             self.remove(key)
         self._directory.rmdir()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,11 +1,12 @@
 """Fixtures of servers that are not the control plane; import what a module needs."""
 
 import contextlib
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from hack import redis_server
+from hack import keycloak, redis_server
 from hack.postgresql import PostgreSQL, Servers, missing
 
 
@@ -39,3 +40,18 @@ def postgresql() -> Iterator[PostgreSQL]:
     with _servers() as servers:
         servers["shared"].start()
         yield servers["shared"]
+
+
+@pytest.fixture(scope="session")
+def keycloak_server() -> Iterator[keycloak.Server]:
+    """A running Keycloak for all tests of this process, each with a realm of its own; skipped where Java is absent."""
+    if lacking := keycloak.missing():
+        pytest.skip(lacking)
+    with keycloak.Server() as server:
+        yield server
+
+
+@pytest.fixture
+def realm_name() -> str:
+    """Name of a realm that no other test has."""
+    return f"realm-{uuid.uuid4().hex[:8]}"

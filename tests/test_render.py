@@ -17,6 +17,7 @@ from datalabd.api.meta import CLAIM_UID, ENVIRONMENT, RETAINED, STORAGE_CLAIM, V
 from datalabd.lab import resolve
 from datalabd.observed import Observed
 from datalabd.plan import plan
+from datalabd.plan.realm import realm_state
 from datalabd.render import CLAIMS_MAX, DEPTH_MAX, INPUT_MAX, VALUES_MAX, as_yaml
 from hack.cluster import Cluster
 from hack.standins.crds import crds, store_crds
@@ -54,16 +55,21 @@ class Call:
         return code, captured.out, captured.err.splitlines()
 
     def objects(self, claims: Any, environments: Any, live: Any = None) -> list[Manifest]:
-        """What a call that succeeds prints."""
+        """The Kubernetes objects that a call that succeeds prints."""
         code, out, err = self(claims, environments, live)
         assert code == 0, err
-        return list(yaml.safe_load_all(out))
+        return parsed(out)
 
     def mistakes(self, claims: Any, environments: Any, live: Any = None) -> list[str]:
         """What a call that fails says, without the name of the program; stdout is empty."""
         code, out, err = self(claims, environments, live)
         assert (code, out) == (1, "")
         return [line.removeprefix("datalabd: ") for line in err]
+
+
+def parsed(out: str) -> list[Manifest]:
+    """The Kubernetes objects of what was printed."""
+    return [document for document in yaml.safe_load_all(out) if "apiVersion" in document]
 
 
 @pytest.fixture
@@ -176,7 +182,19 @@ def test_json_is_one_list_of_the_same(call: Call) -> None:
     code, out, _ = call([claim(sessions=[{"name": "main"}])], [environment()], live, "--output", "json")
     printed = json.loads(out)
     assert (code, printed["apiVersion"], printed["kind"]) == (0, "v1", "List")
-    assert printed["items"] == call.objects([claim(sessions=[{"name": "main"}])], [environment()], live)
+    *objects, realm = printed["items"]
+    assert objects == call.objects([claim(sessions=[{"name": "main"}])], [environment()], live)
+    assert realm["kind"] == "KeycloakRealmState"
+
+
+def test_what_keycloak_holds_comes_last(call: Call) -> None:
+    claims, iam = [claim("one"), claim("two")], {"realm": "acme", "extraAudiences": "workspace-api"}
+    _, out, _ = call(claims, [environment(iam=iam)])
+    objects = list(yaml.safe_load_all(out))
+    within = EnvironmentConfig.parse(environment(iam=iam))
+    stored = [one | {"spec": one["spec"] | {"secretName": one["metadata"]["name"]}} for one in claims]
+    assert objects[-2:] == [realm_state(resolve(one, within)).manifest() for one in stored]
+    assert all("apiVersion" in obj for obj in objects[:-2])
 
 
 def test_kubernetes_only_prints_what_has_an_api_version(call: Call) -> None:
@@ -403,7 +421,7 @@ def test_a_database_whose_login_is_not_known(call: Call) -> None:
     made = secret("lab", "pg0-pguser-postgres", host="pg0-primary.lab.svc", user="postgres", password="of-pgo")
     code, out, err = call(claims, [environment()], [STORAGE, made])
     assert (code, err) == (0, [])
-    assert value(one(list(yaml.safe_load_all(out)), "Secret", "lab-datalab"), "POSTGRES_PG0_PASSWORD") == "of-pgo"
+    assert value(one(parsed(out), "Secret", "lab-datalab"), "POSTGRES_PG0_PASSWORD") == "of-pgo"
 
 
 def test_no_secret_stands_on_the_other_channel(call: Call) -> None:
@@ -522,7 +540,7 @@ def test_the_api_server_is_where_its_endpoints_are(call: Call) -> None:
     live = [STORAGE, piece("kubernetes", "kubernetes", "10.9.8.7"), piece("other", "other", "10.1.1.1")]
     code, out, err = call([claim()], [environment(network={})], live)
     assert (code, err) == (0, [])
-    policy = one(list(yaml.safe_load_all(out)), "NetworkPolicy", "allow-api-server-egress")
+    policy = one(parsed(out), "NetworkPolicy", "allow-api-server-egress")
     assert [rule["to"][0]["ipBlock"]["cidr"] for rule in policy["spec"]["egress"]] == ["10.9.8.7/32"]
 
 
@@ -540,7 +558,7 @@ def test_credentials_are_kept_as_they_were_while_their_source_is_away(call: Call
     made = one(call.objects([claim()], [environment()], [STORAGE]), "Secret", "lab-datalab")
     code, out, err = call([claim()], [environment()], [made])
     assert (code, err) == (0, [])
-    assert one(list(yaml.safe_load_all(out)), "Secret", "lab-datalab") == made
+    assert one(parsed(out), "Secret", "lab-datalab") == made
 
 
 def test_lists_and_kinds_that_do_not_matter(call: Call) -> None:
@@ -738,7 +756,7 @@ def test_kubectl_takes_what_is_printed(call: Call, operators: Cluster, output: s
         "--kubernetes-only",
     )
     assert code == 0
-    objects = json.loads(out)["items"] if output == "json" else list(yaml.safe_load_all(out))
+    objects = json.loads(out)["items"] if output == "json" else parsed(out)
     namespaces = sorted({obj["metadata"].get("namespace", "default") for obj in objects} - {"default"})
     assert namespaces == [name, f"{name}-y", f"{name}-y-vc"]
     for namespace in namespaces:

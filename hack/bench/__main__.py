@@ -26,7 +26,8 @@ from datalabd.lab import resolve
 from datalabd.observed import Observed, StorageKeys
 from datalabd.plan import plan
 from datalabd.render import Objects, render
-from hack import labs, playground
+from hack import keycloak, labs, playground
+from hack.bench import identity
 from hack.cluster import Cluster, ClusterError
 
 ROUNDS = 200
@@ -41,7 +42,11 @@ def main() -> int:
         try:
             with playground.start(Path(scratch, "cluster")) as cluster:
                 asyncio.run(_bench(cluster, given.labs))
-        except ClusterError as error:
+            if lacking := keycloak.missing():
+                print(f"Keycloak is left out: {lacking}", file=sys.stderr)
+            else:
+                identity.measure(row)
+        except (ClusterError, keycloak.KeycloakServerError) as error:
             print(error, file=sys.stderr)
             return 1
     return 0

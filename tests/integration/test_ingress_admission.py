@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from datalabd.api.meta import Manifest
+from datalabd.api.meta import PROTECTION, Manifest
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.objects import Answer, claim, create, environment, read, replace, unique
+from tests.integration.routes import install_route_kinds, route
 
 pytestmark = pytest.mark.cluster
 
@@ -17,11 +18,12 @@ NGINX = "nginx.ingress.kubernetes.io"
 DOMAIN = "ingress-nginx.example.org"
 PROTECTED = "ingress-nginx"
 BACKEND = {"service": {"name": "any", "port": {"number": 80}}}
-CALLS = 'datalabd_webhook_requests_total{code="200",webhook="validate-ingresses"}'
+CALLS = 'datalabd_webhook_requests_total{code="200",webhook="validate-routes"}'
 WANTED = {
     f"{NGINX}/auth-url": f"https://auth.{DOMAIN}/oauth2/auth",
     f"{NGINX}/auth-signin": f"https://auth.{DOMAIN}/oauth2/start?rd=https://$host$escaped_request_uri",
     f"{NGINX}/auth-response-headers": "Authorization,X-Auth-Request-User",
+    PROTECTION: f"{NGINX}/auth-response-headers,{NGINX}/auth-signin,{NGINX}/auth-url",
 }
 
 
@@ -238,6 +240,95 @@ def test_an_ingress_elsewhere_may_not_reach_a_lab(
         more = {"annotations": {key: filled(value) for key, value in more["annotations"].items()}}
     manifest = ingress(namespace, *(None if host is None else filled(host) for host in hosts), **more)
     refused(tried(cluster, manifest), field, "this host belongs to a lab")
+
+
+@pytest.fixture(scope="module")
+def routes_known(cluster: Cluster) -> None:
+    install_route_kinds(cluster)
+
+
+KINDS = ["HTTPRoute", "GRPCRoute", "TLSRoute", "ApisixRoute", "IngressRoute", "IngressRouteTCP", "HTTPProxy"]
+
+
+@pytest.mark.usefixtures("routes_known")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_route_of_any_kind_may_not_reach_a_lab(
+    cluster: Cluster, datalabd: Daemon, lab: str, namespace: str, kind: str
+) -> None:
+    def asked(*hosts: str, place: str = namespace) -> Answer:
+        before = datalabd.metrics()[CALLS]
+        answer = tried(cluster, route(kind, place, *hosts))
+        assert datalabd.metrics()[CALLS] > before
+        return answer
+
+    refused(asked(f"{lab}-a.{DOMAIN}"), "this host belongs to a lab")
+    refused(asked(f"{lab}-a.{DOMAIN}", place=lab), "this host belongs to a lab")
+    if kind not in ("IngressRoute", "IngressRouteTCP"):  # they know no wildcards
+        refused(asked("*.example.org"), "this host belongs to a lab")
+    if kind != "HTTPProxy":  # without a host it is a part of another one
+        refused(asked(), "this host belongs to a lab")
+    accepted(asked(f"shop.{DOMAIN}"))
+    before = datalabd.metrics()[CALLS]
+    accepted(tried(cluster, route(kind, namespace, "shop.example.com")))
+    assert datalabd.metrics()[CALLS] == before
+
+
+@pytest.mark.usefixtures("routes_known")
+def test_the_route_to_a_database_is_the_labs_own(cluster: Cluster, lab: str, namespace: str) -> None:
+    accepted(tried(cluster, route("TLSRoute", lab, f"pg0-{lab}.{DOMAIN}")))
+    refused(tried(cluster, route("TLSRoute", namespace, f"pg0-{lab}.{DOMAIN}")), "this host belongs to a lab")
+
+
+@pytest.mark.usefixtures("routes_known")
+@pytest.mark.parametrize(
+    ("rule", "reaches"),
+    [
+        pytest.param("Host(`shop.example.com`) || PathPrefix(`/`)", True, id="or anything"),
+        pytest.param("!Host(`shop.example.com`)", True, id="all but one"),
+        pytest.param(r"HostRegexp(`^.+\.ingress-nginx\.example\.org$`)", True, id="pattern below the domain"),
+        pytest.param(r"HostRegexp(`^.+\.example\.com$`)", False, id="pattern elsewhere"),
+        pytest.param("HostRegexp(`.+`)", True, id="pattern of anything"),
+        pytest.param("(Host(`a.example.com`) || Host(`b.example.com`)) && PathPrefix(`/`)", False, id="two elsewhere"),
+        pytest.param("Host(", True, id="no rule"),
+    ],
+)
+def test_rules_of_traefik(cluster: Cluster, lab: str, namespace: str, rule: str, reaches: bool) -> None:
+    manifest = route("IngressRoute", namespace, "a.example.com")
+    answer = tried(cluster, manifest | {"spec": {"routes": [{"match": rule}]}})
+    if reaches:
+        refused(answer, "spec.routes[0].match", "this host belongs to a lab")
+    else:
+        accepted(answer)
+
+
+@pytest.mark.usefixtures("lab")
+def test_more_rules_than_conditions_may_look_at_are_asked_about(
+    cluster: Cluster, datalabd: Daemon, namespace: str
+) -> None:
+    hosts = [f"{number}.example.com" for number in range(400)]
+    before = datalabd.metrics()[CALLS]
+    accepted(tried(cluster, ingress(namespace, *hosts)))
+    assert datalabd.metrics()[CALLS] > before
+    refused(
+        tried(cluster, ingress(namespace, *hosts, *(f"{number}.example.net" for number in range(400)))), "divide it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("annotation", "said"),
+    [
+        pytest.param({f"{NGINX}/configuration-snippet": "x"}, "would change who comes in", id="snippet"),
+        pytest.param({f"{NGINX}/satisfy": "any"}, "would change who comes in", id="satisfy"),
+    ],
+)
+def test_a_session_ingress_that_undoes_its_protection_is_refused(
+    cluster: Cluster, lab: str, annotation: dict[str, str], said: str
+) -> None:
+    refused(tried(cluster, of_session(lab, "a", **annotation)), said)
+
+
+def test_an_ingress_that_nobody_would_protect_is_refused_in_the_lab_too(cluster: Cluster, lab: str) -> None:
+    refused(tried(cluster, ingress(lab, f"{lab}-a.{DOMAIN}")), "this host belongs to a lab")
 
 
 def test_the_session_of_another_lab_may_not_reach_a_lab(cluster: Cluster, lab: str) -> None:

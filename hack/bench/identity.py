@@ -1,0 +1,98 @@
+"""Speed of a realm's convergence, on a Keycloak of its own."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+
+from datalabd.api.conversion import to_v1beta2
+from datalabd.api.environment import EnvironmentConfig
+from datalabd.api.meta import NamespacedName
+from datalabd.defaults import default
+from datalabd.keycloak import Access, Keycloak
+from datalabd.lab import resolve
+from datalabd.plan.realm import RealmState, realm_state
+from hack import labs
+from hack.keycloak import Realm, Server
+
+LABS = 20
+ROUNDS = 10
+USERS = tuple(f"user-{number}" for number in range(5))
+LAG_SECONDS = 0.005
+"""How often the event loop is asked whether it keeps up."""
+
+Row = Callable[..., None]
+
+
+def measure(row: Row) -> None:
+    """Print the figures."""
+    with Server() as server:
+        realm = server.realm("bench", users=[{"username": user, "enabled": True} for user in USERS])
+        row("one client made and deleted by hand", f"{_by_hand(realm):.3f} s")
+        asyncio.run(_converge(realm, row))
+
+
+def _by_hand(realm: Realm) -> float:
+    """Two requests, one after the other: how fast Keycloak itself is at the moment."""
+    seconds = []
+    for number in range(ROUNDS):
+        began = time.perf_counter()
+        made = realm.request("POST", "/clients", body={"clientId": f"by-hand-{number}"})
+        realm.request("DELETE", f"/clients/{made.headers['Location'].rpartition('/')[2]}")
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+async def _converge(realm: Realm, row: Row) -> None:
+    access = Access(realm.server.url, realm.name, realm.client_id, realm.client_secret, None)
+    keycloak = Keycloak(access, timeout_seconds=60)
+    try:
+        await keycloak.check()
+        one = [await _timed(_one(keycloak, realm, f"one-{number}")) for number in range(ROUNDS)]
+        row("a new lab in Keycloak", f"{statistics.median(one):.3f} s", f"worst {max(one):.3f} s")
+        again = [await _timed(_one(keycloak, realm, "one-0")) for _ in range(ROUNDS)]
+        row("the same again, nothing to do", f"{statistics.median(again):.3f} s", f"worst {max(again):.3f} s")
+        lag = Lag()
+        meter = asyncio.create_task(lag.measure())
+        began, cpu = time.perf_counter(), time.process_time()
+        await asyncio.gather(*(_one(keycloak, realm, f"many-{number}") for number in range(LABS)))
+        seconds, used = time.perf_counter() - began, time.process_time() - cpu
+        meter.cancel()
+        await asyncio.wait({meter})
+        row(f"{LABS} new labs in Keycloak at once", f"{seconds:.3f} s", f"{used:.2f} s of CPU here")
+        row("event loop late at the worst", f"{lag.worst_seconds * 1000:.1f} ms")
+    finally:
+        await keycloak.aclose()
+
+
+class Lag:
+    """How much later than it asked for a task of the event loop goes on."""
+
+    def __init__(self) -> None:
+        self.worst_seconds = 0.0
+
+    async def measure(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(LAG_SECONDS)
+            self.worst_seconds = max(self.worst_seconds, time.perf_counter() - began - LAG_SECONDS)
+
+
+async def _timed(work: Awaitable[object]) -> float:
+    began = time.perf_counter()
+    await work
+    return time.perf_counter() - began
+
+
+async def _one(keycloak: Keycloak, realm: Realm, name: str) -> None:
+    await keycloak.converge(_state(realm, name), "not-a-secret", NamespacedName("default", name))
+
+
+def _state(realm: Realm, name: str) -> RealmState:
+    environment = EnvironmentConfig.parse(
+        {"metadata": {"name": "bench"}, "data": {"iam": {"realm": realm.name, "extraAudiences": ["workspace-api"]}}}
+    )
+    claim = to_v1beta2(default(labs.claim(name)))
+    claim["metadata"] |= {"uid": name, "generation": 1}
+    return realm_state(resolve(claim | {"spec": claim["spec"] | {"users": list(USERS)}}, environment))
