@@ -1,15 +1,17 @@
 """datalabd as people run it on a workstation: a process of its own that a test can start, kill and look into."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hack.account import kubeconfig
@@ -145,6 +147,17 @@ class Daemon:
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "it does not run"
         return self._process
+
+
+@contextlib.contextmanager
+def running(cluster: Cluster, directories: pytest.TempPathFactory, **environ: str) -> Iterator[Daemon]:
+    """A ready daemon, which leaves nothing behind."""
+    daemon = Daemon(cluster, directories.mktemp("datalabd") / "log", **environ)
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        daemon.clear()
 
 
 def _series(name: str, labels: dict[str, str]) -> str:
