@@ -55,7 +55,7 @@ check: $(INSTALLED) ## What every change has to pass, without a cluster: format,
 
 .PHONY: test
 test: $(INSTALLED) control-plane keycloak ## All tests, those on the local control plane included
-	$(RUN) -m pytest -n 4 --dist loadfile --durations=10 $(PYTEST_FLAGS)
+	$(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=10 $(PYTEST_FLAGS)
 
 .PHONY: bench
 bench: $(INSTALLED) control-plane ## Measure speed and memory on a control plane of its own

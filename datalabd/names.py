@@ -48,6 +48,21 @@ def login(claim: str) -> str:
     return f"{claim}-login"
 
 
+def identity_secret_copy(claim: str) -> str:
+    """Secret with the lab's Keycloak client in the workshop namespace, as ingress controllers and programs read it."""
+    return f"{claim}-oauth2-client"
+
+
+def apisix_secret(claim: str) -> str:
+    """Secret of the workshop namespace with what APISIX logs people in by."""
+    return f"{claim}-apisix"
+
+
+def apisix_plugins(claim: str) -> str:
+    """ApisixPluginConfig that stands before the lab's sessions."""
+    return f"workspace-oidc-{claim}"
+
+
 def session_hosts(claim: str, name: str) -> list[str]:
     """Leftmost labels of the hosts of one session, the main one first; the registry's last."""
     main = session(claim, name)

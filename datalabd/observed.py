@@ -26,6 +26,9 @@ class View:
 
     storage_secret: Manifest | None = None
     login_secret: Manifest | None = None
+    client_secret_copy: Manifest | None = None
+    apisix_secret: Manifest | None = None
+    apisix_plugins: Manifest | None = None
     credentials: Manifest | None = None
     credentials_copy: Manifest | None = None
     workshop_config: Manifest | None = None
@@ -131,6 +134,13 @@ class Observed:
     login_exists: bool = False
     """Whether the login Secret is there, usable or not."""
     login_turn: Turn = field(default_factory=Turn)
+    oauth2_client: Mapping[str, str] | None = field(default=None, repr=False)
+    """Id and secret of the lab's Keycloak client, as controllers of Ingresses find them; None: not both are there."""
+    apisix: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What the Secret of ours has that APISIX reads."""
+    apisix_secret_exists: bool = False
+    has_apisix_plugins: bool = False
+    """Whether the plugins of ours are there for APISIX to use."""
     place: Place = Place.ABSENT
     phase: Phase = Phase.ABSENT
     """Of the environment."""
@@ -187,6 +197,10 @@ def observe(lab: Lab, view: View) -> Observed:
         login=_login(lab, view, storage),
         login_exists=view.login_secret is not None,
         login_turn=stores.turn(view.login_secret),
+        oauth2_client=_oauth2_client(view.client_secret_copy),
+        apisix=_decoded(view.apisix_secret) if _is_of(lab, view.apisix_secret) else {},
+        apisix_secret_exists=view.apisix_secret is not None,
+        has_apisix_plugins=_is_of(lab, view.apisix_plugins),
         place=_place(view.namespaces.get(namespace), uid),
         phase=_phase(environment),
         message=str(educates.get("message") or ""),
@@ -273,12 +287,27 @@ def _value(secret: Manifest, keys: tuple[str, ...]) -> str | None:
 def _login(lab: Lab, view: View, storage: StorageKeys | None) -> Login | None:
     username, password = None, None
     if lab.generates_login:
-        if view.login_secret is not None and _labels(view.login_secret).get(CLAIM_UID) == lab.uid:
+        if _is_of(lab, view.login_secret):
             username, password = decoded(view.login_secret, "username"), decoded(view.login_secret, "password")
     elif lab.asks_for_login and storage is not None:
         username, password = storage.access_key, storage.secret_key
     # An empty name, or `*`, would switch the session's login off.
     return Login(username, password) if username and username != "*" and password else None
+
+
+def _oauth2_client(secret: Manifest | None) -> Mapping[str, str] | None:
+    values = {key: value.strip() for key, value in _decoded(secret).items() if key in ("client_id", "client_secret")}
+    return values if len(values) == 2 and all(values.values()) else None
+
+
+def _decoded(secret: Manifest | None) -> dict[str, str]:
+    """The values of a Secret that are text."""
+    keys = (secret or {}).get("data") or {}
+    return {key: value for key in keys if secret is not None and (value := decoded(secret, key)) is not None}
+
+
+def _is_of(lab: Lab, obj: Manifest | None) -> bool:
+    return obj is not None and _labels(obj).get(CLAIM_UID) == lab.uid
 
 
 def _session(lab: Lab, view: View, name: str) -> SessionFacts:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datalabd.api.meta import ACCOUNT
+from datalabd.api.meta import ACCOUNT, FIELD_MANAGER
 from datalabd.app import LOCAL_LEASE_NAMESPACE
 from datalabd.config import Settings
 from datalabd.plan import rights
@@ -11,7 +11,7 @@ from hack.cluster import Cluster
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 NAMESPACE = Settings().namespace
 LOCAL = "datalabd-local"
-_SUBJECT = f"--serviceaccount={NAMESPACE}:{rights.BINDING}"
+_SUBJECT = f"--serviceaccount={NAMESPACE}:{FIELD_MANAGER}"
 
 
 def kubeconfig(cluster: Cluster, *, confined: bool = False) -> Path:
@@ -19,7 +19,7 @@ def kubeconfig(cluster: Cluster, *, confined: bool = False) -> Path:
 
     A `confined` one sees Secrets in no namespace but `default`, labs' own and those that `open_to_claims` opens.
     """
-    path = cluster.directory / "serviceaccounts" / NAMESPACE / f"{rights.BINDING}.kubeconfig"
+    path = cluster.directory / "serviceaccounts" / NAMESPACE / f"{FIELD_MANAGER}.kubeconfig"
     if path.exists():
         return path
     cluster.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "deployment" / "namespace.yaml"))
@@ -30,7 +30,7 @@ def kubeconfig(cluster: Cluster, *, confined: bool = False) -> Path:
         open_to_claims(cluster, "default")
     cluster.kubectl("create", "clusterrolebinding", LOCAL, f"--clusterrole={LOCAL}", _SUBJECT)
     cluster.kubectl("create", "rolebinding", LOCAL, "-n", LOCAL_LEASE_NAMESPACE, f"--role={LOCAL}", _SUBJECT)
-    return cluster.kubeconfig_for(f"{NAMESPACE}/{rights.BINDING}")
+    return cluster.kubeconfig_for(f"{NAMESPACE}/{FIELD_MANAGER}")
 
 
 def open_to_claims(cluster: Cluster, namespace: str, role: str = rights.CLAIMS) -> None:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,21 @@ from tests.rights import Rights
 def pytest_configure(config: pytest.Config) -> None:
     """Watch over what the tested process may do."""
     config.pluginmanager.register(Rights(config), "rights")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that may take longest, so that no worker is left with one of them in the end."""
+    longest: dict[Path, float] = {}
+    for item in items:
+        longest[item.path] = max(longest.get(item.path, 0), _expected(item))
+    items.sort(key=lambda item: -longest[item.path])
+
+
+def _expected(item: pytest.Item) -> float:
+    """Seconds that a test may take, if it says so; what needs a cluster comes before what does not."""
+    allowed = item.get_closest_marker("timeout")
+    return allowed.args[0] if allowed else float(item.get_closest_marker("cluster") is not None)
 
 
 @pytest.fixture(scope="session")

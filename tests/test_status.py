@@ -420,7 +420,7 @@ def test_what_stalls_later_does_not_hide_why_the_lab_is_not_ready() -> None:
             (
                 "RightsMissing",
                 "datalabd may not create networkpolicies in namespace lab-main; where it should, say: "
-                "kubectl create rolebinding datalabd -n lab-main --clusterrole=datalabd-session --user=ann",
+                "kubectl create rolebinding datalabd-session -n lab-main --clusterrole=datalabd-session --user=ann",
             ),
             "Stalled",
             id="rights",

@@ -16,16 +16,15 @@ LAB = f"{FIELD_MANAGER}-lab"
 """ClusterRole for workshop namespaces."""
 SESSION = f"{FIELD_MANAGER}-session"
 """ClusterRole for the namespaces of sessions and of their virtual clusters."""
-BINDING = FIELD_MANAGER
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
 def binding(account: str, role: str, namespace: str | None = None) -> Manifest:
-    """RoleBinding of a ClusterRole to a user name; without a namespace, in the one it is listed for."""
+    """RoleBinding of a ClusterRole, called like it, to a user name; without a namespace where it is listed for one."""
     return {
         "apiVersion": f"{RBAC}/v1",
         "kind": "RoleBinding",
-        "metadata": {"name": BINDING} | ({"namespace": namespace} if namespace else {}),
+        "metadata": {"name": role} | ({"namespace": namespace} if namespace else {}),
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
         "subjects": [_subject(account)],
     }
@@ -36,7 +35,7 @@ def missing(claim: Manifest, denied: Denied) -> str:
     namespace = denied.namespace
     if not namespace:
         return f"datalabd may not {denied.what}; apply the roles and bindings of this version again"
-    subject = _subject(denied.account)
+    subject, role = _subject(denied.account), role_of(claim, namespace)
     who = (
         f"serviceaccount={subject['namespace']}:{subject['name']}"
         if "namespace" in subject
@@ -44,7 +43,7 @@ def missing(claim: Manifest, denied: Denied) -> str:
     )
     return (
         f"datalabd may not {denied.what} in namespace {namespace}; where it should, say: "
-        f"kubectl create rolebinding {BINDING} -n {namespace} --clusterrole={role_of(claim, namespace)} --{who}"
+        f"kubectl create rolebinding {role} -n {namespace} --clusterrole={role} --{who}"
     )
 
 

@@ -62,7 +62,7 @@ def replace(cluster: Cluster, manifest: Manifest, *options: str) -> Answer:
 
 
 def read(cluster: Cluster, kind: str, name: str, namespace: str = "") -> Manifest:
-    """A live object."""
-    place = ["-n", namespace] if namespace else []
-    live: Manifest = json.loads(cluster.kubectl("get", kind, name, *place, "-o", "json").stdout)
+    """A live object, which must be there."""
+    live = cluster.api.get(kind, name, namespace)
+    assert live is not None, f"there is no {kind} {name}"
     return live

@@ -158,6 +158,11 @@ class Stage:
         status = (self.get(kind, name, "") or {}).get("status") or {}
         return str((status.get("educates") or {}).get("phase") or "")
 
+    def events(self, lab: str = "") -> set[str]:
+        """Reasons of the Events in the namespace of claims: of one lab, or of all."""
+        events = self.cluster.api.list("events", self.namespace)
+        return {event["reason"] for event in events if lab in ("", event["involvedObject"]["name"])}
+
     def until(self, lab: str, kind: str, status: str, reason: str = "", seconds: float = 40) -> Manifest:
         """The condition once it has this status, and reason."""
 

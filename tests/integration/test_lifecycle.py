@@ -338,9 +338,4 @@ def test_a_claim_deleted_twice_before_its_finalizer_is_done(stage: Stage) -> Non
 def test_events_tell_the_story(stage: Stage) -> None:
     lab = stage.lab("main")
     stage.until_ready(lab)
-
-    def told() -> set[str]:
-        events = stage.cluster.api.list("events", stage.namespace)
-        return {event["reason"] for event in events if event["involvedObject"]["name"] == lab}
-
-    eventually(lambda: {"Created", "Ready"} <= told())
+    eventually(lambda: {"Created", "Ready"} <= stage.events(lab))

@@ -190,8 +190,7 @@ def test_the_namespace_of_a_lab_stays_until_its_environment_goes(cluster: Cluste
     create(cluster, marked("PersistentVolumeClaim", "home", name))
     assert "it holds data of lab" in delete(cluster, namespace, *ADMINISTRATOR).stderr
     assert delete(cluster, environment).returncode == 0
-    left = ["get", "namespace", name, "--ignore-not-found", "-o", "name"]
-    eventually(lambda: cluster.kubectl(*left).stdout == "", 90)
+    eventually(lambda: cluster.api.get("namespace", name) is None, 90)
 
 
 def test_the_namespace_of_a_session_may_go(cluster: Cluster) -> None:
@@ -212,14 +211,14 @@ def test_the_namespace_of_a_session_may_go(cluster: Cluster) -> None:
 
 def test_what_is_in_a_namespace_that_ends_anyway_may_go(cluster: Cluster) -> None:
     name = unique()
-    cluster.kubectl("create", "namespace", name)
+    cluster.api.create_namespace(name)
     volume = marked("PersistentVolumeClaim", "home", name)
     volume["metadata"]["finalizers"] = ["test.example.org/held"]
     create(cluster, volume)
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("namespace", name)
     answer = delete(cluster, volume, *ADMINISTRATOR)
     assert answer.returncode == 0, answer.stderr
-    cluster.kubectl("patch", "pvc", "home", "-n", name, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    cluster.api.patch("pvc", "home", {"metadata": {"finalizers": None}}, name)
 
 
 @pytest.fixture
@@ -238,13 +237,13 @@ def test_a_member_cannot_take_our_rights_away(cluster: Cluster, namespace: str, 
     # RBAC itself refuses a change of whom it binds, but not one that has the garbage collector take it away.
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "none"}
     body = json.dumps({"metadata": {"ownerReferences": [owner]}})
-    patch = ["patch", "rolebinding", "datalabd", "-n", namespace, "--type=merge", "-p", body]
+    patch = ["patch", "rolebinding", role, "-n", namespace, "--type=merge", "-p", body]
     all_of_them = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings"
 
     def refused(*command: str) -> bool:
         return "it goes with its namespace" in cluster.kubectl(*command, member, check=False).stderr
 
-    eventually(lambda: refused("delete", "rolebinding", "datalabd", "-n", namespace, "--dry-run=server"))
+    eventually(lambda: refused("delete", "rolebinding", role, "-n", namespace, "--dry-run=server"))
     assert refused(*patch)
     assert refused("delete", "--raw", all_of_them)
     assert delete(cluster, binding, *ADMINISTRATOR).returncode == 0

@@ -1,13 +1,12 @@
 """What datalabd may do, and what a claim says where that is too little. All tests run it with no more rights."""
 
-import json
 import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from datalabd.api.meta import ACCOUNT, is_planned
+from datalabd.api.meta import ACCOUNT, ROTATE, is_planned
 from datalabd.plan import rights
 from hack.account import open_to_claims
 from hack.cluster import Cluster
@@ -84,7 +83,7 @@ def test_a_claim_in_a_closed_namespace_says_why_it_does_not_go(cluster: Cluster,
     stage.until_ready(lab)
     stage.delete(lab)
     other = unique()
-    cluster.kubectl("delete", "rolebinding", rights.BINDING, "-n", closed)
+    cluster.kubectl("delete", "rolebinding", rights.CLAIMS, "-n", closed)
     stage.lab(name=other)
     told(stage, other)
     cluster.kubectl("delete", "datalab", other, "-n", closed, "--wait=false")
@@ -96,7 +95,7 @@ def test_a_lab_of_before_is_admitted_by_a_command(stage: Stage) -> None:
     """As one is whose environment somebody else made, or for another account."""
     lab = stage.lab("main")
     stage.until_ready(lab)
-    stage.cluster.kubectl("delete", "rolebinding", rights.BINDING, "-n", lab)
+    stage.cluster.kubectl("delete", "rolebinding", rights.LAB, "-n", lab)
     stage.patch(lab, {"op": "add", "path": "/spec/sessions/-", "value": {"name": "more", "state": "stopped"}})
     message = told(stage, lab)
     assert f"may not create networkpolicies in namespace {lab};" in message
@@ -157,8 +156,7 @@ def test_a_confined_process_may_not(cluster: Cluster, closed: str, verb: str, wh
 
 def change(stage: Stage, **data: Any) -> None:
     """Change the environment."""
-    body = json.dumps({"data": data})
-    stage.cluster.kubectl("patch", "environmentconfig", stage.environment, "--type=merge", "-p", body)
+    stage.cluster.api.patch("environmentconfig", stage.environment, {"data": data})
 
 
 def opened(stage: Stage, namespace: str) -> str:
@@ -191,6 +189,15 @@ def test_everything_is_made_kept_taken_up_changed_and_let_go(stage: Stage) -> No
     assert adopted is not None
     assert "datalabs.pkg.internal/retained" not in adopted["metadata"]["labels"]
 
+    session = stage.get("workshopsession", f"{lab}-main", "")
+    assert session is not None
+    stage.annotate(lab, ROTATE, f"login/{lab}/one")
+
+    def has_another_login() -> bool:
+        live = stage.get("workshopsession", f"{lab}-main", "")
+        return live is not None and live["spec"]["session"]["password"] != session["spec"]["session"]["password"]
+
+    eventually(has_another_login)
     change(stage, retention="Delete")
     stage.patch(lab, *({"op": "remove", "path": f"/spec/{part}"} for part in EVERYTHING))
     kinds = (

@@ -268,7 +268,7 @@ def _binding(role: str, place: Manifest) -> Manifest:
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
-        "metadata": {"name": "datalabd"} | place,
+        "metadata": {"name": role} | place,
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
         "subjects": [{"kind": "ServiceAccount", "name": "datalabd", "namespace": "datalabd"}],
     }
@@ -400,7 +400,7 @@ DIFFERENCES = (
     Difference(
         "own-rights",
         ("W35",),
-        "Educates makes RoleBindings `datalabd` in the lab's namespaces, by which datalabd may write there.",
+        "Educates makes RoleBindings in the lab's namespaces, by which datalabd may write there.",
         _own_rights,
     ),
 )

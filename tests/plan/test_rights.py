@@ -24,14 +24,14 @@ def test_binding(account: str, subject: dict[str, Any]) -> None:
     assert binding(account, "datalabd-lab", "s-jane") == {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
-        "metadata": {"name": "datalabd", "namespace": "s-jane"},
+        "metadata": {"name": "datalabd-lab", "namespace": "s-jane"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "datalabd-lab"},
         "subjects": [subject],
     }
 
 
 def test_a_binding_is_listed_without_a_namespace() -> None:
-    assert binding(ACCOUNT, "datalabd-lab")["metadata"] == {"name": "datalabd"}
+    assert binding(ACCOUNT, "datalabd-lab")["metadata"] == {"name": "datalabd-lab"}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_role_of_a_namespace(namespace: str, role: str) -> None:
             ACCOUNT,
             "team",
             "datalabd may not list secrets in namespace team; where it should, say: "
-            "kubectl create rolebinding datalabd -n team --clusterrole=datalabd-claims "
+            "kubectl create rolebinding datalabd-claims -n team --clusterrole=datalabd-claims "
             "--serviceaccount=datalabd:datalabd",
             id="a service account",
         ),
@@ -63,7 +63,7 @@ def test_role_of_a_namespace(namespace: str, role: str) -> None:
             "ann",
             "s-jane",
             "datalabd may not list secrets in namespace s-jane; where it should, say: "
-            "kubectl create rolebinding datalabd -n s-jane --clusterrole=datalabd-lab --user=ann",
+            "kubectl create rolebinding datalabd-lab -n s-jane --clusterrole=datalabd-lab --user=ann",
             id="a person",
         ),
         pytest.param(
