@@ -38,7 +38,7 @@ from datalabd.observed import Observed, Place, View, is_durable, observe
 from datalabd.plan import Plan, Stage, plan, rights
 from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, repairs
-from datalabd.plan.ingress_protection import annotations, main_host, missing
+from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class
 from datalabd.plan.prune import prune
 from datalabd.status import deleting, refused, status
 from datalabd.validation import CLUSTER_NAME, Names, Rival, names_lost, names_of, taken, unique_names, validate
@@ -168,8 +168,8 @@ class DatalabReconciler:
             claim = await self._add_finalizer(claim)
             self._identity.want(lab.key, wanted.realm)
             # Closing what stands open comes first: nothing that fails later may leave it so.
-            await self._sweep(lab)
-            problem = await self._apply(wanted, written)
+            unprotected = await self._sweep(lab)
+            problem = await self._apply(wanted, written) or unprotected
             await self._hand_on(lab, wanted)
             await self._secure_volumes(lab, view)
             await self._prune(lab, wanted, view.owned, written)
@@ -360,27 +360,49 @@ class DatalabReconciler:
         unread = lab.has_realm and seen.admin is None and claim is not None and not self._cache.iam_view(claim).read
         return UNREAD_SECONDS if unread else None
 
-    async def _sweep(self, lab: Lab) -> None:
-        """Protect session Ingresses that came while the webhook was away, or under other settings."""
+    async def _sweep(self, lab: Lab) -> KubeError | None:
+        """Protect session Ingresses that came while the webhook was away, or under other settings.
+
+        The first failure is returned. What stays as it is keeps counting, and is told of again and again.
+        """
         lacking = [
-            (ingress, absent)
+            (ingress, absent, other_class(lab.environment, ingress))
             for ingress in self._ingresses(lab)
             if (absent := missing(annotations(lab.environment, lab.name, lab.namespace, main_host(ingress)), ingress))
+            or other_class(lab.environment, ingress)
         ]
         self._unprotected[lab.key] = len(lacking)
-        for ingress, absent in lacking:
-            metadata = ingress["metadata"]
-            body = {"metadata": {"uid": metadata["uid"], "annotations": absent}}
+        failure: KubeError | None = None
+        left = set[str]()
+        for ingress, absent, class_ in lacking:
+            name = ingress["metadata"]["name"]
+            note = f"Ingress {name} lacked annotations of its protection; they were added"
             try:
-                after = await self._client.patch(kinds.INGRESSES, metadata["namespace"], metadata["name"], body)
+                if absent:
+                    await self._annotate(ingress, absent)
             except NotFound:
                 continue  # it went with its session
-            self._cache.informers.store(kinds.INGRESSES).observe(after)
-            note = f"Ingress {metadata['name']} lacked annotations of its protection; they were added"
+            except KubeError as error:
+                failure = failure or error
+                left.add(name)
+                note = f"Ingress {name} lacks annotations of its protection, and they could not be added: {error}"
+            if class_:
+                left.add(name)
+                note = (
+                    f"Ingress {name} is of class {class_}, whose controllers do not protect it: see ingress.class of "
+                )
+                note += f"environment {lab.environment.name}, then restart the session"
             claim = self._cache.claim(lab.key)
             if claim is not None:
                 await self._recorder.emit(claim, "Warning", "UnprotectedIngress", "Protect", note)
-        self._unprotected[lab.key] = 0
+        self._unprotected[lab.key] = len(left)
+        return failure
+
+    async def _annotate(self, ingress: Manifest, changes: dict[str, str | None]) -> None:
+        metadata = ingress["metadata"]
+        body = {"metadata": {"uid": metadata["uid"], "annotations": changes}}
+        after = await self._client.patch(kinds.INGRESSES, metadata["namespace"], metadata["name"], body)
+        self._cache.informers.store(kinds.INGRESSES).observe(after)
 
     def _ingresses(self, lab: Lab) -> Iterable[Manifest]:
         namespace = names.workshop_namespace(lab.name)

@@ -10,7 +10,7 @@ from controllers.workqueue import Workqueue
 from datalabd import names
 from datalabd.api.meta import Manifest, NamespacedName, claim_of
 from datalabd.kube import resources as kinds
-from datalabd.kube.cache import OWNED_KINDS, RUNTIME_KINDS, STORE_KINDS, Cache
+from datalabd.kube.cache import OPTIONAL_KINDS, OWNED_KINDS, RUNTIME_KINDS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.events import Recorder
 from datalabd.kube.resources import Resource
@@ -63,7 +63,7 @@ class Manager:
             if kind != kinds.SECRETS:
                 self._on(kind, self._concerned)
         self._on(kinds.STATEFUL_SETS, lambda pods: self._named(pods["metadata"]["namespace"]))
-        for kind in (*RUNTIME_KINDS, *STORE_KINDS, kinds.TLS_ROUTES, kinds.SECRETS, kinds.STATEFUL_SETS):
+        for kind in (*RUNTIME_KINDS, *OPTIONAL_KINDS, kinds.SECRETS, kinds.STATEFUL_SETS):
             self._cache.informers.store(kind).subscribe_synced(self._scope_synced)
 
     def _on(self, resource: Resource, keys_of: Callable[[Manifest], Keys]) -> None:

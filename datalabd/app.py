@@ -34,7 +34,7 @@ from datalabd.kube.informers import Informers
 from datalabd.kube.lease import Lease, LeaseLost
 from datalabd.kube.resources import resource_of
 from datalabd.kube.store import Scope
-from webhooks import certificates
+from webhooks import certificates, ingress_policies
 from webhooks.registration import (
     CLAIMS,
     INGRESSES,
@@ -88,8 +88,8 @@ class Process:
         self._draining = False
         self.ready = asyncio.Event()
         """Set once claims are being reconciled."""
-        self._domains: list[str] | None = None
-        """Domains that the Ingress webhooks are registered for; None before the first time."""
+        self._guarded: tuple[list[str], list[str]] | None = None
+        """Domains and hosts that the registrations for routes speak of; None before the first time."""
         self._to_register = asyncio.Event()
         self._certificate_check_seconds = CERTIFICATE_CHECK_SECONDS
 
@@ -290,8 +290,11 @@ class Process:
         """Install the CRDs with their conversion, and all webhooks, answered at this endpoint."""
         manifests = custom_resource_definitions(endpoint.client_config("/convert")) + claim_webhooks(endpoint)
         manifests += protection() + rights_protection() + data_protection(self._account)
-        if self._domains is not None:
-            manifests += ingress_webhooks(endpoint, self._domains)
+        manifests += ingress_policies.session_ingresses(self._account)
+        manifests += ingress_policies.protecting_objects(self._account)
+        if self._guarded is not None:
+            domains, hosts = self._guarded
+            manifests += ingress_webhooks(endpoint, domains) + ingress_policies.platform_hosts(domains, hosts)
         await self._install(client, manifests)
 
     async def _username(self, client: Client) -> str:
@@ -362,7 +365,7 @@ class Process:
         def registration_changed(registration: Manifest) -> None:
             store = cache.informers.store(resource_of(registration))
             if store.get("", registration["metadata"]["name"]) is None:
-                self._domains = None
+                self._guarded = None
                 self._to_register.set()
 
         for kind in (kinds.ENVIRONMENT_CONFIGS, kinds.CROSSPLANE_ENVIRONMENTS):
@@ -377,21 +380,21 @@ class Process:
             cache.informers.watch(kind, REGISTRATIONS)
 
     async def _keep_registered(self, client: Client, cache: Cache) -> None:
-        """Register everything again when the domains of the environments change, or a registration was deleted."""
+        """Register everything again when domains or hosts of the environments change, or a registration was deleted."""
         changed = self._to_register
         changed.set()
         while True:
             await changed.wait()
             changed.clear()
-            domains = sorted(set(cache.domains().values()))
-            if domains == self._domains or self._bundle is None:
+            guarded = sorted(set(cache.domains().values())), sorted(cache.platform_hosts())
+            if guarded == self._guarded or self._bundle is None:
                 continue
-            self._domains = domains
+            self._guarded = guarded
             try:
                 await self._register(client, self._endpoint(self._bundle.ca))
             except StartupError as error:
                 log.warning("webhooks not registered", error=str(error))
-                self._domains = None
+                self._guarded = None
                 await asyncio.sleep(REGISTER_RETRY_SECONDS)
                 changed.set()
 

@@ -534,6 +534,8 @@ def _known(roles: dict[str, Json], name: str) -> Json:
 def _trust(ca: bytes | None) -> ssl.SSLContext:
     """What certificates are checked against."""
     try:
+        if ca is not None and not ca.strip():
+            raise ValueError("empty")  # which would mean: trust what the system trusts
         return ssl.create_default_context(cadata=None if ca is None else ca.decode("ascii"))
     except (ValueError, ssl.SSLError) as error:
         raise KeycloakError(0, "ca.crt in the Secret of iam.caSecret holds no certificate in PEM") from error

@@ -53,6 +53,16 @@ def identity_secret_copy(claim: str) -> str:
     return f"{claim}-oauth2-client"
 
 
+def apisix_secret(claim: str) -> str:
+    """Secret of the workshop namespace with what APISIX logs people in by."""
+    return f"{claim}-apisix"
+
+
+def apisix_plugins(claim: str) -> str:
+    """ApisixPluginConfig that stands before the lab's sessions."""
+    return f"workspace-oidc-{claim}"
+
+
 def own_secrets(claim: str) -> list[str]:
     """Secrets that are made beside the claim."""
     return [credentials(claim), login(claim), identity_secret(claim)]

@@ -33,6 +33,8 @@ class View:
     login_secret: Manifest | None = None
     client_secret: Manifest | None = None
     client_secret_copy: Manifest | None = None
+    apisix_secret: Manifest | None = None
+    apisix_plugins: Manifest | None = None
     iam: IamView = field(default_factory=IamView)
     identity: Outcome | None = None
     credentials: Manifest | None = None
@@ -151,6 +153,13 @@ class Observed:
     """Why nothing is known of how to manage the realm, in one sentence; empty as well while it is being read."""
     identity: Outcome | None = None
     """What became of the lab in Keycloak; None: nobody has asked since this process leads."""
+    oauth2_client: Mapping[str, str] | None = field(default=None, repr=False)
+    """Id and secret of the lab's Keycloak client, as controllers of Ingresses find them; None: not both are there."""
+    apisix: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What the Secret of ours has that APISIX reads."""
+    apisix_secret_exists: bool = False
+    has_apisix_plugins: bool = False
+    """Whether the plugins of ours are there for APISIX to use."""
     place: Place = Place.ABSENT
     phase: Phase = Phase.ABSENT
     """Of the environment."""
@@ -215,6 +224,10 @@ def observe(lab: Lab, view: View) -> Observed:
         admin=managing,
         admin_problem=iam_problem,
         identity=view.identity,
+        oauth2_client=_oauth2_client(view.client_secret_copy),
+        apisix=_decoded(view.apisix_secret) if _is_of(lab, view.apisix_secret) else {},
+        apisix_secret_exists=view.apisix_secret is not None,
+        has_apisix_plugins=_is_of(lab, view.apisix_plugins),
         place=_place(view.namespaces.get(namespace), uid),
         phase=_phase(environment),
         message=str(educates.get("message") or ""),
@@ -312,6 +325,17 @@ def _login(lab: Lab, view: View, storage: StorageKeys | None) -> Login | None:
 def _client_secret(lab: Lab, view: View) -> str:
     secret = decoded(view.client_secret, "clientSecret") or "" if _is_of(lab, view.client_secret) else ""
     return secret if secret.isprintable() and len(secret) <= CLIENT_SECRET_MAX else ""
+
+
+def _oauth2_client(secret: Manifest | None) -> Mapping[str, str] | None:
+    values = {key: value.strip() for key, value in _decoded(secret).items() if key in ("client_id", "client_secret")}
+    return values if len(values) == 2 and all(values.values()) else None
+
+
+def _decoded(secret: Manifest | None) -> dict[str, str]:
+    """The values of a Secret that are text."""
+    keys = (secret or {}).get("data") or {}
+    return {key: value for key in keys if secret is not None and (value := decoded(secret, key)) is not None}
 
 
 def _is_of(lab: Lab, obj: Manifest | None) -> bool:

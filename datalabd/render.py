@@ -46,6 +46,7 @@ from datalabd.kube import resources as kinds
 from datalabd.lab import Lab, environment_name, resolve
 from datalabd.observed import Observed, View, observe
 from datalabd.plan import Plan, Stage, network_policies, plan
+from datalabd.plan.apisix import PLUGIN_CONFIG
 from datalabd.plan.prune import Identity, identity
 from datalabd.plan.realm import realm_state
 from datalabd.validation import Names, clashes, names_of, validate, warnings
@@ -177,6 +178,8 @@ def view_of(lab: Lab, live: Objects, now: datetime.datetime) -> View:
         login_secret=live.get("Secret", lab.namespace, names.login(lab.name)),
         client_secret=live.get("Secret", lab.namespace, names.identity_secret(lab.name)),
         client_secret_copy=live.get("Secret", inside, names.identity_secret_copy(lab.name)),
+        apisix_secret=live.get("Secret", inside, names.apisix_secret(lab.name)),
+        apisix_plugins=live.get(PLUGIN_CONFIG, inside, names.apisix_plugins(lab.name)),
         credentials=live.get("Secret", lab.namespace, names.credentials(lab.name)),
         credentials_copy=live.get("Secret", inside, names.credentials(lab.name)),
         workshop=live.get("Workshop", "", lab.name),
@@ -196,7 +199,7 @@ def view_of(lab: Lab, live: Objects, now: datetime.datetime) -> View:
         volumes=tuple(volume for volume in live.of("PersistentVolumeClaim", inside) if is_planned(volume)),
         inside={(kind, name): found for kind, name in stores.inputs(lab) if (found := live.get(kind, inside, name))},
         durable=tuple(obj for kind in stores.KINDS for obj in live.of(kind, inside) if is_planned(obj)),
-        served=frozenset(stores.OPERATORS),
+        served=frozenset({*stores.OPERATORS, PLUGIN_CONFIG}),
         now=now,
     )
 

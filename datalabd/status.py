@@ -10,7 +10,7 @@ from datalabd.api.v1beta2 import State
 from datalabd.errors import ClaimInvalid, DatalabdError, Denied, EnvironmentInvalid, Foreign
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
-from datalabd.plan import Plan, backups, keycloak, rights, rotation
+from datalabd.plan import Plan, apisix, backups, keycloak, rights, rotation
 from datalabd.plan.educates import sessions as educates_sessions
 from datalabd.plan.educates.healing import Repair, Stuck
 from datalabd.stores import DatabaseFacts, Job, StoreFacts
@@ -193,6 +193,9 @@ def _sessions(lab: Lab, seen: Observed, outdated: list[str]) -> Condition:
             f"to what protects them, in environment {lab.environment.name}"
         )
         return Condition("SessionsReady", "False", "Unprotected", message, stalled=True)
+    if unprotected := apisix.problem(lab, seen):
+        stalled = apisix.is_stalled(lab, seen)
+        return Condition("SessionsReady", "False", "Unprotected", unprotected, stalled=stalled)
     for name in started:
         facts = seen.sessions.get(name, SessionFacts())
         if not facts.ready:

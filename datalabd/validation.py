@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -325,10 +324,9 @@ def _namespaces(environment: EnvironmentConfig) -> Iterator[str]:
 
 def _hosts(environment: EnvironmentConfig) -> Iterator[str]:
     """Leftmost labels of the platform's own hosts directly below the domain of the labs."""
-    data = environment.data
-    for url in (data.iam.url, data.storage.endpoint, data.ingress.auth_url, data.ingress.signin_url):
-        label, _, rest = (urlsplit(url or "").hostname or "").partition(".")
-        if rest == data.ingress.domain:
+    for host in sorted(environment.data.hosts):
+        label, _, rest = host.partition(".")
+        if rest == environment.data.ingress.domain:
             yield label
 
 

@@ -21,6 +21,13 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.cache import API_SERVER, INSIDE_KINDS, RUNTIME_KINDS
 from datalabd.kube.resources import Resource
 from datalabd.plan import rights
+from webhooks.ingress_policies import (
+    PLATFORM_HOSTS,
+    PROTECTING_OBJECTS,
+    SESSION_INGRESSES,
+    protecting_objects,
+    session_ingresses,
+)
 from webhooks.registration import (
     CLAIMS,
     INGRESSES,
@@ -43,6 +50,14 @@ Files = dict[str, list[Manifest]]
 NAME = FIELD_MANAGER
 NAMESPACE = Settings().namespace
 LOCAL = f"{NAME}-local"
+PROTECTED = (
+    PROTECTED_CLAIMS,
+    PROTECTED_DATA,
+    PROTECTED_RIGHTS,
+    SESSION_INGRESSES,
+    PROTECTING_OBJECTS,
+    PLATFORM_HOSTS,
+)
 READ = ("list", "watch")
 WRITE = ("get", "create", "patch", "delete")
 """`get` where an object is there that no list told of, and before a first apply."""
@@ -70,6 +85,7 @@ def registrations() -> Files:
     """
     return {
         "webhook/protection.yaml": protection() + rights_protection() + data_protection(ACCOUNT),
+        "webhook/ingresses.yaml": session_ingresses(ACCOUNT) + protecting_objects(ACCOUNT),
         "webhook/claims.yaml": claim_webhooks(Endpoint(b"", service=(NAMESPACE, Settings().service))),
     }
 
@@ -96,7 +112,7 @@ def roles() -> Files:
         _may(INSTALL, kinds.CRDS, names=[crd["metadata"]["name"] for crd in custom_resource_definitions()]),
         *(_may(READ, kind) for kind in (*WEBHOOKS, *POLICIES)),
         *(_may(INSTALL, kind, names=[CLAIMS, INGRESSES]) for kind in WEBHOOKS),
-        *(_may(INSTALL, kind, names=[PROTECTED_CLAIMS, PROTECTED_DATA, PROTECTED_RIGHTS]) for kind in POLICIES),
+        *(_may(INSTALL, kind, names=PROTECTED) for kind in POLICIES),
     ]
     lab = [
         _may(READ + WRITE, kinds.SECRETS),

@@ -17,6 +17,7 @@ from datalabd.api.meta import V1BETA2, Manifest
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Phase, Place, StorageKeys, is_durable
 from datalabd.plan import plan
+from datalabd.plan.apisix import PLUGIN_CONFIG
 from datalabd.plan.educates.workshop import SESSION_NAMESPACE
 from datalabd.plan.prune import Identity, identity
 
@@ -76,6 +77,12 @@ PARTS = (
         "`database.gateway`",
         {},
         {"database": {"gateway": {"parentName": "sql", "parentNamespace": "gateways", "sectionName": "postgres"}}},
+    ),
+    Part(
+        "`ingress.protection.type: apisix`, Secret `N-oauth2-client` is there",
+        {},
+        {"ingress": {"protection": {"type": "apisix"}}},
+        {"oauth2_client": {"client_id": "", "client_secret": ""}},
     ),
     Part("each of `spec.documentStores`", {"documentStores": {KEY: SIZE}}, {}),
     Part("each of `spec.cacheStores`", {"cacheStores": {KEY: SIZE}}, {}),
@@ -144,7 +151,7 @@ def _objects(parts: tuple[Part, ...]) -> dict[Identity, tuple[Manifest, bool]]:
     seen = Observed(
         place=Place.OURS,
         phase=Phase.RUNNING,
-        served=frozenset(stores.OPERATORS),
+        served=frozenset({*stores.OPERATORS, PLUGIN_CONFIG}),
         api_server=(("192.0.2.1", 443),),
         now=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
     )

@@ -282,9 +282,7 @@ def protected(auth: dict[str, str], **protection: Any) -> EnvironmentConfig:
         pytest.param(protected({"type": "none"}), (False, False, False), id="none"),
         pytest.param(protected({"type": "delegated"}, type="nginx"), (False, False, True), id="nginx"),
         pytest.param(protected({"type": "delegated"}, type="external"), (False, False, True), id="something else"),
-        pytest.param(
-            protected({"type": "delegated"}, type="apisix"), (False, False, False), id="apisix is not built yet"
-        ),
+        pytest.param(protected({"type": "delegated"}, type="apisix"), (False, False, True), id="apisix asks"),
     ],
 )
 def test_who_asks_who_comes(within: EnvironmentConfig, expected: tuple[bool, bool, bool]) -> None:

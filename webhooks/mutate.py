@@ -3,7 +3,7 @@
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import FieldError, Manifest, Problem
 from datalabd.defaults import default
-from datalabd.plan.ingress_protection import annotations, main_host
+from datalabd.plan.ingress_protection import annotations, main_host, other_class
 from webhooks.review import AdmissionRequest, allowed, denied
 
 
@@ -15,21 +15,23 @@ def datalab(request: AdmissionRequest) -> Manifest:
 
 
 def ingress(request: AdmissionRequest, claim: Manifest, environment: EnvironmentConfig) -> Manifest:
-    """The session Ingress with the annotations of its lab's protection, whatever it came with."""
+    """The session Ingress with the annotations of its lab's protection, whatever it came with.
+
+    One for another class of controllers than the environment's is refused: those would not read them.
+    """
     if request.object is None:
         return allowed(request.uid)
     metadata = claim["metadata"]
     wanted = annotations(environment, metadata["name"], metadata["namespace"], main_host(request.object))
-    return allowed(request.uid, before=request.object, after=_annotated(request.object, wanted))
+    if found := other_class(environment, request.object):
+        expected = environment.data.ingress.class_
+        detail = f"environment {environment.name} protects Ingresses of class {expected}; set ingress.class there"
+        return denied(request, [FieldError("spec.ingressClassName", Problem.INVALID, found, detail)])
+    have = request.object["metadata"].get("annotations") or {}
+    after = request.object | {"metadata": request.object["metadata"] | {"annotations": have | wanted}}
+    return allowed(request.uid, before=request.object, after=after)
 
 
 def ingress_refused(request: AdmissionRequest, why: str) -> Manifest:
     """Refusal of a session Ingress whose protection cannot be told: it is made again as soon as it can be."""
     return denied(request, [FieldError("metadata.annotations", Problem.FORBIDDEN, None, why)])
-
-
-def _annotated(manifest: Manifest, wanted: dict[str, str]) -> Manifest:
-    have = manifest["metadata"].get("annotations") or {}
-    if not wanted:
-        return manifest
-    return manifest | {"metadata": manifest["metadata"] | {"annotations": have | wanted}}

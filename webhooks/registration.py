@@ -19,20 +19,19 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.cache import STORE_KINDS
 from datalabd.observed import STORE_SECRETS
 from datalabd.plan import rights
+from datalabd.plan.ingress_protection import SESSION_INGRESS
+from webhooks import routes
 
 TIMEOUT_SECONDS = 10
 WARNING_SECONDS = 2
 """How long a deletion waits for words about it."""
 _LABELS = {MANAGED_BY: FIELD_MANAGER, "app.kubernetes.io/name": FIELD_MANAGER}
-_SESSION_INGRESS = {
-    "training.educates.dev/component": "session",
-    "training.educates.dev/application": "workshop",
-}
 CLAIMS = "datalabd"
 INGRESSES = "datalabd-ingresses"
 PROTECTED_CLAIMS = "datalabd-protected-claims"
 PROTECTED_DATA = "datalabd-protected-data"
 PROTECTED_RIGHTS = "datalabd-protected-rights"
+COMPONENT = "training.educates.dev/component"
 PROTECTED_KINDS = (kinds.WORKSHOP_ENVIRONMENTS, kinds.NAMESPACES, kinds.VOLUME_CLAIMS, kinds.SECRETS, *STORE_KINDS)
 RUNTIME_ACCOUNT = "^system:serviceaccount:[^:]+:session-manager$"
 """Educates' operator, wherever it is installed."""
@@ -104,29 +103,33 @@ def claim_webhooks(endpoint: Endpoint) -> list[Manifest]:
 
 
 def ingress_webhooks(endpoint: Endpoint, domains: Iterable[str]) -> list[Manifest]:
-    """The registrations for Ingresses: protect those of sessions, keep all others off the labs' hosts.
+    """The registrations for routes: protect the Ingresses of sessions, keep all others off the labs' hosts.
 
-    Written by the process alone, never from a file: what is guarded depends on the domains of all environments.
+    Written by the process alone, never from a file: what is guarded depends on the domains of all environments. Kinds
+    that the cluster does not know do no harm in there.
     """
-    rule = {
-        "apiGroups": ["networking.k8s.io"],
-        "apiVersions": ["v1"],
-        "resources": ["ingresses"],
-        "operations": ["CREATE", "UPDATE"],
-        "scope": "Namespaced",
-    }
-    protect = _webhook("protect.ingresses.pkg.internal", endpoint.client_config("/mutate/ingresses"), [rule]) | {
-        "objectSelector": {"matchLabels": _SESSION_INGRESS},
-        "namespaceSelector": {"matchLabels": {"training.educates.dev/component": "environment"}},
+    protect = _webhook(
+        "protect.ingresses.pkg.internal", endpoint.client_config("/mutate/ingresses"), routes.rules([routes.INGRESS])
+    ) | {
+        "objectSelector": {"matchLabels": SESSION_INGRESS},
+        "namespaceSelector": {"matchLabels": {COMPONENT: "environment"}},
         # Others may mutate after us: the annotations have to be there in the end.
         "reinvocationPolicy": "IfNeeded",
     }
-    guard = _webhook("guard.ingresses.pkg.internal", endpoint.client_config("/validate/ingresses"), [rule]) | {
-        "matchConditions": [{"name": "reaches-a-lab-domain", "expression": reaches(sorted(set(domains)))}]
-    }
+    words = routes.Words(tuple(sorted(set(domains))))
+    guards = [
+        _webhook(f"guard.{kind.plural}.pkg.internal", endpoint.client_config("/validate/routes"), [kind.rule])
+        | {
+            "matchConditions": [
+                # Without a domain there is nothing to guard.
+                {"name": "reaches-a-lab-domain", "expression": kind.reaches(words) if words.domains else "false"}
+            ]
+        }
+        for kind in routes.KINDS.values()
+    ]
     return [
         _configuration("MutatingWebhookConfiguration", INGRESSES, protect),
-        _configuration("ValidatingWebhookConfiguration", INGRESSES, guard),
+        _configuration("ValidatingWebhookConfiguration", INGRESSES, *guards),
     ]
 
 
@@ -146,7 +149,7 @@ def protection() -> list[Manifest]:
         "message": f"the lab is protected from deletion: remove its annotation {PROTECT} first",
         "reason": "Forbidden",
     }
-    return _policy(PROTECTED_CLAIMS, {"matchConstraints": {"resourceRules": [rules]}, "validations": [validation]})
+    return policy(PROTECTED_CLAIMS, {"matchConstraints": {"resourceRules": [rules]}, "validations": [validation]})
 
 
 def rights_protection() -> list[Manifest]:
@@ -168,7 +171,7 @@ def rights_protection() -> list[Manifest]:
         "reason": "Forbidden",
     }
     ours = f"oldObject.roleRef.name in {json.dumps([rights.LAB, rights.SESSION])}"
-    return _policy(
+    return policy(
         PROTECTED_RIGHTS,
         {
             "matchConstraints": {"resourceRules": [rules]},
@@ -199,7 +202,7 @@ def data_protection(username: str) -> list[Manifest]:
         f' + ", {way_out}"',
         "reason": "Forbidden",
     }
-    return _policy(
+    return policy(
         PROTECTED_DATA,
         {
             "matchConstraints": {
@@ -233,7 +236,7 @@ _HOLDS_DATA = (
 """CEL: what `observed.is_durable` says of a planned object, and the environment with its namespace."""
 
 
-def _policy(name: str, spec: Manifest) -> list[Manifest]:
+def policy(name: str, spec: Manifest) -> list[Manifest]:
     """A policy that fails closed, and the binding that puts it in force everywhere."""
     metadata = {"name": name, "labels": _LABELS}
     return [
@@ -250,27 +253,6 @@ def _policy(name: str, spec: Manifest) -> list[Manifest]:
             "spec": {"policyName": name, "validationActions": ["Deny"]},
         },
     ]
-
-
-def reaches(domains: list[str]) -> str:
-    """CEL: whether an Ingress may answer for a host below one of the domains, by name, wildcard or catch-all.
-
-    Total on every Ingress: an expression that fails would refuse it. Without a domain nothing matches.
-    """
-    if not domains:
-        return "false"
-    below = " || ".join(
-        f'rule.host.lowerAscii().endsWith(".{domain}") || '
-        f'(rule.host.startsWith("*.") && ".{domain}".endsWith(rule.host.lowerAscii().substring(1)))'
-        for domain in domains
-    )
-    return (
-        "has(object.spec) && ("
-        f'(has(object.spec.rules) && object.spec.rules.exists(rule, !has(rule.host) || rule.host == "" || {below}))'
-        " || has(object.spec.defaultBackend)"
-        ' || (has(object.metadata.annotations) && "nginx.ingress.kubernetes.io/server-alias" in'
-        " object.metadata.annotations))"
-    )
 
 
 def _webhook(name: str, client_config: Manifest, rules: list[Manifest]) -> Manifest:

@@ -18,8 +18,8 @@ from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
 from datalabd.observed import ENVIRONMENT_LABEL
 from datalabd.validation import Names, names_of
-from webhooks import convert, mutate, validate, warn
-from webhooks.review import AdmissionRequest, allowed
+from webhooks import convert, mutate, routes, validate, warn
+from webhooks.review import AdmissionRequest, BadReview, allowed
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ def application(client: Client, cache: Cache) -> web.Application:
         ("/validate/environmentconfigs", _validate_environment),
         ("/convert", _convert),
         ("/mutate/ingresses", _mutate_ingress),
-        ("/validate/ingresses", _validate_ingress),
+        ("/validate/routes", _validate_route),
     ):
         app.router.add_post(path, _handler(path.strip("/").replace("/", "-"), answer))
     return app
@@ -149,8 +149,11 @@ async def _mutate_ingress(http: web.Request, review: Any) -> Manifest:
     return mutate.ingress(request, claim, environment)
 
 
-async def _validate_ingress(http: web.Request, review: Any) -> Manifest:
+async def _validate_route(http: web.Request, review: Any) -> Manifest:
     request = AdmissionRequest.decode(review)
+    for route in (request.object, request.old_object):
+        if route is not None and route.get("kind") not in routes.KINDS:
+            raise BadReview(f"{route.get('kind')} is no kind of route that is known here")
     cache = http.app[CACHE]
     known = cache.domains()
     domains = {
@@ -158,7 +161,10 @@ async def _validate_ingress(http: web.Request, review: Any) -> Manifest:
         for claim in cache.claims()
         if (domain := known.get(environment_name(claim)))
     }
-    return validate.ingress(request, cache.claims(), domains)
+    answer = validate.route(request, cache.claims(), domains)
+    if not answer["response"]["allowed"]:
+        log.info("route refused", namespace=request.namespace, name=request.name, user=request.username)
+    return answer
 
 
 def _environment(cache: Cache, claim: Manifest) -> EnvironmentConfig | None:

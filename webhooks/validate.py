@@ -1,19 +1,24 @@
-"""Refuses claims that cannot become a lab, environments that are no use, and Ingresses that reach for a lab's hosts."""
+"""Refuses claims that cannot become a lab, environments that are no use, and routes that reach for a lab's hosts."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from datalabd import names
 from datalabd.api.environment import EnvironmentConfig, mistakes
 from datalabd.api.meta import FieldError, Manifest, NamespacedName, Problem
 from datalabd.errors import EnvironmentInvalid
-from datalabd.plan.ingress_protection import NGINX
+from datalabd.kube.store import key_of
+from datalabd.plan.ingress_protection import REGISTRY_INGRESS, SESSION_INGRESS, weakening
 from datalabd.validation import Names, clashes, names_of, occupied, validate, warnings
-from webhooks import requests, warn
+from webhooks import requests, routes, warn
 from webhooks.review import ADMISSION, AdmissionRequest, allowed, denied
 
 ERRORS_MAX = 20
-"""Mistakes told of one Ingress, which may have thousands of rules."""
-SERVER_ALIAS = f"{NGINX}/server-alias"
+"""Mistakes told of one route, which may have thousands of rules."""
+HOSTS_MAX = 500
+"""Hosts of one route, each of which is compared with those of all labs."""
+PURPOSES = frozenset({"session", "registry", "database"})
+"""What the hosts of a lab are for."""
+TAKEN = "this host belongs to a lab, which answers for it"
 
 
 def datalab(
@@ -89,62 +94,101 @@ def _in_use(request: AdmissionRequest, labs: int) -> Manifest:
     return {"apiVersion": ADMISSION, "kind": "AdmissionReview", "response": response}
 
 
-def ingress(request: AdmissionRequest, claims: Iterable[Manifest], domains: dict[str, str]) -> Manifest:
-    """Refusal of an Ingress that would answer for a host of a lab without being that lab's own.
+def route(request: AdmissionRequest, claims: Iterable[Manifest], domains: dict[str, str]) -> Manifest:
+    """Refusal of a route, of whichever kind, that would answer for a host of a lab without being that lab's own.
 
     `domains` has the domain of each claim, by `<namespace>/<name>`. An update that reaches for nothing new passes, so
-    that an Ingress older than the lab can still be finalized, and mended.
+    that a route older than the lab can still be finalized, and mended.
     """
     if request.object is None:
         return allowed(request.uid)
-    had = set(_reach(request.old_object)) if request.old_object else set()
-    reached = {host: where for host, where in _reach(request.object).items() if host not in had}
-    if not reached:
-        return allowed(request.uid)
-    taken = {
-        host
-        for claim in claims
-        # In the workshop namespace nobody but the runtime and the operator writes.
-        if request.namespace != names.workshop_namespace(claim["metadata"]["name"])
-        for host in _hosts(claim, domains.get(f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"))
-    }
-    below = {host[index:] for host in taken for index, letter in enumerate(host) if letter == "."}
-    errors = [
-        FieldError(where, Problem.FORBIDDEN, host or None, "this host belongs to a lab, which answers for it")
-        for host, where in reached.items()
-        if host in taken or (taken and not host) or (host.startswith("*.") and host[1:] in below)
-    ]
+    reached = routes.reached(request.object)
+    if len(reached) > HOSTS_MAX:
+        detail = f"speaks of {len(reached)} hosts, of which some may be a lab's; divide it into routes of {HOSTS_MAX}"
+        return denied(request, [FieldError("spec", Problem.TOO_MANY, None, detail)])
+    labs = [(claim, domains.get(str(key_of(claim)))) for claim in claims]
+    forbidden = {} if not reached else _forbidden(request.object, request.namespace, reached, labs)
+    errors = [FieldError(where, Problem.FORBIDDEN, host or None, TAKEN) for host, where in forbidden.items()]
+    if old := request.old_object:
+        had = _forbidden(old, request.namespace, routes.reached(old), labs)
+        errors = [error for error in errors if (error.value or "") not in had]
+    errors += _elsewhere(request, labs)
+    errors += _weakened(request)
     return denied(request, list(dict.fromkeys(errors))[:ERRORS_MAX]) if errors else allowed(request.uid)
 
 
-def _hosts(claim: Manifest, domain: str | None) -> list[str]:
-    """Every host a lab derives; none where its domain is not known."""
-    if domain is None:
-        return []
+def _forbidden(
+    manifest: Manifest, namespace: str, reached: dict[str, str], labs: Iterable[tuple[Manifest, str | None]]
+) -> dict[str, str]:
+    """Those of the reached hosts, with their fields, at which the route meets a lab whose own it is not."""
+    named = "\n".join(reached)
+    broad = [host for host in reached if not host or host.startswith("*.")]
+    found: set[str] = set()
+    for claim, domain in labs:
+        if domain is None:
+            continue
+        name = claim["metadata"]["name"]
+        purposes = _purposes(manifest) if namespace == names.workshop_namespace(name) else frozenset[str]()
+        if purposes != PURPOSES:
+            # What covers the lab's main host, which all labs have, covers all of them.
+            found.update(host for host in broad if f".{domain}".endswith(host[1:]))
+        if name in named:
+            found.update(host for host, purpose in _hosts(claim, domain) if host in reached and purpose not in purposes)
+    return {host: where for host, where in reached.items() if host in found}
+
+
+def _purposes(manifest: Manifest) -> frozenset[str]:
+    """What a route in the workshop namespace of a lab may have hosts of that lab for.
+
+    Administrators of that namespace can write there as the runtime does: what nobody protects is not for sessions.
+    """
+    if manifest["kind"] == "TLSRoute":
+        return frozenset({"database"})
+    if manifest["kind"] == "Ingress":
+        labels = manifest["metadata"].get("labels") or {}
+        if labels.items() >= SESSION_INGRESS.items():
+            return PURPOSES
+        if labels.items() >= REGISTRY_INGRESS.items():
+            return frozenset({"registry"})
+    return frozenset()
+
+
+def _hosts(claim: Manifest, domain: str) -> Iterator[tuple[str, str]]:
+    """Every host a lab derives, with what it is for."""
     name, sessions, databases = names_of(claim)
-    labels = [
-        name,
-        *(label for session in sessions for label in names.session_hosts(name, session)),
-        *(names.database_host(name, host) for host in databases),
-    ]
-    return [f"{label}.{domain}" for label in labels]
+    yield f"{name}.{domain}", "session"
+    for session in sessions:
+        *gateway, registry = names.session_hosts(name, session)
+        for label in gateway:
+            yield f"{label}.{domain}", "session"
+        yield f"{registry}.{domain}", "registry"
+    for database in databases:
+        yield f"{names.database_host(name, database)}.{domain}", "database"
 
 
-def _reach(ingress: Manifest) -> dict[str, str]:
-    """Hosts and wildcards an Ingress answers for, with the field of each; the empty host is every host."""
-    spec = ingress.get("spec") or {}
-    reached: dict[str, str] = {}
-    for index, rule in enumerate(spec.get("rules") or ()):
-        reached.setdefault(str(rule.get("host") or "").lower(), f"spec.rules[{index}].host")
-    if spec.get("defaultBackend"):
-        reached.setdefault("", "spec.defaultBackend")
-    annotations = ingress["metadata"].get("annotations") or {}
-    for alias in str(annotations.get(SERVER_ALIAS) or "").split(","):
-        if alias.strip():
-            # nginx takes regular expressions here: whatever is not a plain name may match anything.
-            plain = alias.strip().lower()
-            reached.setdefault(
-                plain if plain.replace(".", "").replace("-", "").isalnum() else "",
-                f"metadata.annotations[{SERVER_ALIAS}]",
-            )
-    return reached
+def _elsewhere(request: AdmissionRequest, labs: Iterable[tuple[Manifest, str | None]]) -> list[FieldError]:
+    """Whether an Ingress would take requests of its own hosts past a lab's protection, to Services of that lab."""
+    annotations = _annotations(request.object)
+    target = annotations.get(routes.SERVICE_NAMESPACE)
+    if not target or target in (request.namespace, _annotations(request.old_object).get(routes.SERVICE_NAMESPACE)):
+        return []
+    if all(target != names.workshop_namespace(claim["metadata"]["name"]) for claim, _ in labs):
+        return []
+    where = f"metadata.annotations[{routes.SERVICE_NAMESPACE}]"
+    return [FieldError(where, Problem.FORBIDDEN, target, "this namespace belongs to a lab")]
+
+
+def _weakened(request: AdmissionRequest) -> Iterator[FieldError]:
+    """Annotations of a session's Ingress that would undo its protection, but for those that are this protection."""
+    labels = ((request.object or {})["metadata"]).get("labels") or {}
+    if not labels.items() >= SESSION_INGRESS.items():
+        return
+    old = _annotations(request.old_object)
+    for key in weakening(_annotations(request.object)):
+        if old.get(key) != _annotations(request.object)[key]:
+            detail = "would change who comes in; the lab's environment decides that, in ingress.protection"
+            yield FieldError(f"metadata.annotations[{key}]", Problem.FORBIDDEN, None, detail)
+
+
+def _annotations(manifest: Manifest | None) -> dict[str, str]:
+    return ((manifest or {}).get("metadata") or {}).get("annotations") or {}

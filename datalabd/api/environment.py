@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -713,8 +714,24 @@ class EnvironmentData(EnvironmentModel):
     @property
     def is_protected(self) -> bool:
         """Whether somebody asks who comes: the session itself, or something in front of it."""
-        protection = self.ingress.protection.type
-        return not self.auth.type.is_delegated or protection not in (ProtectionType.OFF, ProtectionType.APISIX)
+        return not self.auth.type.is_delegated or self.ingress.protection.type is not ProtectionType.OFF
+
+    @property
+    def hosts(self) -> set[str]:
+        """The platform's own hosts: where people sign in, and whatever else of it lies at or below the labs' domain."""
+        domain = self.ingress.domain
+        signing_in = {_host(url) for url in (self.ingress.auth_url, self.ingress.signin_url)}
+        others = {_host(url) for url in (self.iam.url, self.storage.endpoint, self.ingress.protection.discovery_url)}
+        return {host for host in signing_in if host} | {domain} | {h for h in others if h.endswith(f".{domain}")}
+
+
+def _host(url: str | None) -> str:
+    """The host of an address in lower case; empty if it has none, or one that differs from lab to lab."""
+    try:
+        host = urlsplit(url or "").hostname or ""
+    except ValueError:
+        return ""
+    return host if re.fullmatch(DNS_NAME, host) else ""
 
 
 class _Named(Model):
@@ -788,6 +805,15 @@ def _contradictions(data: EnvironmentData) -> Iterator[FieldError]:
     if data.components.qdrant.resources is not None:
         detail = "its operator takes no resources in the form that its definition asks for; limit the namespace instead"
         yield FieldError("data.components.qdrant.resources", Problem.FORBIDDEN, None, detail)
+
+
+def hosts_of(manifest: Manifest) -> set[str]:
+    """The platform's own hosts by an environment of either kind; the usual ones of its domain if it cannot be used."""
+    try:
+        return EnvironmentConfig.parse(manifest).data.hosts
+    except EnvironmentInvalid:
+        domain = domain_of(manifest)
+        return {domain, f"auth.{domain}"} if domain else set()
 
 
 def domain_of(manifest: Manifest) -> str | None:

@@ -51,6 +51,8 @@ ANNOTATION_MAX = 2048
 """Characters of an annotation that asks for something."""
 PROTECT = f"{PREFIX}/protect"
 """Annotation of a claim: while it is "true" the claim cannot be deleted."""
+PROTECTION = f"{PREFIX}/protection"
+"""Annotation of a session's Ingress: comma-separated names of the annotations that protect it, which only we change."""
 UNPROTECTED = f"{PREFIX}/unprotected"
 """Annotation of an object that holds data: while it is "true" everybody who has the right may delete it."""
 STORAGE_CLAIM = f"{PREFIX}/claim"

@@ -5,7 +5,7 @@ import datetime
 from collections.abc import Iterator
 
 from datalabd import identity, names, stores
-from datalabd.api.environment import EnvironmentConfig, domain_of
+from datalabd.api.environment import EnvironmentConfig, ProtectionType, domain_of, hosts_of
 from datalabd.api.meta import ACCOUNT, CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned, shorten
 from datalabd.errors import EnvironmentInvalid, NotYet
 from datalabd.identity import IamView
@@ -31,6 +31,8 @@ READ_SECONDS = 5.0
 """When to look again whether a namespace has been listed, should nothing be heard of it."""
 RUNTIME_KINDS = (kinds.WORKSHOPS, kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS)
 STORE_KINDS = (kinds.POSTGRES_CLUSTERS, kinds.DOCUMENT_STORES, kinds.CACHE_STORES, kinds.VECTOR_STORES)
+OPTIONAL_KINDS = (*STORE_KINDS, kinds.TLS_ROUTES, kinds.APISIX_PLUGIN_CONFIGS)
+"""Kinds that a cluster may not know; what needs them says so."""
 INSIDE_KINDS = (
     kinds.VOLUME_CLAIMS,
     kinds.NETWORK_POLICIES,
@@ -39,6 +41,7 @@ INSIDE_KINDS = (
     kinds.ROLES,
     kinds.ROLE_BINDINGS,
     kinds.TLS_ROUTES,
+    kinds.APISIX_PLUGIN_CONFIGS,
     *STORE_KINDS,
 )
 """Kinds that the plan writes into the workshop namespace, besides Secrets."""
@@ -74,7 +77,7 @@ class Cache:
         watch(kinds.NAMESPACES)
         watch(kinds.VOLUMES)
         for kind in INSIDE_KINDS:
-            watch(kind, OURS, optional=kind in STORE_KINDS or kind == kinds.TLS_ROUTES)
+            watch(kind, OURS, optional=kind in OPTIONAL_KINDS)
         watch(kinds.DEPLOYMENTS, SESSION_PARTS)
         watch(kinds.INGRESSES, SESSION_PARTS)
         watch(kinds.ENDPOINT_SLICES, API_SERVER)
@@ -117,6 +120,15 @@ class Cache:
             if (domain := domain_of(manifest))
         }
         return dict(self._domains)
+
+    def platform_hosts(self) -> set[str]:
+        """The hosts of all environments where people sign in, and those of the platform below the labs' domains."""
+        return {
+            host
+            for kind in (kinds.CROSSPLANE_ENVIRONMENTS, kinds.ENVIRONMENT_CONFIGS)
+            for manifest in self.informers.store(kind)
+            for host in hosts_of(manifest)
+        }
 
     def _api_server(self) -> tuple[Manifest, ...]:
         """The endpoints of the API server, or those known last while it has none: it is restarting, not gone."""
@@ -234,6 +246,10 @@ class Cache:
         yield kinds.SECRETS, Scope(inside, field_selector="metadata.name=" + names.credentials(name))
         yield kinds.SECRETS, Scope(inside, field_selector=f"metadata.name={WORKSHOP_CONFIG}")
         yield kinds.SECRETS, Scope(inside, label_selector=OURS.label_selector)
+        with contextlib.suppress(EnvironmentInvalid):
+            if self.environment_of(claim).data.ingress.protection.type is ProtectionType.APISIX:
+                # Somebody else may have made it: then it has no label of ours.
+                yield kinds.SECRETS, Scope(inside, field_selector="metadata.name=" + names.identity_secret_copy(name))
         spec = claim.get("spec") or {}
         if spec.get("databases"):
             yield kinds.SECRETS, Scope(inside, label_selector=DATABASE_LOGINS)
@@ -273,6 +289,8 @@ class Cache:
             login_secret=secrets.get(lab.namespace, names.login(lab.name)),
             client_secret=secrets.get(lab.namespace, names.identity_secret(lab.name)),
             client_secret_copy=secrets.get(workshop_namespace, names.identity_secret_copy(lab.name)),
+            apisix_secret=secrets.get(workshop_namespace, names.apisix_secret(lab.name)),
+            apisix_plugins=store(kinds.APISIX_PLUGIN_CONFIGS).get(workshop_namespace, names.apisix_plugins(lab.name)),
             iam=self.iam_view(claim) if claim is not None else IamView(),
             credentials=secrets.get(lab.namespace, names.credentials(lab.name)),
             credentials_copy=secrets.get(workshop_namespace, names.credentials(lab.name)),
@@ -304,9 +322,7 @@ class Cache:
                 if obj["metadata"]["namespace"] == workshop_namespace and is_planned(obj)
             ),
             owned=self.owned(lab.key, lab.uid) + self._left_behind(lab),
-            served=frozenset(
-                kind.kind for kind in (*STORE_KINDS, kinds.TLS_ROUTES) if self.informers.synced(kind, OURS)
-            ),
+            served=frozenset(kind.kind for kind in OPTIONAL_KINDS if self.informers.synced(kind, OURS)),
             runtime_served=all(self.informers.synced(kind, EVERYWHERE) for kind in RUNTIME_KINDS),
             account=self._account,
             now=datetime.datetime.now(datetime.UTC),

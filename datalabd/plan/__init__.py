@@ -10,7 +10,18 @@ from datalabd import names
 from datalabd.api.meta import ROTATED, ROTATING, Manifest
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
-from datalabd.plan import credentials, keycloak, mongodb, network_policies, postgres, qdrant, redis, rotation, volumes
+from datalabd.plan import (
+    apisix,
+    credentials,
+    keycloak,
+    mongodb,
+    network_policies,
+    postgres,
+    qdrant,
+    redis,
+    rotation,
+    volumes,
+)
 from datalabd.plan.educates import sessions
 from datalabd.plan.educates.environment import workshop_environment
 from datalabd.plan.educates.workshop import live_session_policies, workshop
@@ -77,6 +88,7 @@ def plan(lab: Lab, seen: Observed, fresh: Fresh) -> Plan:
             _runtime(lab, seen),
             _workshop_namespace(lab, seen),
             _client_secret_copy(lab, seen),
+            *_apisix(lab, seen, fresh),
             *_databases(lab, seen),
             *_document_stores(lab, seen, fresh),
             *_cache_stores(lab, seen, fresh),
@@ -155,7 +167,31 @@ def _workshop_namespace(lab: Lab, seen: Observed) -> Stage:
     if lab.claim.spec.data.enabled:
         objects.append(volumes.data_mount(lab))
     objects += [volumes.home(lab, seen, session) for session in lab.sessions]
-    return Stage("workshop namespace", tuple(objects), _no_namespace(seen), keeps=_kept_policies(lab, seen, namespace))
+    keeps = _kept_policies(lab, seen, namespace) + _kept_apisix(lab, seen)
+    return Stage("workshop namespace", tuple(objects), _no_namespace(seen), keeps=keeps)
+
+
+def _apisix(lab: Lab, seen: Observed, fresh: Fresh) -> Iterator[Stage]:
+    """What the plugins read comes before them: without it APISIX would leave one of them out."""
+    if not apisix.is_wanted(lab):
+        return
+    login, part = "login by APISIX", "plugins of APISIX"
+    waits = _no_namespace(seen) or apisix.waits(lab, seen)
+    if seen.oauth2_client is None:
+        yield Stage(login, waits=waits, part=part, keeps=_kept_apisix(lab, seen))
+    else:
+        made = apisix.secret(lab, seen.oauth2_client, seen.apisix.get(apisix.SESSION_SECRET) or fresh())
+        yield Stage(login, (made,), waits, part, create_only=not seen.apisix_secret_exists)
+    yield Stage(part, (apisix.plugins(lab),), waits, part)
+
+
+def _kept_apisix(lab: Lab, seen: Observed) -> tuple[Identity, ...]:
+    """What APISIX needs stays, under another protection too, while an Ingress may name it: without it all may come."""
+    if not (apisix.is_wanted(lab) or (seen.has_apisix_plugins and apisix.has_sessions(seen))):
+        return ()
+    namespace = names.workshop_namespace(lab.name)
+    secret = ("Secret", namespace, names.apisix_secret(lab.name))
+    return (secret, (apisix.PLUGIN_CONFIG, namespace, names.apisix_plugins(lab.name)))
 
 
 def _databases(lab: Lab, seen: Observed) -> Iterator[Stage]:

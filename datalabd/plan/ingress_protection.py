@@ -1,40 +1,87 @@
 """What makes an ingress controller ask who comes: annotations of session Ingresses, by the environment's protection."""
 
-from datalabd.api.environment import EnvironmentConfig, ProtectionType
-from datalabd.api.meta import Manifest
+import re
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from datalabd import names
+from datalabd.api.environment import TEMPLATE_WORDS, EnvironmentConfig, EnvironmentData, ProtectionType
+from datalabd.api.meta import PROTECTION, Manifest
 
 NGINX = "nginx.ingress.kubernetes.io"
+APISIX = "k8s.apisix.apache.org"
+SESSION_INGRESS = {
+    "training.educates.dev/component": "session",
+    "training.educates.dev/application": "workshop",
+}
+"""Labels of the Ingress by which people reach a session."""
+REGISTRY_INGRESS = SESSION_INGRESS | {"training.educates.dev/application": "registry"}
+"""Labels of that by which container tools reach its registry, with a login of its own that no browser is asked for."""
+WEAKENING = (
+    rf"^{re.escape(NGINX)}/("
+    # Configuration of anybody's choice.
+    r".*-snippet"
+    # Another answer to the question who may come, or one for many.
+    r"|auth-url|auth-signin|auth-method|auth-response-headers|auth-proxy-set-headers|auth-cache-.*"
+    r"|enable-global-auth|satisfy"
+    # Past the question, or away from the session.
+    r"|ssl-passthrough|canary.*|server-alias|mirror-.*|permanent-redirect|temporal-redirect)$"
+    rf"|^{re.escape(APISIX)}/(plugin-config-name|auth-.*|http-redirect|svc-namespace)$"
+    r"|^traefik\.ingress\.kubernetes\.io/router\.(middlewares|entrypoints)$"
+)
+"""Annotations of a session's Ingress by which it could be opened, in the syntax of Python and of RE2."""
+
+_WORD = re.compile(rf"(?<!\$)({'|'.join(map(re.escape, TEMPLATE_WORDS))})")
 
 
 def annotations(environment: EnvironmentConfig, name: str, namespace: str, host: str) -> dict[str, str]:
-    """The annotations the session Ingresses of lab `name` (claim in `namespace`) must carry; `host` is the main one."""
-    protection = environment.data.ingress.protection
+    """The annotations the session Ingresses of lab `name` (claim in `namespace`) must carry; `host` is the main one.
+
+    One of them names the others: by it the API server keeps them while nobody of ours runs.
+    """
+    ingress = environment.data.ingress
+    protection = ingress.protection
+    values = words(environment.data, name, namespace) | {"{host}": host}
     wanted: dict[str, str] = {}
     match protection.type:
         case ProtectionType.NGINX:
             wanted = {
-                f"{NGINX}/auth-url": environment.data.ingress.auth_url,
-                f"{NGINX}/auth-signin": environment.data.ingress.signin_url,
+                f"{NGINX}/auth-url": address(ingress.auth_url, values),
+                f"{NGINX}/auth-signin": address(ingress.signin_url, values),
                 f"{NGINX}/auth-response-headers": ",".join(protection.response_headers),
             }
+        case ProtectionType.APISIX:
+            wanted = {f"{APISIX}/plugin-config-name": names.apisix_plugins(name)}
         case ProtectionType.TRAEFIK:
-            wanted = {"traefik.ingress.kubernetes.io/router.middlewares": protection.middleware or ""}
+            wanted = {"traefik.ingress.kubernetes.io/router.middlewares": _filled(protection.middleware or "", values)}
         case ProtectionType.ANNOTATIONS:
-            wanted = dict(protection.annotations)
-    values = {
-        "{name}": name,
-        "{namespace}": namespace,
-        "{realm}": environment.data.iam.realm,
-        "{group}": name,
-        "{host}": host,
-    }
-    return {key: _filled(value, values) for key, value in wanted.items()}
+            wanted = {key: _filled(value, values) for key, value in protection.annotations.items()}
+    return wanted | {PROTECTION: ",".join(sorted(wanted))}
 
 
-def missing(wanted: dict[str, str], ingress: Manifest) -> dict[str, str]:
-    """Those of the wanted annotations that an Ingress lacks or has otherwise."""
+def missing(wanted: dict[str, str], ingress: Manifest) -> dict[str, str | None]:
+    """How the annotations of an Ingress must change: those it lacks or has otherwise, and None for what undoes them."""
     have = ingress["metadata"].get("annotations") or {}
-    return {key: value for key, value in wanted.items() if have.get(key) != value}
+    undone = dict.fromkeys(weakening(have | wanted))
+    return {key: value for key, value in wanted.items() if have.get(key) != value} | undone
+
+
+def weakening(annotations: Mapping[str, str]) -> list[str]:
+    """Those of the annotations of a session's Ingress that could undo its protection and are no part of it.
+
+    None where no annotation protects it: what others annotate then may be what does.
+    """
+    named = annotations.get(PROTECTION, "").split(",")
+    return [key for key in annotations if any(named) and key not in named and re.search(WEAKENING, key)]
+
+
+def other_class(environment: EnvironmentConfig, ingress: Manifest) -> str:
+    """The class of controllers an Ingress is for, where those do not read what protects it; empty if they do."""
+    data = environment.data.ingress
+    annotation = (ingress["metadata"].get("annotations") or {}).get("kubernetes.io/ingress.class")
+    found = str((ingress.get("spec") or {}).get("ingressClassName") or annotation or "")
+    annotates = data.protection.type not in (ProtectionType.OFF, ProtectionType.EXTERNAL)
+    return found if annotates and data.class_ and found != data.class_ else ""
 
 
 def main_host(ingress: Manifest) -> str:
@@ -43,8 +90,22 @@ def main_host(ingress: Manifest) -> str:
     return str(rules[0].get("host") or "")
 
 
-def _filled(template: str, values: dict[str, str]) -> str:
-    # Not str.format: nginx' own variables and a stray brace have to survive.
-    for variable, value in values.items():
-        template = template.replace(variable, value)
-    return template
+def words(data: EnvironmentData, name: str, namespace: str) -> dict[str, str]:
+    """What is filled into the templates of an environment for lab `name`, but for the host of one Ingress."""
+    host = f"{name}.{data.ingress.domain}"
+    return {"{name}": name, "{namespace}": namespace, "{realm}": data.iam.realm, "{group}": name, "{host}": host}
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    # Not str.format: nginx' own variables, ${host} among them, and a stray brace have to survive.
+    return _WORD.sub(lambda word: values[word[0]], template)
+
+
+def address(template: str, values: Mapping[str, str]) -> str:
+    """The template of an address, filled in so that no value can be more than a part of it."""
+    return _filled(template, {word: quote(value, safe="") for word, value in values.items()})
+
+
+def secret_names(lab_name: str) -> list[str]:
+    """The Secrets of the workshop namespace that open a lab's login: of its Keycloak client, and what APISIX reads."""
+    return [names.identity_secret_copy(lab_name), names.apisix_secret(lab_name)]

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 import yaml
 
-from datalabd.api.environment import AuthType, EnvironmentConfig, Login, ProtectionType, Retention, domain_of
+from datalabd.api.environment import (
+    AuthType,
+    EnvironmentConfig,
+    Login,
+    ProtectionType,
+    Retention,
+    domain_of,
+    hosts_of,
+)
 from datalabd.api.environment import mistakes as all_mistakes
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import Budget, KubernetesRole, Policy
@@ -506,7 +514,7 @@ def test_what_cannot_be_used_is_told_first() -> None:
     [
         ("credentials", "off", True),
         ("delegated", "off", False),
-        ("none", "apisix", False),
+        ("none", "apisix", True),
         ("delegated", "external", True),
     ],
 )
@@ -529,3 +537,36 @@ def test_somebody_asks_who_comes(auth: str, protection: str, expected: bool) -> 
 )
 def test_the_domain_of_an_environment_whatever_else_is_wrong(data: Any, expected: str | None) -> None:
     assert domain_of({"data": data}) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param({}, {"lab.org", "auth.lab.org"}, id="the usual ones"),
+        pytest.param(
+            {"ingress": {"protection": {"authURL": "https://A.org:8443/x", "signinURL": "http://b.org"}}},
+            {"lab.org", "a.org", "b.org"},
+            id="where people sign in",
+        ),
+        pytest.param(
+            {"ingress": {"protection": {"authURL": "https://{name}.auth.org/x"}}},
+            {"lab.org", "auth.lab.org"},
+            id="another for each lab",
+        ),
+        pytest.param(
+            {"iam": {"url": "https://id.lab.org", "adminSecret": {"namespace": "a", "name": "b"}}},
+            {"lab.org", "auth.lab.org", "id.lab.org"},
+            id="Keycloak below the domain",
+        ),
+        pytest.param({"storage": {"endpoint": "https://s3.example.org"}}, {"lab.org", "auth.lab.org"}, id="elsewhere"),
+        pytest.param({"storage": {"endpoint": "https://[s3"}}, {"lab.org", "auth.lab.org"}, id="no address"),
+        pytest.param({"quota": 5, "retention": "maybe"}, {"lab.org", "auth.lab.org"}, id="one that cannot be used"),
+    ],
+)
+def test_hosts_of_the_platform(data: dict[str, Any], expected: set[str]) -> None:
+    ingress = {"domain": "lab.org"} | data.pop("ingress", {})
+    assert hosts_of({"metadata": {"name": "a"}, "data": {"ingress": ingress} | data}) == expected
+
+
+def test_without_a_domain_nothing_is_known_of_the_platform() -> None:
+    assert hosts_of({"metadata": {"name": "a"}, "data": {}}) == set()

@@ -78,15 +78,10 @@ class Daemon:
         assert self._process is None, "it runs already"
         self._began = self.log.stat().st_size if self.log.exists() else 0
         config = kubeconfig(self.cluster, confined=True)
-        command = [sys.executable, "-m", "datalabd", "run", "--local", "--kubeconfig", str(config)]
+        command = [sys.executable, "-m", "datalabd", "run", "--local", "--kubeconfig", str(config), *self._options]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *self._options],
-                cwd=ROOT,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                command, cwd=ROOT, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         if ready:
             try:

@@ -1,5 +1,6 @@
 """What goes wrong around a lab, on a control plane of its own: parts missing, gone, restarted, or in the way."""
 
+import contextlib
 import json
 import random
 import time
@@ -9,10 +10,10 @@ import pytest
 
 from hack.account import open_to_claims
 from hack.cluster import Cluster
+from hack.generate_manifests import PROTECTED
 from tests.integration.daemon import REGISTERED, WEBHOOKS, Daemon, eventually, unregister
 from tests.integration.objects import unique
 from tests.integration.stage import Stage, standins
-from webhooks.registration import PROTECTED_CLAIMS, PROTECTED_DATA, PROTECTED_RIGHTS
 
 pytestmark = [
     pytest.mark.cluster,
@@ -55,6 +56,14 @@ def without_webhooks(daemon: Daemon) -> None:
     """Kill the daemon and let the API server ask nobody."""
     daemon.kill()
     unregister(daemon.cluster, WEBHOOKS)
+
+
+def unprotect(daemon: Daemon, lab: str) -> None:
+    """Kill the daemon, take what it registered away, and the protection off the Ingress of session `main`."""
+    daemon.kill()
+    unregister(daemon.cluster, REGISTERED)
+    strip = ("annotate", "ingress", f"{lab}-main", "-n", lab, f"{AUTH_URL}-")
+    eventually(lambda: daemon.cluster.kubectl(*strip, check=False).returncode == 0)
 
 
 def test_educates_may_be_installed_later(stage: Stage, daemon: Daemon) -> None:
@@ -116,8 +125,7 @@ def test_an_ingress_that_came_unprotected_is_swept(stage: Stage, daemon: Daemon)
     with standins(stage.cluster):
         lab = stage.lab("main")
         stage.until_ready(lab)
-        without_webhooks(daemon)
-        stage.cluster.api.annotate("ingress", f"{lab}-main", {AUTH_URL: None}, lab)
+        unprotect(daemon, lab)
         daemon.start()
 
         def protected() -> bool:
@@ -126,6 +134,64 @@ def test_an_ingress_that_came_unprotected_is_swept(stage: Stage, daemon: Daemon)
 
         eventually(protected)
         eventually(lambda: "UnprotectedIngress" in stage.events())
+
+
+def test_an_ingress_that_cannot_be_protected_keeps_counting(stage: Stage, daemon: Daemon) -> None:
+    with standins(stage.cluster):
+        lab = stage.lab("main")
+        stage.until_ready(lab)
+        unprotect(daemon, lab)
+        with refusing(stage, f"{lab}-main"):
+            daemon.start()
+            unprotected = "datalabd_unprotected_ingresses"
+            eventually(lambda: daemon.metrics()[unprotected] == 1)
+            told = stage.until(lab, "Synced", "False", "ReconcileError")
+            assert "not today" in told["message"]
+            stage.patch(lab, {"op": "add", "path": "/spec/quota", "value": {"memory": "3Gi"}})
+            stage.until(lab, "Synced", "False", "ReconcileError")
+            assert daemon.metrics()[unprotected] == 1
+        assert "UnprotectedIngress" in stage.events()
+        eventually(lambda: daemon.metrics()[unprotected] == 0, 60)
+        stage.until_ready(lab)
+
+
+@contextlib.contextmanager
+def refusing(stage: Stage, name: str) -> Iterator[None]:
+    """Have the API server refuse every change of an Ingress while the context lasts."""
+    policy = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {
+                "resourceRules": [
+                    {
+                        "apiGroups": ["networking.k8s.io"],
+                        "apiVersions": ["v1"],
+                        "resources": ["ingresses"],
+                        "operations": ["UPDATE"],
+                        "resourceNames": [name],
+                    }
+                ]
+            },
+            "validations": [{"expression": "false", "message": "not today"}],
+        },
+    }
+    binding = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
+    }
+    stage.create(policy)
+    stage.create(binding)
+    probe = ("annotate", "ingress", name, "-n", name.removesuffix("-main"), "probe=yes", "--dry-run=server")
+    eventually(lambda: "not today" in stage.cluster.kubectl(*probe, check=False).stderr)
+    try:
+        yield
+    finally:
+        for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+            stage.cluster.kubectl("delete", kind, name)
 
 
 def test_a_session_wedged_by_a_refused_ingress_is_healed(stage: Stage, daemon: Daemon) -> None:
@@ -224,7 +290,7 @@ def test_secrets_of_another_lab_are_no_storage_secret(stage: Stage, daemon: Daem
 @pytest.mark.parametrize(
     ("kind", "name"),
     [(kind, name) for kind in REGISTERED[:2] for name in ("datalabd", "datalabd-ingresses")]
-    + [(kind, name) for kind in REGISTERED[2:] for name in (PROTECTED_CLAIMS, PROTECTED_DATA, PROTECTED_RIGHTS)],
+    + [(kind, name) for kind in REGISTERED[2:] for name in PROTECTED],
 )
 def test_a_deleted_registration_comes_back(daemon: Daemon, kind: str, name: str) -> None:
     api = daemon.cluster.api

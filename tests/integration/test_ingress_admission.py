@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from datalabd.api.meta import Manifest
+from datalabd.api.meta import PROTECTION, Manifest
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.objects import Answer, claim, create, environment, read, replace, unique
+from tests.integration.routes import install_route_kinds, route
 
 pytestmark = pytest.mark.cluster
 
@@ -17,11 +18,12 @@ NGINX = "nginx.ingress.kubernetes.io"
 DOMAIN = "ingress-nginx.example.org"
 PROTECTED = "ingress-nginx"
 BACKEND = {"service": {"name": "any", "port": {"number": 80}}}
-CALLS = 'datalabd_webhook_requests_total{code="200",webhook="validate-ingresses"}'
+CALLS = 'datalabd_webhook_requests_total{code="200",webhook="validate-routes"}'
 WANTED = {
     f"{NGINX}/auth-url": f"https://auth.{DOMAIN}/oauth2/auth",
     f"{NGINX}/auth-signin": f"https://auth.{DOMAIN}/oauth2/start?rd=https://$host$escaped_request_uri",
     f"{NGINX}/auth-response-headers": "Authorization,X-Auth-Request-User",
+    PROTECTION: f"{NGINX}/auth-response-headers,{NGINX}/auth-signin,{NGINX}/auth-url",
 }
 
 
@@ -123,8 +125,8 @@ def lab(cluster: Cluster, datalabd: Daemon) -> Iterator[str]:
     eventually(lambda: read(cluster, "datalab", name, "default")["metadata"].get("finalizers"))
     workshop_namespace(cluster, name)
     yield name
-    cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("datalab", name, "default")
+    cluster.api.delete("namespace", name)
 
 
 DATABASE = {"names": ["a"], "storage": "1Gi", "backupStorage": "1Gi"}
@@ -166,7 +168,7 @@ def test_another_user_of_educates_is_left_alone(cluster: Cluster) -> None:
     workshop_namespace(cluster, name)
     stored = accepted(tried(cluster, of_session(name, "a", domain="courses.example.org")))
     assert annotations(stored) == {f"{NGINX}/enable-cors": "true"}
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("namespace", name)
 
 
 def test_an_environment_that_cannot_be_read_opens_nothing(cluster: Cluster, datalabd: Daemon) -> None:
@@ -187,9 +189,9 @@ def test_an_environment_that_cannot_be_read_opens_nothing(cluster: Cluster, data
     refused(answer, "metadata.annotations", "the lab's environment cannot be read", "must be a network")
     until_guarded(cluster, datalabd, f"{broken}.example.org")
     refused(tried(cluster, ingress("default", f"{name}-a.{broken}.example.org")), "this host belongs to a lab")
-    cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
+    cluster.api.delete("datalab", name, "default")
     eventually(lambda: cluster.kubectl("delete", "dlenv", broken, check=False).returncode == 0)
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("namespace", name)
 
 
 # --- guard ------------------------------------------------------------------------------------------------------------
@@ -240,6 +242,95 @@ def test_an_ingress_elsewhere_may_not_reach_a_lab(
     refused(tried(cluster, manifest), field, "this host belongs to a lab")
 
 
+@pytest.fixture(scope="module")
+def routes_known(cluster: Cluster) -> None:
+    install_route_kinds(cluster)
+
+
+KINDS = ["HTTPRoute", "GRPCRoute", "TLSRoute", "ApisixRoute", "IngressRoute", "IngressRouteTCP", "HTTPProxy"]
+
+
+@pytest.mark.usefixtures("routes_known")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_route_of_any_kind_may_not_reach_a_lab(
+    cluster: Cluster, datalabd: Daemon, lab: str, namespace: str, kind: str
+) -> None:
+    def asked(*hosts: str, place: str = namespace) -> Answer:
+        before = datalabd.metrics()[CALLS]
+        answer = tried(cluster, route(kind, place, *hosts))
+        assert datalabd.metrics()[CALLS] > before
+        return answer
+
+    refused(asked(f"{lab}-a.{DOMAIN}"), "this host belongs to a lab")
+    refused(asked(f"{lab}-a.{DOMAIN}", place=lab), "this host belongs to a lab")
+    if kind not in ("IngressRoute", "IngressRouteTCP"):  # they know no wildcards
+        refused(asked("*.example.org"), "this host belongs to a lab")
+    if kind != "HTTPProxy":  # without a host it is a part of another one
+        refused(asked(), "this host belongs to a lab")
+    accepted(asked(f"shop.{DOMAIN}"))
+    before = datalabd.metrics()[CALLS]
+    accepted(tried(cluster, route(kind, namespace, "shop.example.com")))
+    assert datalabd.metrics()[CALLS] == before
+
+
+@pytest.mark.usefixtures("routes_known")
+def test_the_route_to_a_database_is_the_labs_own(cluster: Cluster, lab: str, namespace: str) -> None:
+    accepted(tried(cluster, route("TLSRoute", lab, f"pg0-{lab}.{DOMAIN}")))
+    refused(tried(cluster, route("TLSRoute", namespace, f"pg0-{lab}.{DOMAIN}")), "this host belongs to a lab")
+
+
+@pytest.mark.usefixtures("routes_known")
+@pytest.mark.parametrize(
+    ("rule", "reaches"),
+    [
+        pytest.param("Host(`shop.example.com`) || PathPrefix(`/`)", True, id="or anything"),
+        pytest.param("!Host(`shop.example.com`)", True, id="all but one"),
+        pytest.param(r"HostRegexp(`^.+\.ingress-nginx\.example\.org$`)", True, id="pattern below the domain"),
+        pytest.param(r"HostRegexp(`^.+\.example\.com$`)", False, id="pattern elsewhere"),
+        pytest.param("HostRegexp(`.+`)", True, id="pattern of anything"),
+        pytest.param("(Host(`a.example.com`) || Host(`b.example.com`)) && PathPrefix(`/`)", False, id="two elsewhere"),
+        pytest.param("Host(", True, id="no rule"),
+    ],
+)
+def test_rules_of_traefik(cluster: Cluster, lab: str, namespace: str, rule: str, reaches: bool) -> None:
+    manifest = route("IngressRoute", namespace, "a.example.com")
+    answer = tried(cluster, manifest | {"spec": {"routes": [{"match": rule}]}})
+    if reaches:
+        refused(answer, "spec.routes[0].match", "this host belongs to a lab")
+    else:
+        accepted(answer)
+
+
+@pytest.mark.usefixtures("lab")
+def test_more_rules_than_conditions_may_look_at_are_asked_about(
+    cluster: Cluster, datalabd: Daemon, namespace: str
+) -> None:
+    hosts = [f"{number}.example.com" for number in range(400)]
+    before = datalabd.metrics()[CALLS]
+    accepted(tried(cluster, ingress(namespace, *hosts)))
+    assert datalabd.metrics()[CALLS] > before
+    refused(
+        tried(cluster, ingress(namespace, *hosts, *(f"{number}.example.net" for number in range(400)))), "divide it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("annotation", "said"),
+    [
+        pytest.param({f"{NGINX}/configuration-snippet": "x"}, "would change who comes in", id="snippet"),
+        pytest.param({f"{NGINX}/satisfy": "any"}, "would change who comes in", id="satisfy"),
+    ],
+)
+def test_a_session_ingress_that_undoes_its_protection_is_refused(
+    cluster: Cluster, lab: str, annotation: dict[str, str], said: str
+) -> None:
+    refused(tried(cluster, of_session(lab, "a", **annotation)), said)
+
+
+def test_an_ingress_that_nobody_would_protect_is_refused_in_the_lab_too(cluster: Cluster, lab: str) -> None:
+    refused(tried(cluster, ingress(lab, f"{lab}-a.{DOMAIN}")), "this host belongs to a lab")
+
+
 def test_the_session_of_another_lab_may_not_reach_a_lab(cluster: Cluster, lab: str) -> None:
     other = claim("default", PROTECTED, sessions=[{"name": "a"}])
     name = other["metadata"]["name"]
@@ -249,8 +340,8 @@ def test_the_session_of_another_lab_may_not_reach_a_lab(cluster: Cluster, lab: s
     manifest = of_session(name, "a")
     manifest["spec"]["rules"].append(rule(f"{lab}-a.{DOMAIN}"))
     refused(tried(cluster, manifest), "spec.rules[3].host")
-    cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("datalab", name, "default")
+    cluster.api.delete("namespace", name)
 
 
 @pytest.mark.parametrize(
@@ -287,10 +378,10 @@ def test_an_ingress_older_than_the_lab_can_be_changed_but_reach_no_further(
     refused(replace(cluster, further), "spec.rules[1].host")
     relabelled = live | {"metadata": live["metadata"] | {"labels": {"a": "b"}}}
     assert replace(cluster, relabelled).returncode == 0
-    cluster.kubectl("delete", "ingress", older["metadata"]["name"], "-n", namespace, "--wait=false")
+    cluster.api.delete("ingress", older["metadata"]["name"], namespace)
     patch = json.dumps({"metadata": {"finalizers": None}})
     cluster.kubectl("patch", "ingress", older["metadata"]["name"], "-n", namespace, "--type=merge", "-p", patch)
-    cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
+    cluster.api.delete("datalab", name, "default")
 
 
 # --- who is asked about -----------------------------------------------------------------------------------------------

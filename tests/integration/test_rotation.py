@@ -161,7 +161,7 @@ def test_both_passwords_hold_until_the_new_one_is_handed_out(stage: Stage, world
     stage.until(lab, "SessionsReady", "True", "RestartNeeded")
 
     second = stage.get("pod", "cache-0", lab) or {}
-    stage.cluster.kubectl("delete", "pod", "cache-0", "-n", lab, "--wait=false")
+    stage.cluster.api.delete("pod", "cache-0", lab)
 
     def runs_again() -> bool:
         pod = stage.get("pod", "cache-0", lab) or {}

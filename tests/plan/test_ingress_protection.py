@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from datalabd.api.meta import Manifest
-from datalabd.plan.ingress_protection import annotations, main_host, missing
+from datalabd.api.meta import PROTECTION, Manifest
+from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class, weakening
 from tests.factories import environment
 
 NGINX = "nginx.ingress.kubernetes.io"
@@ -42,6 +42,11 @@ ALL = "{name} {namespace} {realm} {group} {host}"
             id="nginx, in the operator's words",
         ),
         pytest.param(
+            {"type": "apisix", "discoveryURL": "https://id.example.org"},
+            {"k8s.apisix.apache.org/plugin-config-name": "workspace-oidc-lab"},
+            id="apisix",
+        ),
+        pytest.param(
             {"type": "traefik", "middleware": "{namespace}-login@kubernetescrd"},
             {"traefik.ingress.kubernetes.io/router.middlewares": "team-login@kubernetescrd"},
             id="traefik",
@@ -58,20 +63,113 @@ def test_annotations(protection: dict[str, Any], expected: dict[str, str]) -> No
         ingress={"domain": "lab.example.org", "protection": protection},
         iam={"realm": "acme"},
     )
-    assert annotations(within, "lab", "team", "lab-main.lab.example.org") == expected
+    named = {PROTECTION: ",".join(sorted(expected))}
+    assert annotations(within, "lab", "team", "lab-main.lab.example.org") == expected | named
+
+
+def test_a_value_can_be_no_more_than_a_part_of_an_address() -> None:
+    protection = {"type": "nginx", "authURL": "https://a/{realm}?x={realm}", "signinURL": "https://a/${host}/{name}"}
+    within = environment(ingress={"domain": "lab.example.org", "protection": protection}, iam={"realm": "a?b&{name};#"})
+    made = annotations(within, "lab", "team", "lab-main.lab.example.org")
+    realm = "a%3Fb%26%7Bname%7D%3B%23"
+    assert made[f"{NGINX}/auth-url"] == f"https://a/{realm}?x={realm}"
+    assert made[f"{NGINX}/auth-signin"] == "https://a/${host}/lab"
 
 
 @pytest.mark.parametrize(
     ("have", "expected"),
     [
-        pytest.param({"a": "1", "b": "2", "c": "3"}, {}, id="all there"),
-        pytest.param({"a": "1", "b": "9"}, {"b": "2"}, id="otherwise"),
-        pytest.param({"a": "1"}, {"b": "2"}, id="absent"),
-        pytest.param(None, {"a": "1", "b": "2"}, id="no annotations"),
+        pytest.param({"a": "1", "b": "2", "c": "3", PROTECTION: "a,b"}, {}, id="all there"),
+        pytest.param({"a": "1", "b": "9", PROTECTION: "a,b"}, {"b": "2"}, id="otherwise"),
+        pytest.param({"a": "1", PROTECTION: "a,b"}, {"b": "2"}, id="absent"),
+        pytest.param(None, {"a": "1", "b": "2", PROTECTION: "a,b"}, id="no annotations"),
+        pytest.param(
+            {"a": "1", "b": "2", PROTECTION: "a,b", f"{NGINX}/satisfy": "any"},
+            {f"{NGINX}/satisfy": None},
+            id="all there, and undone",
+        ),
     ],
 )
-def test_missing(have: dict[str, str] | None, expected: dict[str, str]) -> None:
-    assert missing({"a": "1", "b": "2"}, {"metadata": {"annotations": have}}) == expected
+def test_missing(have: dict[str, str] | None, expected: dict[str, str | None]) -> None:
+    wanted = {"a": "1", "b": "2", PROTECTION: "a,b"}
+    assert missing(wanted, {"metadata": {"annotations": have}}) == expected
+
+
+def test_what_undoes_nothing_is_left_alone() -> None:
+    have = {f"{NGINX}/auth-url": "https://elsewhere"}
+    assert missing({PROTECTION: ""}, {"metadata": {"annotations": have}}) == {PROTECTION: ""}
+
+
+@pytest.mark.parametrize(
+    ("key", "weakens"),
+    [
+        *(
+            (f"{NGINX}/{name}", True)
+            for name in (
+                "configuration-snippet",
+                "server-snippet",
+                "auth-snippet",
+                "stream-snippet",
+                "location-snippet",
+                "modsecurity-snippet",
+                "auth-url",
+                "auth-method",
+                "auth-cache-key",
+                "auth-proxy-set-headers",
+                "enable-global-auth",
+                "satisfy",
+                "ssl-passthrough",
+                "canary",
+                "canary-by-header",
+                "server-alias",
+                "mirror-target",
+                "permanent-redirect",
+                "temporal-redirect",
+            )
+        ),
+        *(
+            (f"{NGINX}/{name}", False)
+            for name in (
+                "enable-cors",
+                "proxy-read-timeout",
+                "ssl-redirect",
+                "auth-always-set-cookie",
+                "auth-tls-secret",
+                "whitelist-source-range",
+                "affinity-canary-behavior",
+            )
+        ),
+        ("k8s.apisix.apache.org/plugin-config-name", True),
+        ("k8s.apisix.apache.org/auth-uri", True),
+        ("k8s.apisix.apache.org/enable-websocket", False),
+        ("traefik.ingress.kubernetes.io/router.middlewares", True),
+        ("traefik.ingress.kubernetes.io/router.tls", False),
+        ("projectcontour.io/websocket-routes", False),
+        ("example.org/satisfy", False),
+    ],
+)
+def test_weakening(key: str, weakens: bool) -> None:
+    assert weakening({key: "x", PROTECTION: "a"}) == ([key] if weakens else [])
+    assert weakening({key: "x", PROTECTION: key}) == []
+    assert weakening({key: "x", PROTECTION: ""}) == []
+
+
+@pytest.mark.parametrize(
+    ("protection", "class_", "spec", "annotations", "expected"),
+    [
+        ("nginx", "nginx", {"ingressClassName": "nginx"}, {}, ""),
+        ("nginx", "nginx", {"ingressClassName": "traefik"}, {}, "traefik"),
+        ("nginx", "nginx", {}, {"kubernetes.io/ingress.class": "traefik"}, "traefik"),
+        ("nginx", "nginx", {}, None, ""),
+        ("nginx", "", {"ingressClassName": "traefik"}, {}, ""),
+        ("external", "nginx", {"ingressClassName": "traefik"}, {}, ""),
+    ],
+)
+def test_other_class(
+    protection: str, class_: str, spec: Manifest, annotations: dict[str, str] | None, expected: str
+) -> None:
+    within = environment(ingress={"domain": "a.org", "class": class_, "protection": {"type": protection}})
+    assert other_class(within, {"metadata": {"annotations": annotations}, "spec": spec}) == expected
 
 
 @pytest.mark.parametrize(

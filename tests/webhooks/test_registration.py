@@ -1,10 +1,12 @@
 import base64
+import json
 from typing import Any
 
 import pytest
 
 from datalabd.api.meta import Manifest
-from webhooks.registration import Endpoint, claim_webhooks, ingress_webhooks, reaches
+from webhooks import routes
+from webhooks.registration import Endpoint, claim_webhooks, ingress_webhooks
 
 INSIDE = Endpoint(b"pem", service=("datalabd", "datalabd"))
 OUTSIDE = Endpoint(b"pem", url="https://127.0.0.1:9443")
@@ -70,7 +72,7 @@ def test_status_is_nobodys_business() -> None:
     assert {resource for webhook in ALL for rule in webhook["rules"] for resource in rule["resources"]} == {
         "datalabs",
         "environmentconfigs",
-        "ingresses",
+        *(kind.plural for kind in routes.KINDS.values()),
     }
 
 
@@ -84,4 +86,13 @@ def test_the_order_and_number_of_domains_do_not_matter() -> None:
 
 
 def test_without_a_domain_nothing_is_guarded() -> None:
-    assert reaches([]) == "false"
+    guards = webhooks(ingress_webhooks(INSIDE, []))[1:]
+    assert len(guards) == len(routes.KINDS)
+    assert {guard["matchConditions"][0]["expression"] for guard in guards} == {"false"}
+
+
+def test_a_guard_has_room_for_its_condition() -> None:
+    """The API server takes conditions of any length, but no object of more than 1.5 MB."""
+    domains = [f"labs-{number}.department-{number}.example.org" for number in range(500)]
+    made = ingress_webhooks(INSIDE, domains)
+    assert len(json.dumps(made)) < 1_000_000

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from prometheus_client import REGISTRY
 
-from datalabd.api.meta import ENVIRONMENT, V1BETA1, V1BETA2, Manifest
+from datalabd.api.meta import ENVIRONMENT, PROTECTION, V1BETA1, V1BETA2, Manifest
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.informers import EVERYWHERE, Informers
@@ -30,7 +30,7 @@ PATHS = [
     "/validate/environmentconfigs",
     "/convert",
     "/mutate/ingresses",
-    "/validate/ingresses",
+    "/validate/routes",
 ]
 LISTED = (kinds.DATALABS, kinds.NAMESPACES, kinds.WORKSHOP_ENVIRONMENTS)
 """Kinds that tell which names are taken."""
@@ -103,17 +103,21 @@ def environment(**data: Any) -> Manifest:
     }
 
 
-def ingress(*hosts: str, **annotations: str) -> Manifest:
+SESSION = {"training.educates.dev/component": "session", "training.educates.dev/application": "workshop"}
+OF_REGISTRY = SESSION | {"training.educates.dev/application": "registry"}
+
+
+def ingress(*hosts: str, labels: Any = None, **annotations: str) -> Manifest:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",
-        "metadata": {"name": "ing", "annotations": annotations},
+        "metadata": {"name": "ing", "labels": labels or {}, "annotations": annotations},
         "spec": {"rules": [{"host": host} for host in hosts]},
     }
 
 
 def alias(hosts: str) -> Manifest:
-    return {"metadata": {"name": "ing", "annotations": {ALIAS: hosts}}, "spec": {}}
+    return {"kind": "Ingress", "metadata": {"name": "ing", "annotations": {ALIAS: hosts}}, "spec": {}}
 
 
 def requests(webhook: str, code: str) -> float:
@@ -435,6 +439,7 @@ WANTED = {
     f"{NGINX}/auth-url": f"https://auth.{DOMAIN}/oauth2/auth",
     f"{NGINX}/auth-signin": f"https://auth.{DOMAIN}/oauth2/start?rd=https://$host$escaped_request_uri",
     f"{NGINX}/auth-response-headers": "A,B",
+    PROTECTION: f"{NGINX}/auth-response-headers,{NGINX}/auth-signin,{NGINX}/auth-url",
 }
 
 
@@ -458,7 +463,30 @@ async def test_an_ingress_that_has_them_is_left_as_it_is(webhooks: Webhooks) -> 
 async def test_without_a_protection_it_is_left_as_it_is(webhooks: Webhooks) -> None:
     webhooks.hold(kinds.DATALABS, claim())
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment(ingress={"domain": DOMAIN}))
-    assert patch(await protect(webhooks, ingress(f"lab-a.{DOMAIN}"))) == []
+    where = "/metadata/annotations/datalabs.pkg.internal~1protection"
+    assert patch(await protect(webhooks, ingress(f"lab-a.{DOMAIN}"))) == [{"op": "add", "path": where, "value": ""}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "annotations", "allowed"),
+    [
+        pytest.param({"ingressClassName": "nginx"}, {}, True, id="the environment's class"),
+        pytest.param({}, {}, True, id="the default class"),
+        pytest.param({"ingressClassName": "traefik"}, {}, False, id="another class"),
+        pytest.param({}, {"kubernetes.io/ingress.class": "traefik"}, False, id="another class by annotation"),
+    ],
+)
+async def test_an_ingress_for_controllers_that_would_not_see_its_protection_is_refused(
+    webhooks: Webhooks, spec: Manifest, annotations: dict[str, str], allowed: bool
+) -> None:
+    webhooks.hold(kinds.DATALABS, claim())
+    within = {"domain": DOMAIN, "class": "nginx", "protection": {"type": "nginx"}}
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment(ingress=within))
+    manifest = ingress(f"lab-a.{DOMAIN}", **annotations)
+    response = await protect(webhooks, manifest | {"spec": manifest["spec"] | spec})
+    assert response["allowed"] is allowed
+    if not allowed:
+        assert "protects Ingresses of class nginx" in message(response)
 
 
 async def test_of_two_claims_the_older_decides(webhooks: Webhooks) -> None:
@@ -509,7 +537,7 @@ async def test_an_api_server_that_does_not_answer_is_a_503(webhooks: Webhooks) -
 
 
 async def guard(webhooks: Webhooks, manifest: Manifest, namespace: str = "shop", **request: Any) -> Manifest:
-    return await webhooks.ask("/validate/ingresses", namespace=namespace, object=manifest, **request)
+    return await webhooks.ask("/validate/routes", namespace=namespace, object=manifest, **request)
 
 
 @pytest.mark.parametrize(
@@ -571,11 +599,103 @@ async def test_an_environment_without_a_domain_guards_nothing(webhooks: Webhooks
     assert (await guard(webhooks, ingress("*.org")))["allowed"]
 
 
-async def test_an_ingress_in_the_labs_namespace_is_its_own(webhooks: Webhooks) -> None:
+def route(kind: str, *hostnames: str) -> Manifest:
+    metadata = {"name": "route"}
+    return {"apiVersion": "g/v1", "kind": kind, "metadata": metadata, "spec": {"hostnames": list(hostnames)}}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "namespace", "allowed"),
+    [
+        pytest.param(ingress(f"lab-a.{DOMAIN}", labels=SESSION), "lab", True, id="session"),
+        pytest.param(ingress(f"lab-a.{DOMAIN}", labels=SESSION), "lab-a", False, id="session, in the session's own"),
+        pytest.param(ingress(f"lab-a.{DOMAIN}"), "lab", False, id="nobody would protect it"),
+        pytest.param(ingress(f"lab-a.{DOMAIN}", labels=OF_REGISTRY), "lab", False, id="session as a registry"),
+        pytest.param(ingress(f"registry-lab-a.{DOMAIN}", labels=OF_REGISTRY), "lab", True, id="registry"),
+        pytest.param(ingress(f"registry-lab-a.{DOMAIN}", labels=OF_REGISTRY), "shop", False, id="registry elsewhere"),
+        pytest.param(ingress(f"*.{DOMAIN}", labels=OF_REGISTRY), "lab", False, id="wildcard as a registry"),
+        pytest.param(route("TLSRoute", f"pg0-lab.{DOMAIN}"), "lab", True, id="database"),
+        pytest.param(route("TLSRoute", f"pg0-lab.{DOMAIN}"), "shop", False, id="database elsewhere"),
+        pytest.param(route("TLSRoute", f"lab-a.{DOMAIN}"), "lab", False, id="session, not protected"),
+        pytest.param(route("HTTPRoute", f"lab-a.{DOMAIN}"), "lab", False, id="session by a route nobody protects"),
+        pytest.param(route("HTTPRoute", f"pg0-lab.{DOMAIN}"), "lab", False, id="database without TLS"),
+    ],
+)
+async def test_what_is_a_labs_own(webhooks: Webhooks, manifest: Manifest, namespace: str, allowed: bool) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}], databases={"pg0": {}}))
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    assert (await guard(webhooks, manifest, namespace=namespace))["allowed"] is allowed
+
+
+async def test_an_update_may_not_take_its_protection_off_an_ingress(webhooks: Webhooks) -> None:
     webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}]))
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
-    assert (await guard(webhooks, ingress(f"lab-a.{DOMAIN}"), namespace="lab"))["allowed"]
-    assert not (await guard(webhooks, ingress(f"lab-a.{DOMAIN}"), namespace="lab-a"))["allowed"]
+    old, new = ingress(f"lab-a.{DOMAIN}", labels=SESSION), ingress(f"lab-a.{DOMAIN}")
+    assert not (await guard(webhooks, new, namespace="lab", oldObject=old))["allowed"]
+    assert (await guard(webhooks, old, namespace="lab", oldObject=new))["allowed"]
+
+
+@pytest.mark.parametrize(
+    ("had", "annotations", "field"),
+    [
+        pytest.param({}, {f"{NGINX}/auth-url": "https://a"}, "", id="its protection"),
+        pytest.param({}, {f"{NGINX}/enable-cors": "true"}, "", id="what the runtime sets"),
+        pytest.param({}, {f"{NGINX}/whitelist-source-range": "10.0.0.0/8"}, "", id="what only keeps out"),
+        pytest.param({}, {f"{NGINX}/configuration-snippet": "x"}, f"{NGINX}/configuration-snippet", id="snippet"),
+        pytest.param({}, {f"{NGINX}/satisfy": "any"}, f"{NGINX}/satisfy", id="another way in"),
+        pytest.param({}, {f"{NGINX}/auth-cache-key": "x"}, f"{NGINX}/auth-cache-key", id="one answer for many"),
+        pytest.param({}, {f"{NGINX}/ssl-passthrough": "true"}, f"{NGINX}/ssl-passthrough", id="past the question"),
+        pytest.param({f"{NGINX}/satisfy": "any"}, {f"{NGINX}/satisfy": "any"}, "", id="was there before"),
+        pytest.param(
+            {f"{NGINX}/satisfy": "all"}, {f"{NGINX}/satisfy": "any"}, f"{NGINX}/satisfy", id="was otherwise before"
+        ),
+        pytest.param({}, {f"{NGINX}/satisfy": "any", PROTECTION: ""}, "", id="somebody else protects it"),
+    ],
+)
+async def test_what_would_undo_a_protection_is_refused(
+    webhooks: Webhooks, had: dict[str, str], annotations: dict[str, str], field: str
+) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}]))
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    sign = {PROTECTION: f"{NGINX}/auth-url"}
+    old = ingress(f"lab-a.{DOMAIN}", labels=SESSION, **sign | had)
+    new = ingress(f"lab-a.{DOMAIN}", labels=SESSION, **sign | annotations)
+    response = await guard(webhooks, new, namespace="lab", oldObject=old)
+    causes = response.get("status", {}).get("details", {}).get("causes", [])
+    assert [cause["field"] for cause in causes] == ([f"metadata.annotations[{field}]"] if field else [])
+
+
+@pytest.mark.parametrize(
+    ("target", "had", "allowed"),
+    [
+        pytest.param("lab", "", False, id="a lab's"),
+        pytest.param("shop", "", True, id="its own"),
+        pytest.param("elsewhere", "", True, id="no lab's"),
+        pytest.param("lab", "lab", True, id="as before"),
+    ],
+)
+async def test_services_of_a_lab_are_not_reached_past_its_protection(
+    webhooks: Webhooks, target: str, had: str, allowed: bool
+) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}]))
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    key = "k8s.apisix.apache.org/svc-namespace"
+    old = ingress("shop.example.com", **({key: had} if had else {}))
+    response = await guard(webhooks, ingress("shop.example.com", **{key: target}), oldObject=old)
+    assert response["allowed"] is allowed
+
+
+async def test_a_route_of_too_many_hosts_is_refused(webhooks: Webhooks) -> None:
+    hosts = [f"{number}.example.com" for number in range(501)]
+    assert "divide it" in message(await guard(webhooks, ingress(*hosts)))
+    assert (await guard(webhooks, ingress(*hosts[1:])))["allowed"]
+
+
+async def test_what_is_no_route_is_a_400(webhooks: Webhooks) -> None:
+    review = {"apiVersion": "admission.k8s.io/v1", "request": {"uid": "u-1", "object": claim()}}
+    async with webhooks.client.post("/validate/routes", json=review) as answer:
+        assert answer.status == 400
+        assert "Datalab is no kind of route" in await answer.text()
 
 
 async def test_hosts_are_compared_without_case(webhooks: Webhooks) -> None:
@@ -585,7 +705,7 @@ async def test_hosts_are_compared_without_case(webhooks: Webhooks) -> None:
 
 
 async def test_an_ingress_that_is_deleted_passes(webhooks: Webhooks) -> None:
-    assert (await webhooks.ask("/validate/ingresses", operation="DELETE", object=None))["allowed"]
+    assert (await webhooks.ask("/validate/routes", operation="DELETE", object=None))["allowed"]
 
 
 async def test_an_update_may_keep_but_not_gain(webhooks: Webhooks) -> None:
@@ -603,11 +723,12 @@ async def test_a_refusal_names_no_lab(webhooks: Webhooks) -> None:
     assert "secret" not in message(await guard(webhooks, ingress("*.example.org")))
 
 
-@pytest.mark.parametrize("path", ["/mutate/datalabs", "/validate/datalabs", "/mutate/ingresses", "/validate/ingresses"])
+@pytest.mark.parametrize("path", ["/mutate/datalabs", "/validate/datalabs", "/mutate/ingresses", "/validate/routes"])
 async def test_a_deletion_is_nobodys_business(webhooks: Webhooks, path: str) -> None:
     webhooks.hold(kinds.DATALABS, claim())
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
-    response = await webhooks.ask(path, operation="DELETE", namespace="lab", object=None, oldObject=claim())
+    old = ingress("a.org") if path == "/validate/routes" else claim()
+    response = await webhooks.ask(path, operation="DELETE", namespace="lab", object=None, oldObject=old)
     assert response == {"uid": "u-1", "allowed": True}
 
 

@@ -6,6 +6,7 @@ from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
 from datalabd.observed import STARTED_WITH, Login, Observed, Phase, Place, SessionFacts
+from datalabd.plan import apisix
 from datalabd.plan.credentials import credentials
 from datalabd.plan.educates.content import SECRET, is_current
 from datalabd.plan.educates.workshop import EDUCATES, taken_over, workshop_spec
@@ -27,6 +28,8 @@ def waits(lab: Lab, seen: Observed, session: str) -> str | None:
         return "the session login does not exist yet"
     if facts.phase is not Phase.ABSENT:
         return None
+    if unprotected := apisix.problem(lab, seen):
+        return unprotected
     if not seen.runtime_ready:
         return "the lab's environment is not running yet"
     if seen.credentials is None:

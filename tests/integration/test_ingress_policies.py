@@ -1,0 +1,427 @@
+"""What keeps sessions protected is held by the API server itself: no process of ours runs here."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from datalabd.api.meta import APPLIED, CLAIM_NAME, CLAIM_NAMESPACE, PROTECTION, Manifest
+from datalabd.plan.ingress_protection import REGISTRY_INGRESS, SESSION_INGRESS
+from hack.cluster import Cluster
+from tests.integration.daemon import eventually
+from tests.integration.objects import Answer, create, read, replace, unique
+from tests.integration.routes import install_route_kinds, route
+from webhooks.ingress_policies import (
+    PLATFORM_HOSTS,
+    PROTECTING_OBJECTS,
+    SESSION_INGRESSES,
+    platform_hosts,
+    protecting_objects,
+    session_ingresses,
+)
+from webhooks.registration import CLEANERS
+
+pytestmark = pytest.mark.cluster
+
+NGINX = "nginx.ingress.kubernetes.io"
+DOMAIN = "policies.example.org"
+US = ("--as=us", "--as-group=system:masters")
+ROOT = ("--as=carol", "--as-group=system:masters")
+"""Somebody who may do everything, and is not who runs datalabd."""
+OWNER = ("--as=dave",)
+"""Somebody with the role `admin` in the one namespace."""
+RUNTIME = ("--as=system:serviceaccount:training:some-name",)
+"""Educates, by its rights."""
+GATEWAY = ("--as=system:serviceaccount:cert-manager:cert-manager",)
+"""Somebody who was given the right to route."""
+BACKEND = {"service": {"name": "any", "port": {"number": 80}}}
+SIGN = {PROTECTION: f"{NGINX}/auth-url", f"{NGINX}/auth-url": "https://auth.example.org"}
+POLICIES = (SESSION_INGRESSES, PROTECTING_OBJECTS, PLATFORM_HOSTS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_force(cluster: Cluster) -> Iterator[None]:
+    """The policies, once the API server goes by them."""
+    install_route_kinds(cluster)
+    rules = {
+        "policies-runtime": {"apiGroups": ["training.educates.dev"], "resources": ["*"], "verbs": ["*"]},
+        "policies-gateway": {
+            "apiGroups": ["pkg.internal"],
+            "resources": ["environmentconfigs"],
+            "verbs": ["route"],
+        },
+    }
+    for name, rule in rules.items():
+        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}}
+        create(cluster, role | {"rules": [rule]})
+    for name, role_name, account in (
+        ("policies-runtime", "policies-runtime", "training:some-name"),
+        ("policies-runtime-admin", "admin", "training:some-name"),
+        ("policies-gateway", "policies-gateway", "cert-manager:cert-manager"),
+        ("policies-gateway-admin", "admin", "cert-manager:cert-manager"),
+    ):
+        cluster.kubectl(
+            "create", "clusterrolebinding", name, f"--clusterrole={role_name}", f"--serviceaccount={account}"
+        )
+    made = session_ingresses("us") + protecting_objects("us") + platform_hosts([DOMAIN], [DOMAIN, f"auth.{DOMAIN}"])
+    for manifest in made:
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(manifest))
+    name = lab_namespace(cluster)
+    create(cluster, planned("NetworkPolicy", "closed", name))
+    probes = (
+        lambda: create(cluster, ingress(name, "a.example.com"), *OWNER, "--dry-run=server", check=False),
+        lambda: delete(cluster, planned("NetworkPolicy", "closed", name), *OWNER, "--dry-run=server"),
+        lambda: create(cluster, ingress("default", DOMAIN), *RUNTIME, "--dry-run=server", check=False),
+    )
+    for probe in probes:
+        eventually(lambda probe=probe: "ValidatingAdmissionPolicy" in probe().stderr)  # type: ignore[misc]
+    yield
+    for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+        cluster.kubectl("delete", kind, *POLICIES)
+    names = ("policies-runtime", "policies-runtime-admin", "policies-gateway", "policies-gateway-admin")
+    cluster.kubectl("delete", "clusterrolebinding", *names)
+    cluster.kubectl("delete", "clusterrole", *rules)
+
+
+@pytest.fixture
+def lab(cluster: Cluster) -> Iterator[str]:
+    """The namespace of a lab, where `OWNER` is an administrator."""
+    name = lab_namespace(cluster)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def lab_namespace(cluster: Cluster, **labels: str) -> str:
+    """A namespace as Educates makes it, with the labels of what owns it."""
+    name = unique()
+    marks = {
+        "app.kubernetes.io/managed-by": "datalabd",
+        "training.educates.dev/component": "environment",
+        "training.educates.dev/environment.name": name,
+        CLAIM_NAME: name,
+    }
+    create(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": marks | labels}})
+    cluster.kubectl("create", "rolebinding", "owner", "-n", name, "--clusterrole=admin", "--user=dave")
+    return name
+
+
+def ingress(namespace: str, host: str, **metadata: Any) -> Manifest:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": unique("ing"), "namespace": namespace} | metadata,
+        "spec": {
+            "rules": [{"host": host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": BACKEND}]}}]
+        },
+    }
+
+
+def of_session(lab: str, **annotations: str) -> Manifest:
+    """The Ingress of a session as it is stored: protected."""
+    return ingress(lab, f"{lab}-a.lab.example.org", labels=SESSION_INGRESS, annotations=SIGN | annotations)
+
+
+def planned(kind: str, name: str, namespace: str, **fields: Any) -> Manifest:
+    """An object as datalabd makes it, of a lab called like its namespace."""
+    labels = {"app.kubernetes.io/managed-by": "datalabd", CLAIM_NAME: namespace, CLAIM_NAMESPACE: "claims"}
+    versions = {"NetworkPolicy": "networking.k8s.io/v1", "ApisixPluginConfig": "apisix.apache.org/v2"}
+    spec = {"NetworkPolicy": {"podSelector": {}}, "ApisixPluginConfig": {"plugins": []}}
+    return {
+        "apiVersion": versions.get(kind, "v1"),
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": labels,
+            "annotations": {APPLIED: "0123456789abcdef"},
+        },
+        **({"spec": spec[kind]} if kind in spec else {}),
+    } | fields
+
+
+def delete(cluster: Cluster, manifest: Manifest, *options: str) -> Answer:
+    """What `kubectl delete` answers."""
+    metadata = manifest["metadata"]
+    place = ["-n", metadata["namespace"], "--wait=false"]
+    return cluster.kubectl("delete", manifest["kind"], metadata["name"], *place, *options, check=False)
+
+
+def changed(manifest: Manifest, *, spec: Manifest | None = None, **metadata: Any) -> Manifest:
+    """The manifest with other members in its metadata, or spec."""
+    return manifest | {
+        "metadata": manifest["metadata"] | metadata,
+        "spec": manifest["spec"] | (spec or {}),
+    }
+
+
+def refused(answer: Answer, said: str) -> None:
+    assert answer.returncode != 0, answer.stdout
+    assert "(Forbidden)" in answer.stderr or "is forbidden" in answer.stderr, answer.stderr
+    assert said in answer.stderr
+
+
+def accepted(answer: Answer) -> None:
+    assert answer.returncode == 0, answer.stderr
+
+
+# --- Ingresses in the namespaces of labs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(lambda lab: of_session(lab), id="as protected as can be"),
+        pytest.param(lambda lab: ingress(lab, f"{lab}-a.{DOMAIN}"), id="without labels"),
+        pytest.param(lambda lab: ingress(lab, "a.example.com"), id="of another host"),
+        pytest.param(lambda lab: ingress(lab, f"{lab}-a.{DOMAIN}", labels=REGISTRY_INGRESS), id="as a registry"),
+    ],
+)
+def test_only_the_runtime_makes_ingresses_in_a_lab(cluster: Cluster, lab: str, made: Any) -> None:
+    manifest = made(lab)
+    refused(create(cluster, manifest, *OWNER, check=False), "only the runtime makes and changes Ingresses")
+    if PROTECTION in manifest["metadata"].get("annotations", {}) or "labels" not in manifest["metadata"]:
+        accepted(create(cluster, manifest, *RUNTIME, check=False))
+
+
+def test_an_ingress_that_nobody_protected_is_refused(cluster: Cluster, lab: str) -> None:
+    bare = ingress(lab, f"{lab}-a.{DOMAIN}", labels=SESSION_INGRESS)
+    for user in (RUNTIME, ROOT):
+        refused(create(cluster, bare, *user, check=False), "nobody was there to protect this session")
+    accepted(
+        create(cluster, ingress(lab, f"registry-{lab}-a.{DOMAIN}", labels=REGISTRY_INGRESS), *RUNTIME, check=False)
+    )
+
+
+def test_an_ingress_of_another_user_of_educates_is_nobodys_business(cluster: Cluster) -> None:
+    course = lab_namespace(cluster, **{"app.kubernetes.io/managed-by": "somebody"})
+    accepted(create(cluster, ingress(course, f"{course}-a.example.com", labels=SESSION_INGRESS), *OWNER, check=False))
+    cluster.kubectl("delete", "namespace", course, "--wait=false")
+
+
+WITHOUT_SIGN = {key: value for key, value in SIGN.items() if key != PROTECTION}
+OTHER_URL = SIGN | {f"{NGINX}/auth-url": "https://evil.example.com"}
+
+
+@pytest.mark.parametrize("user", [OWNER, RUNTIME, ROOT], ids=["owner", "runtime", "root"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param({"annotations": {}}, "these annotations protect a session", id="no annotations"),
+        pytest.param({"annotations": OTHER_URL}, "these annotations protect a session", id="another address"),
+        pytest.param({"annotations": WITHOUT_SIGN}, "these annotations protect a session", id="no sign"),
+        pytest.param(
+            {"annotations": SIGN | {"kubernetes.io/ingress.class": "other"}},
+            "these annotations protect a session",
+            id="class by annotation",
+        ),
+        pytest.param(
+            {"annotations": SIGN | {f"{NGINX}/configuration-snippet": "satisfy any;"}}, "would undo", id="snippet"
+        ),
+        pytest.param({"annotations": SIGN | {f"{NGINX}/satisfy": "any"}}, "would undo", id="satisfy"),
+        pytest.param({"annotations": SIGN | {f"{NGINX}/canary": "true"}}, "would undo", id="canary"),
+        pytest.param({"labels": {}}, "its labels and its class", id="no labels"),
+        pytest.param({"labels": REGISTRY_INGRESS}, "its labels and its class", id="labels of a registry"),
+        pytest.param({"spec": {"ingressClassName": "other"}}, "its labels and its class", id="class"),
+    ],
+)
+def test_a_protected_ingress_stays_so(
+    cluster: Cluster, lab: str, change: dict[str, Any], said: str, user: tuple[str, ...]
+) -> None:
+    create(cluster, of_session(lab), *US)
+    name = json.loads(cluster.kubectl("get", "ingress", "-n", lab, "-o", "json").stdout)["items"][0]["metadata"]["name"]
+    live = read(cluster, "ingress", name, lab)
+    answer = replace(cluster, changed(live, **change), *user)
+    if user == OWNER and ("labels" in change or "spec" in change):
+        said = "only the runtime makes and changes Ingresses"
+    refused(answer, said)
+    accepted(replace(cluster, changed(live, **change), *US))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"finalizers": ["example.org/hold"]}, id="finalizer"),
+        pytest.param({"annotations": SIGN | {"example.org/seen": "yes"}}, id="another annotation"),
+    ],
+)
+def test_what_does_not_matter_may_change(cluster: Cluster, lab: str, change: dict[str, Any]) -> None:
+    manifest = of_session(lab)
+    create(cluster, manifest, *US)
+    live = read(cluster, "ingress", manifest["metadata"]["name"], lab)
+    accepted(replace(cluster, changed(live, **change), *OWNER))
+    cluster.kubectl(
+        "patch",
+        "ingress",
+        live["metadata"]["name"],
+        "-n",
+        lab,
+        "--type=merge",
+        "-p",
+        '{"metadata":{"finalizers":null}}',
+    )
+
+
+def test_where_something_else_protects_annotations_are_its_own(cluster: Cluster, lab: str) -> None:
+    manifest = ingress(lab, f"{lab}-a.{DOMAIN}", labels=SESSION_INGRESS, annotations={PROTECTION: ""})
+    create(cluster, manifest, *RUNTIME)
+    live = read(cluster, "ingress", manifest["metadata"]["name"], lab)
+    more = {PROTECTION: "", f"{NGINX}/auth-url": "https://elsewhere.example.org"}
+    accepted(replace(cluster, changed(live, annotations=more), *ROOT))
+
+
+def test_a_session_may_end(cluster: Cluster, lab: str) -> None:
+    manifest = of_session(lab)
+    create(cluster, manifest, *US)
+    accepted(delete(cluster, manifest, *RUNTIME))
+
+
+# --- objects that protect ---------------------------------------------------------------------------------------------
+
+PROTECTING = [
+    pytest.param("NetworkPolicy", "closed", id="network policy"),
+    pytest.param("ApisixPluginConfig", "workspace-oidc", id="plugins of APISIX"),
+    pytest.param("Secret", "{lab}-oauth2-client", id="client of the lab"),
+    pytest.param("Secret", "{lab}-apisix", id="what APISIX logs in by"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), PROTECTING)
+def test_only_we_change_what_protects(cluster: Cluster, lab: str, kind: str, name: str) -> None:
+    manifest = planned(kind, name.format(lab=lab), lab)
+    create(cluster, manifest)
+    if kind == "ApisixPluginConfig":
+        grant(cluster, lab)
+    live = read(cluster, kind, manifest["metadata"]["name"], lab)
+    said = f"only datalabd changes it: change the Datalab or its environment (claims/{lab})"
+    refused(delete(cluster, manifest, *OWNER), said)
+    unmarked = live | {"metadata": live["metadata"] | {"labels": {}, "annotations": {}}}
+    refused(replace(cluster, unmarked, *OWNER), said)
+    accepted(replace(cluster, live | {"metadata": live["metadata"] | {"annotations": {APPLIED: "x"}}}, *US))
+    accepted(delete(cluster, manifest, *US))
+
+
+def grant(cluster: Cluster, lab: str) -> None:
+    """Let `OWNER` write plugin configurations, as APISIX' own roles do."""
+    cluster.kubectl(
+        "create", "role", "apisix", "-n", lab, "--verb=*", "--resource=apisixpluginconfigs.apisix.apache.org"
+    )
+    cluster.kubectl("create", "rolebinding", "apisix", "-n", lab, "--role=apisix", "--user=dave")
+
+
+@pytest.mark.parametrize("user", [RUNTIME[0], "--as=carol", *(f"--as={cleaner}" for cleaner in CLEANERS)])
+def test_the_runtime_and_the_cleaners_may_delete_it(cluster: Cluster, lab: str, user: str) -> None:
+    manifest = planned("NetworkPolicy", "closed", lab)
+    create(cluster, manifest)
+    groups = [] if "some-name" in user else ["--as-group=system:masters"]
+    accepted(delete(cluster, manifest, user, *groups))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        pytest.param("NetworkPolicy", "own", {"labels": {}}, id="policy of somebody else"),
+        pytest.param("NetworkPolicy", "own", {"annotations": {}}, id="labels inherited"),
+        pytest.param("Secret", "other", {}, id="another Secret of ours"),
+    ],
+)
+def test_the_rest_is_nobodys_business(cluster: Cluster, lab: str, kind: str, name: str, change: dict[str, Any]) -> None:
+    manifest = planned(kind, name, lab)
+    create(cluster, manifest | {"metadata": manifest["metadata"] | change})
+    accepted(delete(cluster, manifest, *OWNER))
+
+
+def test_the_namespace_of_a_lab_can_end(cluster: Cluster) -> None:
+    lab = lab_namespace(cluster)
+    create(cluster, planned("NetworkPolicy", "closed", lab))
+    create(cluster, planned("Secret", f"{lab}-oauth2-client", lab))
+    cluster.kubectl("delete", "namespace", lab, "--wait=false")
+    left = ["get", "namespace", lab, "--ignore-not-found", "-o", "name"]
+    eventually(lambda: cluster.kubectl(*left).stdout == "", 90)
+
+
+# --- hosts of the platform --------------------------------------------------------------------------------------------
+
+SIGN_IN = "takes the right to route environmentconfigs.pkg.internal"
+
+
+@pytest.fixture
+def shop(cluster: Cluster, namespace: str) -> str:
+    """A namespace that is no lab's, where `OWNER` is an administrator and may write routes of all kinds."""
+    cluster.kubectl("create", "rolebinding", "owner", "-n", namespace, "--clusterrole=admin", "--user=dave")
+    groups = ("gateway.networking.k8s.io", "apisix.apache.org", "traefik.io", "projectcontour.io")
+    rules = [{"apiGroups": list(groups), "resources": ["*"], "verbs": ["*"]}]
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "routes"},
+        "rules": rules,
+    }
+    create(cluster, role, "-n", namespace)
+    cluster.kubectl("create", "rolebinding", "routes", "-n", namespace, "--role=routes", "--user=dave")
+    return namespace
+
+
+KINDS = ["Ingress", "HTTPRoute", "GRPCRoute", "TLSRoute", "ApisixRoute", "IngressRoute", "IngressRouteTCP", "HTTPProxy"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("host", "taken"),
+    [(f"auth.{DOMAIN}", True), (DOMAIN, True), (f"shop.{DOMAIN}", False), ("shop.example.com", False)],
+)
+def test_where_people_sign_in_is_the_platforms(cluster: Cluster, shop: str, kind: str, host: str, taken: bool) -> None:
+    answer = create(cluster, route(kind, shop, host), *OWNER, "--dry-run=server", check=False)
+    if taken:
+        refused(answer, SIGN_IN)
+    else:
+        accepted(answer)
+    for user in (GATEWAY if kind == "Ingress" else ROOT, ROOT):
+        accepted(create(cluster, route(kind, shop, host), *user, "--dry-run=server", check=False))
+
+
+@pytest.mark.parametrize("host", ["*.policies.example.org", "*.example.org", ""])
+def test_hosts_that_cover_those_of_the_platform(cluster: Cluster, shop: str, host: str) -> None:
+    refused(create(cluster, ingress(shop, host), *OWNER, "--dry-run=server", check=False), SIGN_IN)
+
+
+def test_a_route_that_was_there_before_can_be_finalized(cluster: Cluster, shop: str) -> None:
+    manifest = ingress(shop, f"auth.{DOMAIN}", finalizers=["example.org/hold"])
+    create(cluster, manifest, *ROOT)
+    name = manifest["metadata"]["name"]
+    live = read(cluster, "ingress", name, shop)
+    further = changed(live, spec={"rules": [*live["spec"]["rules"], {"host": "a.example.com"}]})
+    refused(replace(cluster, further, *OWNER), SIGN_IN)
+    accepted(replace(cluster, changed(live, finalizers=[]), *OWNER))
+
+
+@pytest.mark.parametrize(
+    ("host", "key", "said"),
+    [
+        pytest.param(f"shop.{DOMAIN}", "server-snippet", "could open every lab", id="server"),
+        pytest.param(f"shop.{DOMAIN}", "configuration-snippet", "could open every lab", id="location"),
+        pytest.param(f"shop.{DOMAIN}", "auth-snippet", "could open every lab", id="auth"),
+        pytest.param(f"shop.{DOMAIN}", "stream-snippet", "could open every lab", id="stream"),
+        pytest.param(f"shop.{DOMAIN}", "modsecurity-snippet", "could open every lab", id="modsecurity"),
+        pytest.param(f"shop.{DOMAIN}", "proxy-body-size", "", id="no snippet"),
+        pytest.param("shop.example.com", "server-snippet", "", id="elsewhere"),
+    ],
+)
+def test_snippets_below_a_labs_domain(cluster: Cluster, shop: str, host: str, key: str, said: str) -> None:
+    manifest = ingress(shop, host, annotations={f"{NGINX}/{key}": "x"})
+    answer = create(cluster, manifest, *OWNER, "--dry-run=server", check=False)
+    if said:
+        refused(answer, said)
+    else:
+        accepted(answer)
+    accepted(create(cluster, manifest, *GATEWAY, "--dry-run=server", check=False))
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_api_server_has_nothing_to_say_against_the_policy(cluster: Cluster, name: str) -> None:
+    def checked() -> Manifest | None:
+        live: Manifest = json.loads(cluster.kubectl("get", "validatingadmissionpolicy", name, "-o", "json").stdout)
+        status: Manifest = live.get("status") or {}
+        return status if status.get("observedGeneration") == live["metadata"]["generation"] else None
+
+    assert eventually(checked)["typeChecking"] == {}

@@ -1,0 +1,197 @@
+"""Policies by which the API server itself keeps sessions protected, also while nobody of ours runs.
+
+The webhooks decide what a session's Ingress must carry, and whose host is whose. These hold what was decided.
+"""
+
+import json
+from collections.abc import Iterable
+
+from datalabd.api.meta import APPLIED, CLAIM_NAME, CLAIM_NAMESPACE, FIELD_MANAGER, MANAGED_BY, PROTECTION, Manifest
+from datalabd.kube import resources as kinds
+from datalabd.plan.ingress_protection import NGINX, SESSION_INGRESS, WEAKENING, secret_names
+from webhooks import routes
+from webhooks.registration import CLEANERS, COMPONENT, policy
+
+SESSION_INGRESSES = "datalabd-session-ingresses"
+PROTECTING_OBJECTS = "datalabd-protecting-objects"
+PLATFORM_HOSTS = "datalabd-platform-hosts"
+PROTECTING_KINDS = (kinds.NETWORK_POLICIES, kinds.APISIX_PLUGIN_CONFIGS, kinds.SECRETS)
+
+ROUTE_VERB = "route"
+"""What a role must allow on environmentconfigs.pkg.internal to have hosts of the platform."""
+_RUNS_SESSIONS = 'authorizer.group("training.educates.dev").resource("workshopsessions").check("create").allowed()'
+"""CEL: whether the user runs the platform: Educates itself, whose account may have any name, and its administrators.
+
+No role in a namespace grants this, as these objects are of the cluster.
+"""
+_RUNS_PLATFORM = f'authorizer.group("pkg.internal").resource("environmentconfigs").check("{ROUTE_VERB}").allowed()'
+_OLD = "(oldObject == null ? {} : oldObject.metadata.?annotations.orValue({}))"
+_OLD_LABELS = "(oldObject == null ? {} : oldObject.metadata.?labels.orValue({}))"
+_CLASS = "kubernetes.io/ingress.class"
+
+
+def session_ingresses(username: str) -> list[Manifest]:
+    """The policy on Ingresses in the workshop namespaces of labs: only the runtime makes them, none without a sign of
+    its protection, and nobody but `username`, which is us, changes what protects it."""
+    marks = " && ".join(f'{{}}[?"{key}"].orValue("") == "{value}"' for key, value in SESSION_INGRESS.items())
+    stamp = f'"{PROTECTION}"'
+    kept = f'!({stamp} in variables.old) || (variables.old[{stamp}].split(",") + [{stamp}, "{_CLASS}"])'
+    variables = {
+        "old": _OLD,
+        "now": "object.metadata.?annotations.orValue({})",
+        "oldLabels": _OLD_LABELS,
+        "labels": "object.metadata.?labels.orValue({})",
+        "isLab": f'namespaceObject.metadata.?labels[?"{MANAGED_BY}"].orValue("") == "{FIELD_MANAGER}"'
+        f' && namespaceObject.metadata.?labels[?"{COMPONENT}"].orValue("") == "environment"',
+        "isSession": marks.format(*["variables.labels"] * len(SESSION_INGRESS)),
+        "wasSession": marks.format(*["variables.oldLabels"] * len(SESSION_INGRESS)),
+    }
+    same_labels = " && ".join(
+        f'variables.labels[?"{key}"].orValue("") == variables.oldLabels[?"{key}"].orValue("")'
+        for key in SESSION_INGRESS
+    )
+    return policy(
+        SESSION_INGRESSES,
+        {
+            "matchConstraints": {"resourceRules": [routes.INGRESS.rule]},
+            "matchConditions": [_by_others(username)],
+            "variables": [{"name": name, "expression": text} for name, text in variables.items()],
+            "validations": [
+                _validation(
+                    f"!variables.isLab || {_RUNS_SESSIONS} ||"
+                    " (oldObject != null && object.spec == oldObject.spec && variables.labels == variables.oldLabels)",
+                    "only the runtime makes and changes Ingresses in a lab's namespace; declare what the lab is to have"
+                    " in its Datalab",
+                ),
+                _validation(
+                    f"!variables.isLab || !variables.isSession || variables.wasSession || {stamp} in variables.now",
+                    "nobody was there to protect this session's Ingress: try again when datalabd runs",
+                ),
+                _validation(
+                    f'{kept}.all(key, variables.now[?key].orValue("") == variables.old[?key].orValue(""))',
+                    "these annotations protect a session; the lab's environment decides on them, in ingress.protection",
+                ),
+                _validation(
+                    f"!({stamp} in variables.old) || ({same_labels} && "
+                    'object.spec.?ingressClassName.orValue("") == oldObject.spec.?ingressClassName.orValue(""))',
+                    "its labels and its class make this Ingress a protected one, and stay as they are",
+                ),
+                _validation(
+                    f'variables.old[?{stamp}].orValue("") == "" || variables.now.all(key,'
+                    f" !key.matches({json.dumps(WEAKENING)})"
+                    ' || variables.now[key] == variables.old[?key].orValue(""))',
+                    "such annotations would undo the protection of a session, or lead past it",
+                ),
+            ],
+        },
+    )
+
+
+def protecting_objects(username: str) -> list[Manifest]:
+    """The policy by which only `username`, which is us, changes or deletes what keeps strangers out of a lab.
+
+    Network policies, the configuration of APISIX and the Secrets it reads: without one of these APISIX lets everybody
+    in. The kinds need not be known to the cluster. Whoever runs the platform may, as may the end of a namespace.
+    """
+    rules = [
+        {
+            "apiGroups": [kind.group],
+            "apiVersions": ["*"],
+            "resources": [kind.plural],
+            "operations": ["UPDATE", "DELETE"],
+            "scope": "Namespaced",
+        }
+        for kind in PROTECTING_KINDS
+    ]
+    lab = f'oldObject.metadata.labels[?"{CLAIM_NAME}"].orValue("")'
+    named = json.dumps(secret_names(""))
+    ours = (
+        f'oldObject.metadata.?labels[?"{MANAGED_BY}"].orValue("") == "{FIELD_MANAGER}"'
+        f' && "{APPLIED}" in oldObject.metadata.?annotations.orValue({{}})'
+        ' && (request.resource.resource != "secrets"'
+        f" || (request.namespace == {lab}"
+        f" && {named}.exists(ending, oldObject.metadata.name == {lab} + ending)))"
+    )
+    message = "it keeps strangers out of a lab, and only datalabd changes it: change the Datalab or its environment"
+    lab_key = f'oldObject.metadata.labels[?"{CLAIM_NAMESPACE}"].orValue("") + "/" + {lab}'
+    return policy(
+        PROTECTING_OBJECTS,
+        {
+            "matchConstraints": {
+                "resourceRules": rules,
+                "objectSelector": {"matchLabels": {MANAGED_BY: FIELD_MANAGER}},
+            },
+            "matchConditions": [_by_others(username, *CLEANERS), {"name": "is-ours", "expression": ours}],
+            "validations": [
+                _validation(
+                    f"{_RUNS_SESSIONS} || (namespaceObject != null && has(namespaceObject.metadata.deletionTimestamp))",
+                    message,
+                )
+                | {"messageExpression": f'"{message} (" + {lab_key} + ")"'}
+            ],
+        },
+    )
+
+
+def platform_hosts(domains: Iterable[str], hosts: Iterable[str]) -> list[Manifest]:
+    """The policy by which the hosts where people sign in are for those who run the platform; likewise snippets, which
+    can do anything, on whatever reaches below a lab's domain.
+
+    Written by the process alone, never from a file: it depends on all environments. An update that leaves the route as
+    it is passes.
+    """
+    exact = routes.Words(exact=tuple(sorted(set(hosts))))
+    below = routes.Words(domains=tuple(sorted(set(domains))), exact=exact.exact)
+    reaches = "false"
+    for kind in routes.KINDS.values():
+        reaches = f'request.resource.resource == "{kind.plural}" ? ({kind.reaches(exact)}) : ({reaches})'
+    alias = f'"{routes.SERVER_ALIAS}"'
+    unchanged = (
+        "oldObject != null && dyn(object).?spec == dyn(oldObject).?spec"
+        f' && object.metadata.?annotations[?{alias}].orValue("") == variables.old[?{alias}].orValue("")'
+    )
+    return policy(
+        PLATFORM_HOSTS,
+        {
+            "matchConstraints": {"resourceRules": routes.rules()},
+            "matchConditions": [{"name": "has-hosts", "expression": "true" if exact.exact else "false"}],
+            "variables": [
+                {"name": "old", "expression": _OLD},
+                {"name": "snippets", "expression": _snippets()},
+            ],
+            "validations": [
+                _validation(
+                    f"{unchanged} || !({_untyped(reaches)}) || {_RUNS_PLATFORM}",
+                    "it answers for a host where people sign in, or for all hosts: that takes the right to"
+                    f" {ROUTE_VERB} environmentconfigs.pkg.internal",
+                ),
+                _validation(
+                    'request.resource.resource != "ingresses" || variables.snippets.size() == 0'
+                    f" || !({_untyped(routes.INGRESS.reaches(below))}) || {_RUNS_PLATFORM} || {_RUNS_SESSIONS}",
+                    "snippets of an Ingress that reaches below a lab's domain could open every lab: that takes the"
+                    f" right to {ROUTE_VERB} environmentconfigs.pkg.internal",
+                ),
+            ],
+        },
+    )
+
+
+def _snippets() -> str:
+    now = "object.metadata.?annotations.orValue({})"
+    return (
+        f'{now}.filter(key, key.startsWith("{NGINX}/") && key.endsWith("-snippet")'
+        f' && {now}[key] != variables.old[?key].orValue(""))'
+    )
+
+
+def _untyped(expression: str) -> str:
+    """Not checked against the schemas of kinds: each of the others would lack some field."""
+    return expression.replace("object.?spec", "dyn(object).?spec")
+
+
+def _by_others(*usernames: str) -> Manifest:
+    return {"name": "by-others", "expression": f"!(request.userInfo.username in {json.dumps(list(usernames))})"}
+
+
+def _validation(expression: str, message: str) -> Manifest:
+    return {"expression": expression, "message": message, "reason": "Forbidden"}

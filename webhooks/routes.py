@@ -1,0 +1,204 @@
+"""Every kind of route, and where the hosts stand for which it answers: in Python, and in CEL for the API server.
+
+A host is a name, a wildcard `*.a.org`, which controllers take for any number of labels, or empty for every host.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from datalabd.api.meta import Manifest
+from datalabd.plan.ingress_protection import NGINX
+from webhooks import traefik
+
+SERVER_ALIAS = f"{NGINX}/server-alias"
+SERVICE_NAMESPACE = "k8s.apisix.apache.org/svc-namespace"
+"""Annotation of an Ingress by which APISIX sends its requests into another namespace."""
+MANY = 200
+"""Entries of a list that CEL looks into; what has more is asked about, or the API server's limit would decide."""
+
+Hosts = Iterator[tuple[str, str]]
+"""Hosts in lower case, each with the field that has it."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """CEL: whether a text, in CEL too, may speak of one of these hosts, or of one below these domains."""
+
+    domains: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
+
+    def host(self, text: str) -> str:
+        """Of a host, a wildcard, or the empty text that means every host."""
+        lower = f"{text}.lowerAscii()"
+        covered = json.dumps([*(f".{domain}" for domain in self.domains), *self.exact])
+        found = [
+            f'{text} == ""',
+            f"{lower} in {json.dumps(list(self.exact))}",
+            f'{json.dumps(list(self.domains))}.exists(domain, {lower}.endsWith("." + domain))',
+            f'{text}.startsWith("*.") && {covered}.exists(ending, ending.endsWith({lower}.substring(1)))',
+        ]
+        return " || ".join(found)
+
+    def rule(self, text: str) -> str:
+        """Of a rule of Traefik: of anything but one that plainly speaks of other hosts."""
+        named = json.dumps([*(f".{domain}`" for domain in self.domains), *(f"`{host}`" for host in self.exact)])
+        return (
+            f"!{text}.matches({json.dumps(traefik.PLAIN)}) || {named}.exists(name, {text}.lowerAscii().contains(name))"
+        )
+
+
+@dataclass(frozen=True)
+class RouteKind:
+    """One kind of route."""
+
+    groups: tuple[str, ...]
+    plural: str
+    hosts: Callable[[Manifest], Hosts]
+    reaches: Callable[[Words], str]
+    """CEL over `object`: whether it may answer for a host of these words. Total: an expression that fails refuses."""
+    versions: tuple[str, ...] = ("*",)
+
+    @property
+    def rule(self) -> Manifest:
+        """The rule of a registration that chooses writes of this kind, whether the cluster knows it or not."""
+        return {
+            "apiGroups": list(self.groups),
+            "apiVersions": list(self.versions),
+            "resources": [self.plural],
+            "operations": ["CREATE", "UPDATE"],
+            "scope": "Namespaced",
+        }
+
+
+def _any(entries: str, name: str, condition: str) -> str:
+    return f"({entries}.size() > {MANY} || {entries}.exists({name}, {condition}))"
+
+
+# --- Ingress ----------------------------------------------------------------------------------------------------------
+
+
+def _ingress(manifest: Manifest) -> Hosts:
+    spec = manifest.get("spec") or {}
+    for index, rule in enumerate(spec.get("rules") or ()):
+        yield str(rule.get("host") or "").lower(), f"spec.rules[{index}].host"
+    if spec.get("defaultBackend"):
+        yield "", "spec.defaultBackend"
+    annotations = manifest["metadata"].get("annotations") or {}
+    for alias in str(annotations.get(SERVER_ALIAS) or "").split(","):
+        if plain := alias.strip().lower():
+            # nginx takes regular expressions here: whatever is not a plain name may match anything.
+            known = plain.replace(".", "").replace("-", "").isalnum()
+            yield plain if known else "", f"metadata.annotations[{SERVER_ALIAS}]"
+
+
+def _ingress_reaches(words: Words) -> str:
+    by_rule = _any("object.?spec.?rules.orValue([])", "rule", words.host('rule.?host.orValue("")'))
+    special = json.dumps([SERVER_ALIAS, SERVICE_NAMESPACE])
+    return (
+        f"{by_rule} || object.?spec.?defaultBackend.hasValue()"
+        f" || {special}.exists(key, key in object.metadata.?annotations.orValue({{}}))"
+    )
+
+
+# --- Gateway API ------------------------------------------------------------------------------------------------------
+
+
+def _gateway(manifest: Manifest) -> Hosts:
+    hostnames = (manifest.get("spec") or {}).get("hostnames")
+    if not hostnames:
+        yield "", "spec.hostnames"  # it answers for all that its listener does
+    for index, host in enumerate(hostnames or ()):
+        yield str(host).lower(), f"spec.hostnames[{index}]"
+
+
+def _gateway_reaches(words: Words) -> str:
+    hostnames = "object.?spec.?hostnames.orValue([])"
+    return f"{hostnames}.size() == 0 || {_any(hostnames, 'host', words.host('host'))}"
+
+
+# --- APISIX -----------------------------------------------------------------------------------------------------------
+
+
+def _apisix(manifest: Manifest) -> Hosts:
+    spec = manifest.get("spec") or {}
+    for index, rule in enumerate(spec.get("http") or ()):
+        where = f"spec.http[{index}].match.hosts"
+        named = (rule.get("match") or {}).get("hosts")
+        if not named:
+            yield "", where
+        for number, host in enumerate(named or ()):
+            yield str(host).lower(), f"{where}[{number}]"
+    for index, stream in enumerate(spec.get("stream") or ()):
+        # Without a host it answers for a port of its own.
+        if host := (stream.get("match") or {}).get("host"):
+            yield str(host).lower(), f"spec.stream[{index}].match.host"
+
+
+def _apisix_reaches(words: Words) -> str:
+    hosts = "rule.?match.?hosts.orValue([])"
+    of_rule = f"{hosts}.size() == 0 || {_any(hosts, 'host', words.host('host'))}"
+    host = 'stream.?match.?host.orValue("")'
+    of_stream = f'{host} != "" && ({words.host(host)})'
+    by_rule = _any("object.?spec.?http.orValue([])", "rule", of_rule)
+    return f"{by_rule} || {_any('object.?spec.?stream.orValue([])', 'stream', of_stream)}"
+
+
+# --- Traefik ----------------------------------------------------------------------------------------------------------
+
+
+def _traefik(manifest: Manifest) -> Hosts:
+    for index, route in enumerate((manifest.get("spec") or {}).get("routes") or ()):
+        for host in traefik.hosts(str(route.get("match") or "")):
+            yield host, f"spec.routes[{index}].match"
+
+
+def _traefik_reaches(words: Words) -> str:
+    return _any("object.?spec.?routes.orValue([])", "route", words.rule('route.?match.orValue("")'))
+
+
+# --- Contour ----------------------------------------------------------------------------------------------------------
+
+
+def _contour(manifest: Manifest) -> Hosts:
+    # Without one it is a part of another proxy, and answers for what that does.
+    virtual_host = (manifest.get("spec") or {}).get("virtualhost")
+    if virtual_host is not None:
+        yield str(virtual_host.get("fqdn") or "").lower(), "spec.virtualhost.fqdn"
+
+
+def _contour_reaches(words: Words) -> str:
+    host = 'object.?spec.?virtualhost.?fqdn.orValue("")'
+    return f"object.?spec.?virtualhost.hasValue() && ({words.host(host)})"
+
+
+# --- all --------------------------------------------------------------------------------------------------------------
+
+GATEWAY_API = "gateway.networking.k8s.io"
+TRAEFIK = ("traefik.io", "traefik.containo.us")
+INGRESS = RouteKind(("networking.k8s.io",), "ingresses", _ingress, _ingress_reaches, ("v1",))
+TLS_ROUTE = RouteKind((GATEWAY_API,), "tlsroutes", _gateway, _gateway_reaches)
+KINDS = {
+    "Ingress": INGRESS,
+    "HTTPRoute": RouteKind((GATEWAY_API,), "httproutes", _gateway, _gateway_reaches),
+    "GRPCRoute": RouteKind((GATEWAY_API,), "grpcroutes", _gateway, _gateway_reaches),
+    "TLSRoute": TLS_ROUTE,
+    "ApisixRoute": RouteKind(("apisix.apache.org",), "apisixroutes", _apisix, _apisix_reaches),
+    "IngressRoute": RouteKind(TRAEFIK, "ingressroutes", _traefik, _traefik_reaches),
+    "IngressRouteTCP": RouteKind(TRAEFIK, "ingressroutetcps", _traefik, _traefik_reaches),
+    "HTTPProxy": RouteKind(("projectcontour.io",), "httpproxies", _contour, _contour_reaches),
+}
+"""By kind. UDPRoute, TCPRoute and IngressRouteUDP know no hosts."""
+
+
+def reached(manifest: Manifest) -> dict[str, str]:
+    """The hosts a route answers for, each with the first field that has it; KeyError for what is no route."""
+    found: dict[str, str] = {}
+    for host, where in KINDS[manifest["kind"]].hosts(manifest):
+        found.setdefault(host, where)
+    return found
+
+
+def rules(kinds: Sequence[RouteKind] = tuple(KINDS.values())) -> list[Manifest]:
+    """The rules of a registration that chooses all routes."""
+    return [kind.rule for kind in kinds]
