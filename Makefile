@@ -10,7 +10,7 @@ PLAYGROUND := .run
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 # What decides, and does no I/O: every branch of it is tested.
-CORE := api defaults validation sources names lab observed stores plan status
+CORE := api defaults validation sources names lab identity observed stores plan status
 COVERAGE := $(CORE:%=--cov=datalabd.%) --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 # The lock files were resolved for 3.11; Debian's Python comes without venv.
@@ -54,7 +54,7 @@ check: $(INSTALLED) ## What every change has to pass, without a cluster: format,
 	$(RUN) -m pytest -q -n 2 --dist worksteal -m "not cluster and not servers and not thorough" $(COVERAGE) $(PYTEST_FLAGS)
 
 .PHONY: test
-test: $(INSTALLED) control-plane ## All tests, those on the local control plane included
+test: $(INSTALLED) control-plane keycloak ## All tests, those on the local control plane included
 	$(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=10 $(PYTEST_FLAGS)
 
 .PHONY: bench
@@ -102,6 +102,10 @@ control-plane: $(INSTALLED)
 ifndef KUBEBUILDER_ASSETS
 	@$(RUN) -m hack.cluster build >/dev/null
 endif
+
+.PHONY: keycloak
+keycloak: $(INSTALLED)  # where it cannot be had, tests say so
+	-@$(RUN) -m hack.keycloak build >/dev/null
 
 # A lock file names everything: pip that resolves again trips over an extra (coverage[toml]) once a newer version is out.
 LOCKED := --quiet --disable-pip-version-check --no-deps --require-hashes

@@ -11,7 +11,17 @@ import structlog
 from controllers.workqueue import Workqueue
 from datalabd import metrics
 from datalabd.api.meta import NamespacedName
-from datalabd.errors import ClaimInvalid, Conflict, Denied, EnvironmentInvalid, Foreign, KubeError, NotYet
+from datalabd.errors import (
+    ClaimInvalid,
+    Conflict,
+    Denied,
+    EnvironmentInvalid,
+    Foreign,
+    KeycloakError,
+    KeycloakForeign,
+    KubeError,
+    NotYet,
+)
 
 log = structlog.get_logger()
 
@@ -100,7 +110,7 @@ class Controller:
                 self._queue.add_after(key, error.retry_after)
                 log.debug("not yet", what=str(error))
                 return "requeue_after"
-            case Foreign() | Denied():
+            case Foreign() | Denied() | KeycloakForeign():
                 self._queue.forget(key)
                 self._queue.add_after(key, FOREIGN_RETRY_SECONDS)
                 metrics.RECONCILE_TERMINAL.labels(controller=self._name).inc()
@@ -110,7 +120,7 @@ class Controller:
         delay = self._queue.retry(key, (isinstance(error, KubeError) and error.retry_after) or 0.0)
         if isinstance(error, Conflict):
             log.debug("conflict", error=str(error), retry_seconds=round(delay, 1))
-        elif isinstance(error, KubeError):
+        elif isinstance(error, KubeError | KeycloakError):
             log.warning("reconcile failed", error=str(error), retry_seconds=round(delay, 1))
         else:
             log.error("reconcile failed", retry_seconds=round(delay, 1), exc_info=error)

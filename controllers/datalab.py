@@ -5,11 +5,13 @@ import base64
 import datetime
 import secrets
 from collections.abc import Iterable
+from dataclasses import replace
 
 import structlog
 
 from controllers import teardown
 from controllers.controller import Result
+from controllers.identity import IdentityReconciler
 from controllers.workqueue import backoff
 from datalabd import metrics, names
 from datalabd.api.meta import FINALIZER, UNPROTECTED, Manifest, NamespacedName, claim_of, several
@@ -43,6 +45,9 @@ from datalabd.validation import CLUSTER_NAME, Names, Rival, names_lost, names_of
 
 log = structlog.get_logger()
 
+UNREAD_SECONDS = 30.0
+"""How soon to look again whether a Secret can be read."""
+
 _HEALED = {
     resource.kind: resource for resource in (kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS, kinds.SECRETS)
 }
@@ -51,10 +56,11 @@ _HEALED = {
 class DatalabReconciler:
     """Makes the claims it is given real. Reads caches only; every write is safe to repeat."""
 
-    def __init__(self, client: Client, cache: Cache, recorder: Recorder) -> None:
+    def __init__(self, client: Client, cache: Cache, recorder: Recorder, identity: IdentityReconciler) -> None:
         self._client = client
         self._cache = cache
         self._recorder = recorder
+        self._identity = identity
         self._repaired: dict[tuple[NamespacedName, str], tuple[int, float]] = {}
         """How often in a row an object was put right, and when (loop time) it may be again."""
         self._waiting_for: dict[NamespacedName, set[NamespacedName]] = {}
@@ -84,7 +90,7 @@ class DatalabReconciler:
 
     async def _tear_down(self, claim: Manifest) -> Result:
         try:
-            return await teardown.teardown(self._client, self._cache, self._recorder, claim)
+            return await teardown.teardown(self._client, self._cache, self._recorder, self._identity, claim)
         except Denied as denied:
             message = rights.missing(claim, denied)
             await self._write_status(claim, deleting(claim, message, stalled=True, now=_now()))
@@ -160,6 +166,7 @@ class DatalabReconciler:
         try:
             # Before anything else is made: what is made without a finalizer could be left behind.
             claim = await self._add_finalizer(claim)
+            self._identity.want(lab.key, wanted.realm)
             # Closing what stands open comes first: nothing that fails later may leave it so.
             unprotected = await self._sweep(lab)
             problem = await self._apply(wanted, written) or unprotected
@@ -188,7 +195,7 @@ class DatalabReconciler:
 
     async def _view(self, claim: Manifest, lab: Lab) -> View:
         try:
-            return self._cache.view(lab)
+            return replace(self._cache.view(lab), identity=self._identity.outcome(lab.key))
         except Denied as denied:
             await self._write_status(claim, refused(claim, denied, _now()))
             raise
@@ -344,8 +351,14 @@ class DatalabReconciler:
             for (key, _), (_, not_before) in self._repaired.items()
             if key == lab.key and not_before > now
         ]
-        waits = [wait for wait in (look_again(lab, seen), *pauses) if wait is not None]
+        waits = [wait for wait in (look_again(lab, seen), *pauses, self._unread(lab, seen)) if wait is not None]
         return max(0.5, min(waits)) if waits else None
+
+    def _unread(self, lab: Lab, seen: Observed) -> float | None:
+        """When to look again at Secrets that may not be read, of which no watch tells; None: they are."""
+        claim = self._cache.claim(lab.key)
+        unread = lab.has_realm and seen.admin is None and claim is not None and not self._cache.iam_view(claim).read
+        return UNREAD_SECONDS if unread else None
 
     async def _sweep(self, lab: Lab) -> KubeError | None:
         """Protect session Ingresses that came while the webhook was away, or under other settings.
@@ -400,8 +413,18 @@ class DatalabReconciler:
         ]
 
     async def _write_status(self, claim: Manifest, wanted: Manifest) -> None:
+        await self._tell_move(claim, wanted)
         if await write_status(self._client, self._cache.informers.store(kinds.DATALABS), claim, wanted):
             await self._tell_transition(claim, wanted)
+
+    async def _tell_move(self, claim: Manifest, after: Manifest) -> None:
+        """An Event when a lab has gone to another realm, before only the new one stands in status."""
+        before, now = (claim.get("status") or {}).get("realm"), after.get("realm")
+        if before and now and before != now:
+            note = (
+                f"the lab's client and groups are in {now} now; those in {before} stay as they are: remove them there"
+            )
+            await self._recorder.emit(claim, "Warning", "RealmLeft", "Reconcile", note)
 
     async def _tell_transition(self, claim: Manifest, after: Manifest) -> None:
         """An Event when the lab becomes ready, stops being so, or is not for another reason than before."""
@@ -422,6 +445,7 @@ class DatalabReconciler:
     def _forget(self, key: NamespacedName) -> None:
         self._waiting_for.pop(key, None)
         self._unprotected.pop(key, None)
+        self._identity.forget(key)
         self._repaired = {known: state for known, state in self._repaired.items() if known[0] != key}
 
 

@@ -1,9 +1,11 @@
 """What wakes whom: every change in the caches becomes the key of the claim it concerns. Workers run while we lead."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from controllers.controller import Controller
 from controllers.datalab import DatalabReconciler
+from controllers.identity import RESYNC_SECONDS, IdentityReconciler
 from controllers.workqueue import Workqueue
 from datalabd import names
 from datalabd.api.meta import Manifest, NamespacedName, claim_of
@@ -18,22 +20,36 @@ from datalabd.observed import ENVIRONMENT_LABEL
 
 Keys = Iterable[NamespacedName]
 
+IDENTITY_WORKERS = 4
+"""Labs that Keycloak is told of at once: enough to keep it busy, and few enough to leave it time for logins."""
+
 
 class Manager:
     """Subscribes to the stores and runs the workers."""
 
-    def __init__(self, client: Client, cache: Cache, workers: int) -> None:
+    def __init__(
+        self, client: Client, cache: Cache, workers: int, identity_resync_seconds: float = RESYNC_SECONDS
+    ) -> None:
         self._cache = cache
         self._queue: Workqueue[NamespacedName] = Workqueue("datalab")
-        self._reconciler = DatalabReconciler(client, cache, Recorder(client))
+        identities: Workqueue[NamespacedName] = Workqueue("identity")
+        self._identity = IdentityReconciler(identities, self._queue.add, identity_resync_seconds)
+        self._identity_controller = Controller("identity", self._identity.reconcile, identities, IDENTITY_WORKERS)
+        self._reconciler = DatalabReconciler(client, cache, Recorder(client), self._identity)
         self._controller = Controller("datalab", self._reconciler.reconcile, self._queue, workers)
         self._subscribe()
 
     async def lead(self) -> None:
         """Reconcile every claim, then whatever changes, until cancelled."""
+        self._identity.begin()
         for claim in self._cache.claims():
             self._queue.add(key_of(claim))
-        await self._controller.run()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._controller.run())
+                group.create_task(self._identity_controller.run())
+        finally:
+            await self._identity.aclose()
 
     def _subscribe(self) -> None:
         self._on(kinds.DATALABS, self._competing)
@@ -110,6 +126,7 @@ class Manager:
             key_of(claim)
             for claim in self._cache.claims()
             if metadata["name"] in (name := claim["metadata"]["name"], claim["spec"].get("secretName"))
-            or metadata["name"] in (names.credentials(name), names.login(name))
+            or metadata["name"] in names.own_secrets(name)
             or metadata["namespace"] == name
+            or key_of(secret) in self._cache.iam_secrets(claim)
         ]

@@ -1,6 +1,6 @@
-"""Taking a lab down, in order: sessions, stores and volumes by retention, runtime, credentials; then the finalizer.
+"""Taking a lab down, in order: access, sessions, stores and volumes by retention, runtime, credentials, identity.
 
-Each step is repeated until nothing is left of what it removes, so that a pass can be interrupted. The finalizer
+Each step is repeated until nothing is left of what it removes, so that a pass can be interrupted. The finalizer, last,
 is never dropped because time ran out: after five minutes the status names the obstacle, and a person may skip the step
 with the annotation `datalabs.pkg.internal/abandon`.
 """
@@ -13,9 +13,11 @@ import pydantic
 import structlog
 
 from controllers.controller import Result
+from controllers.identity import IdentityReconciler, Step, access_to
 from datalabd import names
-from datalabd.api.meta import ABANDON, CLAIM_UID, FINALIZER, RETAINED, Manifest, is_planned
+from datalabd.api.meta import ABANDON, CLAIM_UID, FINALIZER, RETAINED, Manifest, NamespacedName, is_planned
 from datalabd.errors import ClaimInvalid, EnvironmentInvalid, KubeError, NotFound, NotYet
+from datalabd.identity import admin
 from datalabd.kube import resources as kinds
 from datalabd.kube.apply import describe, retain, write_status
 from datalabd.kube.cache import OURS, STORE_KINDS, Cache
@@ -25,6 +27,7 @@ from datalabd.kube.resources import Resource, resource_of
 from datalabd.kube.store import key_of
 from datalabd.lab import resolve
 from datalabd.observed import is_durable
+from datalabd.plan.keycloak import realm_address
 from datalabd.status import deleting
 from datalabd.stores import KINDS as STORES
 
@@ -39,6 +42,8 @@ class Teardown:
 
     client: Client
     cache: Cache
+    recorder: Recorder
+    identity: IdentityReconciler
     claim: Manifest
     retains: bool
 
@@ -75,14 +80,16 @@ class Teardown:
         return self.cache.informers.store(kinds.NAMESPACES).get("", name)
 
 
-async def teardown(client: Client, cache: Cache, recorder: Recorder, claim: Manifest) -> Result:
+async def teardown(
+    client: Client, cache: Cache, recorder: Recorder, identity: IdentityReconciler, claim: Manifest
+) -> Result:
     """One pass over a claim that is being deleted."""
     metadata = claim["metadata"]
     finalizers = metadata.get("finalizers") or []
     if FINALIZER not in finalizers:
         return Result()
     cache.require_synced(claim, metadata["namespace"])
-    work = Teardown(client, cache, claim, _retains(cache, claim))
+    work = Teardown(client, cache, recorder, identity, claim, _retains(cache, claim))
     abandoned = {step.strip() for step in (metadata.get("annotations") or {}).get(ABANDON, "").split(",")}
     for name, step in STEPS.items():
         if name in abandoned:
@@ -90,7 +97,7 @@ async def teardown(client: Client, cache: Cache, recorder: Recorder, claim: Mani
             continue
         left = await step(work)
         if left:
-            return await _wait(work, recorder, name, left)
+            return await _wait(work, name, left)
     body = {
         "metadata": {
             "resourceVersion": metadata["resourceVersion"],
@@ -118,7 +125,7 @@ async def _abandon(work: Teardown, step: str) -> None:
             log.warning("left unmarked", object=describe(obj), error=str(error))
 
 
-async def _wait(work: Teardown, recorder: Recorder, step: str, left: str) -> Result:
+async def _wait(work: Teardown, step: str, left: str) -> Result:
     """Say what the deletion waits for; its end is seen by watches, so look again only when it becomes overdue."""
     now = datetime.datetime.now(datetime.UTC)
     metadata = work.claim["metadata"]
@@ -131,8 +138,44 @@ async def _wait(work: Teardown, recorder: Recorder, step: str, left: str) -> Res
     wanted = deleting(work.claim, message, stalled, now)
     await write_status(work.client, work.cache.informers.store(kinds.DATALABS), work.claim, wanted)
     if stalled:
-        await recorder.emit(work.claim, "Warning", "TeardownStalled", "Delete", message)
+        await work.recorder.emit(work.claim, "Warning", "TeardownStalled", "Delete", message)
     raise NotYet(message, 60.0 if stalled else STALLED_AFTER_SECONDS - elapsed)
+
+
+async def _access(work: Teardown) -> str:
+    """Before anything else nobody gets in any more: members and client in Keycloak."""
+    return await _in_realm(work, Step.CLOSE)
+
+
+async def _identity(work: Teardown) -> str:
+    """Last, what the lab had in Keycloak: until here its names there are nobody else's."""
+    return await _in_realm(work, Step.REMOVE)
+
+
+async def _in_realm(work: Teardown, step: Step) -> str:
+    """Have a step done in Keycloak, if the lab may have anything there; returns what that waits for.
+
+    The client's Secret is older than anything in the realm, and the realm stands in status from then on: where there is
+    neither, there is nothing to take away.
+    """
+    namespace = work.claim["metadata"]["namespace"]
+    secret = work.cache.informers.store(kinds.SECRETS).get(namespace, names.identity_secret(work.name))
+    realm = (work.claim.get("status") or {}).get("realm")
+    if realm is None and (secret is None or secret not in work.owned):
+        return ""
+    try:
+        iam = work.cache.environment_of(work.claim).data.iam
+    except EnvironmentInvalid as error:
+        return f"the environment, which says how {realm} is reached: {error}" if realm is not None else ""
+    if realm is not None and (iam.url is None or realm != realm_address(iam.url, iam.realm)):
+        note = f"the lab's client and groups in {realm} stay: its environment names another realm, or none"
+        await work.recorder.emit(work.claim, "Warning", "RealmLeft", "Delete", note)
+    if iam.url is None:
+        return ""
+    manager, problem = admin(iam, work.cache.iam_view(work.claim))
+    if manager is None:
+        return problem or "the Secrets that say how Keycloak is reached"
+    return work.identity.take_away(NamespacedName(namespace, work.name), access_to(iam.url, iam.realm, manager), step)
 
 
 async def _sessions(work: Teardown) -> str:
@@ -236,14 +279,20 @@ async def _credentials(work: Teardown) -> str:
     if copy is not None and work.holds_name:
         await work.delete(copy)
         return describe(copy)
+    secret = store.get(names.workshop_namespace(work.name), names.identity_secret_copy(work.name))
+    if secret is not None and secret in work.owned:
+        await work.delete(secret)
+        return describe(secret)
     return ""
 
 
 STEPS: dict[str, Callable[[Teardown], Awaitable[str]]] = {
+    "access": _access,
     "sessions": _sessions,
     "storage": _storage,
     "runtime": _runtime,
     "credentials": _credentials,
+    "identity": _identity,
 }
 """In order. Each returns what it still waits for, empty when it is done."""
 

@@ -11,6 +11,7 @@ the way to a server, so both are added here; it also waits for ever where it is 
 import asyncio
 import json
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
@@ -18,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from keycloak import KeycloakAdmin, KeycloakOpenIDConnection
 from keycloak.exceptions import KeycloakAuthenticationError, KeycloakConnectionError, KeycloakOperationError
 
-from datalabd import names
+from datalabd import metrics, names
 from datalabd.api.meta import REALM_MARK, NamespacedName, shorten
 from datalabd.errors import KeycloakError, KeycloakForbidden, KeycloakForeign, KeycloakUnavailable, RealmMissing
 from datalabd.plan.realm import DEVICE_GRANT, FLOWS, Group, RealmState
@@ -27,6 +28,8 @@ REQUESTS_MAX = 8
 """In flight at once: more only wait in Keycloak."""
 TRIES = 5
 """Passes until the realm holds still."""
+DOUBTS = 2
+"""Refusals that may be a lost race."""
 ROLES = ("manage-clients", "manage-users")
 """What the admin client needs, both of client `realm-management`."""
 
@@ -79,6 +82,8 @@ class _Connection(KeycloakOpenIDConnection):
             verify=trust,  # type: ignore[arg-type]  # httpx takes it; of what is declared, a path is deprecated there
             timeout=None,  # ours is around the whole of a request
         )
+        for manager in (self, self.keycloak_openid.connection):
+            manager.async_s.send = _measured(manager.async_s.send)  # type: ignore[method-assign]
 
     async def a_refresh_token(self) -> None:
         """A token other than that of the moment of the call."""
@@ -127,8 +132,11 @@ class Keycloak:
                 if error.code != 403:
                     raise
                 lacking.append(role)
+            except _Moved as error:
+                if error.code == 404:
+                    raise self._hidden() from error
             except KeycloakError as error:
-                if error.code not in (400, 409):
+                if error.code != 400:
                     raise
         if lacking:
             raise KeycloakForbidden(403, _lacks(self._access.realm, lacking))
@@ -156,17 +164,24 @@ class Keycloak:
     # --- passes -------------------------------------------------------------------------------------------------------
 
     async def _until_still(self, once: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Repeat a pass that found the realm changed under its hands, by another replica or by people."""
-        for _ in range(TRIES - 1):
+        """Repeat a pass that found the realm changed under its hands, by another replica or by people.
+
+        Of two who give the same role at the same moment, Keycloak refuses one with 400 or 500, as it does much else:
+        another look tells whether there is anything left to do.
+        """
+        doubts = 0
+        for last in (False,) * (TRIES - 1) + (True,):
             try:
                 return await once()
-            except _Moved:
-                continue
-        try:
-            return await once()
-        except _Moved as error:
-            message = f"realm {self._access.realm} keeps changing while it is written: {error}"
-            raise KeycloakUnavailable(error.code, message) from error
+            except _Moved as error:
+                if last:
+                    message = f"realm {self._access.realm} keeps changing while it is written: {error}"
+                    raise KeycloakUnavailable(error.code, message) from error
+            except KeycloakError as error:
+                if last or doubts == DOUBTS or error.code not in (400, 500):
+                    raise
+                doubts += 1
+        raise AssertionError("unreachable: the last pass returns or raises")
 
     async def _pass(self, state: RealmState, secret: str, mark: str, changed: dict[str, None]) -> dict[str, str]:
         client, *groups = await self._find(state.client, [group.name for group in state.groups])
@@ -217,13 +232,22 @@ class Keycloak:
         return await _together(self._find_client(client), *map(self._find_group, groups))
 
     async def _find_client(self, name: str) -> Json | None:
-        found = await self._ask(self._admin.a_get_client_id, name)
+        try:
+            found = await self._ask(self._admin.a_get_client_id, name)
+        except _Moved as error:
+            raise self._hidden() from error  # a list is always there
         if found is None:
             return None
         try:
             return dict(await self._ask(self._admin.a_get_client, found))
         except _Moved:
             return None
+
+    def _hidden(self) -> KeycloakUnavailable:
+        message = (
+            f"{self._access.url} does not lead to Keycloak's Admin API (404): open /admin/realms to datalabd there"
+        )
+        return KeycloakUnavailable(404, message)
 
     async def _find_group(self, name: str) -> Json | None:
         try:
@@ -479,9 +503,10 @@ def _mappers(live: list[Json], wanted: list[Json]) -> tuple[list[Json], list[str
         for mapper in wanted
         if not all(_holds(by_name.get(mapper["name"], {}).get(key), value) for key, value in mapper.items())
     ]
-    merged = [
-        mapper | {"id": by_name[mapper["name"]]["id"]} if mapper["name"] in by_name else mapper for mapper in wanted
-    ]
+    merged = []
+    for mapper in wanted:
+        found = by_name.get(mapper["name"], {})
+        merged.append(found | mapper | {"config": (found.get("config") or {}) | mapper["config"]})
     return [*kept, *merged], [*different, *stale]
 
 
@@ -509,6 +534,8 @@ def _known(roles: dict[str, Json], name: str) -> Json:
 def _trust(ca: bytes | None) -> ssl.SSLContext:
     """What certificates are checked against."""
     try:
+        if ca is not None and not ca.strip():
+            raise ValueError("empty")  # which would mean: trust what the system trusts
         return ssl.create_default_context(cadata=None if ca is None else ca.decode("ascii"))
     except (ValueError, ssl.SSLError) as error:
         raise KeycloakError(0, "ca.crt in the Secret of iam.caSecret holds no certificate in PEM") from error
@@ -585,6 +612,25 @@ def _lacks(realm: str, roles: tuple[str, ...] | list[str]) -> str:
         f"the client of iam.adminSecret lacks {' or '.join(roles)} in realm {realm}: "
         "give its service account these roles of client realm-management"
     )
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def _measured(send: Callable[..., Awaitable[Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """The same way to send a request, counted and timed, whatever becomes of it."""
+
+    async def measured(request: Any, **options: Any) -> Any:
+        code, began = "<error>", time.monotonic()
+        try:
+            response = await send(request, **options)
+            code = str(response.status_code)
+            return response
+        finally:
+            metrics.KEYCLOAK_REQUESTS.labels(code=code, method=request.method).inc()
+            metrics.KEYCLOAK_SECONDS.labels(method=request.method).observe(time.monotonic() - began)
+
+    return measured
 
 
 # --- tasks ------------------------------------------------------------------------------------------------------------

@@ -91,6 +91,11 @@ class Lab:
         return self.asks_for_login and self.environment.data.auth.login is Login.GENERATED
 
     @property
+    def has_realm(self) -> bool:
+        """Whether its client, groups and roles in Keycloak are ours to keep."""
+        return self.environment.data.iam.url is not None
+
+    @property
     def is_protected(self) -> bool:
         """Whether somebody asks who comes: the session itself, or something in front of it."""
         return self.environment.data.is_protected

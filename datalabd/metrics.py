@@ -9,6 +9,13 @@ CLIENT_REQUESTS = Counter(
     "rest_client_requests_total", "Requests to the API server, by status code.", ["code", "method", "host"]
 )
 
+KEYCLOAK_REQUESTS = Counter(
+    "datalabd_keycloak_requests_total", "Requests to Keycloak, by status code.", ["code", "method"]
+)
+KEYCLOAK_SECONDS = Histogram(
+    "datalabd_keycloak_request_seconds", "Time until Keycloak answered, or did not.", ["method"], buckets=_SECONDS
+)
+
 _QUEUE = ["name", "controller"]
 QUEUE_DEPTH = Gauge("workqueue_depth", "Keys that wait for a worker.", _QUEUE)
 QUEUE_ADDS = Counter("workqueue_adds_total", "Keys added.", _QUEUE)

@@ -49,7 +49,7 @@ def login(claim: str) -> str:
 
 
 def identity_secret_copy(claim: str) -> str:
-    """Secret with the lab's Keycloak client in the workshop namespace, as ingress controllers and programs read it."""
+    """Secret with the same in the workshop namespace, as ingress controllers and programs of the lab read it."""
     return f"{claim}-oauth2-client"
 
 
@@ -61,6 +61,11 @@ def apisix_secret(claim: str) -> str:
 def apisix_plugins(claim: str) -> str:
     """ApisixPluginConfig that stands before the lab's sessions."""
     return f"workspace-oidc-{claim}"
+
+
+def own_secrets(claim: str) -> list[str]:
+    """Secrets that are made beside the claim."""
+    return [credentials(claim), login(claim), identity_secret(claim)]
 
 
 def session_hosts(claim: str, name: str) -> list[str]:

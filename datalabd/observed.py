@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from datalabd import names, stores
 from datalabd.api.meta import ACCOUNT, CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest, claim_of
+from datalabd.identity import Admin, IamView, Outcome, admin
 from datalabd.lab import Lab
 from datalabd.stores import DatabaseFacts, Inside, Size, StoreFacts, Turn, decoded
 
@@ -20,15 +21,22 @@ _ACCESS_KEYS = ("AWS_ACCESS_KEY_ID", "accessKey", "username", "CONSOLE_ACCESS_KE
 _SECRET_KEYS = ("AWS_SECRET_ACCESS_KEY", "secretKey", "password", "CONSOLE_SECRET_KEY", "attribute.secret")
 
 
+CLIENT_SECRET_MAX = 255
+"""Characters that Keycloak keeps."""
+
+
 @dataclass(frozen=True, repr=False)
 class View:
     """The live objects that concern one lab, as cached; None or absent where there is none. No repr: it has Secrets."""
 
     storage_secret: Manifest | None = None
     login_secret: Manifest | None = None
+    client_secret: Manifest | None = None
     client_secret_copy: Manifest | None = None
     apisix_secret: Manifest | None = None
     apisix_plugins: Manifest | None = None
+    iam: IamView = field(default_factory=IamView)
+    identity: Outcome | None = None
     credentials: Manifest | None = None
     credentials_copy: Manifest | None = None
     workshop_config: Manifest | None = None
@@ -134,6 +142,17 @@ class Observed:
     login_exists: bool = False
     """Whether the login Secret is there, usable or not."""
     login_turn: Turn = field(default_factory=Turn)
+    client_secret: str = field(default="", repr=False)
+    """Of the lab's Keycloak client; empty: there is none of use."""
+    client_secret_exists: bool = False
+    client_secret_copied: bool = False
+    """Whether there is a copy of ours, be it an earlier one."""
+    client_turn: Turn = field(default_factory=Turn)
+    admin: Admin | None = None
+    admin_problem: str = ""
+    """Why nothing is known of how to manage the realm, in one sentence; empty as well while it is being read."""
+    identity: Outcome | None = None
+    """What became of the lab in Keycloak; None: nobody has asked since this process leads."""
     oauth2_client: Mapping[str, str] | None = field(default=None, repr=False)
     """Id and secret of the lab's Keycloak client, as controllers of Ingresses find them; None: not both are there."""
     apisix: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -184,6 +203,7 @@ class Observed:
 def observe(lab: Lab, view: View) -> Observed:
     """The facts about a lab."""
     storage, problem = storage_keys(lab, view.storage_secret)
+    managing, iam_problem = admin(lab.environment.data.iam, view.iam)
     environment = view.environment
     educates = _educates(environment)
     uid = environment["metadata"]["uid"] if environment else ""
@@ -197,6 +217,13 @@ def observe(lab: Lab, view: View) -> Observed:
         login=_login(lab, view, storage),
         login_exists=view.login_secret is not None,
         login_turn=stores.turn(view.login_secret),
+        client_secret=_client_secret(lab, view),
+        client_secret_exists=view.client_secret is not None,
+        client_secret_copied=_is_of(lab, view.client_secret_copy),
+        client_turn=stores.turn(view.client_secret),
+        admin=managing,
+        admin_problem=iam_problem,
+        identity=view.identity,
         oauth2_client=_oauth2_client(view.client_secret_copy),
         apisix=_decoded(view.apisix_secret) if _is_of(lab, view.apisix_secret) else {},
         apisix_secret_exists=view.apisix_secret is not None,
@@ -293,6 +320,11 @@ def _login(lab: Lab, view: View, storage: StorageKeys | None) -> Login | None:
         username, password = storage.access_key, storage.secret_key
     # An empty name, or `*`, would switch the session's login off.
     return Login(username, password) if username and username != "*" and password else None
+
+
+def _client_secret(lab: Lab, view: View) -> str:
+    secret = decoded(view.client_secret, "clientSecret") or "" if _is_of(lab, view.client_secret) else ""
+    return secret if secret.isprintable() and len(secret) <= CLIENT_SECRET_MAX else ""
 
 
 def _oauth2_client(secret: Manifest | None) -> Mapping[str, str] | None:

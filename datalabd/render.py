@@ -176,6 +176,7 @@ def view_of(lab: Lab, live: Objects, now: datetime.datetime) -> View:
     return View(
         storage_secret=live.get("Secret", *lab.storage_secret),
         login_secret=live.get("Secret", lab.namespace, names.login(lab.name)),
+        client_secret=live.get("Secret", lab.namespace, names.identity_secret(lab.name)),
         client_secret_copy=live.get("Secret", inside, names.identity_secret_copy(lab.name)),
         apisix_secret=live.get("Secret", inside, names.apisix_secret(lab.name)),
         apisix_plugins=live.get(PLUGIN_CONFIG, inside, names.apisix_plugins(lab.name)),

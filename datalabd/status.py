@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from datalabd.api.meta import Manifest
@@ -10,7 +10,7 @@ from datalabd.api.v1beta2 import State
 from datalabd.errors import ClaimInvalid, DatalabdError, Denied, EnvironmentInvalid, Foreign
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
-from datalabd.plan import Plan, apisix, backups, rights, rotation
+from datalabd.plan import Plan, apisix, backups, keycloak, rights, rotation
 from datalabd.plan.educates import sessions as educates_sessions
 from datalabd.plan.educates.healing import Repair, Stuck
 from datalabd.stores import DatabaseFacts, Job, StoreFacts
@@ -18,8 +18,12 @@ from datalabd.stores import DatabaseFacts, Job, StoreFacts
 CONCERNS = ("StorageReady", "RuntimeReady", "SessionsReady", "DatabasesReady", "StoresReady", "IdentityReady")
 """Aspects of a lab, in the order in which the first that is not ready explains why the lab is not."""
 
-KEPT = ("environment", "started", "sessions", "credentials", "databases", "effective")
+KEPT = ("environment", "started", "sessions", "credentials", "databases", "realm", "users", "effective")
 """What stays as it was said last while a claim cannot be acted upon."""
+
+
+USERS_SHOWN = 3
+"""User names in a condition; the rest is in `status.users`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ def status(
     now: datetime.datetime,
 ) -> Manifest:
     """The status of a claim whose environment is usable; `problem` is what stopped the pass, if anything did."""
+    before = claim.get("status") or {}
     outdated = educates_sessions.outdated(lab, seen)
     concerns = [
         _storage(lab, seen),
@@ -53,7 +58,7 @@ def status(
         _sessions(lab, seen, outdated),
         _databases(seen),
         _stores(seen),
-        _identity(lab),
+        _identity(claim, lab, seen),
     ]
     ready = sum(seen.sessions.get(name, SessionFacts()).ready for name in lab.started)
     told = {
@@ -63,8 +68,10 @@ def status(
             session.name: _session(lab, seen, session.name, session.state, session.name in outdated)
             for session in lab.claim.spec.sessions
         },
-        "credentials": _credentials(lab, seen),
+        "credentials": _credentials(before, lab, seen),
         "databases": _jobs(lab, seen),
+        "realm": keycloak.realm_held(lab, seen) or before.get("realm"),
+        "users": _users(before, lab, seen),
         "effective": lab.effective(),
     }
     # An apply of an empty map where there was a filled one leaves null behind, which no schema takes.
@@ -255,11 +262,17 @@ def _all_ready(kind: str, declared: Mapping[str, DatabaseFacts | StoreFacts]) ->
     return Condition(kind, "False", reason, f"{name}: {facts.problem}{more}", stalled=facts.stalled)
 
 
-def _credentials(lab: Lab, seen: Observed) -> Manifest:
+def _credentials(before: Manifest, lab: Lab, seen: Observed) -> Manifest:
     """Age and rotation of each credential, never the credential."""
     found: Manifest = {}
     for credential, turn in sorted(rotation.turns(lab, seen).items()):
-        said = {"since": turn.since, "rotation": turn.rotated, "rotating": rotation.due(lab, credential, turn)}
+        done = turn.rotated
+        if credential == rotation.client(lab) and not keycloak.realm_held(lab, seen):
+            # Its Secret is first, but what counts is whether Keycloak has it; while nobody knows, what was said holds.
+            known = (before.get("credentials") or {}).get(credential) or {}
+            done = known.get("rotation", "") if seen.identity is None else ""
+        due = rotation.due(lab, credential, replace(turn, rotated=done))
+        said = {"since": turn.since, "rotation": done, "rotating": due}
         found[credential] = {key: value for key, value in said.items() if value}
     return found
 
@@ -285,12 +298,47 @@ def _job(nonce: str, job: Job) -> Manifest:
     return {"nonce": nonce, "state": job.state if job.nonce == nonce and job.state else "Requested"}
 
 
-def _identity(lab: Lab) -> Condition:
-    if lab.environment.data.iam.url is None:
+def _identity(claim: Manifest, lab: Lab, seen: Observed) -> Condition:
+    before = claim.get("status") or {}
+    if not lab.has_realm:
         message = f"environment {lab.environment.name} names no Keycloak (iam.url)"
+        if left := before.get("realm"):
+            message += f"; the lab's client and groups in {left} stay as they are"
         return Condition("IdentityReady", "Unknown", "Disabled", message)
-    message = "this version of datalabd does not manage Keycloak yet"
-    return Condition("IdentityReady", "False", "NotProvided", message, stalled=True)
+    if seen.admin_problem:
+        return Condition("IdentityReady", "False", "IamSecret", seen.admin_problem, stalled=True)
+    outcome = seen.identity
+    if outcome is None:
+        known = _said_of_this(claim, "IdentityReady")
+        return known or Condition("IdentityReady", "False", "Creating", "Keycloak has not been asked yet")
+    if outcome.reason:
+        return Condition("IdentityReady", "False", outcome.reason, outcome.message, stalled=outcome.stalled)
+    if not keycloak.realm_held(lab, seen):
+        return Condition("IdentityReady", "False", "Creating", "Keycloak is being told of the change")
+    if outcome.users:
+        users = sorted(outcome.users)
+        more = f" and {len(users) - USERS_SHOWN} more" if len(users) > USERS_SHOWN else ""
+        message = f"not members yet: {', '.join(users[:USERS_SHOWN])}{more}; status.users says why"
+        return Condition("IdentityReady", "True", "UsersMissing", message)
+    return Condition("IdentityReady", "True", "Available")
+
+
+def _said_of_this(claim: Manifest, kind: str) -> Condition | None:
+    """What was said of this generation of the claim, by whoever led before; None where that tells nothing."""
+    for known in (claim.get("status") or {}).get("conditions") or ():
+        same = known.get("observedGeneration") == claim["metadata"]["generation"]
+        if known["type"] == kind and same and known["reason"] not in ("Disabled", "IamSecret"):
+            return Condition(kind, known["status"], known["reason"], known.get("message", ""))
+    return None
+
+
+def _users(before: Manifest, lab: Lab, seen: Observed) -> Manifest:
+    """Members that Keycloak does not know, and the like; as it was said before while nobody knows better."""
+    if not lab.has_realm:
+        return {}
+    if seen.identity is None:
+        return before.get("users") or {}
+    return {user: {"message": problem} for user, problem in sorted(seen.identity.users.items())}
 
 
 def _dated(claim: Manifest, conditions: list[Condition], now: datetime.datetime) -> list[Manifest]:

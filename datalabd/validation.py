@@ -469,7 +469,7 @@ def _secret_name(claim: _Claim) -> Iterator[FieldError]:
     secret = claim.spec.secret_name
     if secret and not re.fullmatch(DNS_NAME, secret.strip()):
         yield FieldError("spec.secretName", Problem.INVALID, shorten(secret), in_words(DNS_NAME))
-    elif secret and secret.strip() in (names.credentials(claim.name), names.login(claim.name)):
+    elif secret and secret.strip() in names.own_secrets(claim.name):
         detail = "is made for the lab itself, and has no credentials of object storage to begin with"
         yield FieldError("spec.secretName", Problem.INVALID, shorten(secret), detail)
 

@@ -444,6 +444,7 @@ class Cluster:
         self._wait("kube-apiserver", lambda: _listens(port))
         self._write_kubeconfig(self.kubeconfig, "admin", self.admin_token)
         self._write_kubeconfig(self.educates_kubeconfig, EDUCATES, self._token(EDUCATES))
+        self._wait_answers("kube-apiserver", "/readyz")  # the controller-manager soon gives up on it
         manager = "system:kube-controller-manager"
         config = self._write_kubeconfig(self.directory / "controller-manager.kubeconfig", manager, self._token(manager))
         self._run(
@@ -491,18 +492,22 @@ class Cluster:
 
     def _wait_ready(self) -> None:
         """Until the API server is ready, and the controllers have made the default namespace and service account."""
+        self._wait_answers("kube-apiserver", "/readyz")
+        self._wait_answers("kube-controller-manager", "/api/v1/namespaces/default/serviceaccounts/default")
+
+    def _wait_answers(self, name: str, path: str) -> None:
+        """Until the API server has something at this path, while the process of that name runs."""
         context = ssl.create_default_context(cafile=self._certificate)
         headers = {"Authorization": f"Bearer {self.admin_token}"}
         with httpx.Client(base_url=self.url, verify=context, headers=headers, trust_env=False) as client:
 
-            def answers(path: str) -> bool:
+            def answers() -> bool:
                 try:
                     return client.get(path).is_success
                 except httpx.TransportError:
                     return False
 
-            self._wait("kube-apiserver", lambda: answers("/readyz"))
-            self._wait("kube-controller-manager", lambda: answers("/api/v1/namespaces/default/serviceaccounts/default"))
+            self._wait(name, answers)
 
     def _wait(self, name: str, condition: Callable[[], bool]) -> None:
         """Poll the condition while the process of that name runs."""

@@ -132,7 +132,7 @@ class Server:
             f"--https-certificate-key-file={self._directory / 'tls.key'}",
             "--hostname-strict=false",
         ]
-        self._admin = httpx.Client(base_url=self.url, timeout=60)
+        self._admin = httpx.Client(base_url=self.url, timeout=START_SECONDS)  # a new realm may take as long
         self._renew_at = 0.0
 
     def start(self) -> None:

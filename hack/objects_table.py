@@ -54,6 +54,12 @@ SIZE = {"storage": "1Gi"}
 PARTS = (
     Part("the storage Secret can be read", {}, {}, {"storage": StorageKeys("", "", "", "")}),
     Part("`auth.type: credentials`, `auth.login: generated`", {}, {"auth": {"type": "credentials"}}),
+    Part(
+        "`iam.url`",
+        {},
+        {"iam": {"url": "https://id.example.org", "adminSecret": {"namespace": "iam", "name": "admin"}}},
+        {"client_secret": "secret"},
+    ),
     Part("each declared session", {"sessions": [{"name": SESSION, "state": "stopped"}]}, {}),
     Part("while it is started", {"sessions": [{"name": SESSION}]}, {}),
     Part("`spec.vcluster`", {"vcluster": True}, {}),
@@ -83,7 +89,7 @@ PARTS = (
     Part("each of `spec.vectorStores`", {"vectorStores": {KEY: SIZE}}, {}),
 )
 """In the order in which the reference names them."""
-DECLARED, STARTED = PARTS[2], PARTS[3]
+DECLARED, STARTED = PARTS[3], PARTS[4]
 
 
 @dataclass(frozen=True)

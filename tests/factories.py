@@ -10,11 +10,13 @@ from typing import Any
 from datalabd import names
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import CLAIM_NAME, CLAIM_NAMESPACE, CLAIM_UID, FIELD_MANAGER, MANAGED_BY, V1BETA2, Manifest
+from datalabd.identity import Admin, Outcome
 from datalabd.lab import DatabaseServer, Lab, Store, resolve
 from datalabd.observed import ENVIRONMENT_LABEL, Login, Observed, Phase, Place, SessionFacts, StorageKeys
 from datalabd.plan.credentials import credentials
 from datalabd.plan.educates.sessions import current
 from datalabd.plan.educates.workshop import EDUCATES, workshop_spec
+from datalabd.plan.keycloak import wanted
 from datalabd.stores import KINDS, ROUTE, SUPERUSER, DatabaseFacts, DatabaseLogin, Role, Size, StoreFacts, Turn, roles
 
 NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
@@ -22,6 +24,13 @@ KEYS = StorageKeys("access", "storage-secret", "https://s3.example.org", "here")
 LOGIN = Login("lab", "login-password")
 MADE = Turn(since="2026-02-01T00:00:00Z")
 """Of credentials that were never replaced."""
+IAM = {
+    "url": "https://id.example.org",
+    "realm": "labs",
+    "adminSecret": {"namespace": "iam", "name": "admin"},
+}
+"""Of an environment that names a Keycloak."""
+ADMIN = Admin("manager", "manager-secret", None)
 LABELS = {MANAGED_BY: FIELD_MANAGER, CLAIM_NAME: "lab", CLAIM_NAMESPACE: "team", CLAIM_UID: "claim-uid"}
 """What makes an object that of the claim below."""
 OWNER = {"apiVersion": V1BETA2, "kind": "Datalab", "name": "lab", "uid": "claim-uid", "controller": True}
@@ -63,6 +72,18 @@ def running(lab: Lab, **changes: Any) -> Observed:
         environment_version="7",
         api_server=(("10.0.0.1", 6443),),
     )
+    if lab.has_realm:
+        seen = replace(
+            seen,
+            client_secret="client-secret",
+            client_secret_exists=True,
+            client_secret_copied=True,
+            client_turn=MADE,
+            admin=ADMIN,
+        )
+        told = wanted(lab, seen)
+        assert told is not None
+        seen = replace(seen, identity=Outcome(holds=told.digest))
     spec = workshop_spec(lab, seen)
     seen = replace(
         seen,

@@ -193,6 +193,52 @@ def test_the_process_becomes_ready_with_its_rights(running: dict[str, Any]) -> N
         assert answer.status == 200
 
 
+CROSSPLANE: Manifest = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "environmentconfigs.apiextensions.crossplane.io"},
+    "spec": {
+        "group": "apiextensions.crossplane.io",
+        "names": {"kind": "EnvironmentConfig", "plural": "environmentconfigs", "singular": "environmentconfig"},
+        "scope": "Cluster",
+        "versions": [
+            {
+                "name": "v1beta1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {"data": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+                    }
+                },
+            }
+        ],
+    },
+}
+
+
+@pytest.mark.cluster
+def test_environments_of_crossplane_are_read(installed: Cluster, running: dict[str, Any]) -> None:
+    installed.api.create(CROSSPLANE)
+    spec = CROSSPLANE["spec"]
+    environment = {
+        "apiVersion": f"{spec['group']}/v1beta1",
+        "kind": "EnvironmentConfig",
+        "metadata": {"name": "other"},
+        "data": {"ingress": {"domain": "lab.example.org"}},
+    }
+    create = ["create", "--filename", "-"]
+    eventually(lambda: installed.kubectl(*create, stdin=json.dumps(environment), check=False).returncode == 0)
+    sample = f'datalabd_store_objects{{resource="{CROSSPLANE["metadata"]["name"]}"}} 1.0'
+
+    def exposed() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{running['metrics']}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    eventually(lambda: sample in exposed())
+
+
 @pytest.mark.cluster
 @pytest.mark.usefixtures("running")
 def test_a_certificate_that_is_no_use_is_replaced(installed: Cluster, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import CLAIM_NAME, CLAIM_UID, ROTATED, SINCE, STORAGE_CLAIM, Manifest
+from datalabd.api.meta import CLAIM_NAME, CLAIM_UID, ROTATED, SINCE, STORAGE_CLAIM, Manifest, NamespacedName
+from datalabd.identity import Admin, IamView, Outcome
 from datalabd.observed import (
     STARTED_WITH,
     Login,
@@ -20,6 +21,7 @@ from datalabd.observed import (
 )
 from datalabd.stores import KINDS, OPERATORS, DatabaseFacts, Size, StoreFacts, Turn
 from tests.factories import (
+    IAM,
     LABELS,
     NOW,
     educates,
@@ -283,6 +285,71 @@ def test_what_was_made_for_a_lab_is_no_storage_secret(of: str, within: Environme
 def test_a_secret_beside_the_claim_needs_no_grant() -> None:
     here = lab(environment(storage={"secretNamespace": "team"}))
     assert storage_keys(here, secret("lab", **NEEDED))[0] is not None
+
+
+# --- identity ---------------------------------------------------------------------------------------------------------
+
+WITH_KEYCLOAK = lab(environment(iam=IAM))
+MANAGER = secret("admin", "iam", client_id="manager", client_secret="manager-secret")
+CLIENT = secret("lab-oauth-client", labels=LABELS, clientID="lab", clientSecret="client-secret")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, {}, id="nothing is there"),
+        pytest.param(
+            {"client_secret": CLIENT}, {"client_secret": "client-secret", "client_secret_exists": True}, id="secret"
+        ),
+        pytest.param(
+            {"client_secret": secret("lab-oauth-client", labels=LABELS, clientSecret="")},
+            {"client_secret_exists": True},
+            id="a secret without use",
+        ),
+        pytest.param(
+            {"client_secret": secret("lab-oauth-client", labels=LABELS, clientSecret="x" * 256)},
+            {"client_secret_exists": True},
+            id="a secret that Keycloak would not take",
+        ),
+        pytest.param(
+            {"client_secret": secret("lab-oauth-client", labels=LABELS, clientSecret="line\nbreak")},
+            {"client_secret_exists": True},
+            id="a secret that is a text",
+        ),
+        pytest.param(
+            {"client_secret": secret("lab-oauth-client", clientSecret="x")},
+            {"client_secret_exists": True},
+            id="somebody else's secret",
+        ),
+        pytest.param(
+            {"client_secret_copy": secret("lab-oauth2-client", "lab", labels=LABELS)},
+            {"client_secret_copied": True},
+            id="copy",
+        ),
+        pytest.param({"client_secret_copy": secret("lab-oauth2-client", "lab")}, {}, id="somebody else's copy"),
+        pytest.param(
+            {"iam": IamView({NamespacedName("iam", "admin"): MANAGER})},
+            {"admin": Admin("manager", "manager-secret", None), "admin_problem": ""},
+            id="who manages the realm",
+        ),
+        pytest.param({"identity": Outcome("digest")}, {"identity": Outcome("digest")}, id="what became of it"),
+    ],
+)
+def test_identity(changes: dict[str, Any], expected: dict[str, Any]) -> None:
+    seen = observe(WITH_KEYCLOAK, View(**changes))
+    nothing = observe(WITH_KEYCLOAK, View())
+    assert replace(seen, client_turn=Turn()) == replace(nothing, **expected)
+
+
+def test_keycloak_that_nobody_says_how_to_reach() -> None:
+    seen = observe(WITH_KEYCLOAK, View())
+    assert seen.admin_problem == "Secret iam/admin does not exist; create it with client_id and client_secret"
+
+
+def test_the_turn_of_the_client_secret() -> None:
+    turned = secret("lab-oauth-client", labels=LABELS)
+    turned["metadata"]["annotations"] = {ROTATED: "2", SINCE: "x"}
+    assert observe(WITH_KEYCLOAK, View(client_secret=turned)).client_turn == Turn("2", "", "x")
 
 
 # --- login ------------------------------------------------------------------------------------------------------------

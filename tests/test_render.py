@@ -766,3 +766,13 @@ def test_kubectl_takes_what_is_printed(call: Call, operators: Cluster, output: s
     assert ids(taken) == ids(objects)
     (session,) = [obj for obj in taken if obj["kind"] == "WorkshopSession"]
     assert session["spec"]["session"]["id"] == "y"
+
+
+def test_a_client_has_one_secret_wherever_it_is_written(call: Call) -> None:
+    iam = {"url": "https://id.example.org", "realm": "labs", "adminSecret": {"namespace": "iam", "name": "admin"}}
+    objects = call.objects([claim()], [environment(iam=iam)], [STORAGE])
+    secrets = {obj["metadata"]["name"]: obj["data"] for obj in objects if obj["kind"] == "Secret"}
+    own, copy = secrets["lab-oauth-client"], secrets["lab-oauth2-client"]
+    assert own == {"clientID": copy["client_id"], "clientSecret": copy["client_secret"]}
+    assert base64.b64decode(own["clientID"]) == b"lab"
+    assert len(base64.b64decode(own["clientSecret"])) >= 32

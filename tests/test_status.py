@@ -8,13 +8,14 @@ from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import BACKUP, RESTORE, ROTATE, Manifest
 from datalabd.api.v1beta2 import Datalab
 from datalabd.errors import ClaimInvalid, Conflict, DatalabdError, Denied, EnvironmentInvalid, Foreign
+from datalabd.identity import Outcome
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import plan
 from datalabd.plan.educates.healing import repairs
 from datalabd.status import deleting, refused, status
 from datalabd.stores import DatabaseFacts, Job, StoreFacts, Turn
-from tests.factories import NOW, claim, environment, fresh, lab, running, session_is
+from tests.factories import IAM, MADE, NOW, claim, environment, fresh, lab, running, session_is
 
 STAMP = "2026-03-01T12:00:00Z"
 EARLIER = "2026-02-01T00:00:00Z"
@@ -297,14 +298,174 @@ def test_sessions_that_nothing_protects() -> None:
 
 STORE = {"storage": "1Gi"}
 DATABASE = {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}
-ADMIN = {"namespace": "iam", "name": "admin"}
+WITH_KEYCLOAK = lab(environment(iam=IAM))
+KNOWN = running(WITH_KEYCLOAK)
+REALM = "https://id.example.org/realms/labs"
+HELD = KNOWN.identity or Outcome()
 
 
-def test_identity_that_is_not_provided_stalls() -> None:
-    here = lab(environment(iam={"url": "https://iam.example.org", "adminSecret": ADMIN}))
-    found = said(of(here, running(here)))
-    expected = ("NotProvided", "this version of datalabd does not manage Keycloak yet")
-    assert (found["IdentityReady"], found["Stalled"]) == (("False", *expected), ("True", *expected))
+def identity(status: str, reason: str, message: str = "", generation: int = 3) -> dict[str, Any]:
+    """A status that says this of identity."""
+    return {"conditions": [condition("IdentityReady", status, reason, message) | {"observedGeneration": generation}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "before", "expected", "abnormal"),
+    [
+        pytest.param({}, {}, ("True", "Available", ""), None, id="all is well"),
+        pytest.param(
+            {"identity": replace(HELD, users={"eve": "no user of that name"})},
+            {},
+            ("True", "UsersMissing", "not members yet: eve; status.users says why"),
+            None,
+            id="an unknown user blocks nobody",
+        ),
+        pytest.param(
+            {"identity": replace(HELD, users=dict.fromkeys("edcba", "unknown"))},
+            {},
+            ("True", "UsersMissing", "not members yet: a, b, c and 2 more; status.users says why"),
+            None,
+            id="many unknown users",
+        ),
+        pytest.param(
+            {"identity": replace(HELD, reason="KeycloakUnavailable", message="it does not answer")},
+            {},
+            ("False", "KeycloakUnavailable", "it does not answer"),
+            "Reconciling",
+            id="Keycloak is away",
+        ),
+        pytest.param(
+            {"identity": Outcome(reason="NameTaken", message="client lab exists", stalled=True)},
+            {},
+            ("False", "NameTaken", "client lab exists"),
+            "Stalled",
+            id="somebody else's client",
+        ),
+        pytest.param(
+            {"admin": None, "admin_problem": "Secret iam/admin does not exist", "identity": None},
+            identity("True", "Available"),
+            ("False", "IamSecret", "Secret iam/admin does not exist"),
+            "Stalled",
+            id="no credentials",
+        ),
+        pytest.param(
+            {"client_secret": "other"},
+            {},
+            ("False", "Creating", "Keycloak is being told of the change"),
+            "Reconciling",
+            id="a change",
+        ),
+        pytest.param(
+            {"identity": None},
+            {},
+            ("False", "Creating", "Keycloak has not been asked yet"),
+            "Reconciling",
+            id="nobody knows, nor did anybody",
+        ),
+        pytest.param(
+            {"identity": None},
+            identity("True", "Available", "as it was"),
+            ("True", "Available", "as it was"),
+            None,
+            id="nobody knows, but somebody did",
+        ),
+        pytest.param(
+            {"identity": None, "admin": None},
+            identity("False", "KeycloakForbidden", "as it was"),
+            ("False", "KeycloakForbidden", "as it was"),
+            "Reconciling",
+            id="the Secrets are being read",
+        ),
+        pytest.param(
+            {"identity": None},
+            identity("True", "Available", generation=2),
+            ("False", "Creating", "Keycloak has not been asked yet"),
+            "Reconciling",
+            id="what was known was of another generation",
+        ),
+        pytest.param(
+            {"identity": None},
+            identity("Unknown", "Disabled"),
+            ("False", "Creating", "Keycloak has not been asked yet"),
+            "Reconciling",
+            id="there was no Keycloak before",
+        ),
+    ],
+)
+def test_identity(
+    changes: dict[str, Any], before: Manifest, expected: tuple[str, str, str], abnormal: str | None
+) -> None:
+    found = said(of(WITH_KEYCLOAK, replace(KNOWN, **changes), before=before))
+    assert found["IdentityReady"] == expected
+    assert {kind: found[kind] for kind in ("Stalled", "Reconciling") if kind in found} == (
+        {abnormal: ("True", *expected[1:])} if abnormal else {}
+    )
+    assert found["Ready"][0] == expected[0]
+
+
+UNKNOWN = {"eve": {"message": "no user of that name"}}
+
+
+@pytest.mark.parametrize(
+    ("here", "changes", "before", "expected"),
+    [
+        pytest.param(WITH_KEYCLOAK, {}, {}, {"realm": REALM}, id="it is there"),
+        pytest.param(
+            WITH_KEYCLOAK,
+            {"identity": replace(HELD, users={"eve": "no user of that name"})},
+            {},
+            {"realm": REALM, "users": UNKNOWN},
+            id="a user is not",
+        ),
+        pytest.param(
+            WITH_KEYCLOAK,
+            {"identity": None},
+            {"realm": "https://old.example.org/realms/labs", "users": UNKNOWN},
+            {"realm": "https://old.example.org/realms/labs", "users": UNKNOWN},
+            id="nobody knows, but somebody did",
+        ),
+        pytest.param(WITH_KEYCLOAK, {"identity": None}, {}, {}, id="nobody knows"),
+        pytest.param(HERE, {}, {"realm": REALM, "users": UNKNOWN}, {"realm": REALM}, id="it is left as it is"),
+    ],
+)
+def test_realm_and_users(here: Lab, changes: dict[str, Any], before: Manifest, expected: Manifest) -> None:
+    found = of(here, running(here, **changes), before=before)
+    assert {key: found[key] for key in ("realm", "users") if key in found} == expected
+
+
+def test_a_realm_that_nobody_keeps_any_more() -> None:
+    message = f"{NO_KEYCLOAK}; the lab's client and groups in {REALM} stay as they are"
+    assert said(of(HERE, WELL, before={"realm": REALM}))["IdentityReady"] == ("Unknown", "Disabled", message)
+
+
+TURNED = replace(MADE, rotated="2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "before", "expected"),
+    [
+        pytest.param({"client_turn": TURNED}, {}, {"rotation": "2"}, id="done"),
+        pytest.param(
+            {"client_turn": TURNED, "client_secret": "new"}, {}, {"rotating": "2"}, id="Keycloak does not have it yet"
+        ),
+        pytest.param({"client_turn": TURNED, "identity": None}, {}, {"rotating": "2"}, id="nobody knows"),
+        pytest.param(
+            {"client_turn": TURNED, "identity": None},
+            {"credentials": {"client/lab": {"rotation": "2"}}},
+            {"rotation": "2"},
+            id="nobody knows, but somebody did",
+        ),
+        pytest.param({}, {}, {"rotating": "2"}, id="asked for"),
+    ],
+)
+def test_how_far_the_rotation_of_a_client_is(
+    changes: dict[str, Any], before: Manifest, expected: dict[str, str]
+) -> None:
+    asking = claim(sessions=[{"name": "main"}])
+    asking["metadata"]["annotations"] = {ROTATE: "client/lab/2"}
+    here = resolve(asking, WITH_KEYCLOAK.environment)
+    found = of(here, running(here, **changes), before=before)
+    assert found["credentials"]["client/lab"] == {"since": MADE.since} | expected
 
 
 WAITING = DatabaseFacts("its server is not ready yet")

@@ -32,7 +32,7 @@ def errors(claim: Manifest, old: Manifest | None, environment: EnvironmentConfig
         FieldError(f"metadata.annotations[{key}]", Problem.INVALID, shorten(item), problem)
         for key, said in changed.items()
         for item in items(said)
-        if (problem := next(CHECKS[key](claim, item), None) or _no_login(item, key, environment))
+        if (problem := next(CHECKS[key](claim, item), None) or _not_had(item, key, environment))
     ]
 
 
@@ -47,12 +47,15 @@ def warnings(claim: Manifest, old: Manifest | None) -> list[str]:
     ]
 
 
-def _no_login(item: str, key: str, environment: EnvironmentConfig | None) -> str:
-    if key != ROTATE or not item.startswith("login/") or environment is None:
+def _not_had(item: str, key: str, environment: EnvironmentConfig | None) -> str:
+    kind = item.partition("/")[0]
+    if key != ROTATE or environment is None:
         return ""
     auth = environment.data.auth
-    if auth.type.is_delegated or auth.login is not Login.GENERATED:
+    if kind == "login" and (auth.type.is_delegated or auth.login is not Login.GENERATED):
         return f"this lab has no login of its own: see auth of environment {environment.name}"
+    if kind == "client" and environment.data.iam.url is None:
+        return f"this lab has no client in Keycloak: environment {environment.name} names none (iam.url)"
     return ""
 
 
@@ -60,10 +63,11 @@ def _rotation(claim: Manifest, item: str) -> Iterator[str]:
     match = rotation.REQUEST.fullmatch(item)
     if match is None:
         kinds = ", ".join(rotation.KINDS)
-        yield f"must be <kind>/<name>/<nonce> with a kind of {kinds}, as in postgres/pg0/1; a login has the lab's name"
+        form = f"must be <kind>/<name>/<nonce> with a kind of {kinds}, as in postgres/pg0/1"
+        yield f"{form}; login and client have the lab's name"
         return
     fields = {"postgres": "databases", "mongodb": "documentStores", "redis": "cacheStores", "qdrant": "vectorStores"}
-    if match["kind"] == "login":
+    if match["kind"] in ("login", "client"):
         known = [claim["metadata"].get("name")]
     elif match["kind"] in fields:
         known = list(_spec(claim).get(fields[match["kind"]]) or ())

@@ -31,7 +31,9 @@ from datalabd.validation import listed
 
 LENGTH_MAX = 120
 COUNT_MAX = 10
-SUPPLIED = Observed(storage=StorageKeys("", "", "", ""), api_server=(("192.0.2.1", 443),))
+SUPPLIED = Observed(
+    storage=StorageKeys("", "", "", ""), client_secret="of the client", api_server=(("192.0.2.1", 443),)
+)
 """A lab of which nothing exists yet, and which lacks nothing that others supply."""
 STORES = {"documentStores": "document_stores", "cacheStores": "cache_stores", "vectorStores": "vector_stores"}
 _READ_BY: dict[ProtectionType, tuple[str, ...]] = {
@@ -128,6 +130,9 @@ def environment(new: EnvironmentConfig, old: EnvironmentConfig | None, labs: int
             told.append(f"data.ingress.domain: {using}, and all addresses change; the runtime's domain has to follow")
         if data.retention is Retention.DELETE and old.data.retention is Retention.RETAIN:
             told.append(f"data.retention: {using}; from now on what is no longer declared is deleted")
+        before, now = old.data.iam, data.iam
+        if before.url is not None and (before.url, before.realm) != (now.url, now.realm):
+            told.append(f"data.iam: {using}; clients and groups in realm {before.realm} stay there, for you to remove")
     protection = data.ingress.protection
     if not data.is_protected:
         path = "data.ingress.protection.type"

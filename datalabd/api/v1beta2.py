@@ -321,6 +321,12 @@ class CredentialStatus(Model):
     rotating: str | None = Field(None, description="Nonce of the rotation under way.")
 
 
+class UserStatus(Model):
+    """What is known of one member of whom there is something to say."""
+
+    message: str | None = Field(None, description="Why Keycloak has no such member.")
+
+
 class JobStatus(Model):
     """Something done once for a nonce."""
 
@@ -364,6 +370,10 @@ class DatalabStatus(Model):
     )
     databases: dict[str, DatabaseStatus] = Field(
         default_factory=dict, description="Backups and restores that were asked for, by host."
+    )
+    realm: str | None = Field(None, description="Keycloak realm that holds the lab's client and groups: its address.")
+    users: dict[str, UserStatus] = Field(
+        default_factory=dict, description="Members of whom there is something to say, by user name."
     )
     effective: dict[str, Any] = Field(
         default_factory=dict,

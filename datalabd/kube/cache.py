@@ -4,16 +4,18 @@ import contextlib
 import datetime
 from collections.abc import Iterator
 
-from datalabd import names, stores
+from datalabd import identity, names, stores
 from datalabd.api.environment import EnvironmentConfig, ProtectionType, domain_of, hosts_of
 from datalabd.api.meta import ACCOUNT, CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned, shorten
 from datalabd.errors import EnvironmentInvalid, NotYet
+from datalabd.identity import IamView
 from datalabd.kube import resources as kinds
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope
 from datalabd.lab import Lab, environment_name, storage_secret
 from datalabd.observed import Phase, View
+from datalabd.plan import rights
 from datalabd.plan.educates.content import SECRET as WORKSHOP_CONFIG
 
 OURS = Scope(label_selector="app.kubernetes.io/managed-by=datalabd")
@@ -195,7 +197,33 @@ class Cache:
         yield kinds.SECRETS, Scope(namespace=claim["metadata"]["namespace"])
         with contextlib.suppress(EnvironmentInvalid):  # nothing is read for a claim without a usable environment
             yield kinds.SECRETS, Scope(namespace=storage_secret(claim, self.environment_of(claim)).namespace)
+        yield from self._iam_scopes(claim).values()
         yield from self._inside_scopes(claim)
+
+    def iam_secrets(self, claim: Manifest) -> list[NamespacedName]:
+        """The Secrets that say how Keycloak is reached for a claim; none without an environment that can be used."""
+        try:
+            return identity.secrets(self.environment_of(claim).data.iam)
+        except EnvironmentInvalid:
+            return []
+
+    def _iam_scopes(self, claim: Manifest) -> dict[NamespacedName, tuple[Resource, Scope]]:
+        """One Secret each: what else is in their namespace is none of our business."""
+        return {
+            where: (kinds.SECRETS, Scope(where.namespace, field_selector=f"metadata.name={where.name}"))
+            for where in self.iam_secrets(claim)
+        }
+
+    def iam_view(self, claim: Manifest) -> IamView:
+        """Those Secrets as far as they are known."""
+        secrets = self.informers.store(kinds.SECRETS)
+        scopes = self._iam_scopes(claim)
+        refusals = (self.informers.denied(*scope) for scope in scopes.values())
+        return IamView(
+            secrets={where: found for where in scopes if (found := secrets.get(*where)) is not None},
+            read=all(self.informers.synced(*scope) for scope in scopes.values()),
+            refused=next((rights.missing(claim, denied) for denied in refusals if denied is not None), ""),
+        )
 
     def _inside_scopes(self, claim: Manifest) -> Iterator[tuple[Resource, Scope]]:
         """What is watched in a lab's own namespace; nothing in one that is not the lab's.
@@ -259,9 +287,11 @@ class Cache:
         return View(
             storage_secret=secrets.get(*lab.storage_secret),
             login_secret=secrets.get(lab.namespace, names.login(lab.name)),
+            client_secret=secrets.get(lab.namespace, names.identity_secret(lab.name)),
             client_secret_copy=secrets.get(workshop_namespace, names.identity_secret_copy(lab.name)),
             apisix_secret=secrets.get(workshop_namespace, names.apisix_secret(lab.name)),
             apisix_plugins=store(kinds.APISIX_PLUGIN_CONFIGS).get(workshop_namespace, names.apisix_plugins(lab.name)),
+            iam=self.iam_view(claim) if claim is not None else IamView(),
             credentials=secrets.get(lab.namespace, names.credentials(lab.name)),
             credentials_copy=secrets.get(workshop_namespace, names.credentials(lab.name)),
             workshop_config=secrets.get(workshop_namespace, WORKSHOP_CONFIG),

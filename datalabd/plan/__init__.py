@@ -10,7 +10,18 @@ from datalabd import names
 from datalabd.api.meta import ROTATED, ROTATING, Manifest
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
-from datalabd.plan import apisix, credentials, mongodb, network_policies, postgres, qdrant, redis, rotation, volumes
+from datalabd.plan import (
+    apisix,
+    credentials,
+    keycloak,
+    mongodb,
+    network_policies,
+    postgres,
+    qdrant,
+    redis,
+    rotation,
+    volumes,
+)
 from datalabd.plan.educates import sessions
 from datalabd.plan.educates.environment import workshop_environment
 from datalabd.plan.educates.workshop import live_session_policies, workshop
@@ -52,6 +63,8 @@ class Plan:
     stages: tuple[Stage, ...]
     new_passwords: tuple[NewPassword, ...] = ()
     """For operators' Secrets, once the stages are applied."""
+    realm: keycloak.Wanted | None = None
+    """For Keycloak; None: nothing, or not yet."""
 
     @property
     def wanted(self) -> set[Identity]:
@@ -70,9 +83,11 @@ def plan(lab: Lab, seen: Observed, fresh: Fresh) -> Plan:
     return Plan(
         (
             _login(lab, seen, fresh),
+            _client_secret(lab, seen, fresh),
             _credentials(lab, seen),
             _runtime(lab, seen),
             _workshop_namespace(lab, seen),
+            _client_secret_copy(lab, seen),
             *_apisix(lab, seen, fresh),
             *_databases(lab, seen),
             *_document_stores(lab, seen, fresh),
@@ -81,6 +96,7 @@ def plan(lab: Lab, seen: Observed, fresh: Fresh) -> Plan:
             *(stage for session in lab.started for stage in _session(lab, seen, session)),
         ),
         tuple(rotation.new_passwords(lab, seen, fresh)),
+        keycloak.wanted(lab, seen),
     )
 
 
@@ -93,6 +109,29 @@ def _login(lab: Lab, seen: Observed, fresh: Fresh) -> Stage:
     turn = rotation.turned(seen, nonce) if nonce else Turn()
     # A login Secret of ours that somebody emptied is written again; one that appears meanwhile is only read.
     return Stage("login", (credentials.login(lab, fresh(), turn),), create_only=not seen.login_exists)
+
+
+def _client_secret(lab: Lab, seen: Observed, fresh: Fresh) -> Stage:
+    if not lab.has_realm:
+        # A realm that is not ours to keep any more stays as it is, and so does what opens it.
+        return Stage("client secret", keeps=(("Secret", lab.namespace, names.identity_secret(lab.name)),))
+    nonce = rotation.due(lab, rotation.client(lab), seen.client_turn)
+    secret, turn = ("", rotation.turned(seen, nonce)) if nonce else (seen.client_secret, seen.client_turn)
+    made = keycloak.client_secret(lab, secret or fresh(), turn)
+    return Stage("client secret", (made,), part="identity", create_only=not seen.client_secret_exists)
+
+
+def _client_secret_copy(lab: Lab, seen: Observed) -> Stage:
+    """What reads the copy is to meet a client that knows it: a new secret waits until Keycloak has it."""
+    name, part = "copy of the client secret", "identity"
+    copy = ("Secret", names.workshop_namespace(lab.name), names.identity_secret_copy(lab.name))
+    if not lab.has_realm:
+        return Stage(name, keeps=(copy,))
+    if seen.client_secret_copied and not keycloak.realm_held(lab, seen):
+        return Stage(name, part=part, keeps=(copy,))
+    if not seen.client_secret:
+        return Stage(name, part=part, keeps=(copy,), waits="the client secret is being written")
+    return Stage(name, (keycloak.client_secret_copy(lab, seen.client_secret),), _no_namespace(seen), part)
 
 
 def _credentials(lab: Lab, seen: Observed) -> Stage:

@@ -7,7 +7,7 @@ from datalabd.api.meta import Manifest
 from datalabd.lab import DatabaseServer, Lab
 from datalabd.observed import Observed, StorageKeys
 from datalabd.plan import postgres
-from datalabd.plan.metadata import claim_owner, opaque
+from datalabd.plan.metadata import beside, opaque
 from datalabd.stores import SUPERUSER, DatabaseFacts, DatabaseLogin, StoreFacts, Turn
 
 REMOTE = "datalab"
@@ -28,18 +28,13 @@ def credentials(lab: Lab, keys: StorageKeys, seen: Observed) -> Manifest:
         values |= _cache_store(lab, store.key, seen.cache_stores.get(store.key, StoreFacts()))
     for store in lab.vector_stores:
         values |= _vector_store(lab, store.key, seen.vector_stores.get(store.key, StoreFacts()))
-    return _secret(lab, names.credentials(lab.name), values)
+    return opaque(lab, beside(lab, names.credentials(lab.name)), values)
 
 
 def login(lab: Lab, password: str, turn: Turn) -> Manifest:
     """Secret `N-login` with user name and password; written once, and once for each rotation."""
     values = {"username": lab.name, "password": password}
-    return _secret(lab, names.login(lab.name), values, turn.annotations())
-
-
-def _secret(lab: Lab, name: str, values: dict[str, str], annotations: dict[str, str] | None = None) -> Manifest:
-    metadata: Manifest = {"name": name, "namespace": lab.namespace, "ownerReferences": [claim_owner(lab)]}
-    return opaque(lab, metadata | ({"annotations": annotations} if annotations else {}), values)
+    return opaque(lab, beside(lab, names.login(lab.name), turn.annotations()), values)
 
 
 def _storage(lab: Lab, keys: StorageKeys) -> dict[str, str]:

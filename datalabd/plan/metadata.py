@@ -55,6 +55,12 @@ def inside(lab: Lab, name: str, annotations: dict[str, str] | None = None) -> Ma
     return metadata | ({"annotations": annotations} if annotations else {})
 
 
+def beside(lab: Lab, name: str, annotations: dict[str, str] | None = None) -> Manifest:
+    """Metadata of an object in the claim's own namespace, which goes with the claim."""
+    metadata: Manifest = {"name": name, "namespace": lab.namespace, "ownerReferences": [claim_owner(lab)]}
+    return metadata | ({"annotations": annotations} if annotations else {})
+
+
 def opaque(lab: Lab, metadata: Manifest, values: Mapping[str, str]) -> Manifest:
     """A Secret of these values."""
     data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}

@@ -4,6 +4,7 @@ What a Secret was made for stands in its annotations, written in one step with w
 interrupted before the write repeats it with another random value, and one interrupted after it finds it done.
 
 - MongoDB, the lab's login: one step.
+- Keycloak client: its Secret, then the client, then the copy that ingress controllers read.
 - Qdrant reads its keys when it starts: they are replaced, it is stopped, and started when its pods are gone.
 - Redis reads its access list when it starts: the next password is let in beside the present one, the server is started
   anew, and only then the next one is handed out and the present one leaves the list.
@@ -22,7 +23,7 @@ from datalabd.lab import DatabaseServer, Lab
 from datalabd.observed import Observed
 from datalabd.stores import RESTORED, DatabaseFacts, Role, StoreFacts, Turn
 
-KINDS = ("postgres", "mongodb", "redis", "qdrant", "login")
+KINDS = ("postgres", "mongodb", "redis", "qdrant", "login", "client")
 REQUEST = re.compile(r"(?P<credential>(?P<kind>[a-z]+)/(?P<name>[a-z0-9-]{1,63}))/(?P<nonce>[A-Za-z0-9._-]{1,63})")
 
 
@@ -52,6 +53,11 @@ def due(lab: Lab, credential: str, turn: Turn) -> str:
     """The nonce this credential is to be replaced for now; empty if it need not be."""
     nonce = requests(lab.claim.metadata.annotations).get(credential, "")
     return "" if nonce == turn.rotated else nonce
+
+
+def client(lab: Lab) -> str:
+    """What the secret of the lab's Keycloak client is called here."""
+    return f"client/{lab.name}"
 
 
 def turned(seen: Observed, nonce: str) -> Turn:
@@ -118,4 +124,6 @@ def turns(lab: Lab, seen: Observed) -> dict[str, Turn]:
         found |= {f"{kind}/{key}": facts.turn for key, facts in known.items() if facts.auth}
     if lab.generates_login and seen.login is not None:
         found[f"login/{lab.name}"] = seen.login_turn
+    if lab.has_realm and seen.client_secret:
+        found[client(lab)] = seen.client_turn
     return found

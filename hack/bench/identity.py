@@ -90,9 +90,9 @@ async def _one(keycloak: Keycloak, realm: Realm, name: str) -> None:
 
 
 def _state(realm: Realm, name: str) -> RealmState:
-    environment = EnvironmentConfig.parse(
-        {"metadata": {"name": "bench"}, "data": {"iam": {"realm": realm.name, "extraAudiences": ["workspace-api"]}}}
-    )
+    iam = {"realm": realm.name, "extraAudiences": ["workspace-api"]}
+    data = {"ingress": {"domain": "lab.example.org"}, "iam": iam}
+    environment = EnvironmentConfig.parse({"metadata": {"name": "bench"}, "data": data})
     claim = to_v1beta2(default(labs.claim(name)))
     claim["metadata"] |= {"uid": name, "generation": 1}
     return realm_state(resolve(claim | {"spec": claim["spec"] | {"users": list(USERS)}}, environment))

@@ -5,15 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from hack.cluster import Cluster
-from tests.integration.daemon import Daemon
+from tests.integration.daemon import Daemon, running
 
 
 @pytest.fixture(scope="module")
 def datalabd(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A ready daemon, the only one of the cluster; it may be stopped, killed and started again."""
-    daemon = Daemon(cluster, tmp_path_factory.mktemp("datalabd") / "log")
-    daemon.start()
-    try:
+    with running(cluster, tmp_path_factory) as daemon:
         yield daemon
-    finally:
-        daemon.clear()

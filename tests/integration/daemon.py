@@ -1,15 +1,17 @@
 """datalabd as people run it on a workstation: a process of its own that a test can start, kill and look into."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hack.account import kubeconfig
@@ -76,15 +78,10 @@ class Daemon:
         assert self._process is None, "it runs already"
         self._began = self.log.stat().st_size if self.log.exists() else 0
         config = kubeconfig(self.cluster, confined=True)
-        command = [sys.executable, "-m", "datalabd", "run", "--local", "--kubeconfig", str(config)]
+        command = [sys.executable, "-m", "datalabd", "run", "--local", "--kubeconfig", str(config), *self._options]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *self._options],
-                cwd=ROOT,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                command, cwd=ROOT, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         if ready:
             try:
@@ -150,6 +147,17 @@ class Daemon:
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "it does not run"
         return self._process
+
+
+@contextlib.contextmanager
+def running(cluster: Cluster, directories: pytest.TempPathFactory, **environ: str) -> Iterator[Daemon]:
+    """A ready daemon, which leaves nothing behind."""
+    daemon = Daemon(cluster, directories.mktemp("datalabd") / "log", **environ)
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        daemon.clear()
 
 
 def _series(name: str, labels: dict[str, str]) -> str:

@@ -5,7 +5,8 @@ import base64
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from datalabd.api.meta import Manifest
@@ -23,50 +24,32 @@ QUICK = Timing().scaled(0.1)
 
 
 @contextlib.contextmanager
-def standins(
-    cluster: Cluster,
-    timing: Timing = QUICK,
-    trouble: Trouble = lambda _: None,
-    *,
-    installed: bool = True,
-    stores: Sequence[Callable[[Client], Operator]] = (),
-) -> Iterator[None]:
-    """Educates, kubelet and the operators of these stores, playing while the context lasts.
+def background(name: str, entered: Callable[[], AbstractAsyncContextManager[object]]) -> Iterator[None]:
+    """An asynchronous context, entered in a thread with a loop of its own and left when this one ends.
 
-    Their own failures fail the test that ends it.
+    What fails in it fails the test.
     """
     ready = threading.Event()
     failures: list[BaseException] = []
     stopping: list[Callable[[], object]] = []
 
-    async def play() -> None:
+    async def stay() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         stopping.append(lambda: loop.call_soon_threadsafe(stop.set))
-        client = await Client.connect(str(cluster.educates_kubeconfig), user_agent="standins")
-        try:
-            if not installed:
-                await install(client, SHARED if SHARED.exists() else None)
-            if stores:
-                await install_store_crds(client, SHARED / "crds" if SHARED.exists() else None)
-            async with contextlib.AsyncExitStack() as entered:
-                educates = Educates(client, domain="lab.example.org", timing=timing)
-                for standin in (educates, Kubelet(client, trouble), *(store(client) for store in stores)):
-                    await entered.enter_async_context(standin)
-                ready.set()
-                await stop.wait()
-        finally:
-            await client.close()
+        async with entered():
+            ready.set()
+            await stop.wait()
 
     def run() -> None:
         try:
-            asyncio.run(play())
+            asyncio.run(stay())
         except BaseException as error:
             failures.append(error)
         finally:
             ready.set()
 
-    thread = threading.Thread(target=run, name="standins")
+    thread = threading.Thread(target=run, name=name)
     thread.start()
     ready.wait(90)
     try:
@@ -80,6 +63,40 @@ def standins(
         thread.join(30)
     if failures:
         raise failures[0]
+
+
+@contextlib.contextmanager
+def standins(
+    cluster: Cluster,
+    timing: Timing = QUICK,
+    trouble: Trouble = lambda _: None,
+    *,
+    installed: bool = True,
+    stores: Sequence[Callable[[Client], Operator]] = (),
+) -> Iterator[None]:
+    """Educates, kubelet and the operators of these stores, playing while the context lasts.
+
+    Their own failures fail the test that ends it.
+    """
+
+    @contextlib.asynccontextmanager
+    async def playing() -> AsyncIterator[None]:
+        client = await Client.connect(str(cluster.educates_kubeconfig), user_agent="standins")
+        try:
+            if not installed:
+                await install(client, SHARED if SHARED.exists() else None)
+            if stores:
+                await install_store_crds(client, SHARED / "crds" if SHARED.exists() else None)
+            async with contextlib.AsyncExitStack() as entered:
+                educates = Educates(client, domain="lab.example.org", timing=timing)
+                for standin in (educates, Kubelet(client, trouble), *(store(client) for store in stores)):
+                    await entered.enter_async_context(standin)
+                yield
+        finally:
+            await client.close()
+
+    with background("standins", playing):
+        yield
 
 
 class Stage:

@@ -399,14 +399,14 @@ def test_a_dry_run_has_no_effect(cluster: Cluster, datalabd: Daemon, namespace: 
 
 def test_name_of_a_foreign_namespace(cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
     foreign = unique("foreign")
-    cluster.kubectl("create", "namespace", foreign)
+    cluster.api.create_namespace(foreign)
 
     def refusal() -> Answer | None:
         answer = dry_run(cluster, claim(namespace, WIDE, name=foreign))
         return answer if answer.returncode else None
 
     refused(eventually(refusal), "metadata.name", "a namespace of that name exists and is not a lab's")
-    cluster.kubectl("delete", "namespace", foreign, "--wait=false")
+    cluster.api.delete("namespace", foreign)
 
 
 def test_name_of_another_claim(cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
@@ -517,7 +517,7 @@ def invalid(cluster: Cluster, datalabd: Daemon) -> Manifest:
     """A claim that would be refused today, in a namespace of its own; datalabd has been started after it."""
     datalabd.stop()
     namespace = unique("invalid")
-    cluster.kubectl("create", "namespace", namespace)
+    cluster.api.create_namespace(namespace)
     open_to_claims(cluster, namespace)
     manifest = claim(
         namespace, WIDE, users=["joe", "joe"], secretName="My Secret", sessions=[{"name": "x"}, {"name": "x-data"}]
@@ -567,12 +567,12 @@ def test_an_invalid_claim_can_be_deleted_and_loses_its_finalizer(
     create(cluster, manifest)
     datalabd.start()
     name = manifest["metadata"]["name"]
-    cluster.kubectl("delete", "dl", name, "-n", namespace, "--wait=false")
+    cluster.api.delete("dl", name, namespace)
     assert read(cluster, "datalab", name, namespace)["metadata"]["deletionTimestamp"]
     patch = json.dumps([{"op": "replace", "path": "/metadata/finalizers", "value": []}])
     answer = cluster.kubectl("patch", "dl", name, "-n", namespace, "--type=json", "-p", patch, check=False)
     assert answer.returncode == 0, answer.stderr
-    eventually(lambda: cluster.kubectl("get", "dl", name, "-n", namespace, check=False).returncode != 0)
+    eventually(lambda: cluster.api.get("datalab", name, namespace) is None)
 
 
 def test_deletion_of_a_valid_claim(cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
@@ -632,9 +632,8 @@ class TestProtection:
 
     def test_it_goes_with_its_namespace(self, cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
         own = unique("ns")
-        cluster.kubectl("create", "namespace", own)
+        cluster.api.create_namespace(own)
         open_to_claims(cluster, own)
         self.protected(cluster, own)
-        cluster.kubectl("delete", "namespace", own, "--wait=false")
-        gone = ["get", "namespace", own, "--ignore-not-found", "-o", "name"]
-        eventually(lambda: cluster.kubectl(*gone).stdout == "", 60)
+        cluster.api.delete("namespace", own)
+        eventually(lambda: cluster.api.get("namespace", own) is None, 60)

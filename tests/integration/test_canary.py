@@ -11,7 +11,7 @@ import pytest
 from datalabd.api.meta import ROTATE, Manifest
 from hack.cluster import Cluster
 from hack.standins import STORES
-from tests.integration.daemon import Daemon, eventually
+from tests.integration.daemon import Daemon, eventually, running
 from tests.integration.objects import unique
 from tests.integration.stage import Stage, standins
 from tests.strategies import spellings
@@ -36,13 +36,8 @@ PASSWORDS = ("password", "next", "apiKey", "readApiKey", "verifier")
 
 @pytest.fixture(scope="module")
 def datalabd(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon that logs everything it has to say."""
-    daemon = Daemon(cluster, tmp_path_factory.mktemp("datalabd") / "log", DATALABD_LOG_LEVEL="debug")
-    daemon.start()
-    try:
+    with running(cluster, tmp_path_factory, DATALABD_LOG_LEVEL="debug") as daemon:
         yield daemon
-    finally:
-        daemon.clear()
 
 
 @pytest.fixture

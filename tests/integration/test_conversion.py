@@ -157,7 +157,7 @@ class Broken(NamedTuple):
 def broken(cluster: Cluster, datalabd: Daemon) -> Broken:
     """Claims that were created while the API server asked no webhook about them."""
     namespace = unique("broken")
-    cluster.kubectl("create", "namespace", namespace)
+    cluster.api.create_namespace(namespace)
     open_to_claims(cluster, namespace)
     for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
         nobody = [{"op": "add", "path": "/webhooks/0/objectSelector", "value": {"matchLabels": {"is": "nobody"}}}]

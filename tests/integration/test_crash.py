@@ -36,11 +36,14 @@ class Killed(BaseException):
 class Doomed(Client):
     """A client whose process is killed when its n-th write has reached the API server, before the answer is used.
 
+    Instead of by a number, the write can be told by the name of the object that it is about.
+
     It knows of a single claim, so that several processes can live beside each other and none does another's work.
     """
 
     lab: str
     writes_left: int | None = None
+    fatal: str = ""
 
     async def list(self, resource: Resource, namespace: str = "", **params: str) -> tuple[list[Manifest], str]:
         """As the client's own."""
@@ -71,6 +74,9 @@ class Doomed(Client):
             self.writes_left -= 1
             if self.writes_left == 0:
                 raise Killed
+        named = body.get("metadata", {}).get("name") if isinstance(body, dict) else None
+        if method in WRITES and self.fatal and named == self.fatal:
+            raise Killed
         return answer
 
 
@@ -115,10 +121,10 @@ def _said(claim: Manifest | None, kind: str) -> Manifest:
     return next((each for each in conditions if each["type"] == kind), {})
 
 
-async def run(cluster: Cluster, lab: str, condition: Condition, writes: int | None = None) -> bool:
-    """One process's life: until this is so, or until so many writes were made. True if killed."""
+async def run(cluster: Cluster, lab: str, condition: Condition, writes: int | None = None, fatal: str = "") -> bool:
+    """One process's life: until this is so, or until it is killed as told. True if it was."""
     client = await Doomed.connect(str(kubeconfig(cluster, confined=True)))
-    client.lab, client.writes_left = lab, writes
+    client.lab, client.writes_left, client.fatal = lab, writes, fatal
     informers = Informers(client)
     cache = Cache(informers)
     manager = Manager(client, cache, workers=2)

@@ -150,8 +150,7 @@ class Lab:
     @property
     def volumes(self) -> set[str]:
         """The PersistentVolumes behind the claims of its namespace, those of operators included."""
-        listed = self.stage.cluster.kubectl("get", "pvc", "-n", self.name, "-o", "json").stdout
-        return {item["spec"]["volumeName"] for item in json.loads(listed)["items"]}
+        return {claim["spec"]["volumeName"] for claim in self.stage.list("pvc", "", self.name)}
 
     @property
     def deletions(self) -> list[str]:
@@ -198,7 +197,7 @@ def labs(cluster: Cluster, playing: None) -> Iterator[dict[str, Lab]]:
     """One lab for each purpose below, on their way side by side."""
     namespace, leaving = unique("team"), unique("team")
     for name in (namespace, leaving):
-        cluster.kubectl("create", "namespace", name)
+        cluster.api.create_namespace(name)
         open_to_claims(cluster, name)
     keeping = Stage(cluster, namespace)
     deleting = Stage(cluster, namespace, retention="Delete")
@@ -215,7 +214,7 @@ def labs(cluster: Cluster, playing: None) -> Iterator[dict[str, Lab]]:
         "keeping one of two": Lab(keeping, "main", **PAIRS),
         "deleting one of two": Lab(deleting, "main", **PAIRS),
     }
-    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    cluster.api.delete("namespace", namespace)
 
 
 @pytest.fixture
@@ -333,8 +332,7 @@ def test_what_was_kept_once_stays_whatever_the_environment_says_later(labs: dict
     kept = {("Redis", "other"), ("PersistentVolumeClaim", f"{lab.name}-old-persistent")}
     kept |= {("Secret", f"other-redis-{part}") for part in ("auth", "acl")}
     eventually(lambda: lab.retained == kept, 30)
-    patch = '{"data": {"retention": "Delete"}}'
-    stage.cluster.kubectl("patch", "environmentconfig", stage.environment, "--type=merge", "-p", patch)
+    stage.edit_environment({"retention": "Delete"})
     # A value that comes from the environment: once it is there, so is the rest of what was changed.
     eventually(lambda: not lab.inside["Redis", "cache"]["spec"]["storage"].get("keepAfterDelete"), 30)
     assert lab.retained == kept
@@ -360,7 +358,7 @@ def test_the_end_of_the_claims_namespace_keeps_the_lab(labs: dict[str, Lab]) -> 
     lab = labs["leaving"]
     stage = lab.stage
     lab.until_ready()
-    stage.cluster.kubectl("delete", "namespace", stage.namespace, "--wait=false")
+    stage.cluster.api.delete("namespace", stage.namespace)
     stage.gone("namespace", stage.namespace)
     assert {lab.home, ("Redis", "cache"), ("Secret", "cache-redis-auth")} <= lab.retained
     assert stage.get("workshopsession", f"{lab.name}-main", "") is None

@@ -125,8 +125,8 @@ def lab(cluster: Cluster, datalabd: Daemon) -> Iterator[str]:
     eventually(lambda: read(cluster, "datalab", name, "default")["metadata"].get("finalizers"))
     workshop_namespace(cluster, name)
     yield name
-    cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("datalab", name, "default")
+    cluster.api.delete("namespace", name)
 
 
 DATABASE = {"names": ["a"], "storage": "1Gi", "backupStorage": "1Gi"}
@@ -168,7 +168,7 @@ def test_another_user_of_educates_is_left_alone(cluster: Cluster) -> None:
     workshop_namespace(cluster, name)
     stored = accepted(tried(cluster, of_session(name, "a", domain="courses.example.org")))
     assert annotations(stored) == {f"{NGINX}/enable-cors": "true"}
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("namespace", name)
 
 
 def test_an_environment_that_cannot_be_read_opens_nothing(cluster: Cluster, datalabd: Daemon) -> None:
@@ -189,9 +189,9 @@ def test_an_environment_that_cannot_be_read_opens_nothing(cluster: Cluster, data
     refused(answer, "metadata.annotations", "the lab's environment cannot be read", "must be a network")
     until_guarded(cluster, datalabd, f"{broken}.example.org")
     refused(tried(cluster, ingress("default", f"{name}-a.{broken}.example.org")), "this host belongs to a lab")
-    cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
+    cluster.api.delete("datalab", name, "default")
     eventually(lambda: cluster.kubectl("delete", "dlenv", broken, check=False).returncode == 0)
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("namespace", name)
 
 
 # --- guard ------------------------------------------------------------------------------------------------------------
@@ -340,8 +340,8 @@ def test_the_session_of_another_lab_may_not_reach_a_lab(cluster: Cluster, lab: s
     manifest = of_session(name, "a")
     manifest["spec"]["rules"].append(rule(f"{lab}-a.{DOMAIN}"))
     refused(tried(cluster, manifest), "spec.rules[3].host")
-    cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("datalab", name, "default")
+    cluster.api.delete("namespace", name)
 
 
 @pytest.mark.parametrize(
@@ -378,10 +378,10 @@ def test_an_ingress_older_than_the_lab_can_be_changed_but_reach_no_further(
     refused(replace(cluster, further), "spec.rules[1].host")
     relabelled = live | {"metadata": live["metadata"] | {"labels": {"a": "b"}}}
     assert replace(cluster, relabelled).returncode == 0
-    cluster.kubectl("delete", "ingress", older["metadata"]["name"], "-n", namespace, "--wait=false")
+    cluster.api.delete("ingress", older["metadata"]["name"], namespace)
     patch = json.dumps({"metadata": {"finalizers": None}})
     cluster.kubectl("patch", "ingress", older["metadata"]["name"], "-n", namespace, "--type=merge", "-p", patch)
-    cluster.kubectl("delete", "datalab", name, "-n", "default", "--wait=false")
+    cluster.api.delete("datalab", name, "default")
 
 
 # --- who is asked about -----------------------------------------------------------------------------------------------

@@ -190,8 +190,7 @@ def test_the_namespace_of_a_lab_stays_until_its_environment_goes(cluster: Cluste
     create(cluster, marked("PersistentVolumeClaim", "home", name))
     assert "it holds data of lab" in delete(cluster, namespace, *ADMINISTRATOR).stderr
     assert delete(cluster, environment).returncode == 0
-    left = ["get", "namespace", name, "--ignore-not-found", "-o", "name"]
-    eventually(lambda: cluster.kubectl(*left).stdout == "", 90)
+    eventually(lambda: cluster.api.get("namespace", name) is None, 90)
 
 
 def test_the_namespace_of_a_session_may_go(cluster: Cluster) -> None:
@@ -212,14 +211,14 @@ def test_the_namespace_of_a_session_may_go(cluster: Cluster) -> None:
 
 def test_what_is_in_a_namespace_that_ends_anyway_may_go(cluster: Cluster) -> None:
     name = unique()
-    cluster.kubectl("create", "namespace", name)
+    cluster.api.create_namespace(name)
     volume = marked("PersistentVolumeClaim", "home", name)
     volume["metadata"]["finalizers"] = ["test.example.org/held"]
     create(cluster, volume)
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.api.delete("namespace", name)
     answer = delete(cluster, volume, *ADMINISTRATOR)
     assert answer.returncode == 0, answer.stderr
-    cluster.kubectl("patch", "pvc", "home", "-n", name, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    cluster.api.patch("pvc", "home", {"metadata": {"finalizers": None}}, name)
 
 
 @pytest.fixture

@@ -209,7 +209,7 @@ def test_what_went_without_us_is_not_touched(stage: Stage, carol: Path, datalabd
     stage.until_ready(lab)
     datalabd.stop()
     try:
-        stage.cluster.kubectl("delete", "datalab", lab, "-n", stage.namespace, "--wait=false")
+        stage.cluster.api.delete("datalab", lab, stage.namespace)
         gone = ["patch", "datalab", lab, "-n", stage.namespace, "--type=merge", "-p"]
         stage.cluster.kubectl(*gone, '{"metadata": {"finalizers": null}}')
         stage.gone("datalab", lab, stage.namespace)

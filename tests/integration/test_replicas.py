@@ -17,6 +17,7 @@ from datalabd.api.meta import CLAIM_UID, Manifest
 from datalabd.errors import Invalid
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
+from hack.account import open_to_claims
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.objects import claim, create, environment, unique
@@ -169,13 +170,14 @@ async def test_of_two_claims_that_race_one_wins(
     replicas: list[Daemon], client: Client, cluster: Cluster, namespace: str, kind: str
 ) -> None:
     clash, elsewhere = CLASHES[kind], unique("ns")
-    cluster.kubectl("create", "namespace", elsewhere)
+    cluster.api.create_namespace(elsewhere)
+    open_to_claims(cluster, elsewhere)
     places = (namespace, namespace if clash.together else elsewhere)
     both_stored = await asyncio.gather(*(race(client, clash, places) for _ in range(ROUNDS)))
     assert any(both_stored), "admission never let two through at once: nothing raced"
     answered = [daemon.metrics().get(ANSWERED, 0) for daemon in replicas]
     assert min(answered) > 0, answered
-    cluster.kubectl("delete", "namespace", elsewhere, "--wait=false")
+    cluster.api.delete("namespace", elsewhere)
 
 
 async def race(client: Client, clash: Clash, places: tuple[str, str]) -> bool:

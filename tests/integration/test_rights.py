@@ -1,13 +1,12 @@
 """What datalabd may do, and what a claim says where that is too little. All tests run it with no more rights."""
 
-import json
 import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from datalabd.api.meta import ACCOUNT, ENVIRONMENT, ROTATE, V1BETA2, Manifest, is_planned
+from datalabd.api.meta import ACCOUNT, ROTATE, is_planned
 from datalabd.plan import rights
 from hack.account import open_to_claims
 from hack.cluster import Cluster
@@ -138,57 +137,6 @@ def test_storage_secrets_elsewhere_are_only_read(cluster: Cluster, stage: Stage,
     shared.delete(lab)
 
 
-CROSSPLANE: Manifest = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "environmentconfigs.apiextensions.crossplane.io"},
-    "spec": {
-        "group": "apiextensions.crossplane.io",
-        "names": {"kind": "EnvironmentConfig", "plural": "environmentconfigs", "singular": "environmentconfig"},
-        "scope": "Cluster",
-        "versions": [
-            {
-                "name": "v1beta1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "properties": {"data": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-                    }
-                },
-            }
-        ],
-    },
-}
-
-
-def test_an_environment_of_crossplane_is_read(cluster: Cluster, stage: Stage) -> None:
-    cluster.api.create(CROSSPLANE)
-    name = unique("crossplane")
-    environment = {
-        "apiVersion": "apiextensions.crossplane.io/v1beta1",
-        "kind": "EnvironmentConfig",
-        "metadata": {"name": name},
-        "data": {"ingress": {"domain": f"{name}.example.org"}},
-    }
-    create = ["create", "-f", "-"]
-    eventually(lambda: cluster.kubectl(*create, stdin=json.dumps(environment), check=False).returncode == 0)
-    lab = unique()
-    stage.storage_secret(lab)
-    stage.create(
-        {
-            "apiVersion": V1BETA2,
-            "kind": "Datalab",
-            "metadata": {"name": lab, "namespace": stage.namespace, "annotations": {ENVIRONMENT: name}},
-            "spec": {"users": ["ann"]},
-        }
-    )
-    stage.until_ready(lab)
-    stage.delete(lab)
-    cluster.api.delete("customresourcedefinition", "environmentconfigs.apiextensions.crossplane.io")
-
-
 @pytest.mark.parametrize(
     ("verb", "what"),
     [
@@ -208,8 +156,7 @@ def test_a_confined_process_may_not(cluster: Cluster, closed: str, verb: str, wh
 
 def change(stage: Stage, **data: Any) -> None:
     """Change the environment."""
-    body = json.dumps({"data": data})
-    stage.cluster.kubectl("patch", "environmentconfig", stage.environment, "--type=merge", "-p", body)
+    stage.cluster.api.patch("environmentconfig", stage.environment, {"data": data})
 
 
 def opened(stage: Stage, namespace: str) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from controllers.datalab import DatalabReconciler
+from controllers.identity import IdentityReconciler
+from controllers.workqueue import Workqueue
 from datalabd.api.meta import Manifest, NamespacedName
 from datalabd.errors import Conflict, NotYet
 from datalabd.kube import resources as kinds
@@ -159,7 +161,7 @@ def test_both_passwords_hold_until_the_new_one_is_handed_out(stage: Stage, world
     stage.until(lab, "SessionsReady", "True", "RestartNeeded")
 
     second = stage.get("pod", "cache-0", lab) or {}
-    stage.cluster.kubectl("delete", "pod", "cache-0", "-n", lab, "--wait=false")
+    stage.cluster.api.delete("pod", "cache-0", lab)
 
     def runs_again() -> bool:
         pod = stage.get("pod", "cache-0", lab) or {}
@@ -290,8 +292,9 @@ async def life(cluster: Cluster, labs: Mapping[NamespacedName, set[str]]) -> tup
     client = await Mortal.connect(str(kubeconfig(cluster, confined=True)))
     informers = Informers(client)
     cache = Cache(informers)
-    reconciler = DatalabReconciler(client, cache, Recorder(client))
     changed = asyncio.Event()
+    identity = IdentityReconciler(Workqueue("identity"), lambda _: changed.set())
+    reconciler = DatalabReconciler(client, cache, Recorder(client), identity)
     for kind in (kinds.DATALABS, kinds.SECRETS, kinds.STATEFUL_SETS, kinds.DEPLOYMENTS, *STORE_KINDS):
         informers.store(kind).subscribe(lambda _: changed.set())
         informers.store(kind).subscribe_synced(lambda _: changed.set())

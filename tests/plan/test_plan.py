@@ -12,16 +12,20 @@ from datalabd.plan.credentials import credentials, login
 from datalabd.plan.educates.environment import workshop_environment
 from datalabd.plan.educates.sessions import workshop_session
 from datalabd.plan.educates.workshop import live_session_policies, workshop
+from datalabd.plan.keycloak import Wanted, client_secret, client_secret_copy
 from datalabd.plan.network_policies import service_policies, workshop_policies
 from datalabd.plan.prune import identity
+from datalabd.plan.realm import realm_state
 from datalabd.plan.rotation import NewPassword
 from datalabd.plan.volumes import data_mount, home
 from datalabd.stores import OPERATORS, RESTORED, DatabaseFacts, Role, StoreFacts, Turn
-from tests.factories import KEYS, MADE, NOW, claim, environment, fresh, lab, role, running, session_is
+from tests.factories import ADMIN, IAM, KEYS, MADE, NOW, claim, environment, fresh, lab, role, running, session_is
 
 COPY = ("Secret", "lab", "lab-datalab")
 CREDENTIALS = ("Secret", "team", "lab-datalab")
 LOGIN = ("Secret", "team", "lab-login")
+CLIENT = ("Secret", "team", "lab-oauth-client")
+CLIENT_COPY = ("Secret", "lab", "lab-oauth2-client")
 DELEGATED = environment(
     auth={"type": "delegated"}, ingress={"domain": "lab.example.org", "protection": {"type": "external"}}
 )
@@ -42,12 +46,14 @@ def test_everything_in_its_order() -> None:
     assert plan(here, seen, fresh()) == Plan(
         (
             Stage("login", keeps=(LOGIN,)),
+            Stage("client secret", keeps=(CLIENT,)),
             Stage("credentials", (credentials(here, KEYS, seen),), keeps=(COPY,)),
             Stage("runtime", (workshop(here, seen), workshop_environment(here))),
             Stage(
                 "workshop namespace",
                 (*service_policies(here), *policies, data_mount(here), home(here, seen, "main")),
             ),
+            Stage("copy of the client secret", keeps=(CLIENT_COPY,)),
             Stage("session main", (workshop_session(here, seen, "main"),), part="main"),
             Stage(
                 "network policies of session main",
@@ -81,6 +87,84 @@ def test_everything_in_its_order() -> None:
 def test_login(within: EnvironmentConfig, changes: dict[str, Any], expected: Stage) -> None:
     here = lab(within)
     assert stage(here, running(here, **changes), "login") == expected
+
+
+IDENTITY = environment(iam=IAM)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, Stage("client secret", (client_secret(lab(), "client-secret", MADE),)), id="it is there"),
+        pytest.param(
+            {"client_secret": "", "client_secret_exists": False, "client_turn": Turn()},
+            Stage("client secret", (client_secret(lab(), "fresh-1", Turn()),), create_only=True),
+            id="it is made once",
+        ),
+        pytest.param(
+            {"client_secret": ""},
+            Stage("client secret", (client_secret(lab(), "fresh-1", MADE),)),
+            id="one without use is written again",
+        ),
+        pytest.param(
+            {"admin": None, "admin_problem": "gone", "identity": None},
+            Stage("client secret", (client_secret(lab(), "client-secret", MADE),)),
+            id="it stays while Keycloak cannot be reached",
+        ),
+    ],
+)
+def test_client_secret(changes: dict[str, Any], expected: Stage) -> None:
+    here = lab(IDENTITY)
+    assert stage(here, running(here, **changes), "client secret") == replace(expected, part="identity")
+
+
+MADE_COPY = client_secret_copy(lab(), "client-secret")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, {"objects": (MADE_COPY,)}, id="Keycloak knows it"),
+        pytest.param(
+            {"client_secret_copied": False, "identity": None}, {"objects": (MADE_COPY,)}, id="there is none yet"
+        ),
+        pytest.param(
+            {"client_secret_copied": False, "phase": Phase.PENDING},
+            {"objects": (MADE_COPY,), "waits": "the lab's environment is not running yet"},
+            id="nor a namespace",
+        ),
+        pytest.param({"client_secret": "other"}, {"keeps": (CLIENT_COPY,)}, id="Keycloak has another one"),
+        pytest.param({"identity": None}, {"keeps": (CLIENT_COPY,)}, id="nobody knows whether Keycloak has it"),
+        pytest.param({"admin": None}, {"keeps": (CLIENT_COPY,)}, id="Keycloak cannot be told"),
+        pytest.param({"client_secret": ""}, {"keeps": (CLIENT_COPY,)}, id="its source is gone"),
+        pytest.param(
+            {"client_secret": "", "client_secret_copied": False},
+            {"keeps": (CLIENT_COPY,), "waits": "the client secret is being written"},
+            id="neither is there",
+        ),
+    ],
+)
+def test_copy_of_the_client_secret(changes: dict[str, Any], expected: dict[str, Any]) -> None:
+    here = lab(IDENTITY)
+    wanted = Stage("copy of the client secret", part="identity", **expected)
+    assert stage(here, running(here, **changes), "copy of the client secret") == wanted
+
+
+def test_keycloak_is_told_what_the_realm_is_to_hold() -> None:
+    here = lab(IDENTITY)
+    told = plan(here, running(here), fresh()).realm
+    assert told == Wanted("https://id.example.org", ADMIN, realm_state(here), "client-secret")
+
+
+def test_the_client_secret_is_replaced_in_one_step() -> None:
+    asking = claim(sessions=[{"name": "main"}])
+    asking["metadata"]["annotations"] = {ROTATE: "client/lab/2"}
+    here = resolve(asking, IDENTITY)
+    seen = running(here, now=NOW)
+    assert stage(here, seen, "client secret").objects == (client_secret(here, "fresh-1", NOW_DONE),)
+    done = replace(seen, client_secret="fresh-1", client_turn=NOW_DONE)
+    assert stage(here, done, "client secret").objects == (client_secret(here, "fresh-1", NOW_DONE),)
+    assert rotation.turns(here, done)["client/lab"] == NOW_DONE
 
 
 def test_credentials_stay_when_their_source_is_gone() -> None:
@@ -147,7 +231,7 @@ def test_every_declared_session_has_a_home() -> None:
 
 def test_only_started_sessions_run() -> None:
     here = lab(sessions=SESSIONS)
-    assert [(stage.name, stage.part) for stage in plan(here, running(here), fresh()).stages[4:]] == [
+    assert [(stage.name, stage.part) for stage in plan(here, running(here), fresh()).stages[6:]] == [
         ("session a", "a"),
         ("network policies of session a", "a"),
         ("session c", "c"),
@@ -158,7 +242,7 @@ def test_only_started_sessions_run() -> None:
 def test_a_session_waits_for_itself_alone() -> None:
     here = lab(sessions=SESSIONS)
     seen = session_is(running(here), "a", phase=Phase.DELETING)
-    assert [stage.waits for stage in plan(here, seen, fresh()).stages[4:]] == [
+    assert [stage.waits for stage in plan(here, seen, fresh()).stages[6:]] == [
         "session a is being deleted",
         "session a is not running yet",
         None,
@@ -210,7 +294,7 @@ def test_wanted_is_all_that_is_planned_or_kept_whatever_it_waits_for() -> None:
         sessions={"main": SessionFacts()},
         credentials=None,
     )
-    assert plan(here, nothing, fresh()).wanted == made | {COPY, CREDENTIALS, LOGIN}
+    assert plan(here, nothing, fresh()).wanted == made | {COPY, CREDENTIALS, LOGIN, CLIENT, CLIENT_COPY}
 
 
 def test_what_is_no_longer_declared_is_not_wanted() -> None:
@@ -231,7 +315,9 @@ def test_a_stopped_session_keeps_its_home() -> None:
 
 def test_nothing_seen_is_no_obstacle_to_planning() -> None:
     here = lab(sessions=SESSIONS)
-    assert [stage.name for stage in plan(here, Observed(), fresh()).stages if stage.waits is None] == [
+    assert [
+        stage.name for stage in plan(here, Observed(), fresh()).stages if stage.waits is None and stage.objects
+    ] == [
         "login",
         "runtime",
     ]
@@ -265,7 +351,7 @@ def test_databases_and_stores_that_are_there() -> None:
         here.vector_stores,
     )
     cached = seen.cache_stores["b"]
-    assert plan(here, seen, fresh()).stages[4:] == (
+    assert plan(here, seen, fresh()).stages[6:] == (
         Stage(
             "database pg0",
             (postgres.initialisation(here, server), postgres.postgres_cluster(here, server, seen.databases["pg0"])),

@@ -134,6 +134,8 @@ class World:
         return View(
             storage_secret=self.get("Secret", lab.storage_secret.name, lab.storage_secret.namespace),
             login_secret=self.get("Secret", names.login(lab.name), lab.namespace),
+            client_secret=self.get("Secret", names.identity_secret(lab.name), lab.namespace),
+            client_secret_copy=self.get("Secret", names.identity_secret_copy(lab.name)),
             credentials=self.get("Secret", names.credentials(lab.name), lab.namespace),
             credentials_copy=self.get("Secret", names.credentials(lab.name)),
             workshop_config=self.get("Secret", SECRET),

@@ -1,7 +1,7 @@
 """The plan against what the reference composition renders for the same claims: equal but for `differences`.
 
 `datalabd render` is the way to the plan that the reference's renderer has: claims, environments and live objects in.
-Keycloak is left out, as nothing of it is planned yet.
+Keycloak is left out: what it is to hold is no Kubernetes object, and test_realm.py looks at that.
 """
 
 import base64

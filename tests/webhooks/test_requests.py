@@ -1,7 +1,8 @@
 import pytest
 
+from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import BACKUP, RESTORE, ROTATE, Manifest
-from tests.factories import claim
+from tests.factories import claim, environment
 from webhooks.requests import errors
 
 SERVER = {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}
@@ -18,6 +19,7 @@ def asking(key: str, value: str) -> Manifest:
     [
         (ROTATE, "postgres/pg0/1"),
         (ROTATE, "redis/cache/2026-01, login/lab/a.b_c"),
+        (ROTATE, "client/lab/1"),
         (BACKUP, "pg0/one"),
         (RESTORE, "pg0/undo"),
         (RESTORE, "pg0/undo@2026-01-31T12:00:00Z"),
@@ -35,7 +37,12 @@ def test_what_will_be_heeded(key: str, value: str) -> None:
         (ROTATE, "postgres/pg0/", "must be <kind>/<name>/<nonce>"),
         (ROTATE, "postgres/pg1/1", "postgres/pg1 is not declared; declared: pg0"),
         (ROTATE, "qdrant/x/1", "qdrant/x is not declared; declared: none"),
-        (ROTATE, "mysql/pg0/1", "there is no kind mysql: supported values: postgres, mongodb, redis, qdrant, login"),
+        (
+            ROTATE,
+            "mysql/pg0/1",
+            "there is no kind mysql: supported values: postgres, mongodb, redis, qdrant, login, client",
+        ),
+        (ROTATE, "client/other/1", "client/other is not declared; declared: lab"),
         (ROTATE, "login/other/1", "login/other is not declared; declared: lab"),
         (BACKUP, "pg0", "must be <host>/<nonce>"),
         (BACKUP, "pg1/1", "spec.databases has no pg1; it has pg0"),
@@ -68,3 +75,20 @@ def test_an_annotation_that_stays_is_not_asked_about() -> None:
     assert errors(asking(ROTATE, "postgres/gone/1"), before) == []
     assert errors({"metadata": {"annotations": None}, "spec": None}, None) == []
     assert errors({"metadata": {"annotations": {BACKUP: "pg0/1"}}, "spec": "x"}, None) != []
+
+
+ADMIN = {"namespace": "iam", "name": "admin"}
+
+
+@pytest.mark.parametrize(
+    ("item", "within", "said"),
+    [
+        ("login/lab/1", environment(), None),
+        ("login/lab/1", environment(auth={"login": "storage"}), "this lab has no login of its own"),
+        ("client/lab/1", environment(iam={"url": "https://id.example.org", "adminSecret": ADMIN}), None),
+        ("client/lab/1", environment(), "this lab has no client in Keycloak: environment courses names none (iam.url)"),
+    ],
+)
+def test_what_a_lab_may_lack(item: str, within: EnvironmentConfig, said: str | None) -> None:
+    told = [error.detail for error in errors(asking(ROTATE, item), None, within)]
+    assert [said in detail for detail in told if said] == ([True] if said else []) == [True for _ in told]

@@ -6,7 +6,7 @@ import pytest
 
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import V1BETA1, Manifest
-from tests.factories import claim, environment
+from tests.factories import IAM, claim, environment
 from webhooks import warn
 from webhooks.warn import COUNT_MAX, LENGTH_MAX, few
 
@@ -383,11 +383,24 @@ def test_deletion(spec: dict[str, Any], within: EnvironmentConfig | None, expect
             ["data.retention: 12 labs use it; from now on what is no longer declared is deleted"],
             id="retention",
         ),
+        pytest.param(
+            {"iam": IAM | {"realm": "other"}},
+            2,
+            ["data.iam: 2 labs use it; clients and groups in realm labs stay there, for you to remove"],
+            id="realm",
+        ),
+        pytest.param(
+            {"iam": {}},
+            1,
+            ["data.iam: 1 lab uses it; clients and groups in realm labs stay there, for you to remove"],
+            id="no Keycloak any more",
+        ),
+        pytest.param({"iam": IAM | {"localhostRedirects": True}}, 1, [], id="the same realm"),
     ],
 )
 def test_environment_and_the_labs_that_use_it(new: dict[str, Any], labs: int, expected: list[str]) -> None:
-    old = environment(ingress=NGINX)
-    assert warn.environment(environment(**{"ingress": NGINX} | new), old, labs) == expected
+    old = environment(ingress=NGINX, iam=IAM)
+    assert warn.environment(environment(**{"ingress": NGINX, "iam": IAM} | new), old, labs) == expected
 
 
 def test_a_new_environment_changes_nothing() -> None:
