@@ -36,13 +36,18 @@ def has_sessions(seen: Observed) -> bool:
     return any(facts.phase is not Phase.ABSENT for facts in seen.sessions.values())
 
 
+def has_login(seen: Observed) -> bool:
+    """Whether APISIX has what it logs people in by, be its client still to be read or not."""
+    return all(seen.apisix.get(key) for key in (*CLIENT_KEYS, SESSION_SECRET))
+
+
 def waits(lab: Lab, seen: Observed) -> str | None:
     """Why the plugins cannot be written yet; None if they can."""
     if PLUGIN_CONFIG not in seen.served:
         return (
             f"the cluster does not know {PLUGIN_CONFIG}; install the APISIX ingress controller (apisix.apache.org/v2)"
         )
-    if seen.oauth2_client is None:
+    if seen.oauth2_client is None and not has_login(seen):
         secret = f"Secret {names.identity_secret_copy(lab.name)} of namespace {names.workshop_namespace(lab.name)}"
         if lab.environment.data.iam.url is not None:
             return f"{secret} does not exist yet"
@@ -56,8 +61,9 @@ def problem(lab: Lab, seen: Observed) -> str | None:
     """Why a session would be open to everybody who finds it, or is; None if APISIX asks who comes, or need not."""
     if not is_wanted(lab):
         return None
-    complete = seen.has_apisix_plugins and all(seen.apisix.get(key) for key in (*CLIENT_KEYS, SESSION_SECRET))
-    return None if complete else waits(lab, seen) or "the plugins of APISIX are being written"
+    if seen.has_apisix_plugins and has_login(seen):
+        return None
+    return waits(lab, seen) or "the plugins of APISIX are being written"
 
 
 def is_stalled(lab: Lab, seen: Observed) -> bool:

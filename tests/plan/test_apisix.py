@@ -141,6 +141,10 @@ def test_what_is_there_stays_while_its_client_cannot_be_read() -> None:
     wanted = plan(here, seen, fresh()).wanted
     assert {("Secret", "lab", "lab-apisix"), (PLUGIN_CONFIG, "lab", "workspace-oidc-lab")} <= wanted
     assert problem(here, seen) is None
+    found = stages(here, seen)
+    assert (found["login by APISIX"].objects, found["login by APISIX"].waits) == ((), None)
+    assert found["plugins of APISIX"].objects == (plugins(here),)
+    assert found["plugins of APISIX"].waits is None
 
 
 @pytest.mark.parametrize("session", [True, False], ids=["with a session", "without"])
