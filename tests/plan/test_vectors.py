@@ -164,7 +164,8 @@ ROW = re.compile(r"^\| `([a-z-]+)` \| ([^|]+) \| (.+) \|$", re.MULTILINE)
 
 
 def test_the_page_lists_every_difference() -> None:
-    listed = [(id, tuple(reasons.split(", ")), sentence) for id, reasons, sentence in ROW.findall(PAGE.read_text())]
+    of_objects, _, _ = PAGE.read_text().partition("\nIn Keycloak:\n")  # what differs there has tests of its own
+    listed = [(id, tuple(reasons.split(", ")), sentence) for id, reasons, sentence in ROW.findall(of_objects)]
     assert listed == [(item.id, item.reasons, item.sentence) for item in DIFFERENCES]
 
 
