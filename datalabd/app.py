@@ -292,6 +292,7 @@ class Process:
         manifests += protection() + rights_protection() + data_protection(self._account)
         manifests += ingress_policies.session_ingresses(self._account)
         manifests += ingress_policies.protecting_objects(self._account)
+        manifests += ingress_policies.session_backends()
         if self._guarded is not None:
             domains, hosts = self._guarded
             manifests += ingress_webhooks(endpoint, domains) + ingress_policies.platform_hosts(domains, hosts)

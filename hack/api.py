@@ -101,8 +101,9 @@ class Api:
     def resource(self, kind: str) -> Resource:
         """The resource of that plural, singular or short name, which may be followed by `.group` or `.version.group`.
 
-        Raises KeyError if none is served under it.
+        Capitals do not matter. Raises KeyError if none is served under it.
         """
+        kind = kind.lower()
         if kind not in self._resources:
             self._resources = self._discover()
         return self._resources[kind]
@@ -136,7 +137,7 @@ class Api:
 
 def _key(api_version: str, kind: str) -> str:
     """What no name of a resource looks like."""
-    return f"{api_version} {kind}"
+    return f"{api_version} {kind}".lower()
 
 
 def _namespace(manifest: Manifest) -> str:

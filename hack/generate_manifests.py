@@ -24,8 +24,10 @@ from datalabd.plan import rights
 from webhooks.ingress_policies import (
     PLATFORM_HOSTS,
     PROTECTING_OBJECTS,
+    SESSION_BACKENDS,
     SESSION_INGRESSES,
     protecting_objects,
+    session_backends,
     session_ingresses,
 )
 from webhooks.registration import (
@@ -56,6 +58,7 @@ PROTECTED = (
     PROTECTED_RIGHTS,
     SESSION_INGRESSES,
     PROTECTING_OBJECTS,
+    SESSION_BACKENDS,
     PLATFORM_HOSTS,
 )
 READ = ("list", "watch")
@@ -85,7 +88,7 @@ def registrations() -> Files:
     """
     return {
         "webhook/protection.yaml": protection() + rights_protection() + data_protection(ACCOUNT),
-        "webhook/ingresses.yaml": session_ingresses(ACCOUNT) + protecting_objects(ACCOUNT),
+        "webhook/ingresses.yaml": session_ingresses(ACCOUNT) + protecting_objects(ACCOUNT) + session_backends(),
         "webhook/claims.yaml": claim_webhooks(Endpoint(b"", service=(NAMESPACE, Settings().service))),
     }
 

@@ -10,20 +10,24 @@ from datalabd.api.meta import APPLIED, CLAIM_NAME, CLAIM_NAMESPACE, FIELD_MANAGE
 from datalabd.kube import resources as kinds
 from datalabd.plan.ingress_protection import NGINX, SESSION_INGRESS, WEAKENING, secret_names
 from webhooks import routes
-from webhooks.registration import CLEANERS, COMPONENT, policy
+from webhooks.registration import CLEANERS, COMPONENT, RUNS_SESSIONS, policy
 
 SESSION_INGRESSES = "datalabd-session-ingresses"
 PROTECTING_OBJECTS = "datalabd-protecting-objects"
 PLATFORM_HOSTS = "datalabd-platform-hosts"
+SESSION_BACKENDS = "datalabd-session-backends"
 PROTECTING_KINDS = (kinds.NETWORK_POLICIES, kinds.APISIX_PLUGIN_CONFIGS, kinds.SECRETS)
+
+ENDPOINT_CONTROLLERS = (
+    "system:serviceaccount:kube-system:endpoint-controller",
+    "system:serviceaccount:kube-system:endpointslice-controller",
+    "system:serviceaccount:kube-system:endpointslicemirroring-controller",
+    "system:kube-controller-manager",  # all of them, where controllers have no accounts of their own
+)
+"""Who writes down where the pods of a Service are."""
 
 ROUTE_VERB = "route"
 """What a role must allow on environmentconfigs.pkg.internal to have hosts of the platform."""
-_RUNS_SESSIONS = 'authorizer.group("training.educates.dev").resource("workshopsessions").check("create").allowed()'
-"""CEL: whether the user runs the platform: Educates itself, whose account may have any name, and its administrators.
-
-No role in a namespace grants this, as these objects are of the cluster.
-"""
 _RUNS_PLATFORM = f'authorizer.group("pkg.internal").resource("environmentconfigs").check("{ROUTE_VERB}").allowed()'
 _OLD = "(oldObject == null ? {} : oldObject.metadata.?annotations.orValue({}))"
 _OLD_LABELS = "(oldObject == null ? {} : oldObject.metadata.?labels.orValue({}))"
@@ -58,7 +62,7 @@ def session_ingresses(username: str) -> list[Manifest]:
             "variables": [{"name": name, "expression": text} for name, text in variables.items()],
             "validations": [
                 _validation(
-                    f"!variables.isLab || {_RUNS_SESSIONS} ||"
+                    f"!variables.isLab || {RUNS_SESSIONS} ||"
                     " (oldObject != null && object.spec == oldObject.spec && variables.labels == variables.oldLabels)",
                     "only the runtime makes and changes Ingresses in a lab's namespace; declare what the lab is to have"
                     " in its Datalab",
@@ -124,10 +128,54 @@ def protecting_objects(username: str) -> list[Manifest]:
             "matchConditions": [_by_others(username, *CLEANERS), {"name": "is-ours", "expression": ours}],
             "validations": [
                 _validation(
-                    f"{_RUNS_SESSIONS} || (namespaceObject != null && has(namespaceObject.metadata.deletionTimestamp))",
+                    f"{RUNS_SESSIONS} || (namespaceObject != null && has(namespaceObject.metadata.deletionTimestamp))",
                     message,
                 )
                 | {"messageExpression": f'"{message} (" + {lab_key} + ")"'}
+            ],
+        },
+    )
+
+
+def session_backends() -> list[Manifest]:
+    """The policy by which Services in the namespaces of sessions lead to pods of that namespace alone.
+
+    The ingress controller may reach every session's gateway, and whoever can write Ingresses tells it where to go. By
+    a Service that is another name, or by addresses of one's own, that would be another lab's gateway, which the
+    annotations of its own Ingress protect and no other's do.
+    """
+    rules = [
+        {
+            "apiGroups": [group],
+            "apiVersions": ["v1"],
+            "resources": resources,
+            "operations": ["CREATE", "UPDATE"],
+            "scope": "Namespaced",
+        }
+        for group, resources in (("", ["services", "endpoints"]), ("discovery.k8s.io", ["endpointslices"]))
+    ]
+    is_service = 'request.resource.resource == "services"'
+    return policy(
+        SESSION_BACKENDS,
+        {
+            "matchConstraints": {
+                "resourceRules": rules,
+                "namespaceSelector": {"matchLabels": {COMPONENT: "session"}},
+            },
+            "matchConditions": [_by_others(*ENDPOINT_CONTROLLERS)],
+            "validations": [
+                _validation(
+                    f"!({is_service}) || {RUNS_SESSIONS} || ("
+                    'dyn(object).spec.?type.orValue("") != "ExternalName"'
+                    " && dyn(object).spec.?externalIPs.orValue([]).size() == 0)"
+                    " || (oldObject != null && dyn(object).spec == dyn(oldObject).spec)",
+                    "in a session's namespace a Service leads to pods of that namespace: give it a selector, not an"
+                    " external name or address",
+                ),
+                _validation(
+                    f"{is_service} || {RUNS_SESSIONS}",
+                    "in a session's namespace the control plane alone writes addresses: give the Service a selector",
+                ),
             ],
         },
     )
@@ -167,7 +215,7 @@ def platform_hosts(domains: Iterable[str], hosts: Iterable[str]) -> list[Manifes
                 ),
                 _validation(
                     'request.resource.resource != "ingresses" || variables.snippets.size() == 0'
-                    f" || !({_untyped(routes.INGRESS.reaches(below))}) || {_RUNS_PLATFORM} || {_RUNS_SESSIONS}",
+                    f" || !({_untyped(routes.INGRESS.reaches(below))}) || {_RUNS_PLATFORM} || {RUNS_SESSIONS}",
                     "snippets of an Ingress that reaches below a lab's domain could open every lab: that takes the"
                     f" right to {ROUTE_VERB} environmentconfigs.pkg.internal",
                 ),

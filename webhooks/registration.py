@@ -34,7 +34,12 @@ PROTECTED_RIGHTS = "datalabd-protected-rights"
 COMPONENT = "training.educates.dev/component"
 PROTECTED_KINDS = (kinds.WORKSHOP_ENVIRONMENTS, kinds.NAMESPACES, kinds.VOLUME_CLAIMS, kinds.SECRETS, *STORE_KINDS)
 RUNTIME_ACCOUNT = "^system:serviceaccount:[^:]+:session-manager$"
-"""Educates' operator, wherever it is installed."""
+"""Educates' operator, wherever it is installed; anybody may call an account so, so its rights are asked for as well."""
+RUNS_SESSIONS = 'authorizer.group("training.educates.dev").resource("workshopsessions").check("create").allowed()'
+"""CEL: whether the user runs the platform: Educates itself, whose account may have any name, and its administrators.
+
+No role in a namespace grants this, as these objects are of the cluster.
+"""
 CLEANERS = (
     "system:serviceaccount:kube-system:generic-garbage-collector",
     "system:serviceaccount:kube-system:namespace-controller",
@@ -213,7 +218,7 @@ def data_protection(username: str) -> list[Manifest]:
                 {
                     "name": "deleted-by-others",
                     "expression": f"!(request.userInfo.username in {json.dumps([username, *CLEANERS])}"
-                    f" || request.userInfo.username.matches({json.dumps(RUNTIME_ACCOUNT)}))",
+                    f" || (request.userInfo.username.matches({json.dumps(RUNTIME_ACCOUNT)}) && {RUNS_SESSIONS}))",
                 },
                 {"name": "holds-data", "expression": _HOLDS_DATA},
             ],

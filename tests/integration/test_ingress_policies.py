@@ -13,11 +13,14 @@ from tests.integration.daemon import eventually
 from tests.integration.objects import Answer, create, read, replace, unique
 from tests.integration.routes import install_route_kinds, route
 from webhooks.ingress_policies import (
+    ENDPOINT_CONTROLLERS,
     PLATFORM_HOSTS,
     PROTECTING_OBJECTS,
+    SESSION_BACKENDS,
     SESSION_INGRESSES,
     platform_hosts,
     protecting_objects,
+    session_backends,
     session_ingresses,
 )
 from webhooks.registration import CLEANERS
@@ -37,7 +40,7 @@ GATEWAY = ("--as=system:serviceaccount:cert-manager:cert-manager",)
 """Somebody who was given the right to route."""
 BACKEND = {"service": {"name": "any", "port": {"number": 80}}}
 SIGN = {PROTECTION: f"{NGINX}/auth-url", f"{NGINX}/auth-url": "https://auth.example.org"}
-POLICIES = (SESSION_INGRESSES, PROTECTING_OBJECTS, PLATFORM_HOSTS)
+POLICIES = (SESSION_INGRESSES, PROTECTING_OBJECTS, SESSION_BACKENDS, PLATFORM_HOSTS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,15 +67,18 @@ def in_force(cluster: Cluster) -> Iterator[None]:
         cluster.kubectl(
             "create", "clusterrolebinding", name, f"--clusterrole={role_name}", f"--serviceaccount={account}"
         )
-    made = session_ingresses("us") + protecting_objects("us") + platform_hosts([DOMAIN], [DOMAIN, f"auth.{DOMAIN}"])
+    made = session_ingresses("us") + protecting_objects("us") + session_backends()
+    made += platform_hosts([DOMAIN], [DOMAIN, f"auth.{DOMAIN}"])
     for manifest in made:
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(manifest))
     name = lab_namespace(cluster)
     create(cluster, planned("NetworkPolicy", "closed", name))
+    of_a_session = lab_namespace(cluster, **OF_A_SESSION)
     probes = (
         lambda: create(cluster, ingress(name, "a.example.com"), *OWNER, "--dry-run=server", check=False),
         lambda: delete(cluster, planned("NetworkPolicy", "closed", name), *OWNER, "--dry-run=server"),
         lambda: create(cluster, ingress("default", DOMAIN), *RUNTIME, "--dry-run=server", check=False),
+        lambda: create(cluster, service(of_a_session, **ELSEWHERE), *OWNER, "--dry-run=server", check=False),
     )
     for probe in probes:
         eventually(lambda probe=probe: "ValidatingAdmissionPolicy" in probe().stderr)  # type: ignore[misc]
@@ -338,6 +344,85 @@ def test_the_namespace_of_a_lab_can_end(cluster: Cluster) -> None:
     cluster.kubectl("delete", "namespace", lab, "--wait=false")
     left = ["get", "namespace", lab, "--ignore-not-found", "-o", "name"]
     eventually(lambda: cluster.kubectl(*left).stdout == "", 90)
+
+
+# --- where Services of sessions lead ----------------------------------------------------------------------------------
+
+OF_A_SESSION = {"training.educates.dev/component": "session"}
+ELSEWHERE: Manifest = {"type": "ExternalName", "externalName": "other-main.other.svc.cluster.local"}
+
+
+def service(namespace: str, **spec: Any) -> Manifest:
+    metadata = {"name": unique("svc"), "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]} | spec}
+
+
+def addresses(kind: str, namespace: str) -> Manifest:
+    """Where a Service without a selector leads, in either way of writing it."""
+    metadata: Manifest = {"name": unique("svc"), "namespace": namespace}
+    if kind == "Endpoints":
+        subsets = [{"addresses": [{"ip": "10.42.0.7"}], "ports": [{"port": 10080}]}]
+        return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "subsets": subsets}
+    metadata["labels"] = {"kubernetes.io/service-name": metadata["name"]}
+    slice_: Manifest = {"addressType": "IPv4", "endpoints": [{"addresses": ["10.42.0.7"]}], "ports": [{"port": 10080}]}
+    return {"apiVersion": "discovery.k8s.io/v1", "kind": kind, "metadata": metadata} | slice_
+
+
+@pytest.fixture
+def session(cluster: Cluster) -> Iterator[str]:
+    """The namespace of a session, where `OWNER` may write whatever leads somewhere."""
+    name = lab_namespace(cluster, **OF_A_SESSION)
+    grants = [
+        {"apiGroups": [""], "resources": ["endpoints"], "verbs": ["*"]},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["*"]},
+    ]
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "addresses"}}
+    create(cluster, role | {"rules": grants}, "-n", name)
+    cluster.kubectl("create", "rolebinding", "addresses", "-n", name, "--role=addresses", "--user=dave")
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(ELSEWHERE, id="another name"),
+        pytest.param({"externalIPs": ["10.42.0.7"]}, id="somebody else's address"),
+    ],
+)
+def test_a_service_of_a_session_leads_to_its_own_pods(cluster: Cluster, session: str, spec: Manifest) -> None:
+    said = "a Service leads to pods of that namespace"
+    refused(create(cluster, service(session, **spec), *OWNER, check=False), said)
+    own = service(session, selector={"app": "mine"})
+    accepted(create(cluster, own, *OWNER))
+    live = read(cluster, "Service", own["metadata"]["name"], session)
+    refused(replace(cluster, live | {"spec": live["spec"] | spec}, *OWNER), said)
+
+
+@pytest.mark.parametrize("kind", ["Endpoints", "EndpointSlice"])
+def test_addresses_of_a_session_are_the_control_planes(cluster: Cluster, session: str, kind: str) -> None:
+    refused(create(cluster, addresses(kind, session), *OWNER, check=False), "the control plane alone writes addresses")
+    for controller in ENDPOINT_CONTROLLERS:
+        made = addresses(kind, session)
+        accepted(create(cluster, made, f"--as={controller}", "--as-group=system:masters"))
+
+
+@pytest.mark.parametrize(
+    ("user", "made"),
+    [
+        pytest.param(ROOT, service("", **ELSEWHERE), id="a name, by an administrator"),
+        pytest.param(ROOT, addresses("Endpoints", ""), id="addresses, by an administrator"),
+        pytest.param(RUNTIME, service("", **ELSEWHERE), id="a name, by the runtime"),
+    ],
+)
+def test_the_platform_leads_where_it_wants(
+    cluster: Cluster, session: str, user: tuple[str, ...], made: Manifest
+) -> None:
+    accepted(create(cluster, made | {"metadata": made["metadata"] | {"namespace": session}}, *user))
+
+
+def test_services_of_others_are_theirs(cluster: Cluster, shop: str) -> None:
+    accepted(create(cluster, service(shop, **ELSEWHERE), *OWNER))
 
 
 # --- hosts of the platform --------------------------------------------------------------------------------------------

@@ -136,6 +136,17 @@ def test_we_and_the_cleaners_may(cluster: Cluster, namespace: str, user: str) ->
     assert answer.returncode == 0, answer.stderr
 
 
+def test_an_account_that_is_called_like_the_runtimes_may_not(cluster: Cluster, namespace: str) -> None:
+    volume = marked("PersistentVolumeClaim", "home", namespace)
+    create(cluster, volume)
+    account = f"{namespace}:session-manager"
+    cluster.kubectl(
+        "create", "rolebinding", "own", "-n", namespace, "--clusterrole=admin", f"--serviceaccount={account}"
+    )
+    answer = delete(cluster, volume, f"--as=system:serviceaccount:{account}")
+    assert "it holds data of lab" in answer.stderr
+
+
 def test_nobody_deletes_all_at_once(cluster: Cluster, namespace: str) -> None:
     create(cluster, marked("PersistentVolumeClaim", "home", namespace))
     create(cluster, {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "other", "namespace": namespace}})
