@@ -48,8 +48,7 @@ def pages() -> dict[Path, str]:
     kind = (
         "# EnvironmentConfig\n\n"
         "`pkg.internal/v1beta1`, cluster-scoped, short name `dlenv`. Where there is none of a name, an "
-        "EnvironmentConfig of `apiextensions.crossplane.io/v1beta1` with the same `data` is read.\n\n"
-        "What concerns APISIX is checked, but has no effect yet.\n\n## data\n\n"
+        "EnvironmentConfig of `apiextensions.crossplane.io/v1beta1` with the same `data` is read.\n\n## data\n\n"
     )
     return {
         ROOT / "datalab.md": NOTE

@@ -126,7 +126,8 @@ def crds() -> list[Manifest]:
 
 
 def store_crds() -> list[Manifest]:
-    """Definitions of databases, stores, the gateway and its routes. All have a status subresource.
+    """Definitions of databases, stores, the gateway with its routes, and what APISIX asks by. All have a status
+    subresource.
 
     What is written by us or read by a stand-in is spelled out; everything else is let through.
     """
@@ -183,6 +184,7 @@ def store_crds() -> list[Manifest]:
         hostnames=_list(TEXT),
         rules=_list(_open("backendRefs", backendRefs=_list(reference))),
     )
+    plugin = _open("name enable", name=TEXT, enable=FLAG | {"default": True}, secretRef=TEXT, config=OPEN)
     networking = "gateway.networking.k8s.io"
     return [
         _namespaced("postgres-operator.crunchydata.com", "v1", "PostgresCluster", postgres),
@@ -192,6 +194,7 @@ def store_crds() -> list[Manifest]:
         _namespaced("qdrant.io", "v1alpha1", "QdrantCluster", qdrant, status=_object(message=TEXT)),
         _namespaced(networking, "v1", "Gateway", gateway),
         _namespaced(networking, "v1", "TLSRoute", route),
+        _namespaced("apisix.apache.org", "v2", "ApisixPluginConfig", _open("plugins", plugins=_list(plugin))),
     ]
 
 
@@ -314,7 +317,7 @@ async def install_crds(client: Client, directory: Path | None = None) -> None:
 
 
 async def install_store_crds(client: Client, directory: Path | None = None, *kinds: str) -> None:
-    """The kinds of databases, stores and the gateway, or of these only those named, served when this returns.
+    """The kinds of databases, stores, gateway and APISIX, or of these only those named, served when this returns.
 
     The real definitions found in `directory`, ours for the rest. Raises TimeoutError after a minute in which the API
     server did not take them up.
