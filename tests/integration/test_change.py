@@ -25,6 +25,7 @@ from datalabd.api.meta import (
     PREFIX,
     RETAINED,
     STORAGE_CLAIM,
+    UNPROTECTED,
     V1BETA2,
     Manifest,
     is_planned,
@@ -870,6 +871,7 @@ class Play:
         """What is wrong after the password of a document store was deleted: it is replaced, everywhere."""
         before = self.world.values(lab.name, "docs-mongodb-auth")["password"]
         (auth,) = [obj for obj in self.world.planned(lab) if obj["metadata"]["name"] == "docs-mongodb-auth"]
+        await self.patch_object(auth, {"metadata": {"annotations": {UNPROTECTED: "true"}}})
         await self.client.delete(kinds.SECRETS, lab.name, "docs-mongodb-auth", auth["metadata"]["uid"])
 
         def amiss() -> str:

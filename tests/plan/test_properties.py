@@ -36,7 +36,7 @@ from datalabd.api.patterns import DNS_LABEL, DNS_NAME
 from datalabd.kube.apply import agrees
 from datalabd.lab import Lab
 from datalabd.observed import View, observe
-from datalabd.plan import Fresh, Plan, plan
+from datalabd.plan import Fresh, Plan, apisix, plan
 from datalabd.plan.educates.content import SECRET, workshop_config
 from datalabd.plan.educates.healing import Delete, Patch, look_again, repairs
 from datalabd.plan.prune import identity, prune
@@ -77,7 +77,7 @@ class World:
         self.objects: dict[tuple[str, str, str], Manifest] = {}
         self.sent: list[Manifest] = []
         """Everything the plan wrote, as it was planned."""
-        self.served = frozenset({*KINDS, ROUTE})
+        self.served = frozenset({*KINDS, ROUTE, apisix.PLUGIN_CONFIG})
         self.runtime_served = True
         self.endpoint_slices: tuple[Manifest, ...] = (
             {"endpoints": [{"addresses": ["10.0.0.1", "fd00::1"]}], "ports": [{"port": 6443}]},
@@ -97,6 +97,15 @@ class World:
                 "data": encoded(AWS_ACCESS_KEY_ID=f"{CANARY}-access", AWS_SECRET_ACCESS_KEY=f"{CANARY}:sto/rage+ä"),
             }
         )
+        if apisix.is_wanted(lab) and not lab.has_realm:  # then somebody else has to say who the lab is to Keycloak
+            self.put(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "metadata": {"name": names.identity_secret_copy(lab.name), "namespace": lab.name},
+                    "data": encoded(client_id=lab.name, client_secret=f"{CANARY}-client"),
+                }
+            )
 
     def put(self, manifest: Manifest) -> Manifest:
         """The live object, which keeps what the API server and operators added to it."""
@@ -136,6 +145,8 @@ class World:
             login_secret=self.get("Secret", names.login(lab.name), lab.namespace),
             client_secret=self.get("Secret", names.identity_secret(lab.name), lab.namespace),
             client_secret_copy=self.get("Secret", names.identity_secret_copy(lab.name)),
+            apisix_secret=self.get("Secret", names.apisix_secret(lab.name)),
+            apisix_plugins=self.get(apisix.PLUGIN_CONFIG, names.apisix_plugins(lab.name)),
             credentials=self.get("Secret", names.credentials(lab.name), lab.namespace),
             credentials_copy=self.get("Secret", names.credentials(lab.name)),
             workshop_config=self.get("Secret", SECRET),
