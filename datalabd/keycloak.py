@@ -401,7 +401,21 @@ class Keycloak:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     async def _ask(self, method: Callable[P, Awaitable[Any]], *args: P.args, **kwargs: P.kwargs) -> Any:
-        """What a method of the library answers, within our time, its errors mapped; `_Moved` for 404 and 409."""
+        """What a method of the library answers, within our time, its errors mapped; `_Moved` for 404 and 409.
+
+        Who is cancelled meanwhile still waits for it: Keycloak would carry it out all the same, and a connection that
+        is dropped while it is made is left open.
+        """
+        request = asyncio.ensure_future(self._answer(method, *args, **kwargs))
+        try:
+            return await asyncio.shield(request)
+        except asyncio.CancelledError:
+            await asyncio.wait({request})
+            if not request.cancelled():
+                request.exception()  # nobody is there to hear it
+            raise
+
+    async def _answer(self, method: Callable[P, Awaitable[Any]], *args: P.args, **kwargs: P.kwargs) -> Any:
         async with self._requests:
             try:
                 async with asyncio.timeout(self._timeout):

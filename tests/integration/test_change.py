@@ -1065,6 +1065,13 @@ def test_the_configuration_of_sessions_is_left_to_the_runtime() -> None:
 
 
 @pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane of its own: a hundred labs stay behind, which would keep what comes after them waiting."""
+    with Cluster.start(tmp_path_factory.mktemp("own-control-plane")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
 def played(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
     """Educates, kubelet and the operators of stores beside the daemon."""
     with standins(cluster, installed=False, stores=STORES):
