@@ -526,7 +526,6 @@ ENVIRONMENT_ROWS = [
         "what reaches those that run",
         (
             "storage.secretNamespace",
-            "ingress.class",
             "defaults.security.externalEgress",
             *(f"ingress.protection.{key}" for key in ("authURL", "signinURL", "responseHeaders")),
         ),
@@ -535,7 +534,6 @@ ENVIRONMENT_ROWS = [
             {
                 "storage": {"secretNamespace": SHARED},
                 "ingress": {
-                    "class": "outer",
                     "protection": {
                         "authURL": "https://login.lab.example.org/auth",
                         "signinURL": "https://login.lab.example.org/start",
@@ -1156,7 +1154,7 @@ def test_every_field_of_a_claim_has_a_row() -> None:
     assert covered == set(leaves(DatalabSpec))
 
 
-ELSEWHERE = ("iam.", "allowed.", "ingress.domain", "ingress.protection.")
+ELSEWHERE = ("iam.", "allowed.", "ingress.domain", "ingress.class", "ingress.protection.")
 """Keys of an environment that change no object of a lab that is there, or are tested with what they protect."""
 
 
