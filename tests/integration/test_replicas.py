@@ -42,7 +42,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def spread(port: int, backends: list[int]) -> Iterator[None]:
-    """Hand the connections to a port on to others in turn, as a Service does."""
+    """Hand the connections to a port on to others in turn, as a Service does: to those that are there."""
     turns = itertools.cycle(backends)
     ready, loop = threading.Event(), asyncio.new_event_loop()
     stopped = asyncio.Event()
@@ -55,12 +55,12 @@ def spread(port: int, backends: list[int]) -> Iterator[None]:
         sink.close()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            there, back = await asyncio.open_connection("127.0.0.1", next(turns))
-        except OSError:
-            writer.close()
-            return
-        await asyncio.gather(copy(reader, back), copy(there, writer))
+        for _ in backends:
+            with contextlib.suppress(OSError):
+                there, back = await asyncio.open_connection("127.0.0.1", next(turns))
+                await asyncio.gather(copy(reader, back), copy(there, writer))
+                return
+        writer.close()
 
     async def serve() -> None:
         async with await asyncio.start_server(connected, "127.0.0.1", port):
