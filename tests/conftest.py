@@ -1,6 +1,7 @@
 """What tests share: one control plane for the whole run, a client of it, and a namespace for each test."""
 
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,6 +25,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         longest[item.path] = max(longest.get(item.path, 0), _expected(item))
     items.sort(key=lambda item: -longest[item.path])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Have the report of a test tell which servers it needs; it may be made in another process."""
+    for mark in item.iter_markers("servers"):
+        item.user_properties += (("server", name) for name in mark.args)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests passed with each real server: none of them was played."""
+    passed = terminalreporter.stats.get("passed", ())
+    counts = Counter(value for report in passed for key, value in report.user_properties if key == "server")
+    if counts:
+        told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        terminalreporter.line(f"passed with real servers: {told}")
 
 
 def _expected(item: pytest.Item) -> float:

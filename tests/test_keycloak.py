@@ -35,7 +35,7 @@ from webhooks.certificates import issue
 
 __all__ = ["keycloak_server", "realm_name"]
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("Keycloak"), pytest.mark.timeout(600)]
 
 OWNER = NamespacedName("team", "lab")
 OTHER = NamespacedName("elsewhere", "lab")

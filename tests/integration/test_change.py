@@ -334,8 +334,18 @@ ROWS = [
         ({}, {"registry": {"enabled": True}}, {"registry": {"enabled": True, "storage": "7Gi"}}),
         outdated=True,
     ),
-    Row("memory", ("quota.memory",), tuple({"quota": q} for q in ({}, {"memory": "3Gi"})), outdated=True),
-    Row("budget", ("quota.budget",), tuple({"quota": q} for q in ({}, {"budget": "large"})), outdated=True),
+    Row(
+        "memory",
+        ("quota.memory",),
+        tuple({"quota": q} for q in ({}, {"memory": "3Gi"}, {"memory": "4Gi"})),
+        outdated=True,
+    ),
+    Row(
+        "budget",
+        ("quota.budget",),
+        tuple({"quota": q} for q in ({}, {"budget": "large"}, {"budget": "small"})),
+        outdated=True,
+    ),
     Row(
         "class",
         ("persistence.storageClassName",),
@@ -355,8 +365,17 @@ ROWS = [
         ({}, {"security": {"kubernetesAccess": False}}),
         outdated=True,
     ),
-    Row("role", ("security.kubernetesRole",), ({}, {"security": {"kubernetesRole": "view"}}), outdated=True),
-    Row("egress", ("security.externalEgress",), ({}, {"security": {"externalEgress": False}})),
+    Row(
+        "role",
+        ("security.kubernetesRole",),
+        tuple({"security": security} for security in ({}, {"kubernetesRole": "view"}, {"kubernetesRole": "admin"})),
+        outdated=True,
+    ),
+    Row(
+        "egress",
+        ("security.externalEgress",),
+        tuple({"security": security} for security in ({}, {"externalEgress": False}, {"externalEgress": True})),
+    ),
     Row(
         "files of an image",
         (

@@ -32,7 +32,7 @@ from tests.servers import keycloak_server
 
 __all__ = ["keycloak_server"]
 
-pytestmark = [pytest.mark.cluster, pytest.mark.servers, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.servers("Keycloak"), pytest.mark.timeout(600)]
 
 ROTATE = "datalabs.pkg.internal/rotate"
 ABANDON = "datalabs.pkg.internal/abandon"

@@ -36,7 +36,7 @@ from tests.servers import keycloak_server
 
 __all__ = ["keycloak_server"]
 
-pytestmark = [pytest.mark.cluster, pytest.mark.servers, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.servers("Keycloak", "nginx"), pytest.mark.timeout(600)]
 
 NGINX = "nginx.ingress.kubernetes.io"
 OWNER = ("--as=dave",)

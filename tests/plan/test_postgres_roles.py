@@ -16,7 +16,7 @@ from tests.servers import postgresql
 
 __all__ = ["postgresql"]
 
-pytestmark = pytest.mark.servers
+pytestmark = pytest.mark.servers("PostgreSQL")
 
 A, B = APPLICATION_ROLES
 ODD = ["Dev", "my-db.1", "1", "_", "select", "a..b", "x" * 63]
