@@ -60,6 +60,7 @@ def route(kind: str, namespace: str, *hosts: str) -> Manifest:
         "ApisixRoute": {
             "http": [{"name": "a", "match": {"paths": ["/*"]} | ({"hosts": list(hosts)} if hosts else {})}]
         },
+        "TLSRoute": {"hostnames": list(hosts), "rules": [{"backendRefs": [{"name": "any", "port": 5432}]}]},
         "HTTPProxy": {"virtualhost": {"fqdn": hosts[0]} if hosts else {}},
     }
     rules = [{"match": f"{matcher}(`{host}`)"} for host in hosts] or [{"match": "PathPrefix(`/`)"}]
