@@ -24,6 +24,8 @@ from datalabd.api.meta import REALM_MARK, NamespacedName, shorten
 from datalabd.errors import KeycloakError, KeycloakForbidden, KeycloakForeign, KeycloakUnavailable, RealmMissing
 from datalabd.plan.realm import DEVICE_GRANT, FLOWS, Group, RealmState
 
+GRACE_SECONDS = 0.5
+"""How long a pass that is cancelled waits for the answer to what it asked last."""
 REQUESTS_MAX = 8
 """In flight at once: more only wait in Keycloak."""
 TRIES = 5
@@ -403,13 +405,15 @@ class Keycloak:
     async def _ask(self, method: Callable[P, Awaitable[Any]], *args: P.args, **kwargs: P.kwargs) -> Any:
         """What a method of the library answers, within our time, its errors mapped; `_Moved` for 404 and 409.
 
-        Who is cancelled meanwhile still waits for it: Keycloak would carry it out all the same, and a connection that
-        is dropped while it is made is left open.
+        Who is cancelled meanwhile waits for it a little: Keycloak would carry it out all the same, and a connection
+        that is dropped while it is made is left open.
         """
         request = asyncio.ensure_future(self._answer(method, *args, **kwargs))
         try:
             return await asyncio.shield(request)
         except asyncio.CancelledError:
+            await asyncio.wait({request}, timeout=GRACE_SECONDS)
+            request.cancel()
             await asyncio.wait({request})
             if not request.cancelled():
                 request.exception()  # nobody is there to hear it
