@@ -1,7 +1,7 @@
 """What datalabd asked of the API servers of a run, as their audit logs tell it, against the roles it is shipped with.
 
-A request that RBAC refused fails the run, unless a test said so: `@pytest.mark.denied("list secrets")`. So does a rule
-that no request of a complete run needed.
+A request that RBAC refused fails the run, unless a test said so: `@pytest.mark.denied("list secrets")`, or by a verb alone.
+So does a rule that no request of a complete run needed.
 """
 
 import datetime
@@ -195,7 +195,9 @@ class Rights:
 
     def _expected(self, request: Request, worker: str) -> bool:
         return any(
-            leave.what == request.what and leave.worker in ("", worker) and leave.begin <= request.at <= leave.end
+            leave.what in (request.what, request.verb)
+            and leave.worker in ("", worker)
+            and leave.begin <= request.at <= leave.end
             for leave in self._leaves
         )
 

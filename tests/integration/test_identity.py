@@ -227,6 +227,7 @@ def test_a_realm_that_is_lost_gets_everything_back(labs: Labs, realm: Realm, key
     assert token(again, lab, secret).is_success
 
 
+@pytest.mark.denied("list secrets")  # the rights come later as well
 def test_credentials_may_come_later(cluster: Cluster, played: None, namespace: str, gate: Gate, realm: Realm) -> None:
     labs = Labs(cluster, namespace, gate.url, realm, secret=False)
     lab = labs.lab()
