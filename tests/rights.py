@@ -1,7 +1,7 @@
 """What datalabd asked of the API servers of a run, as their audit logs tell it, against the roles it is shipped with.
 
-A request that RBAC refused fails the run, unless a test said so: `@pytest.mark.denied("list secrets")`, or a verb on its
-own. So does a rule that no request of a complete run needed.
+A request that RBAC refused fails the run, unless a test said so, with its resource or by a verb alone:
+`@pytest.mark.denied("list secrets")`. So does a rule that no request of a complete run needed.
 """
 
 import datetime
