@@ -11,6 +11,8 @@ import pytest
 from datalabd.api.meta import ACCOUNT
 from tests.rights import Request, Rule, requests, shipped
 
+pytestmark = pytest.mark.thorough
+
 FORBID = {"authorization.k8s.io/decision": "forbid", "authorization.k8s.io/reason": ""}
 LAB = "ClusterRole/datalabd-lab"
 
