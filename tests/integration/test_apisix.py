@@ -9,7 +9,7 @@ import pytest
 from datalabd.api.meta import Manifest
 from hack.account import open_to_claims
 from hack.cluster import Cluster
-from tests.integration.daemon import Daemon, eventually
+from tests.integration.daemon import Daemon, eventually, running
 from tests.integration.objects import unique
 from tests.integration.routes import install_route_kinds
 from tests.integration.stage import Stage, standins
@@ -30,12 +30,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def daemon(own: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    daemon = Daemon(own, tmp_path_factory.mktemp("own-datalabd") / "log")
-    daemon.start()
-    try:
+    with running(own, tmp_path_factory) as daemon:
         yield daemon
-    finally:
-        daemon.clear()
 
 
 def client(lab: str, secret: str) -> Manifest:

@@ -11,7 +11,7 @@ import pytest
 from hack.account import open_to_claims
 from hack.cluster import Cluster
 from hack.generate_manifests import PROTECTED
-from tests.integration.daemon import REGISTERED, WEBHOOKS, Daemon, eventually, unregister
+from tests.integration.daemon import REGISTERED, WEBHOOKS, Daemon, eventually, running, unregister
 from tests.integration.objects import unique
 from tests.integration.stage import Stage, standins
 
@@ -35,12 +35,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def daemon(own: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon that tests here stop, kill and start."""
-    daemon = Daemon(own, tmp_path_factory.mktemp("own-datalabd") / "log")
-    daemon.start()
-    try:
+    with running(own, tmp_path_factory) as daemon:
         yield daemon
-    finally:
-        daemon.clear()
 
 
 @pytest.fixture
