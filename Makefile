@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTEST_FLAGS ?=
 
 VENV := .venv
+DEPENDENCIES := $(VENV)/.dependencies
 INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 PLAYGROUND := .run
@@ -67,7 +68,7 @@ crds: $(INSTALLED) ## Write what is made of code: CRDs, webhook registrations, r
 	$(RUN) -m hack.generate_reference
 
 .PHONY: lock
-lock: $(INSTALLED) ## Resolve the dependencies again; UPGRADE=1 takes newer versions
+lock: $(DEPENDENCIES) ## Resolve the dependencies again; UPGRADE=1 takes newer versions
 	$(COMPILE) --output-file=requirements.lock pyproject.toml
 	$(COMPILE) --extra=dev --constraint=requirements.lock --output-file=requirements-dev.lock pyproject.toml
 	$(COMPILE) --only-build-deps --build-deps-for=wheel --build-deps-for=editable \
@@ -110,10 +111,13 @@ keycloak: $(INSTALLED)  # where it cannot be had, tests say so
 # A lock file names everything: pip that resolves again trips over an extra (coverage[toml]) once a newer version is out.
 LOCKED := --quiet --disable-pip-version-check --no-deps --require-hashes
 
-$(INSTALLED): requirements-dev.lock requirements-build.lock pyproject.toml
+$(DEPENDENCIES): requirements-dev.lock
 	@$(REQUIRE_PYTHON)
 	"$(PYTHON)" -m venv $(VENV)
 	$(RUN) -m pip install $(LOCKED) --requirement requirements-dev.lock
+	@touch $@
+
+$(INSTALLED): $(DEPENDENCIES) requirements-build.lock pyproject.toml
 	$(RUN) -m pip install $(LOCKED) --requirement requirements-build.lock
 	$(RUN) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(RUN) -m pip check --quiet

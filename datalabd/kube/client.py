@@ -7,13 +7,13 @@ the session under all watches, so it is always told not to raise.
 
 import asyncio
 import contextlib
-import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self
 
 import httpx
 import kr8s
+import orjson
 from httpx_aiohttp import HttpxAiohttpClient
 from kr8s._api import Api
 
@@ -62,6 +62,11 @@ class _Api(Api):
 
     user_agent = FIELD_MANAGER
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the API server is reached by TLS."""
+        return str(self.auth.server).startswith("https:")
+
     async def _create_session(self) -> None:
         if self._session is not None:
             with contextlib.suppress(RuntimeError):
@@ -72,7 +77,8 @@ class _Api(Api):
         self._session = HttpxAiohttpClient(
             base_url=self.auth.server,
             headers=headers,
-            verify=await self.auth.ssl_context(),  # type: ignore[no-untyped-call]
+            # Where nothing is encrypted nothing is verified; loading the usual authorities for it takes 25 ms.
+            verify=self.is_encrypted and await self.auth.ssl_context(),  # type: ignore[no-untyped-call]
             timeout=REQUEST_TIMEOUT,
             follow_redirects=False,
             proxy=self.auth.proxy,
@@ -92,8 +98,9 @@ class _Api(Api):
         """Close every connection."""
         if self._session is not None:
             await self._session.aclose()
-            # TLS connections need a moment of the event loop to close, and aiohttp does not wait for it.
-            await asyncio.sleep(0.1)
+            if self.is_encrypted:
+                # TLS connections need a moment of the event loop to close, and aiohttp does not wait for it.
+                await asyncio.sleep(0.1)
 
 
 class Client:
@@ -145,7 +152,7 @@ class Client:
             "timeout": REQUEST_TIMEOUT,
         }
         if body is not None:
-            kwargs["content"] = json.dumps(body)
+            kwargs["content"] = orjson.dumps(body)
         for attempt in (1, 2):
             generation = self._generation
             async with self._call(method, path, stream=False, **kwargs) as response:
@@ -154,7 +161,7 @@ class Client:
                     continue
                 if response.is_error:
                     raise _error(response.status_code, response.content, response.headers)
-                answer: Manifest = response.json()
+                answer: Manifest = orjson.loads(response.content)
                 return answer
         raise AssertionError("unreachable: the second attempt returns or raises")
 
@@ -233,7 +240,7 @@ class Client:
                 raise _error(response.status_code, content, response.headers)
             async for line in _lines(response):
                 try:
-                    event = json.loads(line)
+                    event = orjson.loads(line)
                 except ValueError as error:
                     raise Unavailable(0, "BrokenStream", f"watch of {resource}: {error}") from error
                 if event["type"] == "ERROR":
@@ -321,7 +328,7 @@ async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
 
 def _error(code: int, content: bytes, headers: Mapping[str, str]) -> KubeError:
     try:
-        status = json.loads(content)
+        status = orjson.loads(content)
     except ValueError:
         status = {"message": content[:200].decode(errors="replace")}
     if not isinstance(status, dict):

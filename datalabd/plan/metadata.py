@@ -2,9 +2,10 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
+
+import orjson
 
 from datalabd import names
 from datalabd.api.meta import (
@@ -27,7 +28,7 @@ def labels(lab: Lab) -> dict[str, str]:
 
 def digest(content: Any) -> str:
     """A short fingerprint of JSON-like content: equal content, equal fingerprint."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
 def ours(lab: Lab, manifest: Manifest) -> Manifest:
