@@ -44,19 +44,28 @@ up: $(INSTALLED) control-plane ## Start a control plane with datalabd on it, to 
 down: $(INSTALLED) ## Stop what `make up` started, and remove its files
 	@$(RUN) -m hack.playground down $(PLAYGROUND)
 
+# Tests that need nothing but Python, and little time.
+QUICK := not cluster and not servers and not thorough
+
 .PHONY: check
-check: $(INSTALLED) ## What every change has to pass, without a cluster: format, lint, types, layers, manifests, core
+check: lint core ## What every change has to pass, without a cluster
+
+.PHONY: test
+test: core control-plane keycloak ## All tests, those on the local control plane included
+	$(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not ($(QUICK))" --durations=10 $(PYTEST_FLAGS)
+
+.PHONY: lint
+lint: $(INSTALLED) ## Format, lint, types, layers, and whether what is made of code is current
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(RUN) -m hack.generate_manifests --check
 	$(RUN) -m hack.generate_reference --check
-	$(RUN) -m pytest -q -n 2 --dist worksteal -m "not cluster and not servers and not thorough" $(COVERAGE) $(PYTEST_FLAGS)
 
-.PHONY: test
-test: $(INSTALLED) control-plane keycloak ## All tests, those on the local control plane included
-	$(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=10 $(PYTEST_FLAGS)
+.PHONY: core
+core: $(INSTALLED) ## Tests that need no cluster, which have to reach every branch of the core
+	$(RUN) -m pytest -q -n 2 --dist worksteal -m "$(QUICK)" $(COVERAGE) $(PYTEST_FLAGS)
 
 .PHONY: bench
 bench: $(INSTALLED) control-plane ## Measure speed and memory on a control plane of its own

@@ -7,7 +7,7 @@ A request that RBAC refused fails the run, unless a test said so, with its resou
 import datetime
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,7 +148,8 @@ class Rights:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._leaves: list[Leave] = []
-        self._deselected = False
+        self._is_partial = False
+        """Whether tests that have a control plane were left out."""
         self._refused: list[str] = []
         self._unused: list[Rule] = []
 
@@ -166,14 +167,20 @@ class Rights:
             if key == "denied"
         ]
 
-    def pytest_deselected(self) -> None:
-        """Note that not everything is run."""
-        self._deselected = True
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Note what is not run."""
+        self._is_partial |= any(item.get_closest_marker("cluster") for item in items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Hear from a worker, which alone knows the tests, what is not run."""
+        self._is_partial |= getattr(node, "workeroutput", {}).get("rights-partial", False)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Judge, and make the exit code that of a failure."""
         if hasattr(self._config, "workerinput"):
+            self._config.workeroutput["rights-partial"] = self._is_partial  # type: ignore[attr-defined]
             return
         self._judge(self._config._tmp_path_factory.getbasetemp(), session.exitstatus)  # type: ignore[attr-defined]
         if (self._refused or self._unused) and session.exitstatus == pytest.ExitCode.OK:
@@ -202,10 +209,7 @@ class Rights:
         )
 
     def _is_complete(self) -> bool:
-        option = self._config.option
-        return not (self._deselected or option.keyword or option.markexpr) and self._config.args == [
-            str(path) for path in self._config.getini("testpaths")
-        ]
+        return not self._is_partial and self._config.args == [str(path) for path in self._config.getini("testpaths")]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Tell what is wrong with the rights."""

@@ -152,53 +152,80 @@ def elsewhere() -> Iterator[Path]:
         yield Path(directory) / "run"
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "with a worker"])
+@pytest.fixture
+def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """Where runs take place, with no plugin but the one that is tried."""
+    pytester.makeini("[pytest]\nmarkers =\n  denied: x\n  cluster: x\ntestpaths = checks")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{pytester.path}")
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    return pytester
+
+
+WORKER = ("-p", "xdist", "-n", "1")
+
+
 @pytest.mark.parametrize(
-    ("line", "marker", "told"),
+    ("line", "marker", "workers", "told"),
     [
-        pytest.param(entry(annotations=FORBID, code=403), "", ["patch secrets in lab, a"], id="refused"),
+        pytest.param(entry(annotations=FORBID, code=403), "", (), ["patch secrets in lab, a"], id="refused"),
         pytest.param(
-            entry(annotations=FORBID, code=403), '@pytest.mark.denied("patch secrets")', [], id="refused as expected"
+            entry(annotations=FORBID, code=403),
+            '@pytest.mark.denied("patch secrets")',
+            (),
+            [],
+            id="refused as expected",
+        ),
+        pytest.param(
+            entry(annotations=FORBID, code=403),
+            '@pytest.mark.denied("patch secrets")',
+            WORKER,
+            [],
+            id="refused to a worker as expected",
         ),
         pytest.param(
             entry(annotations=FORBID, code=403),
             '@pytest.mark.denied("list secrets")',
+            WORKER,
             ["patch secrets in lab, a"],
             id="another is expected",
         ),
-        pytest.param(entry(), "", [], id="allowed"),
+        pytest.param(entry(), "", (), [], id="allowed"),
     ],
 )
 def test_a_run(
-    pytester: pytest.Pytester,
-    monkeypatch: pytest.MonkeyPatch,
+    inner: pytest.Pytester,
     elsewhere: Path,
-    workers: tuple[str, ...],
     line: dict[str, Any],
     marker: str,
+    workers: tuple[str, ...],
     told: list[str],
 ) -> None:
-    pytester.makeini(
-        "[pytest]\nmarkers = denied: x\ntestpaths = elsewhere\nasyncio_default_fixture_loop_scope = function"
-    )
-    pytester.makeconftest(INNER.format(line=line))
-    pytester.makepyfile(TEST.format(marker=marker))
-    monkeypatch.setenv("PYTHONPATH", ROOT)
-    result = pytester.runpytest_subprocess("--basetemp", str(elsewhere), *workers)
+    inner.makeconftest(INNER.format(line=line))
+    inner.makepyfile(TEST.format(marker=marker))
+    result = inner.runpytest_subprocess("--basetemp", str(elsewhere), *workers)
     assert result.ret == (1 if told else 0)
     assert [line for line in result.outlines if line.startswith("patch ")] == told
 
 
+@pytest.mark.parametrize(
+    ("options", "is_complete"),
+    [
+        pytest.param((), True, id="everything"),
+        pytest.param(("-m", "cluster"), True, id="all with a control plane"),
+        pytest.param((*WORKER, "-m", "cluster"), True, id="all with a control plane, by a worker"),
+        pytest.param(("checks/test_one.py",), False, id="a file"),
+        pytest.param((*WORKER, "-k", "asks"), False, id="one of two, by a worker"),
+    ],
+)
 def test_a_complete_run_tells_the_rules_it_did_not_need(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, elsewhere: Path
+    inner: pytest.Pytester, elsewhere: Path, options: tuple[str, ...], is_complete: bool
 ) -> None:
-    pytester.makeini("[pytest]\nmarkers = denied: x\ntestpaths = checks\nasyncio_default_fixture_loop_scope = function")
-    pytester.makeconftest(INNER.format(line=entry(verb="list")))
-    pytester.mkdir("checks").joinpath("test_one.py").write_text(TEST.format(marker=""))
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{pytester.path}")
-    for options, complete in (((), True), (("checks/test_one.py",), False), (("-k", "asks"), False)):
-        result = pytester.runpytest_subprocess("--basetemp", str(elsewhere), *options)
-        lines = [line for line in result.outlines if line.startswith(LAB)]
-        assert (result.ret, bool(lines)) == ((1, True) if complete else (0, False))
-        assert f"{LAB}: list secrets" not in lines
-        assert (f"{LAB}: delete secrets" in lines) is complete
+    inner.makeconftest(INNER.format(line=entry(verb="list")))
+    more = "@pytest.mark.cluster\ndef test_more():\n    pass\n\n\ndef test_beside():\n    pass\n"
+    body = TEST.format(marker="@pytest.mark.cluster") + "\n\n" + more
+    inner.mkdir("checks").joinpath("test_one.py").write_text(body)
+    result = inner.runpytest_subprocess("--basetemp", str(elsewhere), *options)
+    lines = [line for line in result.outlines if line.startswith(LAB)]
+    assert (result.ret, bool(lines)) == ((1, True) if is_complete else (0, False))
+    assert f"{LAB}: list secrets" not in lines
+    assert (f"{LAB}: delete secrets" in lines) is is_complete
