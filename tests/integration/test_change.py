@@ -58,7 +58,7 @@ LAB, NAMESPACE, GROWING, SHARED = "LAB", "NAMESPACE", "growing", "shared-keys"
 """What stands for a lab's name and its claim's namespace in specs below; a storage class whose volumes may grow; a
 namespace of storage Secrets."""
 GATEWAY = {"parentName": "outer", "parentNamespace": SHARED, "sectionName": "tls"}
-PAUSE_SECONDS = 0.25
+PAUSE_SECONDS = 0.5
 OUR_LABELS = (PREFIX, MANAGED_BY)
 DIGESTS = (APPLIED, STARTED_WITH)
 """Annotations with digests into which names go: they differ from lab to lab."""
@@ -87,7 +87,11 @@ class World(Operator):
     def __init__(self, client: Client) -> None:
         super().__init__(client, "test")
         watched = (*OWNED_KINDS, kinds.DATALABS, kinds.DEPLOYMENTS, kinds.NAMESPACES, kinds.INGRESSES)
-        self.stores = {kind: self.watch(kind, lambda _: None) for kind in watched}
+        self.stores = {kind: self.watch(kind, self._note) for kind in watched}
+        self._noted = 0
+
+    def _note(self, _: Manifest) -> None:
+        self._noted += 1
 
     def claim(self, lab: "Placed") -> Manifest:
         """The live claim, empty if there is none."""
@@ -155,13 +159,17 @@ class World(Operator):
         yield lab.name, LAB
 
     async def until(self, what: Callable[[], str], seconds: float) -> str:
-        """Wait until `what` has nothing to complain of; its last complaint after so many seconds."""
-        complaint = what()
+        """Wait until `what` has nothing to complain of; its last complaint after so many seconds.
+
+        It is only asked again once something changed: comparing labs is work.
+        """
+        complaint, asked_at = what(), self._noted
         for _ in range(int(seconds / PAUSE_SECONDS)):
             if not complaint:
                 break
             await asyncio.sleep(PAUSE_SECONDS)
-            complaint = what()
+            if self._noted != asked_at:
+                complaint, asked_at = what(), self._noted
         return complaint
 
 
