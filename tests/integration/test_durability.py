@@ -60,7 +60,7 @@ class UnsteadyOperator(QdrantOperator):
     """An operator that is away at times."""
 
     def __init__(self, client: Client) -> None:
-        super().__init__(client, resync_seconds=0.5)
+        super().__init__(client, resync_seconds=2.0)
 
     async def sync(self, live: Manifest) -> None:
         if not away.is_set():
