@@ -652,7 +652,10 @@ class Components(EnvironmentModel):
     data: Component = Field(default_factory=Component, description="Browser of the object storage.")
     mongodb: Component = Field(default_factory=Component, description="Document stores.")
     redis: Component = Field(default_factory=Component, description="Cache stores.")
-    qdrant: Component = Field(default_factory=Component, description="Vector stores. Their operator takes no `resources`: giving them is refused.")
+    qdrant: Component = Field(
+        default_factory=Component,
+        description="Vector stores. Their operator takes no `resources`: giving them is refused.",
+    )
 
 
 class PackageFields(EnvironmentModel):
