@@ -10,9 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from controllers.identity import RESYNC_SECONDS
 from controllers.manager import Manager
 from datalabd import metrics
 from datalabd.api.meta import ACCOUNT, REALM_MARK, Manifest
+from datalabd.kube import reflector
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
@@ -287,30 +289,6 @@ def test_a_realm_that_is_lost_gets_everything_back(
     assert token(again, lab, secret).is_success
 
 
-@pytest.mark.denied("list secrets")  # the rights come later as well
-def test_credentials_may_come_later(cluster: Cluster, played: None, namespace: str, gate: Gate, realm: Realm) -> None:
-    labs = Labs(cluster, namespace, gate.url, realm, secret=False)
-    lab = labs.lab()
-    told = labs.until(lab, "IdentityReady", "False", "IamSecret", WAIT)
-    assert told["message"].startswith(
-        f"datalabd may not list secrets in namespace {labs.secrets}; where it should, say"
-    )
-    open_to_keycloak(cluster, labs.secrets)
-    eventually(lambda: "does not exist" in labs.condition(lab, "IdentityReady")["message"], WAIT)
-    told = labs.condition(lab, "IdentityReady")
-    assert told["message"] == (
-        f"Secret {labs.secrets}/admin does not exist; create it with client_id and client_secret"
-    )
-    labs.until(lab, "RuntimeReady", "True")
-    labs.admin(cluster, realm)
-    labs.until_ready(lab, WAIT)
-    cluster.api.delete("secret", "admin", labs.secrets)
-    labs.until(lab, "IdentityReady", "False", "IamSecret")
-    assert labs.values(f"{lab}-oauth-client") != {}
-    assert labs.values(f"{lab}-oauth2-client", lab) != {}
-    assert realm.members(lab) == ["ann"]
-
-
 def test_a_client_of_somebody_else_is_left_alone(labs: Labs, realm: Realm) -> None:
     name = unique()
     mark = {REALM_MARK: "secret-team/theirs"}
@@ -488,15 +466,19 @@ def test_no_secret_is_told(labs: Labs, realm: Realm, gate: Gate, datalabd: Daemo
 
 
 @pytest.fixture
-def alone(labs: Labs, datalabd: Daemon) -> Labs:
+def room(datalabd: Daemon) -> None:
     """The daemon makes room for controllers of the test's own; it is not started again, and no test below needs it."""
     if datalabd.started:
         datalabd.stop()
+
+
+@pytest.fixture
+def alone(room: None, labs: Labs) -> Labs:
     return labs
 
 
 @contextlib.contextmanager
-def leading(cluster: Cluster, resync_seconds: float) -> Iterator[None]:
+def leading(cluster: Cluster, resync_seconds: float = RESYNC_SECONDS) -> Iterator[None]:
     """datalabd's controllers, in a thread of their own; they look at realms as often as this."""
 
     @contextlib.asynccontextmanager
@@ -524,6 +506,39 @@ def of_keycloak() -> float:
     """How many requests this process has sent to Keycloak."""
     (family,) = metrics.KEYCLOAK_REQUESTS.collect()
     return sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
+
+
+@pytest.mark.denied("list secrets")  # the rights come later as well
+@pytest.mark.usefixtures("room", "played")
+def test_credentials_may_come_later(
+    cluster: Cluster, namespace: str, gate: Gate, realm: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflector, "DENIALS", 1)  # three take half a minute, as each is waited for longer
+    labs = Labs(cluster, namespace, gate.url, realm, secret=False)
+    with leading(cluster):
+        credentials_come_later(labs, realm)
+
+
+def credentials_come_later(labs: Labs, realm: Realm) -> None:
+    lab = labs.lab()
+    told = labs.until(lab, "IdentityReady", "False", "IamSecret", WAIT)
+    assert told["message"].startswith(
+        f"datalabd may not list secrets in namespace {labs.secrets}; where it should, say"
+    )
+    open_to_keycloak(labs.cluster, labs.secrets)
+    eventually(lambda: "does not exist" in labs.condition(lab, "IdentityReady")["message"], WAIT)
+    told = labs.condition(lab, "IdentityReady")
+    assert told["message"] == (
+        f"Secret {labs.secrets}/admin does not exist; create it with client_id and client_secret"
+    )
+    labs.until(lab, "RuntimeReady", "True")
+    labs.admin(labs.cluster, realm)
+    labs.until_ready(lab, WAIT)
+    labs.cluster.api.delete("secret", "admin", labs.secrets)
+    labs.until(lab, "IdentityReady", "False", "IamSecret")
+    assert labs.values(f"{lab}-oauth-client") != {}
+    assert labs.values(f"{lab}-oauth2-client", lab) != {}
+    assert realm.members(lab) == ["ann"]
 
 
 def test_what_somebody_changes_in_the_realm_is_put_right(alone: Labs, realm: Realm) -> None:
