@@ -42,9 +42,8 @@ VERSION = "26.7.3"
 SHA256 = "77657f30b7e90d70f727712ce1c967f430fd6a5e9f458d32d8c6df0635345f47"
 PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 OPTIONS = ("--db=dev-mem", "--health-enabled=false", "--metrics-enabled=false")
-JAVA = (
-    "-XX:TieredStopAtLevel=1 -XX:-UseG1GC -XX:+UseSerialGC"  # two thirds of the CPU time, for nobody runs it for long
-)
+# Starts in two thirds of the CPU time, and nobody runs it for long.
+JAVA = "-XX:TieredStopAtLevel=1 -XX:-UseG1GC -XX:+UseSerialGC"
 START_SECONDS = 300.0  # of twelve on an idle machine
 ADMIN = "datalabd"
 ROLES = ("manage-clients", "manage-users")
