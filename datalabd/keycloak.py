@@ -179,6 +179,11 @@ class Keycloak:
                 if last:
                     message = f"realm {self._access.realm} keeps changing while it is written: {error}"
                     raise KeycloakUnavailable(error.code, message) from error
+            except KeycloakForeign:
+                # What is deleted while it is read is told of without its attributes, and so without its mark.
+                if last or doubts:
+                    raise
+                doubts += 1
             except KeycloakError as error:
                 if last or doubts == DOUBTS or error.code not in (400, 500):
                     raise

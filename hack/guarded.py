@@ -1,5 +1,7 @@
 """A server of somebody else's on 127.0.0.1, as one process that never outlives ours."""
 
+import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -7,11 +9,12 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 STOP_SECONDS = 20.0
 
-# Our end of a pipe closes when we stop the server, and when anything ends us: either way the server is stopped.
+# The other end of a pipe closes when its owner stops the server, and when anything ends the owner: either way the
+# server is stopped.
 _GUARD = """\
 exec 3<&0
 stop=$1; shift
@@ -20,19 +23,74 @@ stop=$1; shift
 wait $server
 kill $reader 2>/dev/null
 """
+_left: list[subprocess.Popen[bytes]] = []
+"""Of servers that go on without us; `Popen` would complain about it if it were collected."""
+
+
+class Lifeline:
+    """What servers of several processes hang on: they are stopped once it is closed, or whoever made it ends.
+
+    It is a named pipe in a directory of its own. Whose end it waits for holds a lock of it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self._pipe = directory / "lifeline"
+        os.mkfifo(self._pipe)
+        self._held = os.open(self._pipe, os.O_RDWR)  # nobody need read it yet
+
+    @staticmethod
+    def hang_on(directory: Path) -> BinaryIO:
+        """The end for a server's guard, of the lifeline in this directory."""
+        end = (directory / "lifeline").open("rb", buffering=0)
+        fcntl.flock(end, fcntl.LOCK_SH)
+        return end
+
+    @staticmethod
+    def note(directory: Path, group: int) -> None:
+        """Know a guard's process group, in case that it does not end when told."""
+        with (directory / "groups").open("a") as groups:
+            groups.write(f"{group}\n")
+
+    def close(self) -> None:
+        """Stop all servers, and return when they have ended."""
+        waiting = os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK)
+        os.close(self._held)
+        deadline = time.monotonic() + STOP_SECONDS
+        try:
+            while not _locked(waiting):
+                if time.monotonic() > deadline:
+                    for group in (self._pipe.parent / "groups").read_text().split():
+                        with contextlib.suppress(ProcessLookupError):
+                            os.killpg(int(group), signal.SIGKILL)
+                    return
+                time.sleep(0.03)
+        finally:
+            os.close(waiting)
 
 
 class Guarded:
-    """One server, which can be started again once it is stopped. Its log is in its directory."""
+    """One server, which can be started again once it is stopped. Its log is in its directory.
+
+    It never outlives us, or where it has the directory of a `Lifeline` what made that.
+    """
 
     def __init__(
-        self, name: str, directory: Path, error: type[Exception], start_seconds: float, *, stop: str = "INT"
+        self,
+        name: str,
+        directory: Path,
+        error: type[Exception],
+        start_seconds: float,
+        *,
+        stop: str = "INT",
+        lifeline: Path | None = None,
     ) -> None:
         self._name = name
         self._directory = directory
         self._error = error
         self._start_seconds = start_seconds
         self._stop = stop
+        self._lifeline = lifeline
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,28 +104,41 @@ class Guarded:
         Raises the error with the end of its log if it ends instead, or is not ready in time.
         """
         assert self._process is None, "it runs already"
-        with (self._directory / "log").open("wb") as log:
+        with contextlib.ExitStack() as opened:
+            log = opened.enter_context((self._directory / "log").open("wb"))
+            hung = self._lifeline and opened.enter_context(Lifeline.hang_on(self._lifeline))
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", _GUARD, "sh", self._stop, *command],
-                stdin=subprocess.PIPE,
+                stdin=hung or subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C in our terminal leaves it to us to stop it in order
                 **popen,
             )
+        if self._lifeline is not None:
+            Lifeline.note(self._lifeline, self._process.pid)
         try:
             self._wait(self._process, is_ready)
         except BaseException:
             self.stop()
             raise
 
+    def leave(self) -> None:
+        """Leave a started one to its lifeline."""
+        assert self._process is not None, "it does not run"
+        assert self._lifeline is not None, "nobody would stop it"
+        _left.append(self._process)
+        self._process = None
+
     def stop(self) -> None:
         """Disconnect its clients and end it. Without effect on a stopped one."""
         if self._process is None:
             return
         process, self._process = self._process, None
-        assert process.stdin is not None
-        process.stdin.close()
+        if process.stdin is not None:
+            process.stdin.close()
+        else:
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -83,6 +154,15 @@ class Guarded:
                 what = "ended" if ended else f"is not ready after {self._start_seconds:.0f} s"
                 raise self._error("\n".join([f"{self._name} {what}; the end of its log:", *log]))
             time.sleep(0.03)
+
+
+def _locked(end: int) -> bool:
+    """Whether nobody else holds a lock of it."""
+    try:
+        fcntl.flock(end, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def free_port() -> int:

@@ -1,6 +1,6 @@
 """A real Keycloak on 127.0.0.1, in memory, with HTTP and HTTPS, and realms as an operator would set them up.
 
-    with Server() as server:
+    with OwnServer() as server:
         realm = server.realm("acme")
         realm.add_user("ann", password="…")
 
@@ -12,8 +12,12 @@ Keycloak comes from Maven Central by `mvn`, is checked against a pinned digest, 
 """
 
 import argparse
+import contextlib
 import datetime
+import fcntl
+import functools
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -21,12 +25,14 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from hack import cache
 from hack.guarded import Guarded, free_port
@@ -36,7 +42,8 @@ VERSION = "26.7.3"
 SHA256 = "77657f30b7e90d70f727712ce1c967f430fd6a5e9f458d32d8c6df0635345f47"
 PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 OPTIONS = ("--db=dev-mem", "--health-enabled=false", "--metrics-enabled=false")
-JAVA = "-XX:TieredStopAtLevel=1"  # starts in two thirds of the CPU time, and nobody runs it for long
+# Starts in two thirds of the CPU time, and nobody runs it for long.
+JAVA = "-XX:TieredStopAtLevel=1 -XX:-UseG1GC -XX:+UseSerialGC"
 START_SECONDS = 300.0  # of twelve on an idle machine
 ADMIN = "datalabd"
 ROLES = ("manage-clients", "manage-users")
@@ -107,20 +114,83 @@ def _run(text: str, command: Sequence[str], scratch: Path) -> None:
 
 
 class Server:
-    """One server. Its ports are known before it starts; what it holds is gone once it is stopped."""
+    """One server that somebody started, as its first administrator."""
 
-    def __init__(self) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="datalabd-keycloak-"))
-        port, secure_port = free_port(), free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self.secure_url = f"https://127.0.0.1:{secure_port}"
-        certificate = issue(["127.0.0.1"], datetime.datetime.now(datetime.UTC))
-        self.ca = certificate.ca
+    def __init__(self, url: str, secure_url: str, ca: str, password: str) -> None:
+        self.url = url
+        self.secure_url = secure_url
+        self.ca = ca.encode()
         """What signed its certificate, PEM."""
+        self._password = password
+        self._admin = httpx.Client(base_url=url, timeout=START_SECONDS)  # a new realm may take as long
+        self._renew_at = 0.0
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._admin.close()
+
+    def request(self, method: str, path: str, *, body: Any = None, **params: Any) -> httpx.Response:
+        """An answer of the Admin API to its first administrator; raises `httpx.HTTPStatusError` for a refusal."""
+        if time.monotonic() > self._renew_at:
+            login = {"grant_type": "password", "client_id": "admin-cli", "username": "admin"}
+            answer = self._admin.post(
+                "/realms/master/protocol/openid-connect/token", data=login | {"password": self._password}
+            ).raise_for_status()
+            self._admin.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+            self._renew_at = time.monotonic() + answer.json()["expires_in"] / 2
+        content = {} if body is None else {"json": body}
+        return self._admin.request(method, f"/admin/realms{path}", params=params, **content).raise_for_status()
+
+    def realm(self, name: str, roles: Sequence[str] = ROLES, **settings: Any) -> "Realm":
+        """A new realm with an admin client whose service account holds these roles of `realm-management`."""
+        self.request("POST", "", body={"realm": name, "enabled": True, "components": _keys()} | settings)
+        made = Realm(self, name)
+        client = {"clientId": ADMIN, "secret": made.client_secret, "serviceAccountsEnabled": True}
+        made.request("POST", "/clients", body=client | {"publicClient": False, "standardFlowEnabled": False})
+        made.grant(*roles)
+        return made
+
+
+@functools.cache
+def _keys() -> Json:
+    """Key providers of a realm, with an RSA key of ours: to find its own takes Keycloak two seconds of a core."""
+    key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    ours = {"priority": ["100"], "privateKey": [key.decode()]}
+    return {
+        "org.keycloak.keys.KeyProvider": [
+            {"name": "rsa", "providerId": "rsa", "config": ours},
+            {"name": "rsa-enc", "providerId": "rsa-enc", "config": ours | {"algorithm": ["RSA-OAEP"]}},
+            {"name": "hmac", "providerId": "hmac-generated", "config": {"algorithm": ["HS512"]}},
+            {"name": "aes", "providerId": "aes-generated", "config": {}},
+        ]
+    }
+
+
+class OwnServer(Server):
+    """A server that is started here. Its ports are known before; what it holds is gone once it is stopped.
+
+    Without the directory of a `Lifeline` it ends with us.
+    """
+
+    def __init__(self, lifeline: Path | None = None) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="datalabd-keycloak-", dir=lifeline))
+        port, secure_port = free_port(), free_port()
+        certificate = issue(["127.0.0.1"], datetime.datetime.now(datetime.UTC))
         (self._directory / "tls.crt").write_bytes(certificate.certificate)
         (self._directory / "tls.key").write_bytes(certificate.key)
-        self._password = secrets.token_urlsafe(16)
-        self._server = Guarded("Keycloak", self._directory, KeycloakServerError, START_SECONDS, stop="TERM")
+        self.address = {
+            "url": f"http://127.0.0.1:{port}",
+            "secure_url": f"https://127.0.0.1:{secure_port}",
+            "ca": certificate.ca.decode(),
+            "password": secrets.token_urlsafe(16),
+        }
+        """All that one has to know to be its administrator."""
+        super().__init__(**self.address)
+        self._server = Guarded(
+            "Keycloak", self._directory, KeycloakServerError, START_SECONDS, stop="TERM", lifeline=lifeline
+        )
         self._options = [
             "--optimized",
             "--cache=local",  # no cluster to join, and no port for one
@@ -132,8 +202,6 @@ class Server:
             f"--https-certificate-key-file={self._directory / 'tls.key'}",
             "--hostname-strict=false",
         ]
-        self._admin = httpx.Client(base_url=self.url, timeout=START_SECONDS)  # a new realm may take as long
-        self._renew_at = 0.0
 
     def start(self) -> None:
         """Return once it answers, empty; raises `KeycloakServerError` if it does not."""
@@ -157,6 +225,11 @@ class Server:
         """End it, and what it held. Without effect on a stopped one."""
         self._server.stop()
 
+    def leave(self) -> None:
+        """Leave it to its lifeline."""
+        self._server.leave()
+        self.close()
+
     def __enter__(self) -> Self:
         try:
             self.start()
@@ -172,7 +245,7 @@ class Server:
 
     def _remove(self) -> None:
         self.stop()
-        self._admin.close()
+        self.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _answers(self) -> bool:
@@ -181,26 +254,23 @@ class Server:
         except httpx.TransportError:
             return False
 
-    def request(self, method: str, path: str, *, body: Any = None, **params: Any) -> httpx.Response:
-        """An answer of the Admin API to its first administrator; raises `httpx.HTTPStatusError` for a refusal."""
-        if time.monotonic() > self._renew_at:
-            login = {"grant_type": "password", "client_id": "admin-cli", "username": "admin"}
-            answer = self._admin.post(
-                "/realms/master/protocol/openid-connect/token", data=login | {"password": self._password}
-            ).raise_for_status()
-            self._admin.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-            self._renew_at = time.monotonic() + answer.json()["expires_in"] / 2
-        content = {} if body is None else {"json": body}
-        return self._admin.request(method, f"/admin/realms{path}", params=params, **content).raise_for_status()
 
-    def realm(self, name: str, roles: Sequence[str] = ROLES, **settings: Any) -> "Realm":
-        """A new realm with an admin client whose service account holds these roles of `realm-management`."""
-        self.request("POST", "", body={"realm": name, "enabled": True} | settings)
-        made = Realm(self, name)
-        client = {"clientId": ADMIN, "secret": made.client_secret, "serviceAccountsEnabled": True}
-        made.request("POST", "/clients", body=client | {"publicClient": False, "standardFlowEnabled": False})
-        made.grant(*roles)
-        return made
+@contextlib.contextmanager
+def shared(directory: Path) -> Iterator[Server]:
+    """The one server of all processes that name this directory of a `Lifeline`, with which it ends.
+
+    Who comes first starts it, while the others wait.
+    """
+    address = directory / "keycloak.json"
+    with (directory / "keycloak.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not address.exists():
+            started = OwnServer(directory)
+            started.start()
+            started.leave()
+            address.write_text(json.dumps(started.address))
+    with contextlib.closing(Server(**json.loads(address.read_text()))) as server:
+        yield server
 
 
 class Realm:
@@ -275,7 +345,7 @@ def main() -> int:
         if parser.parse_args().verb == "build":
             print(build())
             return 0
-        with Server() as server:
+        with OwnServer() as server:
             realm = server.realm("datalab")
             realm.add_user("ann", password="ann")
             print(f"url: {server.url}\nrealm: {realm.name}\nclient_id: {realm.client_id}")

@@ -10,12 +10,20 @@ import pytest
 from datalabd.kube.client import Client
 from hack.account import open_to_claims
 from hack.cluster import Cluster
+from hack.guarded import Lifeline
 from tests.rights import Rights
+from tests.servers import shared_directory
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Watch over what the tested process may do."""
     config.pluginmanager.register(Rights(config), "rights")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have servers that workers share end with who commands them, however that ends and whoever started them."""
+    if not hasattr(session.config, "workerinput"):
+        session.config.add_cleanup(Lifeline(shared_directory(session.config)).close)
 
 
 @pytest.hookimpl(trylast=True)

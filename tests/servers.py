@@ -3,11 +3,18 @@
 import contextlib
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hack import keycloak, redis_server
 from hack.postgresql import PostgreSQL, Servers, missing
+
+
+def shared_directory(config: pytest.Config) -> Path:
+    """Where servers of the whole run are: in the directory of who commands it, below which each worker has its own."""
+    own: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    return (own.parent if hasattr(config, "workerinput") else own) / "servers"
 
 
 @pytest.fixture
@@ -43,11 +50,14 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 
 @pytest.fixture(scope="session")
-def keycloak_server() -> Iterator[keycloak.Server]:
-    """A running Keycloak for all tests of this process, each with a realm of its own; skipped where Java is absent."""
+def keycloak_server(request: pytest.FixtureRequest) -> Iterator[keycloak.Server]:
+    """The Keycloak of the whole run, each test with a realm of its own; skipped where Java is absent.
+
+    It goes on for other workers, so nobody may stop it, nor change what belongs to no realm of theirs.
+    """
     if lacking := keycloak.missing():
         pytest.skip(lacking)
-    with keycloak.Server() as server:
+    with keycloak.shared(shared_directory(request.config)) as server:
         yield server
 
 

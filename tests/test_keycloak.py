@@ -624,6 +624,29 @@ async def test_one_removes_while_the_other_converges(realm: Realm, connect: Call
         assert held(realm) == whole()
 
 
+@pytest.mark.parametrize("what", ["client", "group"])
+async def test_what_is_deleted_while_it_is_read_is_looked_at_again(
+    realm: Realm, connect: Callable[..., Keycloak], front: Relay, what: str
+) -> None:
+    """Keycloak tells of it without its attributes then, and so without its mark."""
+    await connect().converge(state(realm), SECRET, OWNER)
+    live = realm.client("lab") if what == "client" else realm.group("lab")
+    assert live is not None
+    told = f"/clients/{live['id']}" if what == "client" else "/group-by-path/lab"
+
+    async def half(method: str, path: str) -> web.Response | None:
+        if not path.endswith(told):
+            return None
+        front.before = nothing
+        await asyncio.to_thread(realm.request, "DELETE", f"/{what}s/{live['id']}")
+        return web.json_response(live | {"attributes": {}})
+
+    front.before = half
+    assert (await connect().converge(state(realm), SECRET, OWNER)).users == {}
+    assert front.before is nothing
+    assert held(realm) == whole()
+
+
 @pytest.mark.parametrize("answered", [False, True], ids=["before it arrives", "before it is answered"])
 async def test_killed_at_each_write(
     realm: Realm, connect: Callable[..., Keycloak], front: Relay, answered: bool

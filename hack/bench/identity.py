@@ -13,7 +13,7 @@ from datalabd.keycloak import Access, Keycloak
 from datalabd.lab import resolve
 from datalabd.plan.realm import RealmState, realm_state
 from hack import labs
-from hack.keycloak import Realm, Server
+from hack.keycloak import OwnServer, Realm
 
 LABS = 20
 ROUNDS = 10
@@ -26,7 +26,7 @@ Row = Callable[..., None]
 
 def measure(row: Row) -> None:
     """Print the figures."""
-    with Server() as server:
+    with OwnServer() as server:
         realm = server.realm("bench", users=[{"username": user, "enabled": True} for user in USERS])
         row("one client made and deleted by hand", f"{_by_hand(realm):.3f} s")
         asyncio.run(_converge(realm, row))

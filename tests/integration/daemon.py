@@ -61,6 +61,11 @@ class Daemon:
         self._began = 0
 
     @property
+    def started(self) -> bool:
+        """Whether it was started, and neither stopped nor killed since."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         """Its process id; only while it runs."""
         return self._running().pid

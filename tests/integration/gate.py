@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,7 @@ class Gate:
         self._listener: socket.socket | None = None
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._sent = 0
         self._address = ("127.0.0.1", 0)
         self.open()
 
@@ -25,6 +27,11 @@ class Gate:
     def url(self) -> str:
         """Address of the server as it is reached through here."""
         return f"http://127.0.0.1:{self._address[1]}"
+
+    @property
+    def sent(self) -> int:
+        """How many bytes the server was sent through here."""
+        return self._sent
 
     def open(self) -> None:
         """Let connections through, at the same port as before."""
@@ -62,13 +69,22 @@ class Gate:
                 return  # shut
             with self._lock:
                 self._connections |= {outer, inner}
-            for source, target in ((outer, inner), (inner, outer)):
-                threading.Thread(target=_pump, args=(source, target), name="gate", daemon=True).start()
+            for source, target, seen in ((outer, inner, self._count), (inner, outer, _ignore)):
+                threading.Thread(target=_pump, args=(source, target, seen), name="gate", daemon=True).start()
+
+    def _count(self, data: bytes) -> None:
+        with self._lock:
+            self._sent += len(data)
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
+def _ignore(_: bytes) -> None:
+    pass
+
+
+def _pump(source: socket.socket, target: socket.socket, seen: Callable[[bytes], None]) -> None:
     with suppress(OSError):
         while data := source.recv(CHUNK):
+            seen(data)
             target.sendall(data)
     _end(source)
     _end(target)

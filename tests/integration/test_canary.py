@@ -77,9 +77,8 @@ class Watcher:
 
     def found_in_objects(self) -> dict[str, list[str]]:
         """The objects of all kinds but Secrets that give something away, and what."""
-        answer = self.stage.cluster.kubectl("get", self._kinds, "-A", "-o", "json", "--show-managed-fields")
         found = {}
-        for obj in json.loads(answer.stdout)["items"]:
+        for obj in self.stage.cluster.api.list(self._kinds):
             metadata = obj["metadata"]
             if told := self.found_in(json.dumps(without_login(obj), ensure_ascii=False)):
                 found[f"{obj['kind']} {metadata.get('namespace', '')}/{metadata['name']}"] = told
