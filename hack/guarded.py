@@ -1,15 +1,18 @@
-"""A server of somebody else's on 127.0.0.1, as one process that never outlives ours."""
+"""Servers of somebody else's on 127.0.0.1, each as one process that never outlives ours."""
 
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO, Generic, Protocol, Self, TypeVar
 
 STOP_SECONDS = 20.0
 
@@ -154,6 +157,46 @@ class Guarded:
                 what = "ended" if ended else f"is not ready after {self._start_seconds:.0f} s"
                 raise self._error("\n".join([f"{self._name} {what}; the end of its log:", *log]))
             time.sleep(0.03)
+
+
+class Stoppable(Protocol):
+    """A server that keeps what it holds in a directory."""
+
+    def stop(self) -> None:
+        """End it. Without effect on a stopped one."""
+
+
+S = TypeVar("S", bound=Stoppable)
+
+
+class Servers(Generic[S]):
+    """Servers by any key, made when they are asked for; leaving the context ends and removes them."""
+
+    def __init__(self, name: str, make: Callable[[Path], S]) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix=f"datalabd-{name}-"))
+        self._make = make
+        self._servers: dict[str, S] = {}
+
+    def __getitem__(self, key: str) -> S:
+        if key not in self._servers:
+            self._servers[key] = self._make(self.directory / key)
+        return self._servers[key]
+
+    def remove(self, key: str) -> None:
+        """End a server, with all it holds. Without effect where there is none."""
+        if (server := self._servers.pop(key, None)) is not None:
+            server.stop()
+            shutil.rmtree(self.directory / key, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for key in list(self._servers):
+            self.remove(key)
+        self.directory.rmdir()
 
 
 def _locked(end: int) -> bool:

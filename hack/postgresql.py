@@ -14,13 +14,12 @@ import os
 import shlex
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from hack import guarded
 from hack.guarded import Guarded, free_port
 
 USER = "postgres"
@@ -180,34 +179,12 @@ class PostgreSQL:
         return done.stdout
 
 
-class Servers:
-    """PostgreSQL servers by any key, made when they are asked for; leaving the context ends and removes them."""
+class Servers(guarded.Servers[PostgreSQL]):
+    """PostgreSQL servers by any key."""
 
     def __init__(self) -> None:
-        self._servers: dict[str, PostgreSQL] = {}
-        self._directory = Path(tempfile.mkdtemp(prefix="datalabd-postgresql-"))
-        self._directory.chmod(0o711)  # for user `postgres` to reach its own directories below
-
-    def __getitem__(self, key: str) -> PostgreSQL:
-        if key not in self._servers:
-            self._servers[key] = PostgreSQL(self._directory / key)
-        return self._servers[key]
-
-    def remove(self, key: str) -> None:
-        """End a server, with all its data and backups. Without effect where there is none."""
-        if (server := self._servers.pop(key, None)) is not None:
-            server.stop()
-            shutil.rmtree(self._directory / key, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        for key in list(self._servers):
-            self.remove(key)
-        self._directory.rmdir()
+        super().__init__("postgresql", PostgreSQL)
+        self.directory.chmod(0o711)  # for user `postgres` to reach its own directories below
 
 
 def _account() -> dict[str, Any]:

@@ -12,11 +12,9 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from hack import guarded
 from hack.guarded import Guarded, free_port
 
 START_SECONDS = 30.0
@@ -105,30 +103,8 @@ class Redis:
             return False
 
 
-class Servers:
-    """Redis servers by any key, made when they are asked for; leaving the context ends and removes them."""
+class Servers(guarded.Servers[Redis]):
+    """Redis servers by any key."""
 
     def __init__(self) -> None:
-        self._servers: dict[str, Redis] = {}
-        self._directory = Path(tempfile.mkdtemp(prefix="datalabd-redis-"))
-
-    def __getitem__(self, key: str) -> Redis:
-        if key not in self._servers:
-            self._servers[key] = Redis(self._directory / key)
-        return self._servers[key]
-
-    def remove(self, key: str) -> None:
-        """End a server, with all it holds. Without effect where there is none."""
-        if (server := self._servers.pop(key, None)) is not None:
-            server.stop()
-            shutil.rmtree(self._directory / key, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        for key in list(self._servers):
-            self.remove(key)
-        self._directory.rmdir()
+        super().__init__("redis", Redis)
