@@ -21,13 +21,13 @@ import structlog
 from datalabd.api.meta import Manifest, NamespacedName
 from datalabd.errors import Forbidden, Invalid, KubeError, NamespaceTerminating
 from datalabd.kube.client import Client, path
-from datalabd.kube.resources import CONFIG_MAPS, POSTGRES_CLUSTERS, SECRETS, Resource
+from datalabd.kube.resources import CONFIG_MAPS, POSTGRES_CLUSTERS, SECRETS, STATEFUL_SETS, Resource
 from datalabd.kube.store import key_of
 from hack.postgresql import PostgreSQL, PostgreSQLError, Servers
 from hack.standins import postgres_objects as objects
 from hack.standins.kubelet import PODS
 from hack.standins.postgres_objects import BACKUP, CLUSTER, INSTANCE_SET, RESTORE, name_of, pgbackrest
-from hack.standins.statefulsets import RESYNC_SECONDS, STATEFUL_SETS, StoreOperator, values
+from hack.standins.statefulsets import RESYNC_SECONDS, StoreOperator, values
 
 log = structlog.get_logger()
 

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from datalabd.api.meta import Manifest
-from hack.standins.statefulsets import STATEFUL_SETS, secret, values
+from datalabd.kube.resources import STATEFUL_SETS
+from hack.standins.statefulsets import secret, values
 from webhooks.certificates import issue
 
 PREFIX = "postgres-operator.crunchydata.com"

@@ -9,12 +9,10 @@ import secrets
 
 from datalabd.api.meta import Manifest
 from datalabd.kube.client import Client
-from datalabd.kube.resources import CONFIG_MAPS, SECRETS, VOLUME_CLAIMS, Resource
+from datalabd.kube.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, VOLUME_CLAIMS, Resource
 from hack.standins.statefulsets import (
     RESYNC_SECONDS,
-    SERVICE_ACCOUNTS,
     SERVICES,
-    STATEFUL_SETS,
     StoreOperator,
     secret,
     values,

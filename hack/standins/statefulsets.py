@@ -8,14 +8,13 @@ from typing import Any
 
 from datalabd.api.meta import Manifest, NamespacedName
 from datalabd.errors import NotFound
+from datalabd.kube.apply import agrees
 from datalabd.kube.client import APPLY_PATCH, Client, path
-from datalabd.kube.resources import Resource
+from datalabd.kube.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, Resource
 from datalabd.kube.store import key_of
 from hack.standins.operator import Operator
 
-STATEFUL_SETS = Resource("apps/v1", "statefulsets", "StatefulSet")
 SERVICES = Resource("v1", "services", "Service")
-SERVICE_ACCOUNTS = Resource("v1", "serviceaccounts", "ServiceAccount")
 RESYNC_SECONDS = 10.0
 """How often the operators look again at what they wait for."""
 
@@ -31,6 +30,10 @@ class StoreOperator(Operator, ABC):
         self._resync_seconds = resync_seconds
         self.objects = self.watch(resource, self.changed)
         self.stateful_sets = self.watch(STATEFUL_SETS, self._owned_changed)
+        beside = (SERVICES, SERVICE_ACCOUNTS, SECRETS, CONFIG_MAPS)
+        self._children = {STATEFUL_SETS: self.stateful_sets} | {kind: self.watch(kind, _passed) for kind in beside}
+        self._applied: dict[tuple[Resource, NamespacedName], Manifest] = {}
+        """What was asked for last of each child."""
 
     @abstractmethod
     async def sync(self, live: Manifest) -> None:
@@ -59,25 +62,38 @@ class StoreOperator(Operator, ABC):
         self.schedule(key, partial(self._sync, key))
 
     async def read(self, resource: Resource, namespace: str, name: str) -> Manifest | None:
-        """The live object, None where there is none; a cache might not have seen yet what was just made."""
+        """The object, None where there is none: what a cache does not know may have been made just now."""
+        store = self._children.get(resource)
+        if store is not None and (known := store.get(namespace, name)) is not None:
+            return known
         try:
             return await self.client.get(resource, namespace, name)
         except NotFound:
             return None
 
     async def apply(self, owner: Manifest, manifest: Manifest) -> Manifest:
-        """The child of `owner` after a server-side apply."""
+        """The child of `owner` after a server-side apply, which is left out if it would change nothing."""
         metadata = manifest["metadata"] | {
             "namespace": owner["metadata"]["namespace"],
             "ownerReferences": [controller(owner)],
         }
-        return await self.client.request(
+        manifest = manifest | {"metadata": metadata}
+        resource, key = await self.resource_for(manifest), key_of(manifest)
+        store = self._children.get(resource)
+        known = store.get(*key) if store is not None else None
+        if known is not None and self._applied.get((resource, key)) == manifest and agrees(known, manifest):
+            return known
+        made = await self.client.request(
             "PATCH",
-            path(await self.resource_for(manifest), metadata["namespace"], metadata["name"]),
+            path(resource, *key),
             params={"fieldManager": self._manager, "force": "true"},
-            body=manifest | {"metadata": metadata},
+            body=manifest,
             content_type=APPLY_PATCH,
         )
+        self._applied[resource, key] = manifest
+        if store is not None:
+            store.observe(made)
+        return made
 
     async def add_finalizer(self, live: Manifest, finalizer: str) -> None:
         """Have deletions wait for this operator."""
@@ -94,6 +110,10 @@ class StoreOperator(Operator, ABC):
     async def _set_finalizers(self, live: Manifest, finalizers: list[str]) -> None:
         metadata = {"resourceVersion": live["metadata"]["resourceVersion"], "finalizers": finalizers}
         await self.patch(self._resource, *key_of(live), {"metadata": metadata})
+
+
+def _passed(_: Manifest) -> None:
+    """Nothing is to be done about a child: it is looked at again and again."""
 
 
 def controller(owner: Manifest) -> Manifest:

@@ -14,7 +14,7 @@ import pytest
 from datalabd.api.meta import Manifest
 from datalabd.errors import Forbidden, Invalid
 from datalabd.kube.client import Client, path
-from datalabd.kube.resources import CRDS, SECRETS, VOLUME_CLAIMS, VOLUMES, Resource
+from datalabd.kube.resources import CRDS, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, VOLUME_CLAIMS, VOLUMES, Resource
 from hack.cluster import Cluster
 from hack.redis_server import Redis, RedisError, Servers
 from hack.standins import (
@@ -33,7 +33,7 @@ from hack.standins.kubelet import PODS, Trouble
 from hack.standins.mongodb import MONGODB, NOT_READY, SERVICE_ACCOUNT, scram_credentials
 from hack.standins.qdrant import QDRANT
 from hack.standins.redis import REDIS, SKIP
-from hack.standins.statefulsets import SERVICE_ACCOUNTS, SERVICES, STATEFUL_SETS, merged, values
+from hack.standins.statefulsets import SERVICES, merged, values
 from tests.hack.test_standins import GARBAGE_SECONDS, Condition, Lab
 from tests.reference import SHARED
 from tests.servers import redis_servers
