@@ -153,19 +153,23 @@ class Server:
 
 @functools.cache
 def _keys() -> Json:
-    """Key providers of a realm, with an RSA key of ours: to find its own takes Keycloak two seconds of a core."""
-    key = rsa.generate_private_key(65537, 2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    ours = {"priority": ["100"], "privateKey": [key.decode()]}
+    """Key providers of a realm, with RSA keys of ours: to find its own takes Keycloak two seconds of a core."""
     return {
         "org.keycloak.keys.KeyProvider": [
-            {"name": "rsa", "providerId": "rsa", "config": ours},
-            {"name": "rsa-enc", "providerId": "rsa-enc", "config": ours | {"algorithm": ["RSA-OAEP"]}},
+            {"name": "rsa", "providerId": "rsa", "config": _rsa_key()},
+            # One key for both would have one id: who looks it up to check a token might get the other use of it.
+            {"name": "rsa-enc", "providerId": "rsa-enc", "config": _rsa_key() | {"algorithm": ["RSA-OAEP"]}},
             {"name": "hmac", "providerId": "hmac-generated", "config": {"algorithm": ["HS512"]}},
             {"name": "aes", "providerId": "aes-generated", "config": {}},
         ]
     }
+
+
+def _rsa_key() -> Json:
+    key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {"priority": ["100"], "privateKey": [key.decode()]}
 
 
 class OwnServer(Server):
