@@ -35,6 +35,10 @@ TARGETS = {
 """PostgreSQL's setting for each `--type` of a pgBackRest restore that ends before the last WAL."""
 
 
+STATUS_LINE = 7
+"""Of `postmaster.pid`, counted from nought."""
+
+
 class PostgreSQLError(Exception):
     """A server or a script failed; the message is what the program said."""
 
@@ -72,7 +76,8 @@ class PostgreSQL:
             self._make_directories()
             # As PGO has it: the superuser comes in by the socket alone, everybody else needs a password.
             auth = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--username={USER}"]
-            self._run("initdb", f"--pgdata={self._data}", "--encoding=UTF8", "--no-locale", "--no-sync", *auth)
+            small = ["--wal-segsize=1", "--no-sync"]  # MB: a segment is copied whole, however little it holds
+            self._run("initdb", f"--pgdata={self._data}", "--encoding=UTF8", "--no-locale", *small, *auth)
         self._boot()
 
     def stop(self) -> None:
@@ -95,7 +100,7 @@ class PostgreSQL:
     def backup(self) -> None:
         """Put a base backup of the running server into its repository."""
         unfinished = self._directory / "unfinished"
-        flags = ["--checkpoint=fast", "--wal-method=none", "--no-sync", "--no-password"]
+        flags = ["--checkpoint=fast", "--wal-method=none", "--no-sync", "--no-manifest", "--no-password"]
         self._run("pg_basebackup", *self._socket(), *flags, f"--pgdata={unfinished}")
         unfinished.rename(self._backups / str(time.time_ns()))
 
@@ -156,9 +161,13 @@ class PostgreSQL:
         self._server.start(command, self._is_writable, cwd=self._directory, **_account())
 
     def _is_writable(self) -> bool:
+        """Whether it takes connections, which its file tells for less than a question costs, and recovery is over."""
         try:
+            told = (self._data / "postmaster.pid").read_text().splitlines()
+            if len(told) <= STATUS_LINE or told[STATUS_LINE].strip() != "ready":
+                return False
             return self.psql("SELECT pg_catalog.pg_is_in_recovery()").strip() == "f"
-        except PostgreSQLError:
+        except (FileNotFoundError, PostgreSQLError):
             return False
 
     def _socket(self) -> list[str]:
