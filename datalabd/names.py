@@ -11,6 +11,8 @@ LABEL_MAX = 63
 """Characters of one DNS label: namespaces, Service names, leftmost host labels, label values."""
 
 
+WORKSHOP_CONFIG = "workshop-config"
+"""Secret in the workshop namespace: what sessions are configured with and download. Educates names it."""
 POSTGRES_USERS = 63
 """Users of one PostgreSQL server beside PGO's own `postgres`: it refuses a server of more than 64."""
 _POSTGRES_USER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)

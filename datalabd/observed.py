@@ -1,16 +1,18 @@
-"""What is: live objects in, facts the plan decides by out. Pure; `View` is filled by whoever reads the caches."""
+"""What is: live objects in, facts the plan decides by out. Pure; whoever knows live objects gives them as `Live`."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from datalabd import names, stores
-from datalabd.api.meta import ACCOUNT, CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest, claim_of
+from datalabd.api.meta import ACCOUNT, CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest, claim_of, is_planned
 from datalabd.identity import Admin, IamView, Outcome, admin
 from datalabd.lab import Lab
 from datalabd.stores import DatabaseFacts, Inside, Size, StoreFacts, Turn, decoded
 
+PLUGIN_CONFIG = "ApisixPluginConfig"
 STARTED_WITH = f"{PREFIX}/started-with"
 """Annotation of a session: digest of everything it took over when it was created and never looks at again."""
 ENVIRONMENT_LABEL = "training.educates.dev/environment.name"
@@ -23,6 +25,19 @@ _SECRET_KEYS = ("AWS_SECRET_ACCESS_KEY", "secretKey", "password", "CONSOLE_SECRE
 
 CLIENT_SECRET_MAX = 255
 """Characters that Keycloak keeps."""
+
+
+class Live(Protocol):
+    """Live objects, by the names of their kinds; the namespace of one that has none is empty."""
+
+    def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """One object."""
+
+    def within(self, kind: str, namespace: str) -> Iterable[Manifest]:
+        """All objects of a kind in a namespace."""
+
+    def made_for(self, kind: str, uid: str) -> Iterable[Manifest]:
+        """All objects of a kind that carry the uid of this claim."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -198,6 +213,45 @@ class Observed:
     def runtime_ready(self) -> bool:
         """Whether the workshop namespace is there and ours."""
         return self.phase is Phase.RUNNING and self.place is Place.OURS
+
+
+def view(lab: Lab, live: Live, now: datetime.datetime) -> View:
+    """The live objects that concern a lab."""
+    inside = names.workshop_namespace(lab.name)
+    prefix = names.session(lab.name, "")
+    sessions = {obj["metadata"]["name"].removeprefix(prefix): obj for obj in live.made_for("WorkshopSession", lab.uid)}
+    derived = [inside] + [
+        name for session in {*lab.sessions, *sessions} for name in names.session_namespaces(lab.name, session)
+    ]
+    return View(
+        storage_secret=live.get("Secret", *lab.storage_secret),
+        login_secret=live.get("Secret", lab.namespace, names.login(lab.name)),
+        client_secret=live.get("Secret", lab.namespace, names.identity_secret(lab.name)),
+        client_secret_copy=live.get("Secret", inside, names.identity_secret_copy(lab.name)),
+        apisix_secret=live.get("Secret", inside, names.apisix_secret(lab.name)),
+        apisix_plugins=live.get(PLUGIN_CONFIG, inside, names.apisix_plugins(lab.name)),
+        credentials=live.get("Secret", lab.namespace, names.credentials(lab.name)),
+        credentials_copy=live.get("Secret", inside, names.credentials(lab.name)),
+        workshop_config=live.get("Secret", inside, names.WORKSHOP_CONFIG),
+        workshop=live.get("Workshop", "", lab.name),
+        environment=live.get("WorkshopEnvironment", "", lab.name),
+        namespaces={name: found for name in derived if (found := live.get("Namespace", "", name))},
+        sessions=sessions,
+        deployments={
+            session: found
+            for session in sessions
+            if (found := live.get("Deployment", inside, names.session(lab.name, session)))
+        },
+        endpoint_slices=tuple(
+            piece
+            for piece in live.within("EndpointSlice", "default")
+            if (piece["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == "kubernetes"
+        ),
+        volumes=tuple(volume for volume in live.within("PersistentVolumeClaim", inside) if is_planned(volume)),
+        inside={(kind, name): found for kind, name in stores.inputs(lab) if (found := live.get(kind, inside, name))},
+        durable=tuple(obj for kind in stores.KINDS for obj in live.within(kind, inside) if is_planned(obj)),
+        now=now,
+    )
 
 
 def observe(lab: Lab, view: View) -> Observed:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import yaml
 from pydantic import AwareDatetime, Field, StringConstraints, ValidationError
 
-from datalabd import names, stores
+from datalabd import stores
 from datalabd.api import quantity
 from datalabd.api.conversion import to_v1beta2
 from datalabd.api.crd import custom_resource_definitions
@@ -44,9 +44,8 @@ from datalabd.defaults import default
 from datalabd.errors import ClaimInvalid, DatalabdError, EnvironmentInvalid
 from datalabd.kube import resources as kinds
 from datalabd.lab import Lab, environment_name, resolve
-from datalabd.observed import Observed, View, observe
+from datalabd.observed import PLUGIN_CONFIG, Observed, View, observe, view
 from datalabd.plan import Plan, Stage, network_policies, plan
-from datalabd.plan.apisix import PLUGIN_CONFIG
 from datalabd.plan.prune import Identity, identity
 from datalabd.plan.realm import realm_state
 from datalabd.validation import Names, clashes, names_of, validate, warnings
@@ -106,9 +105,17 @@ class Objects:
         """One object; the namespace of a cluster-scoped one is empty."""
         return self._objects.get((kind, namespace, name))
 
-    def of(self, kind: str, namespace: str = "") -> list[Manifest]:
-        """All objects of a kind, or those of one namespace."""
-        return [obj for obj in self._by_kind.get(kind, ()) if namespace in ("", obj["metadata"].get("namespace"))]
+    def of(self, kind: str) -> list[Manifest]:
+        """All objects of a kind."""
+        return self._by_kind.get(kind, [])
+
+    def within(self, kind: str, namespace: str) -> list[Manifest]:
+        """All objects of a kind in a namespace."""
+        return [obj for obj in self.of(kind) if obj["metadata"].get("namespace") == namespace]
+
+    def made_for(self, kind: str, uid: str) -> list[Manifest]:
+        """All objects of a kind that carry the uid of this claim."""
+        return [obj for obj in self.of(kind) if _uid(obj) == uid]
 
     def joined(self, objects: Iterable[Manifest]) -> "Objects":
         """These objects and others, which win over those of the same name."""
@@ -163,47 +170,6 @@ def render(
     return Rendered(tuple(objects), tuple(realm_state(lab).manifest() for lab in labs), tuple(notes))
 
 
-def view_of(lab: Lab, live: Objects, now: datetime.datetime) -> View:
-    """The live objects that concern a lab."""
-    inside = names.workshop_namespace(lab.name)
-    prefix = names.session(lab.name, "")
-    sessions = {
-        obj["metadata"]["name"].removeprefix(prefix): obj for obj in live.of("WorkshopSession") if _uid(obj) == lab.uid
-    }
-    derived = [inside] + [
-        name for session in {*lab.sessions, *sessions} for name in names.session_namespaces(lab.name, session)
-    ]
-    return View(
-        storage_secret=live.get("Secret", *lab.storage_secret),
-        login_secret=live.get("Secret", lab.namespace, names.login(lab.name)),
-        client_secret=live.get("Secret", lab.namespace, names.identity_secret(lab.name)),
-        client_secret_copy=live.get("Secret", inside, names.identity_secret_copy(lab.name)),
-        apisix_secret=live.get("Secret", inside, names.apisix_secret(lab.name)),
-        apisix_plugins=live.get(PLUGIN_CONFIG, inside, names.apisix_plugins(lab.name)),
-        credentials=live.get("Secret", lab.namespace, names.credentials(lab.name)),
-        credentials_copy=live.get("Secret", inside, names.credentials(lab.name)),
-        workshop=live.get("Workshop", "", lab.name),
-        environment=live.get("WorkshopEnvironment", "", lab.name),
-        namespaces={name: found for name in derived if (found := live.get("Namespace", "", name))},
-        sessions=sessions,
-        deployments={
-            session: found
-            for session in sessions
-            if (found := live.get("Deployment", inside, names.session(lab.name, session)))
-        },
-        endpoint_slices=tuple(
-            piece
-            for piece in live.of("EndpointSlice", "default")
-            if (piece["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == "kubernetes"
-        ),
-        volumes=tuple(volume for volume in live.of("PersistentVolumeClaim", inside) if is_planned(volume)),
-        inside={(kind, name): found for kind, name in stores.inputs(lab) if (found := live.get(kind, inside, name))},
-        durable=tuple(obj for kind in stores.KINDS for obj in live.of(kind, inside) if is_planned(obj)),
-        served=frozenset({*stores.OPERATORS, PLUGIN_CONFIG}),
-        now=now,
-    )
-
-
 # --- one lab ----------------------------------------------------------------------------------------------------------
 
 
@@ -214,15 +180,20 @@ def _lab(lab: Lab, live: Objects, fresh: Callable[[], str]) -> tuple[list[Manife
     printed is also the one that sessions ask for.
     """
     now = datetime.datetime.now(datetime.UTC)
-    first = plan(lab, observe(lab, view_of(lab, live, now)), fresh)
+    first = plan(lab, observe(lab, _view(lab, live, now)), fresh)
     live = live.joined(obj for stage in first.stages for obj in stage.objects if _is_read_again(obj, live))
-    seen = observe(lab, view_of(lab, live, now))
+    seen = observe(lab, _view(lab, live, now))
     wanted = plan(lab, seen, fresh)
     objects: dict[Identity, Manifest] = {}
     for stage in wanted.stages:
         for obj in [*stage.objects, *_kept(lab, stage, live)]:
             objects.setdefault(identity(obj), _printable(obj))
     return list(objects.values()), list(_missing(lab, seen, wanted, objects))
+
+
+def _view(lab: Lab, live: Objects, now: datetime.datetime) -> View:
+    """What concerns a lab, in a cluster that knows every kind."""
+    return replace(view(lab, live, now), served=frozenset({*stores.OPERATORS, PLUGIN_CONFIG}))
 
 
 def _is_read_again(obj: Manifest, live: Objects) -> bool:

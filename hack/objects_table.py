@@ -15,9 +15,8 @@ from datalabd import stores
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import V1BETA2, Manifest
 from datalabd.lab import Lab, resolve
-from datalabd.observed import Observed, Phase, Place, StorageKeys, is_durable
+from datalabd.observed import PLUGIN_CONFIG, Observed, Phase, Place, StorageKeys, is_durable
 from datalabd.plan import plan
-from datalabd.plan.apisix import PLUGIN_CONFIG
 from datalabd.plan.educates.workshop import SESSION_NAMESPACE
 from datalabd.plan.prune import Identity, identity
 

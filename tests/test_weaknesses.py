@@ -3,6 +3,7 @@
 import re
 from base64 import b64decode
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from datalabd import names
 from datalabd.api.meta import Manifest, NamespacedName
 from datalabd.lab import Lab
-from datalabd.observed import observe
+from datalabd.observed import observe, view
 from datalabd.plan import plan
-from datalabd.render import Objects, view_of
+from datalabd.render import Objects
 from datalabd.stores import KINDS
 from tests.factories import NOW, fresh, lab, running, secret
 from tests.strategies import labs
@@ -60,5 +61,5 @@ def test_a_login_is_read_where_its_server_is(namespace: str, known: bool) -> Non
     live = server | {"metadata": server["metadata"] | {"creationTimestamp": "2026-03-01T11:00:00Z", "generation": 1}}
     login = secret("pg0-pguser-postgres", namespace, host="h", user="postgres", password="p", verifier="v")
     login["metadata"] |= {"uid": "login-uid", "resourceVersion": "1", "creationTimestamp": "2026-03-01T11:00:00Z"}
-    seen = observe(of, view_of(of, Objects([live, login]), NOW))
+    seen = observe(of, replace(view(of, Objects([live, login]), NOW), served=frozenset(KINDS)))
     assert (seen.databases["pg0"].login is not None) is known

@@ -3,8 +3,9 @@
 import contextlib
 import datetime
 from collections.abc import Iterator
+from dataclasses import replace
 
-from datalabd import identity, names, stores
+from datalabd import identity, names
 from datalabd.api.environment import EnvironmentConfig, ProtectionType, domain_of, hosts_of
 from datalabd.api.meta import ACCOUNT, CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned, shorten
 from datalabd.errors import EnvironmentInvalid, NotYet
@@ -14,9 +15,8 @@ from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope
 from datalabd.lab import Lab, environment_name, storage_secret
-from datalabd.observed import Phase, View
+from datalabd.observed import Phase, View, view
 from datalabd.plan import rights
-from datalabd.plan.educates.content import SECRET as WORKSHOP_CONFIG
 
 OURS = Scope(label_selector="app.kubernetes.io/managed-by=datalabd")
 SESSION_PARTS = Scope(
@@ -47,8 +47,17 @@ INSIDE_KINDS = (
 """Kinds that the plan writes into the workshop namespace, besides Secrets."""
 OWNED_KINDS = (kinds.SECRETS, *INSIDE_KINDS, *RUNTIME_KINDS)
 """Kinds the plan writes."""
-INPUTS = {kind.kind: kind for kind in (kinds.SECRETS, kinds.STATEFUL_SETS, kinds.TLS_ROUTES, *STORE_KINDS)}
-"""Kinds that `stores.inputs` names."""
+VIEWED = {
+    kind.kind: kind
+    for kind in (
+        *OWNED_KINDS,
+        kinds.NAMESPACES,
+        kinds.DEPLOYMENTS,
+        kinds.STATEFUL_SETS,
+        kinds.ENDPOINT_SLICES,
+    )
+}
+"""Kinds that a lab is seen by."""
 
 
 class Cache:
@@ -166,9 +175,8 @@ class Cache:
         return tuple(
             obj
             for kind in (kinds.SECRETS, *INSIDE_KINDS)
-            for obj in self.informers.store(kind)
-            if obj["metadata"]["namespace"] == names.workshop_namespace(lab.name)
-            and RETAINED in (obj["metadata"].get("labels") or {})
+            for obj in self.informers.store(kind).within(names.workshop_namespace(lab.name))
+            if RETAINED in (obj["metadata"].get("labels") or {})
             and is_planned(obj)
             and claim_of(obj) == lab.key
             and obj["metadata"]["labels"].get(CLAIM_UID) != lab.uid
@@ -244,7 +252,7 @@ class Cache:
             return
         inside = names.workshop_namespace(name)
         yield kinds.SECRETS, Scope(inside, field_selector="metadata.name=" + names.credentials(name))
-        yield kinds.SECRETS, Scope(inside, field_selector=f"metadata.name={WORKSHOP_CONFIG}")
+        yield kinds.SECRETS, Scope(inside, field_selector=f"metadata.name={names.WORKSHOP_CONFIG}")
         yield kinds.SECRETS, Scope(inside, label_selector=OURS.label_selector)
         with contextlib.suppress(EnvironmentInvalid):
             if self.environment_of(claim).data.ingress.protection.type is ProtectionType.APISIX:
@@ -268,62 +276,29 @@ class Cache:
             if not self.informers.synced(resource, scope):
                 raise NotYet(f"the {resource.kind}s of namespace {scope.namespace} are being read", READ_SECONDS)
 
+    def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """One object of the kinds that a lab is seen by."""
+        return self.informers.store(VIEWED[kind]).get(namespace, name)
+
+    def within(self, kind: str, namespace: str) -> list[Manifest]:
+        """All objects of such a kind in a namespace."""
+        return self.informers.store(VIEWED[kind]).within(namespace)
+
+    def made_for(self, kind: str, uid: str) -> list[Manifest]:
+        """All objects of such a kind that carry the uid of this claim."""
+        return self.informers.store(VIEWED[kind]).owned_by(uid)
+
     def view(self, lab: Lab) -> View:
         """The live objects that concern a lab; raises as `require_synced` does."""
-        secrets = self.informers.store(kinds.SECRETS)
         claim = self.claim(lab.key)
         if claim is not None:
             self.require_synced(claim, lab.namespace, lab.storage_secret.namespace)
-        store = self.informers.store
-        workshop_namespace = names.workshop_namespace(lab.name)
-        prefix = names.session(lab.name, "")
-        sessions = {
-            obj["metadata"]["name"].removeprefix(prefix): obj
-            for obj in store(kinds.WORKSHOP_SESSIONS).owned_by(lab.uid)
-        }
-        derived = [workshop_namespace] + [
-            name for session in {*lab.sessions, *sessions} for name in names.session_namespaces(lab.name, session)
-        ]
-        return View(
-            storage_secret=secrets.get(*lab.storage_secret),
-            login_secret=secrets.get(lab.namespace, names.login(lab.name)),
-            client_secret=secrets.get(lab.namespace, names.identity_secret(lab.name)),
-            client_secret_copy=secrets.get(workshop_namespace, names.identity_secret_copy(lab.name)),
-            apisix_secret=secrets.get(workshop_namespace, names.apisix_secret(lab.name)),
-            apisix_plugins=store(kinds.APISIX_PLUGIN_CONFIGS).get(workshop_namespace, names.apisix_plugins(lab.name)),
-            iam=self.iam_view(claim) if claim is not None else IamView(),
-            credentials=secrets.get(lab.namespace, names.credentials(lab.name)),
-            credentials_copy=secrets.get(workshop_namespace, names.credentials(lab.name)),
-            workshop_config=secrets.get(workshop_namespace, WORKSHOP_CONFIG),
-            workshop=store(kinds.WORKSHOPS).get("", lab.name),
-            environment=store(kinds.WORKSHOP_ENVIRONMENTS).get("", lab.name),
-            namespaces={name: found for name in derived if (found := store(kinds.NAMESPACES).get("", name))},
-            sessions=sessions,
-            deployments={
-                session: found
-                for session in sessions
-                if (found := store(kinds.DEPLOYMENTS).get(workshop_namespace, names.session(lab.name, session)))
-            },
+        return replace(
+            view(lab, self, datetime.datetime.now(datetime.UTC)),
             endpoint_slices=self._api_server(),
-            volumes=tuple(
-                volume
-                for volume in store(kinds.VOLUME_CLAIMS)
-                if volume["metadata"]["namespace"] == workshop_namespace and is_planned(volume)
-            ),
-            inside={
-                (kind, name): found
-                for kind, name in stores.inputs(lab)
-                if (found := store(INPUTS[kind]).get(workshop_namespace, name)) is not None
-            },
-            durable=tuple(
-                obj
-                for kind in STORE_KINDS
-                for obj in store(kind)
-                if obj["metadata"]["namespace"] == workshop_namespace and is_planned(obj)
-            ),
+            iam=self.iam_view(claim) if claim is not None else IamView(),
             owned=self.owned(lab.key, lab.uid) + self._left_behind(lab),
             served=frozenset(kind.kind for kind in OPTIONAL_KINDS if self.informers.synced(kind, OURS)),
             runtime_served=all(self.informers.synced(kind, EVERYWHERE) for kind in RUNTIME_KINDS),
             account=self._account,
-            now=datetime.datetime.now(datetime.UTC),
         )

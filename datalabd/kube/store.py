@@ -35,6 +35,7 @@ class Store:
         self.resource = resource
         self._objects: dict[NamespacedName, Manifest] = {}
         self._by_uid: dict[str, set[NamespacedName]] = {}
+        self._by_namespace: dict[str, set[NamespacedName]] = {}
         self._scopes: dict[Scope, set[NamespacedName]] = {}
         self._listeners: list[Listener] = []
         self._sync_listeners: list[Callable[[Scope], None]] = []
@@ -62,6 +63,10 @@ class Store:
     def owned_by(self, uid: str) -> list[Manifest]:
         """Objects that carry the uid of this claim."""
         return [self._objects[key] for key in sorted(self._by_uid.get(uid, ()))]
+
+    def within(self, namespace: str) -> list[Manifest]:
+        """Objects of one namespace."""
+        return [self._objects[key] for key in sorted(self._by_namespace.get(namespace, ()))]
 
     def synced(self, scope: Scope) -> bool:
         """Whether this scope has been listed since its reflector began."""
@@ -123,6 +128,7 @@ class Store:
     def _put(self, key: NamespacedName, obj: Manifest) -> None:
         self._unindex(key)
         self._objects[key] = obj
+        self._by_namespace.setdefault(key.namespace, set()).add(key)
         if uid := _claim_uid(obj):
             self._by_uid.setdefault(uid, set()).add(key)
         self._tell(obj)
@@ -137,11 +143,11 @@ class Store:
 
     def _unindex(self, key: NamespacedName) -> None:
         old = self._objects.get(key)
-        if old is not None and (uid := _claim_uid(old)):
-            keys = self._by_uid[uid]
-            keys.discard(key)
-            if not keys:
-                del self._by_uid[uid]
+        if old is None:
+            return
+        _forget(self._by_namespace, key.namespace, key)
+        if uid := _claim_uid(old):
+            _forget(self._by_uid, uid, key)
 
     def _tell(self, obj: Manifest) -> None:
         for listener in self._listeners:
@@ -149,6 +155,12 @@ class Store:
 
     def _count(self) -> None:
         metrics.STORE_OBJECTS.labels(resource=str(self.resource)).set(len(self._objects))
+
+
+def _forget(index: dict[str, set[NamespacedName]], entry: str, key: NamespacedName) -> None:
+    index[entry].discard(key)
+    if not index[entry]:
+        del index[entry]
 
 
 def key_of(obj: Manifest) -> NamespacedName:

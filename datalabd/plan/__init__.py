@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datalabd import names
 from datalabd.api.meta import ROTATED, ROTATING, Manifest
 from datalabd.lab import Lab
-from datalabd.observed import Observed, Phase, Place, SessionFacts
+from datalabd.observed import PLUGIN_CONFIG, Observed, Phase, Place, SessionFacts
 from datalabd.plan import (
     apisix,
     credentials,
@@ -191,7 +191,7 @@ def _kept_apisix(lab: Lab, seen: Observed) -> tuple[Identity, ...]:
         return ()
     namespace = names.workshop_namespace(lab.name)
     secret = ("Secret", namespace, names.apisix_secret(lab.name))
-    return (secret, (apisix.PLUGIN_CONFIG, namespace, names.apisix_plugins(lab.name)))
+    return (secret, (PLUGIN_CONFIG, namespace, names.apisix_plugins(lab.name)))
 
 
 def _databases(lab: Lab, seen: Observed) -> Iterator[Stage]:

@@ -15,11 +15,10 @@ from datalabd import names
 from datalabd.api.environment import ProtectionType
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
-from datalabd.observed import Observed, Phase
+from datalabd.observed import PLUGIN_CONFIG, Observed, Phase
 from datalabd.plan.ingress_protection import address, words
 from datalabd.plan.metadata import inside, opaque, ours
 
-PLUGIN_CONFIG = "ApisixPluginConfig"
 SESSION_SECRET = "session.secret"
 """Key of the Secret: what APISIX seals its cookies with, so that it is the same for all of its workers and replicas."""
 CLIENT_KEYS = ("client_id", "client_secret")

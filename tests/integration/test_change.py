@@ -38,9 +38,9 @@ from datalabd.kube.cache import OWNED_KINDS
 from datalabd.kube.client import JSON_PATCH, MERGE_PATCH, Client, path
 from datalabd.kube.resources import resource_of
 from datalabd.kube.store import Store, key_of
+from datalabd.names import WORKSHOP_CONFIG
 from datalabd.observed import STARTED_WITH, Login, Phase, Place, is_durable
 from datalabd.plan import rights
-from datalabd.plan.educates.content import SECRET as WORKSHOP_CONFIG
 from datalabd.plan.educates.content import lost, workshop_config
 from datalabd.plan.educates.sessions import current
 from datalabd.plan.educates.workshop import live_session_policies, workshop_spec

@@ -189,8 +189,7 @@ def test_everything_is_made_kept_taken_up_changed_and_let_go(stage: Stage) -> No
     assert adopted is not None
     assert "datalabs.pkg.internal/retained" not in adopted["metadata"]["labels"]
 
-    session = stage.get("workshopsession", f"{lab}-main", "")
-    assert session is not None
+    session = eventually(lambda: stage.get("workshopsession", f"{lab}-main", ""), 60)
     stage.annotate(lab, ROTATE, f"login/{lab}/one")
 
     def has_another_login() -> bool:

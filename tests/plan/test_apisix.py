@@ -8,9 +8,9 @@ import pytest
 
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
-from datalabd.observed import Observed, View, observe
+from datalabd.observed import PLUGIN_CONFIG, Observed, View, observe
 from datalabd.plan import plan
-from datalabd.plan.apisix import PLUGIN_CONFIG, is_stalled, plugins, problem
+from datalabd.plan.apisix import is_stalled, plugins, problem
 from datalabd.plan.educates import sessions
 from datalabd.status import status
 from tests.factories import LABELS, NOW, claim, environment, fresh, lab, running, secret

@@ -7,6 +7,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,13 +36,14 @@ from datalabd.api.meta import (
 from datalabd.api.patterns import DNS_LABEL, DNS_NAME
 from datalabd.kube.apply import agrees
 from datalabd.lab import Lab
-from datalabd.observed import View, observe
+from datalabd.observed import PLUGIN_CONFIG, View, observe, view
 from datalabd.plan import Fresh, Plan, apisix, plan
-from datalabd.plan.educates.content import SECRET, workshop_config
+from datalabd.plan.educates.content import workshop_config
 from datalabd.plan.educates.healing import Delete, Patch, look_again, repairs
 from datalabd.plan.prune import identity, prune
+from datalabd.render import Objects
 from datalabd.status import status
-from datalabd.stores import CACHE_STORE, DOCUMENT_STORE, KINDS, POSTGRES, ROUTE, VECTOR_STORE, inputs
+from datalabd.stores import CACHE_STORE, DOCUMENT_STORE, KINDS, POSTGRES, ROUTE, VECTOR_STORE
 from datalabd.validation import validate, warnings
 from tests.strategies import claims, environments, labs, spellings, stored
 
@@ -77,7 +79,7 @@ class World:
         self.objects: dict[tuple[str, str, str], Manifest] = {}
         self.sent: list[Manifest] = []
         """Everything the plan wrote, as it was planned."""
-        self.served = frozenset({*KINDS, ROUTE, apisix.PLUGIN_CONFIG})
+        self.served = frozenset({*KINDS, ROUTE, PLUGIN_CONFIG})
         self.runtime_served = True
         self.endpoint_slices: tuple[Manifest, ...] = (
             {"endpoints": [{"addresses": ["10.0.0.1", "fd00::1"]}], "ports": [{"port": 6443}]},
@@ -133,36 +135,9 @@ class World:
     def view(self) -> View:
         """What is seen of it."""
         lab = self.lab
-        cluster_scoped = {
-            kind: {name: obj for (of, _, name), obj in self.objects.items() if of == kind}
-            for kind in ("Namespace", "WorkshopSession")
-        }
-        prefix = names.session(lab.name, "")
-        sessions = {name.removeprefix(prefix): obj for name, obj in cluster_scoped["WorkshopSession"].items()}
-        inside = [obj for obj in self.objects.values() if obj["metadata"].get("namespace") == lab.name]
-        return View(
-            storage_secret=self.get("Secret", lab.storage_secret.name, lab.storage_secret.namespace),
-            login_secret=self.get("Secret", names.login(lab.name), lab.namespace),
-            client_secret=self.get("Secret", names.identity_secret(lab.name), lab.namespace),
-            client_secret_copy=self.get("Secret", names.identity_secret_copy(lab.name)),
-            apisix_secret=self.get("Secret", names.apisix_secret(lab.name)),
-            apisix_plugins=self.get(apisix.PLUGIN_CONFIG, names.apisix_plugins(lab.name)),
-            credentials=self.get("Secret", names.credentials(lab.name), lab.namespace),
-            credentials_copy=self.get("Secret", names.credentials(lab.name)),
-            workshop_config=self.get("Secret", SECRET),
-            workshop=self.get("Workshop", lab.name, ""),
-            environment=self.get("WorkshopEnvironment", lab.name, ""),
-            namespaces=cluster_scoped["Namespace"],
-            sessions=sessions,
-            deployments={
-                name: found
-                for name in sessions
-                if (found := self.get("Deployment", names.session(lab.name, name))) is not None
-            },
+        return replace(
+            view(lab, Objects(self.objects.values()), NOW),
             endpoint_slices=self.endpoint_slices,
-            volumes=tuple(obj for obj in inside if obj["kind"] == "PersistentVolumeClaim" and is_planned(obj)),
-            inside={(kind, name): found for kind, name in inputs(lab) if (found := self.get(kind, name)) is not None},
-            durable=tuple(obj for obj in inside if obj["kind"] in KINDS and is_planned(obj)),
             owned=tuple(
                 obj
                 for obj in self.objects.values()
@@ -170,7 +145,6 @@ class World:
             ),
             served=self.served,
             runtime_served=self.runtime_served,
-            now=NOW,
         )
 
     def reconcile(self) -> int:
@@ -249,7 +223,7 @@ class World:
             self._namespace(name, obj)
             config = workshop_config(self.lab, spec)
             if config is not None:
-                self._secret(SECRET, {**config, "grown": "old"})
+                self._secret(names.WORKSHOP_CONFIG, {**config, "grown": "old"})
         source = self.get("Secret", names.credentials(name), self.lab.namespace)
         if source is not None:
             self._secret(names.credentials(name), source["data"])

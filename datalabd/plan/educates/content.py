@@ -17,7 +17,6 @@ from datalabd.lab import Lab
 from datalabd.observed import Observed
 from datalabd.plan.educates.workshop import workshop_spec
 
-SECRET = "workshop-config"
 VENDIR = "vendir.k14s.io/v1alpha1"
 FILES, PACKAGES = "/opt/assets/files", "/opt/packages"
 UNKNOWN = (
@@ -64,7 +63,7 @@ def lost(lab: Lab, seen: Observed) -> Manifest | None:
     if not seen.runtime_ready or seen.workshop_config is not None:
         return None
     data = workshop_config(lab, workshop_spec(lab, seen))
-    metadata = {"name": SECRET, "namespace": names.workshop_namespace(lab.name)}
+    metadata = {"name": names.WORKSHOP_CONFIG, "namespace": names.workshop_namespace(lab.name)}
     return None if data is None else {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
 
 

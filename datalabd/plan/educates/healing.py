@@ -10,7 +10,7 @@ from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
-from datalabd.plan.educates.content import SECRET, is_current, workshop_config
+from datalabd.plan.educates.content import is_current, workshop_config
 from datalabd.plan.educates.workshop import workshop_spec
 from datalabd.stores import YOUNG_SECONDS
 
@@ -130,7 +130,9 @@ def _workshop_config(lab: Lab, seen: Observed) -> list[Repair]:
         {"op": "replace", "path": "/data", "value": data},
     )
     namespace = names.workshop_namespace(lab.name)
-    return [Patch("Secret", namespace, SECRET, operations, "new sessions are to follow the changed claim")]
+    return [
+        Patch("Secret", namespace, names.WORKSHOP_CONFIG, operations, "new sessions are to follow the changed claim")
+    ]
 
 
 def _wedged(facts: SessionFacts) -> str | None:

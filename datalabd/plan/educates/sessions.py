@@ -8,7 +8,7 @@ from datalabd.lab import Lab
 from datalabd.observed import STARTED_WITH, Login, Observed, Phase, Place, SessionFacts
 from datalabd.plan import apisix
 from datalabd.plan.credentials import credentials
-from datalabd.plan.educates.content import SECRET, is_current
+from datalabd.plan.educates.content import is_current
 from datalabd.plan.educates.workshop import EDUCATES, taken_over, workshop_spec
 from datalabd.plan.metadata import digest, ours
 
@@ -43,7 +43,7 @@ def waits(lab: Lab, seen: Observed, session: str) -> str | None:
     if seen.workshop_in_use is None or seen.workshop_in_use != seen.workshop_spec:
         return "the environment's copy of the Workshop is not current yet"
     if not is_current(lab, seen):
-        return f"Secret {SECRET} of the environment is not current yet"
+        return f"Secret {names.WORKSHOP_CONFIG} of the environment is not current yet"
     left = sorted(name for name, place in facts.places.items() if place is not Place.ABSENT)
     if left:
         foreign = [name for name in left if facts.places[name] is Place.FOREIGN]
