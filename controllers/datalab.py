@@ -34,7 +34,7 @@ from datalabd.kube.events import Recorder
 from datalabd.kube.resources import resource_of
 from datalabd.kube.store import key_of
 from datalabd.lab import Lab, resolve
-from datalabd.observed import Observed, Place, View, is_durable, observe
+from datalabd.observed import Observed, Phase, Place, View, is_durable, observe, phase_of
 from datalabd.plan import Plan, Stage, plan, rights
 from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, repairs
@@ -295,7 +295,8 @@ class DatalabReconciler:
                     # A failed `test` is answered with 422: the object moved on, and its event brings us back.
                     raise Conflict(409, "Outdated", str(error)) from error
             elif isinstance(repair, Delete) and self._may_repair(lab.key, repair.name):
-                if repair.kind == kinds.WORKSHOP_ENVIRONMENTS.kind and await self._is_needed(lab, seen):
+                is_environment = repair.kind == kinds.WORKSHOP_ENVIRONMENTS.kind
+                if await (self._is_needed(lab, seen) if is_environment else self._is_well(lab, seen, repair.name)):
                     log.info("not recreating: the cache was behind", kind=repair.kind, object=repair.name)
                     continue
                 log.info("recreating", kind=repair.kind, object=repair.name, why=repair.why)
@@ -326,6 +327,22 @@ class DatalabReconciler:
             if live:
                 return True
         return bool(await teardown.durable_left(self._client, self._cache, lab.name))
+
+    async def _is_well(self, lab: Lab, seen: Observed, name: str) -> bool:
+        """Whether a session that seems wedged has moved on, asked of the API server: users' work would go with it.
+
+        Caches are not enough to delete by, as that of sessions or of Deployments may be behind.
+        """
+        session = name.removeprefix(names.session(lab.name, ""))
+        live, _ = await self._client.list(kinds.WORKSHOP_SESSIONS, fieldSelector=f"metadata.name={name}")
+        phase = phase_of(live[0] if live else None)
+        if phase is not seen.sessions[session].phase:
+            return True
+        if phase is not Phase.RUNNING:
+            return False
+        inside = names.workshop_namespace(lab.name)
+        deployments, _ = await self._client.list(kinds.DEPLOYMENTS, inside, fieldSelector=f"metadata.name={name}")
+        return any("deletionTimestamp" not in found["metadata"] for found in deployments)
 
     def _may_repair(self, key: NamespacedName, name: str) -> bool:
         """Whether this object's pause since its last repair is over; counts the new one."""

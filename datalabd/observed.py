@@ -283,7 +283,7 @@ def observe(lab: Lab, view: View) -> Observed:
         apisix_secret_exists=view.apisix_secret is not None,
         has_apisix_plugins=_is_of(lab, view.apisix_plugins),
         place=_place(view.namespaces.get(namespace), uid),
-        phase=_phase(environment),
+        phase=phase_of(environment),
         message=str(educates.get("message") or ""),
         environment_uid=uid,
         environment_version=environment["metadata"]["resourceVersion"] if environment else "",
@@ -410,7 +410,7 @@ def _session(lab: Lab, view: View, name: str) -> SessionFacts:
     deployment = view.deployments.get(name)
     created = datetime.datetime.fromisoformat(obj["metadata"]["creationTimestamp"])
     return SessionFacts(
-        phase=_phase(obj),
+        phase=phase_of(obj),
         message=str(educates.get("message") or ""),
         url=str(educates.get("url") or ""),
         uid=uid,
@@ -431,7 +431,8 @@ def _educates(obj: Manifest | None) -> Manifest:
     return ((obj or {}).get("status") or {}).get("educates") or {}
 
 
-def _phase(obj: Manifest | None) -> Phase:
+def phase_of(obj: Manifest | None) -> Phase:
+    """How far an environment or session is; None is one that is not there."""
     if obj is None:
         return Phase.ABSENT
     if obj["metadata"].get("deletionTimestamp"):

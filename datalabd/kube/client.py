@@ -8,7 +8,7 @@ the session under all watches, so it is always told not to raise.
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Self
 
 import httpx
@@ -38,7 +38,8 @@ REQUEST_TIMEOUT = httpx.Timeout(30, connect=10)
 WATCH_SECONDS = 300
 WATCH_TIMEOUT = httpx.Timeout(10, read=90)
 """Bookmarks come about every minute: 90 silent seconds mean a dead connection."""
-LIST_PAGE = 500
+LIST_PAGE = 100
+"""Objects, of which each may have a megabyte."""
 MAX_CONNECTIONS = 1024
 """A watch holds its connection; the default of 100 would make the hundred-first wait for ever."""
 MAX_WRITES = 16
@@ -55,6 +56,11 @@ METADATA_ONLY = {
     True: "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
     "list": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
 }
+
+
+_FIELD_SET = b'"fieldsV1":'
+_BRACES = re.compile(rb'[{}]|"(?:[^"\\]|\\.)*"', re.DOTALL)
+"""Braces, and texts, which may hold braces."""
 
 
 class _Api(Api):
@@ -161,7 +167,10 @@ class Client:
                     continue
                 if response.is_error:
                     raise _error(response.status_code, response.content, response.headers)
-                answer: Manifest = orjson.loads(response.content)
+                try:
+                    answer: Manifest = _decoded(response.content)
+                except ValueError as error:
+                    raise Unavailable(0, "BrokenAnswer", f"{method} {path}: {error}") from error
                 return answer
         raise AssertionError("unreachable: the second attempt returns or raises")
 
@@ -197,7 +206,7 @@ class Client:
         return str(answer["status"]["userInfo"]["username"])
 
     async def list(self, resource: Resource, namespace: str = "", **params: str) -> tuple[list[Manifest], str]:
-        """All objects (pages of 500) and the resourceVersion to watch from. Items carry `apiVersion` and `kind`."""
+        """All objects (page by page) and the resourceVersion to watch from. Items carry `apiVersion` and `kind`."""
         items: list[Manifest] = []
         accept = METADATA_ONLY["list"] if resource.metadata_only else "application/json"
         query = {"limit": str(LIST_PAGE)} | params
@@ -240,7 +249,7 @@ class Client:
                 raise _error(response.status_code, content, response.headers)
             async for line in _lines(response):
                 try:
-                    event = orjson.loads(line)
+                    event = _decoded(line)
                 except ValueError as error:
                     raise Unavailable(0, "BrokenStream", f"watch of {resource}: {error}") from error
                 if event["type"] == "ERROR":
@@ -324,6 +333,32 @@ async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
         for line in complete:
             if line:
                 yield bytes(line)
+
+
+def _decoded(content: bytes) -> Any:
+    """What a text says, but for field sets that are nested too deep to read; ValueError for what is no JSON.
+
+    Those are the one part of an object in which everybody who may write it may nest things as he likes, and nobody
+    here reads them: they must not keep all other objects of their kind from being read.
+    """
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return orjson.loads(b"".join(_without_field_sets(content)))
+
+
+def _without_field_sets(content: bytes) -> Iterator[bytes]:
+    begin = 0
+    while (found := content.find(_FIELD_SET, begin)) != -1:
+        yield content[begin:found]
+        yield _FIELD_SET + b"null"
+        depth, begin = 0, len(content)
+        for token in _BRACES.finditer(content, found + len(_FIELD_SET)):
+            depth += {b"{": 1, b"}": -1}.get(token[0], 0)
+            if depth == 0:
+                begin = token.end()
+                break
+    yield content[begin:]
 
 
 def _error(code: int, content: bytes, headers: Mapping[str, str]) -> KubeError:

@@ -95,8 +95,8 @@ class Store:
             return  # dropped while the event was on its way
         key = key_of(obj)
         if kind == "DELETED":
-            for keys in self._scopes.values():
-                keys.discard(key)
+            # Another scope may still have it: it only ceased to be what this one selects. If it went, that is told too.
+            self._scopes[scope].discard(key)
             self._last_deletion = max(self._last_deletion, _version(obj))
             self._remove(key, trim(obj))
         else:

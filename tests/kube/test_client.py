@@ -44,6 +44,7 @@ DENIED = (
             errors.NamespaceTerminating,
             id="a terminating namespace",
         ),
+        pytest.param(text(200, '{"kind":'), errors.Unavailable, id="half an answer"),
         pytest.param(text(502, "<html>Bad Gateway</html>"), errors.Unavailable, id="a proxy's HTML"),
         pytest.param(text(403, '"no"'), errors.Forbidden, id="JSON that is no object"),
     ],
@@ -92,6 +93,23 @@ async def test_a_broken_connection_is_unavailable(tmp_path: Path) -> None:
     async with serve(Scripted(stream(b"{", abort=True)), tmp_path) as client:
         with pytest.raises(errors.Unavailable):
             await client.get(kinds.NAMESPACES, "", "x")
+
+
+DEEP = '{"metadata":{"name":"a","managedFields":[{"fieldsV1":%s}]},"text":"} \\" {"}' % (
+    '{"f:}":' * 2000 + "{}" + "}" * 2000
+)
+"""An object as anybody may write one, too deep for every parser."""
+
+
+async def test_field_sets_that_are_nested_deep_keep_nothing_from_being_read(tmp_path: Path) -> None:
+    pages = text(200, f'{{"metadata":{{"resourceVersion":"1"}},"items":[{DEEP}]}}')
+    event = f'{{"type":"ADDED","object":{DEEP}}}\n'.encode()
+    async with serve(Scripted(pages, stream(event)), tmp_path) as client:
+        (listed,), since = await client.list(kinds.SECRETS)
+        ((_, watched),) = [event async for event in client.watch(kinds.SECRETS, "", since)]
+    for obj in (listed, watched):
+        assert obj["text"] == '} " {'
+        assert obj["metadata"] == {"name": "a", "managedFields": [{"fieldsV1": None}]}
 
 
 async def test_nobody_listening_is_unavailable(tmp_path: Path) -> None:

@@ -114,12 +114,23 @@ def test_an_event_of_a_scope_that_was_dropped_meanwhile(store: Store) -> None:
     assert held(store) == {}
 
 
-def test_a_deletion_counts_for_all_scopes() -> None:
+def test_a_deletion_counts_for_the_scope_that_tells_of_it() -> None:
+    """An object that a selector selects no more is deleted for its watch, and lives on."""
     store = Store(kinds.SECRETS)
     store.replace(ALL, [secret("a")])
     store.replace(TEAM, [secret("a")])
     store.update(TEAM, "DELETED", secret("a", 2))
+    assert held(store) == {"a": "1"}
+    store.update(ALL, "DELETED", secret("a", 3))
     assert held(store) == {}
+
+
+def test_objects_of_a_namespace(store: Store) -> None:
+    store.replace(ALL, [secret("b"), secret("a")])
+    assert names(store.within("team")) == ["a", "b"]
+    store.update(ALL, "DELETED", secret("a", 2))
+    assert names(store.within("team")) == ["b"]
+    assert store.within("elsewhere") == []
 
 
 def test_a_deletion_of_what_was_never_seen(store: Store, told: list[tuple[str, str]]) -> None:
