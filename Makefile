@@ -48,7 +48,8 @@ down: $(INSTALLED) ## Stop what `make up` started, and remove its files
 QUICK := not cluster and not servers and not thorough
 
 .PHONY: check
-check: lint core ## What every change has to pass, without a cluster
+check: $(INSTALLED) ## What every change has to pass, without a cluster: `lint` and `core` side by side
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint core
 
 .PHONY: test
 test: core control-plane keycloak ## All tests, those on the local control plane included
