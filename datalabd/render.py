@@ -536,6 +536,7 @@ def _parsed(text: str) -> list[Any]:
         raise Refused(["holds a number that cannot be read"]) from error
 
 
+_TOO_LARGE = "holds an integer of more than 64 bits"
 _TOO_DEEP = f"is nested deeper than {DEPTH_MAX} levels"
 
 
@@ -553,7 +554,11 @@ def _json(value: Any, count: list[int], depth: int) -> Any:
             return [_json(item, count, depth + 1) for item in value]
         case float() if value != value or value in (float("inf"), float("-inf")):
             raise Refused(["holds a number that JSON does not know"])
-        case None | bool() | int() | float() | str():
+        case int() if not -(2**63) <= value < 2**63:
+            raise Refused([_TOO_LARGE])
+        case str():
+            return _text(value)
+        case None | bool() | int() | float():
             return value
     raise Refused(["holds a value that JSON does not know"])
 
@@ -561,9 +566,20 @@ def _json(value: Any, count: list[int], depth: int) -> Any:
 def _json_key(key: Any) -> str:
     if isinstance(key, bool):
         return str(key).lower()
+    if isinstance(key, int) and not -(2**63) <= key < 2**63:
+        raise Refused([_TOO_LARGE])
     if isinstance(key, str | int):
-        return str(key)
+        return _text(str(key))
     raise Refused(["holds a key that is no text"])
+
+
+def _text(text: str) -> str:
+    """The text, unless it holds half a character, as the escapes of JSON allow."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Refused(["holds a text that is not Unicode"]) from error
+    return text
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's where it was built

@@ -8,20 +8,18 @@ network policies hold those.
 import re
 import socket
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from datalabd.api.meta import FieldError, Problem, shorten
-from datalabd.api.v1beta2 import File, SecretReference
+from datalabd.api.v1beta2 import FILES_MAX, File, SecretReference
 
 GIT_SCHEMES = ("https", "http", "ssh")
 IMAGE_SCHEMES = ("oci", "https", "http")
 _SCP = re.compile(r"(?:[\w.-]+@)(\[[^\]]+\]|[^:/@\s]+):(?!//)")
 """git's short form of an ssh address: `git@host:path`."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_VARIABLE = re.compile(r"\$\((\w+)\)")
-"""What the runtime fills in."""
 _FILLED = frozenset(
     {"environment_name", "workshop_name", "workshop_namespace", "workshop_version", "ingress_domain", "cluster_domain"}
 )
@@ -38,6 +36,12 @@ PLATFORM_HOST = (
 )
 # IPv6 networks whose addresses end in an IPv4 address that they reach: IPv4-compatible, and NAT64 (RFC 6052).
 _EMBEDDING = (IPv6Network("::/96"), IPv6Network("64:ff9b::/96"))
+
+
+def size_errors(files: Sequence[File], path: str) -> Iterator[FieldError]:
+    """Whether all sources together are too large: every look at a lab reads them, and sessions mount them."""
+    if sum(len(file.model_dump_json(by_alias=True, exclude_none=True).encode()) for file in files) > FILES_MAX:
+        yield FieldError(path, Problem.TOO_LONG, None, f"may not be more than {FILES_MAX // 1024} KiB of JSON in all")
 
 
 def source_errors(file: File, path: str, namespace: str, blocked: Iterable[str]) -> Iterator[FieldError]:
@@ -173,10 +177,24 @@ def _leaves(path: str) -> bool:
 
 
 def _left(path: str) -> str:
-    """What is left of a path where variables are as short as can be, those within variables included."""
-    while (shorter := _VARIABLE.sub(lambda name: "x" if name[1] in _FILLED else "", path)) != path:
-        path = shorter
-    return path
+    """What is left of a path where variables are as short as can be, those within variables included.
+
+    In one pass, however deep they are nested: every letter comes once, and goes once.
+    """
+    if "$(" not in path:
+        return path
+    left: list[str] = []
+    for letter in path:
+        if letter == ")":
+            start = len(left)
+            while start and (left[start - 1].isalnum() or left[start - 1] == "_"):
+                start -= 1
+            if start < len(left) and left[max(start - 2, 0) : start] == ["$", "("]:
+                name = "".join(left[start:])
+                left[start - 2 :] = ["x"] if name in _FILLED else []
+                continue
+        left.append(letter)
+    return "".join(left)
 
 
 def _secrets(file: File) -> Iterator[tuple[str, SecretReference | None]]:

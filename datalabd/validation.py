@@ -31,7 +31,7 @@ from datalabd.api.patterns import DNS_NAME, SERVICE_LABEL, in_words
 from datalabd.api.quantity import parse
 from datalabd.api.v1beta2 import DatalabSpec, Policy, Role
 from datalabd.lab import environment_name
-from datalabd.sources import source_errors
+from datalabd.sources import size_errors, source_errors
 
 RESERVED = re.compile(
     r"default|kube|kube-.*|educates|educates-.*|datalabd|datalabd-.*|pkg-internal|pkg-internal-.*|"
@@ -476,6 +476,7 @@ def _secret_name(claim: _Claim) -> Iterator[FieldError]:
 
 def _sources(claim: _Claim) -> Iterator[FieldError]:
     blocked = [] if claim.environment is None else claim.environment.data.network.blacklist_ips
+    yield from size_errors(claim.spec.files, "spec.files")
     for index, file in enumerate(claim.spec.files):
         yield from source_errors(file, f"spec.files[{index}]", claim.namespace, blocked)
 

@@ -1,13 +1,18 @@
+import re
+import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datalabd.api.v1beta2 import File
-from datalabd.sources import PLATFORM_HOST, addresses, is_local, source_errors
+from datalabd.sources import PLATFORM_HOST, addresses, is_local, size_errors, source_errors
 
 LOCAL = "must not point at a loopback, link-local or blocked address"
 GIT = "must be an address of https, http or ssh, or user@host:path"
 IMAGE = "must be an image reference, optionally with the scheme oci, https or http"
+FILLED = ("environment_name", "workshop_name")
 DIGEST = "must end in @sha256: and 64 lower-case hexadecimal digits"
 
 
@@ -227,6 +232,40 @@ def test_addresses_of_a_name() -> None:
 )
 def test_source_errors(file: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert errors(**file) == expected
+
+
+PIECES = [*"$()./x_", "$(", "$(x)", "environment_name", "$(workshop_name)"]
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=40).map("".join))
+def test_what_is_left_of_a_path_does_not_depend_on_the_order(path: str) -> None:
+    expected, before = path, ""
+    while expected != before:
+        before = expected
+        expected = re.sub(r"\$\((\w+)\)", lambda name: "x" if name[1] in FILLED else "", before)
+    assert bool(errors(includePaths=[path], image={"url": "a"})) is (".." in re.split(r"[/\\]", expected))
+
+
+def test_nested_variables_take_no_longer_than_others() -> None:
+    # Longer than a claim can have it, so that it would take many seconds and not many milliseconds.
+    deep = f"{'$(a' * 20_000}{')' * 20_000}"
+    file = File.model_validate({"image": {"url": "a"}}).model_copy(update={"include_paths": [deep]})
+    began = time.process_time()
+    assert list(source_errors(file, "f", "team", [])) == []
+    assert time.process_time() - began < 1.5
+
+
+@pytest.mark.parametrize(
+    ("letters", "expected"),
+    [
+        pytest.param("x", [], id="many"),
+        pytest.param("é", ["f: Too long: may not be more than 256 KiB of JSON in all"], id="too many"),
+    ],
+)
+def test_size_errors(letters: str, expected: list[str]) -> None:
+    globs = {"includePaths": [letters * 1000] * 100, "image": {"url": "a"}}
+    files = [File.model_validate(globs), File.model_validate(globs)]
+    assert [str(error) for error in size_errors(files, "f")] == expected
 
 
 def test_a_credential_is_not_repeated() -> None:

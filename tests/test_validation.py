@@ -380,6 +380,11 @@ def test_is_accepted(spec: dict[str, Any]) -> None:
             ],
             id="metadata service",
         ),
+        pytest.param(
+            {"files": [{"image": {"url": "a"}, "includePaths": ["x" * 1024] * 100}] * 3},
+            ["spec.files: Too long: may not be more than 256 KiB of JSON in all"],
+            id="sources without end",
+        ),
         # References
         pytest.param(
             {"secretName": "a/b"},

@@ -25,8 +25,19 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from datalabd.api.meta import FieldError, Manifest, Model, Problem, field_error
-from datalabd.api.patterns import DNS_LABEL, DNS_NAME, HTTP_URL, REALM, WORD, blank_or
-from datalabd.api.quantity import Quantity, parse
+from datalabd.api.patterns import (
+    DNS_LABEL,
+    DNS_NAME,
+    HTTP_URL,
+    LABEL_KEY,
+    LABEL_VALUE,
+    PORT_NAME,
+    REALM,
+    WORD,
+    blank_or,
+    in_words,
+)
+from datalabd.api.quantity import LARGEST, Quantity, parse
 from datalabd.api.v1beta2 import Budget, KubernetesRole, Namespace, ObjectName, Policy
 from datalabd.errors import EnvironmentInvalid
 
@@ -84,16 +95,22 @@ def _network(value: object) -> object:
 def _port(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
         return value
-    if isinstance(value, str) and re.fullmatch(DNS_LABEL, value) and len(value) <= 15 and not value.isdigit():
+    if isinstance(value, str) and len(value) <= PORT_NAME_MAX and re.fullmatch(PORT_NAME, value):
         return value
-    raise ValueError("must be a port number between 1 and 65535, or a port name of at most 15 characters")
+    name = f"a name of at most {PORT_NAME_MAX} characters, which {in_words(PORT_NAME)}"
+    raise ValueError(f"must be a port number between 1 and 65535, or {name}")
 
 
+PORT_NAME_MAX = 15
+QUALIFIED_MAX = 253 + len("/") + 63
+"""Characters of the key of a label."""
+DEPTH_MAX = 50
+"""Objects and lists within each other, in what is handed on as it is; what reads it does not go on for ever."""
 TEMPLATE_WORDS = ("{name}", "{namespace}", "{realm}", "{group}", "{host}")
 """What is filled in where a field is a template."""
 _BRACED = re.compile(r"\$?\{[A-Za-z_][A-Za-z0-9_]*\}", re.ASCII)
 _FILLED_IN = f"may have {', '.join(TEMPLATE_WORDS)} filled in, and no other word in braces"
-_ANNOTATION = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", re.ASCII)
+_HUGE_PAGES = re.compile(r"hugepages-([1-9][0-9]{0,9}[KMG]i)")
 _AMOUNT = r"^([0-9]+m|[0-9]+(\.[0-9]+)?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]{1,2})?)$"
 
 
@@ -105,10 +122,33 @@ def _template(value: str) -> str:
 
 
 def _annotation(key: str) -> str:
-    prefix = key.partition("/")[0]
-    if not _ANNOTATION.fullmatch(key) or ("/" in key and not re.fullmatch(DNS_NAME, prefix)) or len(prefix) > 253:
+    if not _is_qualified(key):
         raise ValueError("must be the name of an annotation, such as example.org/auth")
     return key
+
+
+def _label_key(key: str) -> str:
+    if not _is_qualified(key):
+        raise ValueError(in_words(LABEL_KEY))
+    return key
+
+
+def _is_qualified(key: str) -> bool:
+    """Whether it is a name as Kubernetes has them for labels, annotations and resources, with a domain or without."""
+    return re.fullmatch(LABEL_KEY, key) is not None and len(key.partition("/")[0]) <= 253
+
+
+def _resource(name: object) -> object:
+    """The name of a resource, as containers may ask for it."""
+    if isinstance(name, str):
+        known = name in ("cpu", "memory", "ephemeral-storage") or _HUGE_PAGES.fullmatch(name)
+        # Quotas count those of others as requests.<name>, which has to be a name as well.
+        foreign = "/" in name and not name.startswith("requests.") and _is_qualified(f"requests.{name}")
+        if known or foreign:
+            return name
+    raise ValueError(
+        "must be cpu, memory, ephemeral-storage, hugepages-2Mi or the like, or example.org/gpu or the like"
+    )
 
 
 def _amount(value: object) -> object:
@@ -116,6 +156,8 @@ def _amount(value: object) -> object:
     text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
     if not isinstance(text, str) or not re.fullmatch(_AMOUNT, text) or len(text) > 20:
         raise ValueError("must be a quantity such as 500m, 2 or 1.5Gi")
+    if _number(text) > LARGEST:
+        raise ValueError("must be less than 8Ei")
     return text
 
 
@@ -123,14 +165,35 @@ def _number(amount: str) -> Decimal:
     return parse(amount[:-1]) / 1000 if amount.endswith("m") else parse(amount)
 
 
+def _unit(resource: str) -> Decimal | None:
+    """What a resource is handed out in, and not shared between containers; None for one that can be promised twice."""
+    if pages := _HUGE_PAGES.fullmatch(resource):
+        return parse(pages[1])
+    return Decimal(1) if "/" in resource and "kubernetes.io/" not in resource else None
+
+
 def _like(model: type[Model]) -> AfterValidator:
     """Checks an object by a model and keeps it as it was written: others read more of it than we know."""
 
     def check(value: Manifest) -> Manifest:
         model.model_validate(value)
+        _passable(value)
         return value
 
     return AfterValidator(check)
+
+
+def _passable(value: Manifest) -> None:
+    """Refuses what somebody on the way of a manifest would stumble over. Not recursive: it may be very deep."""
+    level: list[Any] = [value]
+    for _ in range(DEPTH_MAX + 1):
+        if any(isinstance(item, int) and not -(2**63) <= item < 2**63 for item in level):
+            raise ValueError("must not hold integers of more than 64 bits")
+        within = [item for item in level if isinstance(item, dict | list)]
+        if not within:
+            return
+        level = [inner for item in within for inner in (item.values() if isinstance(item, dict) else item)]
+    raise ValueError(f"must not be nested deeper than {DEPTH_MAX} levels")
 
 
 def _rule(rule: str, message: str, field: str = "", reason: str = "FieldValueInvalid") -> Manifest:
@@ -191,8 +254,19 @@ Amount = Annotated[
 ]
 Names = Annotated[list[ObjectName], BeforeValidator(_without_blanks), Field(max_length=100)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
-Port = Annotated[int | str, BeforeValidator(_port), WithJsonSchema({"x-kubernetes-int-or-string": True})]
-Labels = Annotated[dict[str, Annotated[str, StringConstraints(max_length=63)]], Field(max_length=50)]
+Port = Annotated[
+    int | str,
+    BeforeValidator(_port),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": PORT_NAME, "maxLength": PORT_NAME_MAX}),
+]
+LabelKey = Annotated[
+    str,
+    AfterValidator(_label_key),
+    WithJsonSchema({"type": "string", "maxLength": QUALIFIED_MAX, "pattern": LABEL_KEY}),
+]
+LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=LABEL_VALUE)]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=50)]
+ResourceName = Annotated[str, BeforeValidator(_resource)]
 
 
 class AuthType(StrEnum):
@@ -444,9 +518,9 @@ class Defaults(EnvironmentModel):
 class Expression(EnvironmentModel):
     """One requirement of a label selector."""
 
-    key: Annotated[str, StringConstraints(min_length=1, max_length=317)] = Field(description="Label key.")
+    key: LabelKey = Field(description="Label key.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How key and values relate.")
-    values: Annotated[list[Annotated[str, StringConstraints(max_length=63)]], Field(max_length=50)] = Field(
+    values: Annotated[list[LabelValue], Field(max_length=50)] = Field(
         default_factory=list, description="Label values, for In and NotIn."
     )
 
@@ -614,10 +688,10 @@ class Resources(EnvironmentModel):
             ".requests",
         )
     )
-    requests: Annotated[dict[str, Amount], Field(max_length=6)] | None = Field(
+    requests: Annotated[dict[ResourceName, Amount], Field(max_length=6)] | None = Field(
         None, description="What it is sure to have, by resource: cpu, memory."
     )
-    limits: Annotated[dict[str, Amount], Field(max_length=6)] | None = Field(
+    limits: Annotated[dict[ResourceName, Amount], Field(max_length=6)] | None = Field(
         None, description="What it never exceeds, by resource."
     )
 
@@ -631,6 +705,21 @@ class Resources(EnvironmentModel):
         ]
         if over:
             raise ValueError(f"no request may be more than its limit: {', '.join(over)}")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_units(self) -> Self:
+        requests, limits = self.requests or {}, self.limits or {}
+        for name, amount in [*requests.items(), *limits.items()]:
+            unit = _unit(name)
+            if unit is None:
+                continue
+            if _number(amount) % unit:
+                raise ValueError(f"{name} of {amount} is not a multiple of {unit.normalize():f}")
+            if name in requests and (name not in limits or _number(requests[name]) != _number(limits[name])):
+                raise ValueError(f"{name} must have a limit that is equal to its request")
+            if _HUGE_PAGES.fullmatch(name) and not {"cpu", "memory"} & {*requests, *limits}:
+                raise ValueError(f"{name} needs cpu or memory beside it")
         return self
 
 
@@ -699,7 +788,8 @@ class EnvironmentData(EnvironmentModel):
     storage: Storage = Field(Storage(), description="Object storage.")
     storage_classes: StorageClasses = Field(StorageClasses(), description="Storage classes of home directories.")
     packages: Annotated[list[Package], Field(max_length=50)] = Field(
-        [], description="Packages for the sessions, handed to the runtime as they are."
+        [],
+        description=f"Packages for the sessions, handed to the runtime as they are; at most {DEPTH_MAX} levels deep.",
     )
     auth: Auth = Field(Auth(), description="How session users log in.")
     defaults: Defaults = Field(Defaults(), description="What applies where a claim says nothing.")

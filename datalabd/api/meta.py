@@ -150,7 +150,7 @@ def shorten(value: object) -> str | None:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-_MAPS = frozenset({"userOverrides", "databases", "documentStores", "cacheStores", "vectorStores"})
+_MAPS = frozenset({"userOverrides", "databases", "documentStores", "cacheStores", "vectorStores", "matchLabels"})
 
 
 def field_path(loc: tuple[int | str, ...]) -> str:
@@ -158,7 +158,8 @@ def field_path(loc: tuple[int | str, ...]) -> str:
     path, before = "", None
     for part in loc:
         if part != "[key]":
-            path += f"[{shorten(part)}]" if isinstance(part, int) or before in _MAPS else f".{part}"
+            shown = shorten(part)
+            path += f"[{shown}]" if isinstance(part, int) or before in _MAPS else f".{shown}"
         before = part
     return path.lstrip(".")
 

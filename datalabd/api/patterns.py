@@ -9,6 +9,12 @@ WORD = r"^[^-\s]\S*$"
 HTTP_URL = r"^[hH][tT][tT][pP][sS]?://\S+$"
 SHA256 = r"^[0-9a-fA-F]{64}$"
 REALM = r"^[^/\s]+$"
+LABEL_KEY = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+)
+LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+PORT_NAME = r"^([0-9]+-)*[0-9]*[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 
 _WORDS = {
     DNS_LABEL: "must be lower-case letters, digits and '-', beginning and ending with a letter or digit",
@@ -20,6 +26,9 @@ _WORDS = {
     HTTP_URL: "must be an http or https address",
     SHA256: "must be 64 hexadecimal digits",
     REALM: "must not contain '/' nor white space",
+    LABEL_KEY: "must be the key of a label, such as app or example.org/app",
+    LABEL_VALUE: "must be empty, or letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
+    PORT_NAME: "must be lower-case letters, digits and single '-' between them, with at least one letter",
 }
 
 

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field
 # Without `m`, `u` and `n`, and without a sign: a fraction of a byte is a slip of the pen (`512m` for `512Mi`).
 PATTERN = r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]{1,2})?$"
 MAX_LENGTH = 20
+LARGEST = 2**63 - 1
+"""What Kubernetes counts to."""
 _PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:(k|[MGTPE]|[KMGTPE]i)|[eE]([0-9]{1,2}))?", re.ASCII)
 _DECIMAL = {suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", start=1)}
 _BINARY = {f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)}
@@ -28,6 +30,8 @@ def parse(text: str) -> Decimal:
 def _positive(text: str) -> str:
     if parse(text) <= 0:
         raise ValueError("must be greater than zero")
+    if parse(text) > LARGEST:
+        raise ValueError("must be less than 8Ei")  # the API server would keep it as that
     if parse(text) % 1:
         raise ValueError("must be a whole number of bytes")  # the API server would keep it as milli-bytes
     return text

@@ -246,6 +246,8 @@ class File(Model):
         return self
 
 
+FILES_MAX = 256 * 1024
+"""Bytes of all sources of a claim, as JSON."""
 ONE_SOURCE = "must have exactly one of image, git and http"
 FileItem = Annotated[
     File,
@@ -287,7 +289,11 @@ class LabSpec(Model):
     persistence: Persistence = Field(Persistence(), description="The volumes that are home directories.")
     quota: Quota = Field(default_factory=Quota, description="How much a session may use.")
     security: Security = Field(default_factory=Security, description="What a session may do.")
-    files: list[FileItem] = Field([], max_length=50, description="Where files for the sessions come from.")
+    files: list[FileItem] = Field(
+        [],
+        max_length=50,
+        description=f"Where files for the sessions come from; at most {FILES_MAX // 1024} KiB of JSON in all.",
+    )
 
 
 class DatalabSpec(LabSpec):

@@ -18,6 +18,7 @@ from datalabd.api.environment import mistakes as all_mistakes
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import Budget, KubernetesRole, Policy
 from datalabd.errors import EnvironmentInvalid
+from datalabd.plan.metadata import digest
 from tests.reference import vector
 
 SAMPLES = Path(__file__).resolve().parents[2] / "manifests" / "samples"
@@ -156,6 +157,60 @@ def test_selectors_of_peers() -> None:
     assert block.cidr == "10.0.0.9/32"
 
 
+KEY = "must be the key of a label, such as app or example.org/app"
+VALUE = "must be empty, or letters, digits, '-', '_' and '.', beginning and ending with a letter or digit"
+
+
+def selected(**selector: Any) -> list[str]:
+    """What is wrong with a selector."""
+    peers = [{"podSelector": selector}]
+    found = all_mistakes(manifest(network={"ingressPeers": peers}))
+    return [str(error).removeprefix("data.network.ingressPeers[0].podSelector.") for error in found]
+
+
+@pytest.mark.parametrize("key", ["a", "A_b.c", "kubernetes.io/metadata.name", f"{'x' * 253}/{'y' * 63}"])
+@pytest.mark.parametrize("value", ["", "a", "A_b.c-9", "x" * 63])
+def test_labels(key: str, value: str) -> None:
+    expressions = [{"key": key, "operator": "In", "values": [value]}]
+    assert selected(matchLabels={key: value}, matchExpressions=expressions) == []
+
+
+@pytest.mark.parametrize("key", ["a b", "-a", "a/", "/a", "a/b/c", "A.org/b", "y" * 64, f"{'x' * 254}/a"])
+def test_what_is_no_key_of_a_label(key: str) -> None:
+    shown = key if len(key) <= 100 else f"{key[:99]}…"
+    assert selected(matchLabels={key: "b"}) == [f'matchLabels[{shown}]: Invalid value: "{shown}": {KEY}']
+    assert selected(matchExpressions=[{"key": key, "operator": "Exists"}]) == [
+        f'matchExpressions[0].key: Invalid value: "{shown}": {KEY}'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param("a b", f'Invalid value: "a b": {VALUE}', id="white space"),
+        pytest.param("-a", f'Invalid value: "-a": {VALUE}', id="dash first"),
+        pytest.param("x" * 64, f'Too long: "{"x" * 64}": may not be more than 63 characters', id="long"),
+    ],
+)
+def test_what_is_no_value_of_a_label(value: str, expected: str) -> None:
+    assert selected(matchLabels={"a": value}) == [f"matchLabels[a]: {expected}"]
+    assert selected(matchExpressions=[{"key": "a", "operator": "In", "values": ["b", value]}]) == [
+        f"matchExpressions[0].values[1]: {expected}"
+    ]
+
+
+@pytest.mark.parametrize("port", [1, 65535, "https", "a", "9a", "9-a", "1-2-b3-4", "x" * 15])
+def test_ports(port: int | str) -> None:
+    assert parse(network={"dns": [{"podSelector": {}, "ports": [{"port": port}]}]}).data.network.dns[0].ports
+
+
+@pytest.mark.parametrize("port", [0, 65536, True, "80", "8-0", "a--b", "-a", "a-", "A", "a_b", "x" * 16, ["a"]])
+def test_what_is_no_port(port: Any) -> None:
+    (said,) = mistakes(network={"dns": [{"podSelector": {}, "ports": [{"port": port}]}]})
+    assert said.startswith("data.network.dns[0].ports[0].port: Invalid value:")
+    assert said.endswith(f"must be a port number between 1 and 65535, or {PORT_NAME}")
+
+
 def test_protection_addresses_default_to_oauth2_proxy_below_the_domain() -> None:
     ingress = parse(ingress={"domain": "lab.example.org", "protection": {"type": "nginx"}}).data.ingress
     assert ingress.auth_url == "https://auth.lab.example.org/oauth2/auth"
@@ -173,6 +228,10 @@ def test_packages_are_verbatim() -> None:
     assert parse(packages=packages).data.packages == packages
 
 
+PORT_NAME = (
+    "a name of at most 15 characters, which must be lower-case letters, digits and single '-' between them, with at "
+    "least one letter"
+)
 NETWORK = "must be a network such as 10.42.0.0/16 or fd00::/8, or an address"
 
 
@@ -216,7 +275,7 @@ NETWORK = "must be a network such as 10.42.0.0/16 or fd00::/8, or an address"
             [
                 "data.network.internalEgress[0].namespace: Required value:",
                 'data.network.internalEgress[0].ports[0].port: Invalid value: "0": must be a port number between 1 and'
-                " 65535, or a port name of at most 15 characters",
+                f" 65535, or {PORT_NAME}",
             ],
             id="peer without namespace",
         ),
@@ -304,6 +363,9 @@ def test_parsing_leaves_the_manifest_alone() -> None:
 # --- what others read more of than we do ------------------------------------------------------------------------------
 
 
+RESOURCE = "must be cpu, memory, ephemeral-storage, hugepages-2Mi or the like, or example.org/gpu or the like"
+
+
 def test_resources_are_verbatim() -> None:
     resources = {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"cpu": "1000m"}, "claims": [{"name": "gpu"}]}
     assert parse(components={"data": {"resources": resources}}).data.components.data.resources == resources
@@ -340,11 +402,54 @@ def test_resources_are_verbatim() -> None:
             id="less than nothing",
         ),
         pytest.param(
-            {"limits": {str(number): 1 for number in range(7)}},
+            {"limits": {f"example.org/{number}": 1 for number in range(7)}},
             [".limits: Too many: must have at most 6 items"],
             id="too many",
         ),
         pytest.param({"requests": ["cpu"]}, [".requests: Invalid value: must be an object"], id="list"),
+        pytest.param(
+            {"limits": {"cpu": 1, "hugepages-2Mi": "4Mi", "x.kubernetes.io/y": "500m"}}, [], id="every kind of name"
+        ),
+        pytest.param(
+            {"requests": {"example.org/gpu": 1}, "limits": {"example.org/gpu": "1000m"}}, [], id="as many as its limit"
+        ),
+        pytest.param(
+            {"limits": {"memory": "1e99"}}, ['.limits.memory: Invalid value: "1e99": must be less than 8Ei'], id="1e99"
+        ),
+        *(
+            pytest.param(
+                {"requests": {name: 1}}, [f'.requests.{name}: Invalid value: "{name}": {RESOURCE}'], id=f"name {name}"
+            )
+            for name in ("gpu", "CPU", " cpu ", "hugepages-2", "a b/c", "requests.a.org/b", f"{'x' * 45}.{'y' * 45}/ü")
+        ),
+        pytest.param(
+            {"requests": {5: 1}}, [f'.requests[5]: Invalid value: "5": {RESOURCE}'], id="name that is no text"
+        ),
+        pytest.param(
+            {"limits": {"example.org/gpu": "1500m"}},
+            [": Invalid value: example.org/gpu of 1500m is not a multiple of 1"],
+            id="half a device",
+        ),
+        pytest.param(
+            {"requests": {"example.org/gpu": 1}},
+            [": Invalid value: example.org/gpu must have a limit that is equal to its request"],
+            id="device without a limit",
+        ),
+        pytest.param(
+            {"requests": {"example.org/gpu": 1}, "limits": {"example.org/gpu": 2}},
+            [": Invalid value: example.org/gpu must have a limit that is equal to its request"],
+            id="fewer devices than the limit",
+        ),
+        pytest.param(
+            {"limits": {"cpu": 1, "hugepages-2Mi": "3Mi"}},
+            [": Invalid value: hugepages-2Mi of 3Mi is not a multiple of 2097152"],
+            id="part of a page",
+        ),
+        pytest.param(
+            {"limits": {"hugepages-1Gi": "1Gi"}},
+            [": Invalid value: hugepages-1Gi needs cpu or memory beside it"],
+            id="pages alone",
+        ),
     ],
 )
 def test_resources(resources: Manifest, expected: list[str]) -> None:
@@ -370,6 +475,36 @@ def test_resources(resources: Manifest, expected: list[str]) -> None:
 )
 def test_packages_the_runtime_would_refuse(package: Manifest, expected: list[str]) -> None:
     assert mistakes(packages=[{"name": "b", "files": []}, package]) == [f"data.packages[1]{said}" for said in expected]
+
+
+def nested(levels: int, innermost: Any) -> Manifest:
+    """A package of so many objects and lists within each other."""
+    for _ in range(levels - 3):
+        innermost = [innermost]
+    return {"name": "a", "files": [{"x": innermost}]}
+
+
+@pytest.mark.parametrize(
+    ("package", "expected"),
+    [
+        pytest.param(nested(50, 2**63 - 1), [], id="as deep, and as much, as can be"),
+        pytest.param(nested(51, 0), ["must not be nested deeper than 50 levels"], id="too deep"),
+        pytest.param(nested(100_000, 0), ["must not be nested deeper than 50 levels"], id="very deep"),
+        pytest.param(nested(50, 2**63), ["must not hold integers of more than 64 bits"], id="too much"),
+        pytest.param(nested(5, -(2**63) - 1), ["must not hold integers of more than 64 bits"], id="too little"),
+    ],
+)
+def test_packages_that_cannot_be_handed_on(package: Manifest, expected: list[str]) -> None:
+    found = all_mistakes(manifest(packages=[package]))
+    assert [str(error) for error in found] == [f"data.packages[0]: Invalid value: {said}" for said in expected]
+    if not found:
+        assert digest(parse(packages=[package]).data.packages)
+
+
+def test_what_else_stands_in_resources_cannot_be_without_end() -> None:
+    resources = {"claims": nested(51, 0)["files"]}
+    (error,) = all_mistakes(manifest(components={"data": {"resources": resources | {"x": nested(100, 0)}}}))
+    assert str(error) == "data.components.data.resources: Invalid value: must not be nested deeper than 50 levels"
 
 
 # --- protection -------------------------------------------------------------------------------------------------------

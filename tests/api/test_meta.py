@@ -49,6 +49,10 @@ def test_field_path_of_a_key_without_end_is_cut() -> None:
     assert field_path(("spec", "databases", "x" * 1000, "names")) == f"spec.databases[{'x' * 99}…].names"
 
 
+def test_field_path_shows_nothing_that_a_terminal_would_obey() -> None:
+    assert field_path(("data", "limits", "\x1b[2J", "[key]")) == "data.limits.\\x1b[2J"
+
+
 def test_several_errors_are_told_and_of_very_many_the_first() -> None:
     errors = [FieldError(f"spec.users[{number}]", Problem.DUPLICATE, None, "") for number in range(ERRORS_MAX + 3)]
     assert several(errors[:2]) == ["spec.users[0]: Duplicate value:", "spec.users[1]: Duplicate value:"]

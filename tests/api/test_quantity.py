@@ -36,3 +36,9 @@ def test_what_the_api_server_would_keep_in_milli_bytes_is_refused() -> None:
     assert check("1.5Gi") == "1.5Gi"
     with pytest.raises(ValidationError, match="must be a whole number of bytes"):
         check("0.1Gi")
+
+
+@pytest.mark.parametrize("text", ["8Ei", "1e19", "1e99", "99999999999999999Ei"])
+def test_what_the_api_server_cannot_count_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="must be less than 8Ei"):
+        TypeAdapter(Quantity).validate_python(text)

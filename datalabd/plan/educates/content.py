@@ -35,7 +35,8 @@ UNKNOWN = (
 def workshop_config(lab: Lab, spec: Manifest) -> Mapping[str, str] | None:
     """Its data, encoded, for a Workshop's spec; None where sources use variables that only Educates can fill in."""
     content = spec["workshop"]
-    if any(f"$({name})" in json.dumps(content) for name in UNKNOWN):
+    text = json.dumps(content)
+    if any(f"$({name})" in text for name in UNKNOWN):
         return None
     session = {key: spec["session"][key] for key in ("applications", "ingresses", "dashboards")}
     shown = {key: spec[key] for key in ("title", "description", "version")}

@@ -92,6 +92,20 @@ def test_variables_of_the_installation_cannot_be_filled_in() -> None:
     assert contents(UNKNOWN) is None
 
 
+def test_the_content_is_written_out_once_to_look_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = lab(files=[GIT])
+    spec = workshop_spec(here, running(here))
+    written: list[Any] = []
+
+    def dumps(value: Any) -> str:
+        written.append(value)
+        return ""
+
+    monkeypatch.setattr("datalabd.plan.educates.content.json.dumps", dumps)
+    workshop_config(here, spec)
+    assert written.count(spec["workshop"]) == 1
+
+
 HERE = lab(files=[GIT])
 DATA = workshop_config(HERE, workshop_spec(HERE, running(HERE)))
 
