@@ -71,8 +71,8 @@ def weakening(annotations: Mapping[str, str]) -> list[str]:
 
     None where no annotation protects it: what others annotate then may be what does.
     """
-    named = annotations.get(PROTECTION, "").split(",")
-    return [key for key in annotations if any(named) and key not in named and re.search(WEAKENING, key)]
+    named = set(annotations.get(PROTECTION, "").split(",")) - {""}
+    return [key for key in annotations if named and key not in named and re.search(WEAKENING, key)]
 
 
 def other_class(environment: EnvironmentConfig, ingress: Manifest) -> str:
