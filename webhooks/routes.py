@@ -13,6 +13,8 @@ from datalabd.plan.ingress_protection import NGINX
 from webhooks import traefik
 
 SERVER_ALIAS = f"{NGINX}/server-alias"
+WWW_REDIRECT = f"{NGINX}/from-to-www-redirect"
+"""Annotation of an Ingress by which nginx answers for `a.org` beside `www.a.org`, and the other way round."""
 SERVICE_NAMESPACE = "k8s.apisix.apache.org/svc-namespace"
 """Annotation of an Ingress by which APISIX sends its requests into another namespace."""
 MANY = 200
@@ -106,11 +108,16 @@ def _listed(entries: Sequence[Any] | None, where: str) -> Iterator[tuple[int, An
 
 def _ingress(manifest: Manifest) -> Hosts:
     spec = manifest.get("spec") or {}
+    annotations = manifest["metadata"].get("annotations") or {}
+    redirects = annotations.get(WWW_REDIRECT, "false") != "false"
     for index, rule in _listed(spec.get("rules"), "spec.rules"):
-        yield str(rule.get("host") or "").lower(), f"spec.rules[{index}].host"
+        host = str(rule.get("host") or "").lower()
+        yield host, f"spec.rules[{index}].host"
+        if host and redirects:
+            other = host[4:] if host.startswith("www.") else f"www.{host}"
+            yield other, f"metadata.annotations[{WWW_REDIRECT}]"
     if spec.get("defaultBackend"):
         yield "", "spec.defaultBackend"
-    annotations = manifest["metadata"].get("annotations") or {}
     where = f"metadata.annotations[{SERVER_ALIAS}]"
     for _, alias in _listed(str(annotations.get(SERVER_ALIAS) or "").split(","), where):
         if plain := alias.strip().lower():
@@ -120,10 +127,14 @@ def _ingress(manifest: Manifest) -> Hosts:
 
 
 def _ingress_reaches(words: Words) -> str:
-    by_rule = _any("object.?spec.?rules.orValue([])", "rule", words.host('rule.?host.orValue("")'))
+    rules, host = "object.?spec.?rules.orValue([])", 'rule.?host.orValue("")'
+    by_rule = _any(rules, "rule", words.host(host))
+    other = f'({host}.startsWith("www.") ? {host}.substring(4) : "www." + {host})'
+    redirects = f'object.metadata.?annotations[?"{WWW_REDIRECT}"].orValue("false") != "false"'
     special = json.dumps([SERVER_ALIAS, SERVICE_NAMESPACE])
     return (
-        f"{by_rule} || object.?spec.?defaultBackend.hasValue()"
+        f"{by_rule} || ({redirects} && {_any(rules, 'rule', words.host(other))})"
+        " || object.?spec.?defaultBackend.hasValue()"
         f" || {special}.exists(key, key in object.metadata.?annotations.orValue({{}}))"
     )
 

@@ -25,7 +25,8 @@ WEAKENING = (
     r"|auth-url|auth-signin|auth-method|auth-response-headers|auth-proxy-set-headers|auth-cache-.*"
     r"|enable-global-auth|satisfy"
     # Past the question, or away from the session.
-    r"|ssl-passthrough|canary.*|server-alias|mirror-.*|permanent-redirect|temporal-redirect)$"
+    r"|ssl-passthrough|canary.*|server-alias|mirror-.*|permanent-redirect|temporal-redirect"
+    r"|from-to-www-redirect)$"
     rf"|^{re.escape(APISIX)}/(plugin-config-name|auth-.*|http-redirect|svc-namespace)$"
     r"|^traefik\.ingress\.kubernetes\.io/router\.(middlewares|entrypoints)$"
 )

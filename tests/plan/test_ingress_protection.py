@@ -125,6 +125,7 @@ def test_what_undoes_nothing_is_left_alone() -> None:
                 "mirror-target",
                 "permanent-redirect",
                 "temporal-redirect",
+                "from-to-www-redirect",
             )
         ),
         *(

@@ -3,13 +3,14 @@ from unittest.mock import Mock
 
 import pytest
 
-from webhooks import traefik
+from webhooks import routes, traefik
 from webhooks.routes import (
     ENTRIES_MAX,
     HOSTS_MAX,
     KINDS,
     RULES_MAX,
     SERVER_ALIAS,
+    WWW_REDIRECT,
     TooMany,
     reached,
     rules,
@@ -63,6 +64,31 @@ from webhooks.routes import (
 )
 def test_hosts(kind: str, spec: dict[str, Any] | None, expected: dict[str, str]) -> None:
     assert reached({"kind": kind, "metadata": {}, "spec": spec}) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "said", "expected"),
+    [
+        pytest.param("www.A.org", "true", {"www.a.org", "a.org"}, id="without"),
+        pytest.param("a.org", "true", {"www.a.org", "a.org"}, id="with"),
+        pytest.param("www.www.a.org", "true", {"www.www.a.org", "www.a.org"}, id="twice"),
+        pytest.param("", "true", {""}, id="no host"),
+        pytest.param("a.org", "1", {"www.a.org", "a.org"}, id="another word for it"),
+        pytest.param("a.org", "false", {"a.org"}, id="not wanted"),
+    ],
+)
+def test_nginx_redirects_between_a_host_and_its_www(host: str, said: str, expected: set[str]) -> None:
+    found = reached(
+        {"kind": "Ingress", "metadata": {"annotations": {WWW_REDIRECT: said}}, "spec": {"rules": [{"host": host}]}}
+    )
+    assert found.keys() == expected
+    assert set(found.values()) <= {"spec.rules[0].host", f"metadata.annotations[{WWW_REDIRECT}]"}
+
+
+def test_the_api_server_asks_about_such_redirects() -> None:
+    for kind in KINDS.values():
+        asks = kind.reaches(routes.Words(("lab.org",)))
+        assert (f'annotations[?"{WWW_REDIRECT}"]' in asks) is (kind is routes.INGRESS)
 
 
 MANY_HOSTS = [f"{number}.org" for number in range(HOSTS_MAX + 1)]

@@ -36,6 +36,7 @@ LISTED = (kinds.DATALABS, kinds.NAMESPACES, kinds.WORKSHOP_ENVIRONMENTS)
 """Kinds that tell which names are taken."""
 NGINX = "nginx.ingress.kubernetes.io"
 ALIAS = f"{NGINX}/server-alias"
+WWW_REDIRECT = f"{NGINX}/from-to-www-redirect"
 DOMAIN = "lab.example.org"
 MakeClient = Callable[[web.Application], Awaitable[TestClient[web.Request, web.Application]]]
 
@@ -118,6 +119,11 @@ def ingress(*hosts: str, labels: Any = None, **annotations: str) -> Manifest:
 
 def alias(hosts: str) -> Manifest:
     return {"kind": "Ingress", "metadata": {"name": "ing", "annotations": {ALIAS: hosts}}, "spec": {}}
+
+
+def redirect(host: str) -> Manifest:
+    metadata = {"name": "ing", "annotations": {WWW_REDIRECT: "true"}}
+    return {"kind": "Ingress", "metadata": metadata, "spec": {"rules": [{"host": host}]}}
 
 
 def requests(webhook: str, code: str) -> float:
@@ -567,6 +573,8 @@ async def test_a_strange_claim_does_not_stop_the_guard(webhooks: Webhooks, sessi
         pytest.param({"spec": {"defaultBackend": {"service": {}}}}, "spec.defaultBackend", id="default backend"),
         pytest.param(alias(f"a.org, lab-a.{DOMAIN},"), f"metadata.annotations[{ALIAS}]", id="alias"),
         pytest.param(alias(r"~lab.*"), f"metadata.annotations[{ALIAS}]", id="alias that is a pattern"),
+        pytest.param(redirect(f"www.lab-a.{DOMAIN}"), f"metadata.annotations[{WWW_REDIRECT}]", id="redirect of www"),
+        pytest.param(redirect(f"www.lab-b.{DOMAIN}"), None, id="redirect elsewhere"),
         pytest.param(alias("a.org"), None, id="alias elsewhere"),
         pytest.param(alias(" , "), None, id="alias of nothing"),
         pytest.param({"spec": {"rules": None}}, None, id="no rules"),
