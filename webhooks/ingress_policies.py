@@ -193,10 +193,10 @@ def platform_hosts(domains: Iterable[str], hosts: Iterable[str]) -> list[Manifes
     reaches = "false"
     for kind in routes.KINDS.values():
         reaches = f'request.resource.resource == "{kind.plural}" ? ({kind.reaches(exact)}) : ({reaches})'
-    alias = f'"{routes.SERVER_ALIAS}"'
+    naming = json.dumps([routes.SERVER_ALIAS, routes.WWW_REDIRECT])
     unchanged = (
         "oldObject != null && dyn(object).?spec == dyn(oldObject).?spec"
-        f' && object.metadata.?annotations[?{alias}].orValue("") == variables.old[?{alias}].orValue("")'
+        f' && {naming}.all(key, object.metadata.?annotations[?key].orValue("") == variables.old[?key].orValue(""))'
     )
     return policy(
         PLATFORM_HOSTS,

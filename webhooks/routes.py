@@ -6,19 +6,40 @@ A host is a name, a wildcard `*.a.org`, which controllers take for any number of
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from datalabd.api.meta import Manifest
 from datalabd.plan.ingress_protection import NGINX
 from webhooks import traefik
 
 SERVER_ALIAS = f"{NGINX}/server-alias"
+WWW_REDIRECT = f"{NGINX}/from-to-www-redirect"
+"""Annotation of an Ingress by which nginx answers for `a.org` beside `www.a.org`, and the other way round."""
 SERVICE_NAMESPACE = "k8s.apisix.apache.org/svc-namespace"
 """Annotation of an Ingress by which APISIX sends its requests into another namespace."""
 MANY = 200
 """Entries of a list that CEL looks into; what has more is asked about, or the API server's limit would decide."""
+HOSTS_MAX = 500
+"""Hosts of one route, each of which is compared with those of all labs."""
+ENTRIES_MAX = 5000
+"""Entries of a list of a route, and hosts of all of them with their repetitions."""
+RULES_MAX = 65536
+"""Characters of all rules of a route of Traefik."""
 
 Hosts = Iterator[tuple[str, str]]
 """Hosts in lower case, each with the field that has it."""
+
+
+class TooMany(Exception):
+    """A route has more than is looked into: from which field on, and how much that is.
+
+    Routes are of anybody's choice and read while others wait, so that reading ends here, and whoever asks refuses.
+    """
+
+    def __init__(self, where: str, limit: str) -> None:
+        super().__init__(where, limit)
+        self.where = where
+        self.limit = limit
 
 
 @dataclass(frozen=True)
@@ -75,28 +96,45 @@ def _any(entries: str, name: str, condition: str) -> str:
     return f"({entries}.size() > {MANY} || {entries}.exists({name}, {condition}))"
 
 
+def _listed(entries: Sequence[Any] | None, where: str) -> Iterator[tuple[int, Any]]:
+    """The entries of a list, numbered."""
+    if len(entries or ()) > ENTRIES_MAX:
+        raise TooMany(where, f"{ENTRIES_MAX} entries")
+    return enumerate(entries or ())
+
+
 # --- Ingress ----------------------------------------------------------------------------------------------------------
 
 
 def _ingress(manifest: Manifest) -> Hosts:
     spec = manifest.get("spec") or {}
-    for index, rule in enumerate(spec.get("rules") or ()):
-        yield str(rule.get("host") or "").lower(), f"spec.rules[{index}].host"
+    annotations = manifest["metadata"].get("annotations") or {}
+    redirects = annotations.get(WWW_REDIRECT, "false") != "false"
+    for index, rule in _listed(spec.get("rules"), "spec.rules"):
+        host = str(rule.get("host") or "").lower()
+        yield host, f"spec.rules[{index}].host"
+        if host and redirects:
+            other = host[4:] if host.startswith("www.") else f"www.{host}"
+            yield other, f"metadata.annotations[{WWW_REDIRECT}]"
     if spec.get("defaultBackend"):
         yield "", "spec.defaultBackend"
-    annotations = manifest["metadata"].get("annotations") or {}
-    for alias in str(annotations.get(SERVER_ALIAS) or "").split(","):
+    where = f"metadata.annotations[{SERVER_ALIAS}]"
+    for _, alias in _listed(str(annotations.get(SERVER_ALIAS) or "").split(","), where):
         if plain := alias.strip().lower():
             # nginx takes regular expressions here: whatever is not a plain name may match anything.
             known = plain.replace(".", "").replace("-", "").isalnum()
-            yield plain if known else "", f"metadata.annotations[{SERVER_ALIAS}]"
+            yield plain if known else "", where
 
 
 def _ingress_reaches(words: Words) -> str:
-    by_rule = _any("object.?spec.?rules.orValue([])", "rule", words.host('rule.?host.orValue("")'))
+    rules, host = "object.?spec.?rules.orValue([])", 'rule.?host.orValue("")'
+    by_rule = _any(rules, "rule", words.host(host))
+    other = f'({host}.startsWith("www.") ? {host}.substring(4) : "www." + {host})'
+    redirects = f'object.metadata.?annotations[?"{WWW_REDIRECT}"].orValue("false") != "false"'
     special = json.dumps([SERVER_ALIAS, SERVICE_NAMESPACE])
     return (
-        f"{by_rule} || object.?spec.?defaultBackend.hasValue()"
+        f"{by_rule} || ({redirects} && {_any(rules, 'rule', words.host(other))})"
+        " || object.?spec.?defaultBackend.hasValue()"
         f" || {special}.exists(key, key in object.metadata.?annotations.orValue({{}}))"
     )
 
@@ -108,7 +146,7 @@ def _gateway(manifest: Manifest) -> Hosts:
     hostnames = (manifest.get("spec") or {}).get("hostnames")
     if not hostnames:
         yield "", "spec.hostnames"  # it answers for all that its listener does
-    for index, host in enumerate(hostnames or ()):
+    for index, host in _listed(hostnames, "spec.hostnames"):
         yield str(host).lower(), f"spec.hostnames[{index}]"
 
 
@@ -122,14 +160,14 @@ def _gateway_reaches(words: Words) -> str:
 
 def _apisix(manifest: Manifest) -> Hosts:
     spec = manifest.get("spec") or {}
-    for index, rule in enumerate(spec.get("http") or ()):
+    for index, rule in _listed(spec.get("http"), "spec.http"):
         where = f"spec.http[{index}].match.hosts"
         named = (rule.get("match") or {}).get("hosts")
         if not named:
             yield "", where
-        for number, host in enumerate(named or ()):
+        for number, host in _listed(named, where):
             yield str(host).lower(), f"{where}[{number}]"
-    for index, stream in enumerate(spec.get("stream") or ()):
+    for index, stream in _listed(spec.get("stream"), "spec.stream"):
         # Without a host it answers for a port of its own.
         if host := (stream.get("match") or {}).get("host"):
             yield str(host).lower(), f"spec.stream[{index}].match.host"
@@ -148,9 +186,20 @@ def _apisix_reaches(words: Words) -> str:
 
 
 def _traefik(manifest: Manifest) -> Hosts:
-    for index, route in enumerate((manifest.get("spec") or {}).get("routes") or ()):
-        for host in traefik.hosts(str(route.get("match") or "")):
-            yield host, f"spec.routes[{index}].match"
+    seen: set[str] = set()
+    length = 0
+    for index, route in _listed((manifest.get("spec") or {}).get("routes"), "spec.routes"):
+        where, rule = f"spec.routes[{index}].match", str(route.get("match") or "")
+        if rule in seen:
+            continue
+        seen.add(rule)
+        length += len(rule)
+        if length > RULES_MAX:
+            raise TooMany(where, f"{RULES_MAX} characters in all rules")
+        try:
+            yield from ((host, where) for host in traefik.hosts(rule))
+        except traefik.TooManyHosts:
+            raise TooMany(where, f"{traefik.HOSTS_MAX} hosts in one rule") from None
 
 
 def _traefik_reaches(words: Words) -> str:
@@ -192,10 +241,17 @@ KINDS = {
 
 
 def reached(manifest: Manifest) -> dict[str, str]:
-    """The hosts a route answers for, each with the first field that has it; KeyError for what is no route."""
+    """The hosts a route answers for, each with the first field that has it.
+
+    `TooMany` for a route that has more than are looked into, KeyError for what is no route.
+    """
     found: dict[str, str] = {}
-    for host, where in KINDS[manifest["kind"]].hosts(manifest):
+    for count, (host, where) in enumerate(KINDS[manifest["kind"]].hosts(manifest)):
+        if count == ENTRIES_MAX:
+            raise TooMany(where, f"{ENTRIES_MAX} entries")
         found.setdefault(host, where)
+        if len(found) > HOSTS_MAX:
+            raise TooMany(where, f"{HOSTS_MAX} hosts")
     return found
 
 

@@ -1,15 +1,23 @@
 """Which hosts a rule of Traefik's own routes answers for: `Host(`a.org`) && !PathPrefix(`/b`)`.
 
-A rule is an expression over matchers. What a matcher says of a host is True, False, or None where it depends on
-something else of the request, or on a pattern. Only a rule that says False keeps off a host.
+A rule is an expression over matchers. What a matcher says of a host is yes, no, or neither where it depends on
+something else of the request, or on a pattern. Only a rule that says no keeps off a host.
+
+Rules are of anybody's choice and read while others wait: each part is asked once, of all hosts together.
 """
 
+import functools
 import itertools
+import operator
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 RULE_MAX = 4096
 """Characters of a rule that is looked into; of a longer one nobody can say what it does."""
+HOSTS_MAX = 50
+"""Hosts that one rule may name, as each is compared with every pattern beside it."""
 DEPTH_MAX = 20
 """Parentheses and negations within one another."""
 _ARGUMENT = r"`[^`]*`"
@@ -21,8 +29,16 @@ PLAIN = rf"^({_NAMED}( \|\| {_NAMED})*|\({_NAMED}( \|\| {_NAMED})*\){_NARROWED})
 EVERY = ""
 """Stands for all hosts that no rule names."""
 
-Says = Callable[[str], bool | None]
-"""What a part of a rule says of a host, of a wildcard `*.a.org`, or of `EVERY`."""
+
+class Said(NamedTuple):
+    """What a part of a rule says of all hosts, wildcards `*.a.org` and `EVERY`: one bit for each in either number."""
+
+    yes: int
+    no: int
+
+
+Says = Callable[[dict[str, Said]], Said]
+"""A part of a rule, given what each host that the rule names says of all of them."""
 
 _TOKEN = re.compile(r"""\s*(?:(&&|\|\||[!(),])|([A-Za-z]+)|`([^`]*)`|"([^"\\]*)")\s*""")
 _HOST = frozenset({"host", "hostheader", "hostsni"})
@@ -32,6 +48,10 @@ _LABEL = re.compile(r"[a-z0-9-]+")
 _TEMPLATE = re.compile(r"\{[a-z]+(?::[^{}|]*)?\}((?:\.[a-z0-9-]+)+)")
 
 
+class TooManyHosts(Exception):
+    """A rule names more than `HOSTS_MAX`."""
+
+
 class _Unreadable(ValueError):
     """Not a rule, or not one that we understand."""
 
@@ -39,16 +59,16 @@ class _Unreadable(ValueError):
 def hosts(rule: str) -> Iterator[str]:
     """The hosts a rule may answer for, in lower case; wildcards for patterns, the empty host for all others.
 
-    A rule that cannot be read may answer for any.
+    A rule that cannot be read may answer for any; `TooManyHosts` for one that names more than are looked into.
     """
     try:
         parsed = _Rule(rule)
     except _Unreadable:
         yield EVERY
         return
-    for host in (*parsed.named, EVERY):
-        if parsed.says(host) is not False:
-            yield host
+    named = [*parsed.named, EVERY]
+    said = parsed.says(_each(named))
+    yield from (host for bit, host in enumerate(named) if not said.no >> bit & 1)
 
 
 class _Rule:
@@ -58,7 +78,7 @@ class _Rule:
         if len(rule) > RULE_MAX:
             raise _Unreadable("too long")
         self.named: dict[str, None] = {}
-        self._tokens = list(_tokens(rule))
+        self._tokens = deque(_tokens(rule))
         self._depth = 0
         self.says = self._either()
         if self._tokens:
@@ -68,13 +88,13 @@ class _Rule:
         parts = [self._both()]
         while self._take("||"):
             parts.append(self._both())
-        return lambda host: _or([part(host) for part in parts])
+        return lambda each: _or([part(each) for part in parts])
 
     def _both(self) -> Says:
         parts = [self._negated()]
         while self._take("&&"):
             parts.append(self._negated())
-        return lambda host: _not(_or([_not(part(host)) for part in parts]))
+        return lambda each: _not(_or([_not(part(each)) for part in parts]))
 
     def _negated(self) -> Says:
         self._depth += 1
@@ -83,7 +103,7 @@ class _Rule:
         try:
             if self._take("!"):
                 inner = self._negated()
-                return lambda host: _not(inner(host))
+                return lambda each: _not(inner(each))
             if self._take("("):
                 grouped = self._either()
                 self._expect(")")
@@ -104,13 +124,15 @@ class _Rule:
         elif name in _PATTERN:
             reached = [_wildcard(argument) for argument in arguments]
         else:
-            return lambda _: None
+            return lambda _: _NEITHER
         self.named |= dict.fromkeys(host for host in reached if host != EVERY)
-        return lambda host: _or([_meets(host, one) for one in reached])
+        if len(self.named) > HOSTS_MAX:
+            raise TooManyHosts
+        return lambda each: _or([each[one] for one in reached])
 
     def _take(self, symbol: str) -> bool:
         if self._tokens and self._tokens[0] == ("symbol", symbol):
-            del self._tokens[0]
+            self._tokens.popleft()
             return True
         return False
 
@@ -121,7 +143,7 @@ class _Rule:
     def _next(self, kind: str) -> str:
         if not self._tokens or self._tokens[0][0] != kind:
             raise _Unreadable(f"no {kind}")
-        return self._tokens.pop(0)[1]
+        return self._tokens.popleft()[1]
 
 
 def _tokens(rule: str) -> Iterator[tuple[str, str]]:
@@ -150,20 +172,27 @@ def _wildcard(pattern: str) -> str:
     return ".".join(["*", *reversed(labels)]) if labels else EVERY
 
 
-def _meets(host: str, reached: str) -> bool | None:
-    """What a matcher of `reached` says of a host."""
-    if reached == EVERY:
-        return None
-    if host == reached and not host.startswith("*"):
-        return True
-    ends = [text[1:] for text in (host, reached) if text.startswith("*")]
-    meet = any(host.endswith(end) and reached.endswith(end) for end in ends)
-    return None if meet else False
+_NEITHER = Said(0, 0)
 
 
-def _or(said: list[bool | None]) -> bool | None:
-    return True if True in said else None if None in said else False
+def _each(named: list[str]) -> dict[str, Said]:
+    """What a matcher of each host alone says of all of them, by its bit."""
+    bits = {host: 1 << index for index, host in enumerate(named)}
+    meets = dict(bits)
+    for wildcard in (host for host in named if host.startswith("*")):
+        for host in named:
+            if host.endswith(wildcard[1:]):
+                meets[host] |= bits[wildcard]
+                meets[wildcard] |= bits[host]
+    every = (1 << len(named)) - 1
+    said = {host: Said(0 if host.startswith("*") else bit, every & ~meets[host]) for host, bit in bits.items()}
+    return said | {EVERY: _NEITHER}
 
 
-def _not(said: bool | None) -> bool | None:
-    return None if said is None else not said
+def _or(said: list[Said]) -> Said:
+    yes, no = zip(*said, strict=True)
+    return Said(functools.reduce(operator.or_, yes), functools.reduce(operator.and_, no))
+
+
+def _not(said: Said) -> Said:
+    return Said(said.no, said.yes)

@@ -14,8 +14,8 @@ from webhooks.review import ADMISSION, AdmissionRequest, allowed, denied
 
 ERRORS_MAX = 20
 """Mistakes told of one route, which may have thousands of rules."""
-HOSTS_MAX = 500
-"""Hosts of one route, each of which is compared with those of all labs."""
+HOST_MAX = 253
+"""Characters of a host: what is longer is nobody's."""
 PURPOSES = frozenset({"session", "registry", "database"})
 """What the hosts of a lab are for."""
 TAKEN = "this host belongs to a lab, which answers for it"
@@ -70,7 +70,7 @@ def environment(request: AdmissionRequest, labs: int) -> Manifest:
         return _in_use(request, labs) if labs else allowed(request.uid)
     if request.object is None or request.object["metadata"].get("deletionTimestamp"):
         return allowed(request.uid)
-    known = mistakes(old) if old is not None else []
+    known = set(mistakes(old)) if old is not None else set()
     errors = [error for error in mistakes(request.object) if error not in known]
     if errors:
         return denied(request, errors)
@@ -98,39 +98,63 @@ def route(request: AdmissionRequest, claims: Iterable[Manifest], domains: dict[s
     """Refusal of a route, of whichever kind, that would answer for a host of a lab without being that lab's own.
 
     `domains` has the domain of each claim, by `<namespace>/<name>`. An update that reaches for nothing new passes, so
-    that a route older than the lab can still be finalized, and mended.
+    that a route older than the lab can still be finalized, and mended. One with more than is looked into passes only if
+    nothing of that changes.
     """
     if request.object is None:
         return allowed(request.uid)
-    reached = routes.reached(request.object)
-    if len(reached) > HOSTS_MAX:
-        detail = f"speaks of {len(reached)} hosts, of which some may be a lab's; divide it into routes of {HOSTS_MAX}"
-        return denied(request, [FieldError("spec", Problem.TOO_MANY, None, detail)])
+    try:
+        reached = routes.reached(request.object)
+    except routes.TooMany as error:
+        if _unchanged(request.object, request.old_object):
+            return allowed(request.uid)
+        detail = f"a route may have at most {error.limit}, as some may be a lab's; divide it"
+        return denied(request, [FieldError(error.where, Problem.TOO_MANY, None, detail)])
     labs = [(claim, domains.get(str(key_of(claim)))) for claim in claims]
     forbidden = {} if not reached else _forbidden(request.object, request.namespace, reached, labs)
     errors = [FieldError(where, Problem.FORBIDDEN, host or None, TAKEN) for host, where in forbidden.items()]
     if old := request.old_object:
-        had = _forbidden(old, request.namespace, routes.reached(old), labs)
+        had = _forbidden(old, request.namespace, _had(old), labs)
         errors = [error for error in errors if (error.value or "") not in had]
     errors += _elsewhere(request, labs)
     errors += _weakened(request)
     return denied(request, list(dict.fromkeys(errors))[:ERRORS_MAX]) if errors else allowed(request.uid)
 
 
+def _unchanged(now: Manifest, old: Manifest | None) -> bool:
+    """Whether an update leaves alone all that says what a route reaches for, and whose it is."""
+
+    def parts(manifest: Manifest) -> list[object]:
+        metadata = manifest["metadata"]
+        return [manifest["kind"], manifest.get("spec"), metadata.get("annotations"), metadata.get("labels")]
+
+    return old is not None and parts(now) == parts(old)
+
+
+def _had(old: Manifest) -> dict[str, str]:
+    """The hosts a route answered for; none where nobody can say, so that whatever it reaches for now is new."""
+    try:
+        return routes.reached(old)
+    except routes.TooMany:
+        return {}
+
+
 def _forbidden(
     manifest: Manifest, namespace: str, reached: dict[str, str], labs: Iterable[tuple[Manifest, str | None]]
 ) -> dict[str, str]:
     """Those of the reached hosts, with their fields, at which the route meets a lab whose own it is not."""
-    named = "\n".join(reached)
+    named = "\n".join(host for host in reached if len(host) <= HOST_MAX)
     broad = [host for host in reached if not host or host.startswith("*.")]
     found: set[str] = set()
+    covered: set[str] = set()
     for claim, domain in labs:
         if domain is None:
             continue
         name = claim["metadata"]["name"]
         purposes = _purposes(manifest) if namespace == names.workshop_namespace(name) else frozenset[str]()
-        if purposes != PURPOSES:
+        if purposes != PURPOSES and domain not in covered:
             # What covers the lab's main host, which all labs have, covers all of them.
+            covered.add(domain)
             found.update(host for host in broad if f".{domain}".endswith(host[1:]))
         if name in named:
             found.update(host for host, purpose in _hosts(claim, domain) if host in reached and purpose not in purposes)

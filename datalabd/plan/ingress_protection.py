@@ -25,7 +25,8 @@ WEAKENING = (
     r"|auth-url|auth-signin|auth-method|auth-response-headers|auth-proxy-set-headers|auth-cache-.*"
     r"|enable-global-auth|satisfy"
     # Past the question, or away from the session.
-    r"|ssl-passthrough|canary.*|server-alias|mirror-.*|permanent-redirect|temporal-redirect)$"
+    r"|ssl-passthrough|canary.*|server-alias|mirror-.*|permanent-redirect|temporal-redirect"
+    r"|from-to-www-redirect)$"
     rf"|^{re.escape(APISIX)}/(plugin-config-name|auth-.*|http-redirect|svc-namespace)$"
     r"|^traefik\.ingress\.kubernetes\.io/router\.(middlewares|entrypoints)$"
 )
@@ -71,8 +72,8 @@ def weakening(annotations: Mapping[str, str]) -> list[str]:
 
     None where no annotation protects it: what others annotate then may be what does.
     """
-    named = annotations.get(PROTECTION, "").split(",")
-    return [key for key in annotations if any(named) and key not in named and re.search(WEAKENING, key)]
+    named = set(annotations.get(PROTECTION, "").split(",")) - {""}
+    return [key for key in annotations if named and key not in named and re.search(WEAKENING, key)]
 
 
 def other_class(environment: EnvironmentConfig, ingress: Manifest) -> str:

@@ -197,6 +197,7 @@ def test_an_environment_that_cannot_be_read_opens_nothing(cluster: Cluster, data
 # --- guard ------------------------------------------------------------------------------------------------------------
 
 ALIAS = f"{NGINX}/server-alias"
+WWW_REDIRECT = f"{NGINX}/from-to-www-redirect"
 
 
 @pytest.mark.parametrize(
@@ -224,6 +225,9 @@ ALIAS = f"{NGINX}/server-alias"
         ),
         pytest.param(
             ["shop.example.com"], {"annotations": {ALIAS: "*.{domain}"}}, f"[{ALIAS}]", id="alias with wildcard"
+        ),
+        pytest.param(
+            ["www.{lab}-a.{domain}"], {"annotations": {WWW_REDIRECT: "true"}}, f"[{WWW_REDIRECT}]", id="redirect of www"
         ),
         pytest.param(
             ["{lab}-a.{domain}"], {"annotations": {f"{NGINX}/canary": "true"}}, "spec.rules[0].host", id="canary"
@@ -401,6 +405,9 @@ def test_an_ingress_older_than_the_lab_can_be_changed_but_reach_no_further(
         pytest.param([], {"spec": {"defaultBackend": BACKEND, "rules": []}}, True, id="default backend and no rule"),
         pytest.param(["a.example.com"], {}, False, id="elsewhere"),
         pytest.param([DOMAIN], {}, False, id="the domain itself"),
+        pytest.param([DOMAIN], {"annotations": {WWW_REDIRECT: "true"}}, True, id="redirect below the domain"),
+        pytest.param([DOMAIN], {"annotations": {WWW_REDIRECT: "false"}}, False, id="no redirect"),
+        pytest.param(["www.example.com"], {"annotations": {WWW_REDIRECT: "true"}}, False, id="redirect elsewhere"),
         pytest.param([f"x{DOMAIN}"], {}, False, id="a longer name"),
         pytest.param(["*.example.com"], {}, False, id="wildcard elsewhere"),
         pytest.param(["a.example.com"], {"annotations": {"b": "c"}}, False, id="other annotations"),

@@ -226,6 +226,9 @@ OTHER_URL = SIGN | {f"{NGINX}/auth-url": "https://evil.example.com"}
         ),
         pytest.param({"annotations": SIGN | {f"{NGINX}/satisfy": "any"}}, "would undo", id="satisfy"),
         pytest.param({"annotations": SIGN | {f"{NGINX}/canary": "true"}}, "would undo", id="canary"),
+        pytest.param(
+            {"annotations": SIGN | {f"{NGINX}/from-to-www-redirect": "true"}}, "would undo", id="another host"
+        ),
         pytest.param({"labels": {}}, "its labels and its class", id="no labels"),
         pytest.param({"labels": REGISTRY_INGRESS}, "its labels and its class", id="labels of a registry"),
         pytest.param({"spec": {"ingressClassName": "other"}}, "its labels and its class", id="class"),
@@ -468,6 +471,17 @@ def test_where_people_sign_in_is_the_platforms(cluster: Cluster, shop: str, kind
 @pytest.mark.parametrize("host", ["*.policies.example.org", "*.example.org", ""])
 def test_hosts_that_cover_those_of_the_platform(cluster: Cluster, shop: str, host: str) -> None:
     refused(create(cluster, ingress(shop, host), *OWNER, "--dry-run=server", check=False), SIGN_IN)
+
+
+def test_a_redirect_from_www_leads_to_no_host_of_the_platform(cluster: Cluster, shop: str) -> None:
+    redirects = {f"{NGINX}/from-to-www-redirect": "true"}
+    manifest = ingress(shop, f"www.auth.{DOMAIN}")
+    refused(create(cluster, changed(manifest, annotations=redirects), *OWNER, "--dry-run=server", check=False), SIGN_IN)
+    accepted(create(cluster, manifest, *OWNER))
+    live = read(cluster, "ingress", manifest["metadata"]["name"], shop)
+    refused(replace(cluster, changed(live, annotations=redirects), *OWNER), SIGN_IN)
+    elsewhere = changed(ingress(shop, "www.example.com"), annotations=redirects)
+    accepted(create(cluster, elsewhere, *OWNER, "--dry-run=server"))
 
 
 def test_a_route_that_was_there_before_can_be_finalized(cluster: Cluster, shop: str) -> None:

@@ -125,6 +125,7 @@ def test_what_undoes_nothing_is_left_alone() -> None:
                 "mirror-target",
                 "permanent-redirect",
                 "temporal-redirect",
+                "from-to-www-redirect",
             )
         ),
         *(
@@ -152,6 +153,26 @@ def test_weakening(key: str, weakens: bool) -> None:
     assert weakening({key: "x", PROTECTION: "a"}) == ([key] if weakens else [])
     assert weakening({key: "x", PROTECTION: key}) == []
     assert weakening({key: "x", PROTECTION: ""}) == []
+
+
+class Compared(str):
+    """A text that counts how often it is compared."""
+
+    times = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+def test_annotations_are_not_compared_with_each_name_in_turn() -> None:
+    have: dict[str, str] = {Compared(f"a{number}"): "" for number in range(100)}
+    names = ",".join(f"b{number}" for number in range(100))
+    Compared.times = 0
+    assert weakening({**have, PROTECTION: names}) == []
+    assert Compared.times <= 10 * len(have)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,20 @@
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from webhooks.routes import KINDS, reached, rules
+from webhooks import routes, traefik
+from webhooks.routes import (
+    ENTRIES_MAX,
+    HOSTS_MAX,
+    KINDS,
+    RULES_MAX,
+    SERVER_ALIAS,
+    WWW_REDIRECT,
+    TooMany,
+    reached,
+    rules,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +64,105 @@ from webhooks.routes import KINDS, reached, rules
 )
 def test_hosts(kind: str, spec: dict[str, Any] | None, expected: dict[str, str]) -> None:
     assert reached({"kind": kind, "metadata": {}, "spec": spec}) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "said", "expected"),
+    [
+        pytest.param("www.A.org", "true", {"www.a.org", "a.org"}, id="without"),
+        pytest.param("a.org", "true", {"www.a.org", "a.org"}, id="with"),
+        pytest.param("www.www.a.org", "true", {"www.www.a.org", "www.a.org"}, id="twice"),
+        pytest.param("", "true", {""}, id="no host"),
+        pytest.param("a.org", "1", {"www.a.org", "a.org"}, id="another word for it"),
+        pytest.param("a.org", "false", {"a.org"}, id="not wanted"),
+    ],
+)
+def test_nginx_redirects_between_a_host_and_its_www(host: str, said: str, expected: set[str]) -> None:
+    found = reached(
+        {"kind": "Ingress", "metadata": {"annotations": {WWW_REDIRECT: said}}, "spec": {"rules": [{"host": host}]}}
+    )
+    assert found.keys() == expected
+    assert set(found.values()) <= {"spec.rules[0].host", f"metadata.annotations[{WWW_REDIRECT}]"}
+
+
+def test_the_api_server_asks_about_such_redirects() -> None:
+    for kind in KINDS.values():
+        asks = kind.reaches(routes.Words(("lab.org",)))
+        assert (f'annotations[?"{WWW_REDIRECT}"]' in asks) is (kind is routes.INGRESS)
+
+
+MANY_HOSTS = [f"{number}.org" for number in range(HOSTS_MAX + 1)]
+AS_OFTEN = ["a.org"] * (ENTRIES_MAX + 1)
+IN_ALL = f"{ENTRIES_MAX} entries"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "where", "limit"),
+    [
+        pytest.param(
+            "Ingress",
+            {"rules": [{"host": host} for host in MANY_HOSTS]},
+            "spec.rules[500].host",
+            "500 hosts",
+            id="hosts",
+        ),
+        pytest.param("Ingress", {"rules": [{"host": host} for host in AS_OFTEN]}, "spec.rules", IN_ALL, id="rules"),
+        pytest.param("HTTPRoute", {"hostnames": MANY_HOSTS}, "spec.hostnames[500]", "500 hosts", id="host names"),
+        pytest.param("TLSRoute", {"hostnames": AS_OFTEN}, "spec.hostnames", IN_ALL, id="repeated host names"),
+        pytest.param("ApisixRoute", {"http": [{}] * len(AS_OFTEN)}, "spec.http", IN_ALL, id="APISIX"),
+        pytest.param("ApisixRoute", {"stream": [{}] * len(AS_OFTEN)}, "spec.stream", IN_ALL, id="APISIX, connections"),
+        pytest.param(
+            "ApisixRoute",
+            {"http": [{"match": {"hosts": AS_OFTEN}}]},
+            "spec.http[0].match.hosts",
+            IN_ALL,
+            id="APISIX, hosts",
+        ),
+        pytest.param(
+            "ApisixRoute",
+            {"http": [{"match": {"hosts": AS_OFTEN[:-1]}}] * 2},
+            "spec.http[1].match.hosts[0]",
+            IN_ALL,
+            id="APISIX, lists in a list",
+        ),
+        pytest.param("IngressRoute", {"routes": [{}] * len(AS_OFTEN)}, "spec.routes", IN_ALL, id="Traefik"),
+        pytest.param(
+            "IngressRoute",
+            {"routes": [{"match": f"Path(`{number}`)".ljust(999)} for number in range(99)]},
+            "spec.routes[65].match",
+            f"{RULES_MAX} characters in all rules",
+            id="Traefik, long rules",
+        ),
+        pytest.param(
+            "IngressRoute",
+            {"routes": [{"match": "Path(`/`)"}, {"match": f"Host(`{'`, `'.join(MANY_HOSTS[:51])}`)"}]},
+            "spec.routes[1].match",
+            "50 hosts in one rule",
+            id="Traefik, hosts",
+        ),
+    ],
+)
+def test_what_is_more_than_is_looked_into(kind: str, spec: dict[str, Any], where: str, limit: str) -> None:
+    with pytest.raises(TooMany) as error:
+        reached({"kind": kind, "metadata": {}, "spec": spec})
+    assert (error.value.where, error.value.limit) == (where, limit)
+
+
+def test_aliases_are_counted_too() -> None:
+    with pytest.raises(TooMany, match=IN_ALL):
+        reached({"kind": "Ingress", "metadata": {"annotations": {SERVER_ALIAS: "," * ENTRIES_MAX}}, "spec": {}})
+
+
+def test_a_rule_is_looked_into_once_and_only_so_many_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Mock(side_effect=traefik.hosts)
+    monkeypatch.setattr(traefik, "hosts", read)
+    same = {"match": "Host(`a.org`) && Host(`b.org`)"}
+    assert reached({"kind": "IngressRoute", "metadata": {}, "spec": {"routes": [same] * ENTRIES_MAX}}) == {}
+    assert read.call_count == 1
+    long = [{"match": f"Host(`a.org`) && Path(`/{number}`)".ljust(4000)} for number in range(750)]  # 3 MB
+    with pytest.raises(TooMany):
+        reached({"kind": "IngressRoute", "metadata": {}, "spec": {"routes": long}})
+    assert sum(len(call.args[0]) for call in read.call_args_list) <= RULES_MAX
 
 
 def test_what_is_no_route() -> None:

@@ -36,6 +36,7 @@ LISTED = (kinds.DATALABS, kinds.NAMESPACES, kinds.WORKSHOP_ENVIRONMENTS)
 """Kinds that tell which names are taken."""
 NGINX = "nginx.ingress.kubernetes.io"
 ALIAS = f"{NGINX}/server-alias"
+WWW_REDIRECT = f"{NGINX}/from-to-www-redirect"
 DOMAIN = "lab.example.org"
 MakeClient = Callable[[web.Application], Awaitable[TestClient[web.Request, web.Application]]]
 
@@ -118,6 +119,11 @@ def ingress(*hosts: str, labels: Any = None, **annotations: str) -> Manifest:
 
 def alias(hosts: str) -> Manifest:
     return {"kind": "Ingress", "metadata": {"name": "ing", "annotations": {ALIAS: hosts}}, "spec": {}}
+
+
+def redirect(host: str) -> Manifest:
+    metadata = {"name": "ing", "annotations": {WWW_REDIRECT: "true"}}
+    return {"kind": "Ingress", "metadata": metadata, "spec": {"rules": [{"host": host}]}}
 
 
 def requests(webhook: str, code: str) -> float:
@@ -567,6 +573,8 @@ async def test_a_strange_claim_does_not_stop_the_guard(webhooks: Webhooks, sessi
         pytest.param({"spec": {"defaultBackend": {"service": {}}}}, "spec.defaultBackend", id="default backend"),
         pytest.param(alias(f"a.org, lab-a.{DOMAIN},"), f"metadata.annotations[{ALIAS}]", id="alias"),
         pytest.param(alias(r"~lab.*"), f"metadata.annotations[{ALIAS}]", id="alias that is a pattern"),
+        pytest.param(redirect(f"www.lab-a.{DOMAIN}"), f"metadata.annotations[{WWW_REDIRECT}]", id="redirect of www"),
+        pytest.param(redirect(f"www.lab-b.{DOMAIN}"), None, id="redirect elsewhere"),
         pytest.param(alias("a.org"), None, id="alias elsewhere"),
         pytest.param(alias(" , "), None, id="alias of nothing"),
         pytest.param({"spec": {"rules": None}}, None, id="no rules"),
@@ -687,8 +695,33 @@ async def test_services_of_a_lab_are_not_reached_past_its_protection(
 
 async def test_a_route_of_too_many_hosts_is_refused(webhooks: Webhooks) -> None:
     hosts = [f"{number}.example.com" for number in range(501)]
-    assert "divide it" in message(await guard(webhooks, ingress(*hosts)))
+    assert message(await guard(webhooks, ingress(*hosts))) == (
+        "spec.rules[500].host: Too many: a route may have at most 500 hosts, as some may be a lab's; divide it"
+    )
     assert (await guard(webhooks, ingress(*hosts[1:])))["allowed"]
+
+
+def traefik_route(*matches: str) -> Manifest:
+    return route("IngressRoute") | {"spec": {"routes": [{"match": match} for match in matches]}}
+
+
+async def test_a_rule_of_too_many_hosts_is_refused_wherever_they_are(webhooks: Webhooks) -> None:
+    rules = [f"Host({', '.join(f'`{rule}-{host}.org`' for host in range(300))})" for rule in range(200)]
+    said = message(await guard(webhooks, traefik_route(*rules)))
+    assert said.startswith("spec.routes[0].match: Too many: a route may have at most 50 hosts in one rule, ")
+
+
+async def test_a_route_of_too_many_hosts_may_stay_as_it_is(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}]))
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    hosts = [f"lab-a.{DOMAIN}", *(f"{number}.example.com" for number in range(501))]
+    held = ingress(*hosts)
+    held["metadata"]["finalizers"] = ["example.org/hold"]
+    assert (await guard(webhooks, ingress(*hosts), oldObject=held))["allowed"]
+    for other in (ingress(*hosts, "a.org"), ingress(*hosts, labels=SESSION), alias("a.org") | {"spec": held["spec"]}):
+        assert "Too many" in message(await guard(webhooks, other, oldObject=held))
+    # Nobody knows what it had, so that what it is to have is new.
+    assert "belongs to a lab" in message(await guard(webhooks, ingress(hosts[0]), oldObject=held))
 
 
 async def test_what_is_no_route_is_a_400(webhooks: Webhooks) -> None:

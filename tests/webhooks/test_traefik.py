@@ -1,10 +1,12 @@
 import re
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks.traefik import DEPTH_MAX, EVERY, PLAIN, RULE_MAX, hosts
+from webhooks import traefik
+from webhooks.traefik import DEPTH_MAX, EVERY, HOSTS_MAX, PLAIN, RULE_MAX, TooManyHosts, hosts
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,24 @@ def test_patterns_and_hosts(rule: str, expected: list[str]) -> None:
 )
 def test_what_cannot_be_read_may_answer_for_any_host(rule: str) -> None:
     assert list(hosts(rule)) == [EVERY]
+
+
+NAMED = [f"{number}.a.org" for number in range(HOSTS_MAX + 1)]
+
+
+@pytest.mark.parametrize("separator", ["`, `", "`) || Host(`"], ids=["one matcher", "many matchers"])
+def test_a_rule_names_so_many_hosts_at_most(separator: str) -> None:
+    assert list(hosts(f"Host(`{separator.join(NAMED[1:])}`)")) == NAMED[1:]
+    with pytest.raises(TooManyHosts):
+        list(hosts(f"Host(`{separator.join(NAMED)}`)"))
+
+
+def test_each_part_of_a_rule_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [*(f"Host(`{host}`)" for host in NAMED[1:]), *["P(`a`)"] * 200]
+    counted = Mock(side_effect=traefik._or)
+    monkeypatch.setattr(traefik, "_or", counted)
+    assert list(hosts(" || ".join(parts))) == [*NAMED[1:], EVERY]
+    assert counted.call_count <= 3 * len(parts)
 
 
 HOST = st.sampled_from(["a.org", "b.a.org", "A-1.org"])
