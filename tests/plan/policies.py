@@ -9,7 +9,7 @@ wants to see something closed.
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from datalabd.api.meta import Manifest
@@ -95,10 +95,12 @@ class Cluster:
 
 def in_block(block: Mapping[str, Any], address: str) -> bool:
     """Whether an `ipBlock` holds an address."""
-    ip = ipaddress.ip_address(address)
-    return ip in ipaddress.ip_network(block["cidr"]) and not any(
-        ip in ipaddress.ip_network(inside) for inside in block.get("except", ())
-    )
+    return _holds(block["cidr"], address) and not any(_holds(inside, address) for inside in block.get("except", ()))
+
+
+@cache  # few are asked often
+def _holds(cidr: str, address: str) -> bool:
+    return ipaddress.ip_address(address) in ipaddress.ip_network(cidr)
 
 
 def _through(rule: Manifest, port: int, protocol: str) -> bool:
@@ -111,6 +113,8 @@ def _through(rule: Manifest, port: int, protocol: str) -> bool:
 
 
 def _selects(selector: Manifest, labels: Labels) -> bool:
+    if not selector:
+        return True
     if any(labels.get(key) != value for key, value in selector.get("matchLabels", {}).items()):
         return False
     for expression in selector.get("matchExpressions", ()):

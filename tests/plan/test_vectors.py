@@ -41,9 +41,13 @@ API_SERVER: Manifest = {
 }
 
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's, where it was built: ten times as fast."""
+
+
 def documents(name: str) -> list[Manifest]:
     """The documents of a file of the vectors."""
-    return [document for document in yaml.safe_load_all(vector(name).read_text()) if document]
+    return [document for document in yaml.load_all(vector(name).read_text(), Loader=LOADER) if document]
 
 
 def composed(name: str) -> Objects:
