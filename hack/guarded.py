@@ -26,8 +26,6 @@ stop=$1; shift
 wait $server
 kill $reader 2>/dev/null
 """
-_left: list[subprocess.Popen[bytes]] = []
-"""Of servers that go on without us; `Popen` would complain about it if it were collected."""
 
 
 class Lifeline:
@@ -130,7 +128,7 @@ class Guarded:
         """Leave a started one to its lifeline."""
         assert self._process is not None, "it does not run"
         assert self._lifeline is not None, "nobody would stop it"
-        _left.append(self._process)
+        self._process.returncode = 0  # as if it had ended: `Popen` would complain that nobody waits for it
         self._process = None
 
     def stop(self) -> None:
