@@ -166,9 +166,7 @@ class Stage:
 
     def condition(self, lab: str, kind: str) -> Manifest:
         """One condition of a lab, empty if it is not reported."""
-        live = self.get("datalab", lab)
-        conditions = ((live or {}).get("status") or {}).get("conditions") or ()
-        return next((condition for condition in conditions if condition["type"] == kind), {})
+        return _condition(self.get("datalab", lab) or {}, kind)
 
     def phase(self, kind: str, name: str) -> str:
         """What Educates says of one of its objects, empty if that is nothing yet."""
@@ -181,12 +179,14 @@ class Stage:
         return {event["reason"] for event in events if lab in ("", event["involvedObject"]["name"])}
 
     def until(self, lab: str, kind: str, status: str, reason: str = "", seconds: float = 40) -> Manifest:
-        """The condition once it has this status, and reason."""
+        """The condition once it has this status, and reason, for the claim's present generation."""
 
         def reached() -> Manifest:
-            condition = self.condition(lab, kind)
+            live = self.get("datalab", lab) or {}
+            condition = _condition(live, kind)
             fits = condition.get("status") == status and reason in ("", condition.get("reason"))
-            return condition if fits else {}
+            # What was said of the claim before its last edit says nothing of it now.
+            return condition if fits and condition["observedGeneration"] == live["metadata"]["generation"] else {}
 
         try:
             return eventually(reached, seconds)
@@ -195,7 +195,7 @@ class Stage:
             raise
 
     def until_ready(self, lab: str, seconds: float = 40) -> None:
-        """Return when the lab is Ready for its present generation."""
+        """Return when the lab is Ready."""
         self.until(lab, "Ready", "True", seconds=seconds)
 
     def patch(self, lab: str, *operations: Manifest) -> None:
@@ -228,3 +228,8 @@ class Stage:
         self.cluster.api.delete("datalab", lab, self.namespace)
         if wait:
             self.gone("datalab", lab, self.namespace)
+
+
+def _condition(claim: Manifest, kind: str) -> Manifest:
+    conditions = (claim.get("status") or {}).get("conditions") or ()
+    return next((condition for condition in conditions if condition["type"] == kind), {})
