@@ -1192,14 +1192,14 @@ def test_every_key_of_an_environment_has_a_row() -> None:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(420)  # of which the first test needs almost all: it has everything played
+@pytest.mark.timeout(600)  # of which the first test needs almost all: it has everything played
 @EACH_ROW
 def test_an_edit_ends_as_if_it_had_been_so_from_the_start(row: Row, outcome: dict[str, list[str]]) -> None:
     assert outcome[row.id] == []
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(420)  # of which the first test needs almost all: it has everything played
+@pytest.mark.timeout(600)  # of which the first test needs almost all: it has everything played
 @pytest.mark.parametrize("scene", SCENES)
 def test_what_is_done_to_a_lab(scene: str, outcome: dict[str, list[str]]) -> None:
     assert outcome[scene] == []

@@ -216,7 +216,7 @@ async def lives(cluster: Cluster, lab: str, condition: Condition) -> int:
     raise AssertionError(f"a hundred writes for lab {lab}")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_creation_and_deletion_survive_a_kill_after_every_write(
     world: Client, cluster: Cluster, namespace: str
 ) -> None:
@@ -246,7 +246,7 @@ async def test_creation_and_deletion_survive_a_kill_after_every_write(
     assert not await run(cluster, whole, gone(namespace, whole))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_one_of_two_claims_wins_after_a_kill_at_every_write(
     world: Client, cluster: Cluster, namespace: str
 ) -> None:
