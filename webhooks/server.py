@@ -4,6 +4,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import orjson
 import structlog
 from aiohttp import web
 
@@ -57,7 +58,7 @@ def _handler(name: str, answer: Answer) -> Callable[[web.Request], Awaitable[web
         try:
             with metrics.WEBHOOK_IN_FLIGHT.labels(webhook=name).track_inprogress():
                 try:
-                    review = await request.json()
+                    review = await request.json(loads=orjson.loads)
                     body = await answer(request, review)
                 except (ValueError, RecursionError) as error:  # no JSON, no review, or nested without end
                     code = 400

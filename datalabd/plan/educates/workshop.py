@@ -1,6 +1,6 @@
 """The Workshop: what Educates makes environments and sessions from."""
 
-import json
+import orjson
 
 from datalabd import names
 from datalabd.api.meta import Manifest
@@ -82,8 +82,8 @@ def live_session_policies(lab: Lab, seen: Observed, session: str) -> list[Manife
         facts.places.get(names.vcluster_namespace(lab.name, session)) is Place.OURS
     )
     template = network_policies.session_policies(lab, seen, _session_namespaces(lab.claim.spec.vcluster or runs))
-    filled = json.dumps(template).replace(SESSION_NAMESPACE, names.session(lab.name, session))
-    policies: list[Manifest] = json.loads(filled)
+    filled = orjson.dumps(template).replace(SESSION_NAMESPACE.encode(), names.session(lab.name, session).encode())
+    policies: list[Manifest] = orjson.loads(filled)
     return policies
 
 
