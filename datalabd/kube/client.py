@@ -8,13 +8,16 @@ the session under all watches, so it is always told not to raise.
 import asyncio
 import contextlib
 import re
+import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Self
+from weakref import WeakSet
 
+import aiohttp
 import httpx
 import kr8s
 import orjson
-from httpx_aiohttp import HttpxAiohttpClient
+from httpx_aiohttp import AiohttpTransport
 from kr8s._api import Api
 
 from datalabd import metrics
@@ -42,6 +45,8 @@ LIST_PAGE = 100
 """Objects, of which each may have a megabyte."""
 MAX_CONNECTIONS = 1024
 """A watch holds its connection; the default of 100 would make the hundred-first wait for ever."""
+GOODBYE_SECONDS = 5
+"""How long the API server may take to agree that a connection ends."""
 MAX_WRITES = 16
 """More writes in flight only add latency: the API server is the limit."""
 
@@ -80,16 +85,30 @@ class _Api(Api):
         headers = {"User-Agent": self.user_agent, "Content-Type": "application/json"}
         if self.auth.token:
             headers["Authorization"] = f"Bearer {self.auth.token}"
-        self._session = HttpxAiohttpClient(
+        # Where nothing is encrypted nothing is verified; loading the usual authorities for it takes 25 ms.
+        trust = self.is_encrypted and await self.auth.ssl_context()  # type: ignore[no-untyped-call]
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        connector = aiohttp.TCPConnector(
+            ssl=trust, limit=MAX_CONNECTIONS, keepalive_timeout=60, socket_factory=self._socket
+        )
+        transport = AiohttpTransport(
+            verify=trust,
+            proxy=httpx.Proxy(self.auth.proxy) if self.auth.proxy else None,
+            client=aiohttp.ClientSession(connector=connector, trust_env=True),
+        )
+        self._session = httpx.AsyncClient(
             base_url=self.auth.server,
             headers=headers,
-            # Where nothing is encrypted nothing is verified; loading the usual authorities for it takes 25 ms.
-            verify=self.is_encrypted and await self.auth.ssl_context(),  # type: ignore[no-untyped-call]
+            transport=transport,
             timeout=REQUEST_TIMEOUT,
             follow_redirects=False,
-            proxy=self.auth.proxy,
-            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=60),
         )
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        made = socket.socket(family, kind, protocol)
+        self._sockets.add(made)
+        return made
 
     async def renew(self) -> None:
         """Read the credentials again: a fresh token goes into the living session, a certificate needs a new one."""
@@ -104,9 +123,11 @@ class _Api(Api):
         """Close every connection."""
         if self._session is not None:
             await self._session.aclose()
-            if self.is_encrypted:
-                # TLS connections need a moment of the event loop to close, and aiohttp does not wait for it.
-                await asyncio.sleep(0.1)
+            # aiohttp forgets a connection whose answer was not read to its end, such as a watch; TLS ends it in turns.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    while any(open_.fileno() >= 0 for open_ in self._sockets):
+                        await asyncio.sleep(0.01)
 
 
 class Client:

@@ -1,6 +1,7 @@
 """An API server that says what a test tells it to, for faults a real one cannot be made to show."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -99,8 +100,11 @@ async def serve(server: Scripted, directory: Path, token: str = "secret") -> Asy
         await runner.cleanup()
 
 
-def write_kubeconfig(path: Path, url: str, token: str) -> None:
-    """A kubeconfig with one cluster and one token."""
+def write_kubeconfig(path: Path, url: str, token: str, authority: bytes = b"") -> None:
+    """A kubeconfig with one cluster, reached by TLS if it has an authority, and one token."""
+    cluster = {"server": url} | (
+        {"certificate-authority-data": base64.b64encode(authority).decode()} if authority else {}
+    )
     path.write_text(
         yaml.safe_dump(
             {
@@ -108,7 +112,7 @@ def write_kubeconfig(path: Path, url: str, token: str) -> None:
                 "kind": "Config",
                 "current-context": "test",
                 "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-                "clusters": [{"name": "test", "cluster": {"server": url}}],
+                "clusters": [{"name": "test", "cluster": cluster}],
                 "users": [{"name": "test", "user": {"token": token}}],
             }
         )

@@ -1,5 +1,10 @@
 """The client against a server that misbehaves in the ways API servers, proxies and networks do."""
 
+import asyncio
+import datetime
+import gc
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,6 +13,7 @@ from datalabd import errors
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client, path
 from tests.kube.scripted import Scripted, listing, serve, status, stream, text, write_kubeconfig
+from webhooks import certificates
 
 DENIED = (
     'secrets is forbidden: User "system:serviceaccount:datalabd:datalabd" cannot list resource "secrets" in API group '
@@ -120,6 +126,39 @@ async def test_nobody_listening_is_unavailable(tmp_path: Path) -> None:
             await client.get(kinds.NAMESPACES, "", "x")
     finally:
         await client.close()
+
+
+def test_closing_waits_for_connections_that_take_their_time_to_close(tmp_path: Path) -> None:
+    """Of a watch left in its midst, TLS wants the other side's goodbye, too."""
+    bundle = certificates.issue(["127.0.0.1"], datetime.datetime.now(datetime.UTC))
+    context = certificates.server_context()
+    certificates.load(context, bundle)
+    left = threading.Event()
+
+    def answer(listening: socket.socket) -> None:
+        plain, _ = listening.accept()
+        with context.wrap_socket(plain, server_side=True) as connection:
+            connection.recv(4096)
+            event = b'{"type":"ADDED","object":{}}\n'
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(head + b"%x\r\n%b\r\n" % (len(event), event))
+            left.wait(10)
+
+    async def watch_a_while(url: str) -> None:
+        write_kubeconfig(tmp_path / "kubeconfig", url, "x", bundle.ca)
+        client = await Client.connect(str(tmp_path / "kubeconfig"))
+        watch = client.watch(kinds.SECRETS, "", "1")
+        await anext(watch)
+        await watch.aclose()  # type: ignore[attr-defined]  # it is a generator
+        asyncio.get_running_loop().call_later(0.3, left.set)
+        await client.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer, args=[listening])
+        thread.start()
+        asyncio.run(watch_a_while(f"https://127.0.0.1:{listening.getsockname()[1]}"))
+        thread.join()
+    gc.collect()  # which tells of a socket that was never closed
 
 
 async def test_an_expired_token_is_read_again_once(tmp_path: Path) -> None:
