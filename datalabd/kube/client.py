@@ -126,7 +126,7 @@ class _Api(Api):
             # aiohttp forgets a connection whose answer was not read to its end, such as a watch; TLS ends it in turns.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GOODBYE_SECONDS):
-                    while any(open_.fileno() >= 0 for open_ in self._sockets):
+                    while any(held.fileno() >= 0 for held in self._sockets):  # noqa: ASYNC110  # sockets tell nobody
                         await asyncio.sleep(0.01)
 
 
