@@ -1,6 +1,5 @@
 """What tests share: one control plane for the whole run, a client of it, and a namespace for each test."""
 
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -8,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from datalabd.kube.client import Client
-from hack.account import open_to_claims
 from hack.cluster import Cluster
 from hack.guarded import Lifeline
+from tests.integration.objects import let_go, open_namespace
+from tests.leftovers import sweep
 from tests.rights import Rights
 from tests.servers import shared_directory
+
+CLUSTER = pytest.StashKey[Cluster]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,10 +60,20 @@ def _expected(item: pytest.Item) -> float:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A control plane; names of cluster-scoped objects have to be unique to their test."""
     with Cluster.start(tmp_path_factory.mktemp("control-plane")) as cluster:
+        request.config.stash[CLUSTER] = cluster
         yield cluster
+
+
+@pytest.fixture(scope="module", autouse=True)
+def swept(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a module, nothing is on the control plane that somebody would work on."""
+    yield
+    cluster = request.config.stash.get(CLUSTER, None)
+    if cluster is not None:
+        sweep(cluster)
 
 
 @pytest.fixture
@@ -74,9 +86,7 @@ async def client(cluster: Cluster) -> AsyncIterator[Client]:
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """A fresh namespace, where claims may be made; its deletion is asked for and not awaited."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    cluster.api.create_namespace(name)
-    open_to_claims(cluster, name)
+    """A fresh namespace, where claims may be made; they are let go in the end."""
+    name = open_namespace(cluster, "test")
     yield name
-    cluster.api.delete("namespace", name)
+    let_go(cluster, name)

@@ -5,7 +5,12 @@ import subprocess
 import uuid
 from typing import Any
 
+import httpx
+
 from datalabd.api.meta import ENVIRONMENT, V1BETA2, Manifest
+from datalabd.kube.client import path
+from datalabd.kube.resources import DATALABS
+from hack.account import open_to_claims
 from hack.cluster import Cluster
 
 Answer = subprocess.CompletedProcess[str]
@@ -14,6 +19,26 @@ Answer = subprocess.CompletedProcess[str]
 def unique(prefix: str = "lab") -> str:
     """A name that no other test uses."""
     return f"{prefix}-{uuid.uuid4().hex[:6]}"
+
+
+def open_namespace(cluster: Cluster, prefix: str = "ns") -> str:
+    """A fresh namespace, where claims may be made; it stays.
+
+    A deletion asks the API server a hundred times over, and again every few seconds while a finalizer holds anything.
+    """
+    name = unique(prefix)
+    cluster.api.create_namespace(name)
+    open_to_claims(cluster, name)
+    return name
+
+
+def let_go(cluster: Cluster, namespace: str) -> None:
+    """Ask for the deletion of all claims in a namespace, if there is such a kind, without waiting for their end."""
+    try:
+        cluster.api.request("DELETE", path(DATALABS, namespace))
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.NOT_FOUND:
+            raise
 
 
 def claim(namespace: str, environment: str, version: str = V1BETA2, name: str = "", **spec: Any) -> Manifest:

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from datalabd.api.meta import PROTECT, V1BETA1, V1BETA2, Manifest
-from hack.account import open_to_claims
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
-from tests.integration.objects import Answer, claim, create, dry_run, environment, read, replace, unique
+from tests.integration.objects import Answer, claim, create, dry_run, environment, open_namespace, read, replace, unique
 
 pytestmark = pytest.mark.cluster
 
@@ -516,9 +515,7 @@ def test_an_update_in_the_other_version_is_judged_too(cluster: Cluster, datalabd
 def invalid(cluster: Cluster, datalabd: Daemon) -> Manifest:
     """A claim that would be refused today, in a namespace of its own; datalabd has been started after it."""
     datalabd.stop()
-    namespace = unique("invalid")
-    cluster.api.create_namespace(namespace)
-    open_to_claims(cluster, namespace)
+    namespace = open_namespace(cluster, "invalid")
     manifest = claim(
         namespace, WIDE, users=["joe", "joe"], secretName="My Secret", sessions=[{"name": "x"}, {"name": "x-data"}]
     )
@@ -632,9 +629,7 @@ class TestProtection:
         cluster.kubectl("delete", "datalab", name, *place)
 
     def test_it_goes_with_its_namespace(self, cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
-        own = unique("ns")
-        cluster.api.create_namespace(own)
-        open_to_claims(cluster, own)
+        own = open_namespace(cluster)
         self.protected(cluster, own)
         cluster.api.delete("namespace", own)
         eventually(lambda: cluster.api.get("namespace", own) is None, 60)

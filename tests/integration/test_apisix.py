@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from datalabd.api.meta import Manifest
-from hack.account import open_to_claims
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually, running
-from tests.integration.objects import unique
+from tests.integration.objects import open_namespace
 from tests.integration.routes import install_route_kinds
 from tests.integration.stage import Stage, standins
 from tests.reference import SHARED
@@ -43,9 +42,7 @@ def client(lab: str, secret: str) -> Manifest:
 
 
 def test_a_session_behind_apisix(own: Cluster, daemon: Daemon) -> None:
-    namespace = unique("ns")
-    own.api.create_namespace(namespace)
-    open_to_claims(own, namespace)
+    namespace = open_namespace(own)
     with standins(own, installed=False):
         stage = Stage(own, namespace, auth={"type": "delegated"})
         protection = {"type": "apisix", "discoveryURL": DISCOVERY, "authURL": None, "signinURL": None}

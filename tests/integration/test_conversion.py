@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from datalabd.api.meta import V1BETA1, V1BETA2, Manifest
-from hack.account import open_to_claims
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
-from tests.integration.objects import claim, create, environment, read, replace, unique
+from tests.integration.objects import claim, create, environment, open_namespace, read, replace, unique
 
 pytestmark = pytest.mark.cluster
 
@@ -156,9 +155,7 @@ class Broken(NamedTuple):
 @pytest.fixture(scope="module")
 def broken(cluster: Cluster, datalabd: Daemon) -> Broken:
     """Claims that were created while the API server asked no webhook about them."""
-    namespace = unique("broken")
-    cluster.api.create_namespace(namespace)
-    open_to_claims(cluster, namespace)
+    namespace = open_namespace(cluster, "broken")
     for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
         nobody = [{"op": "add", "path": "/webhooks/0/objectSelector", "value": {"matchLabels": {"is": "nobody"}}}]
         cluster.kubectl("patch", kind, "datalabd", "--type=json", "-p", json.dumps(nobody))

@@ -16,10 +16,10 @@ from datalabd.kube.cache import OWNED_KINDS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.informers import Informers
 from datalabd.kube.resources import Resource
-from hack.account import kubeconfig, open_to_claims
+from hack.account import kubeconfig
 from hack.cluster import Cluster
 from hack.standins import Educates, Kubelet, install, install_store_crds
-from tests.integration.objects import environment, unique
+from tests.integration.objects import environment, open_namespace, unique
 from tests.reference import SHARED
 
 pytestmark = pytest.mark.cluster
@@ -252,9 +252,7 @@ async def test_one_of_two_claims_wins_after_a_kill_at_every_write(
 ) -> None:
     """As they are when admission let both through; whatever either has made until then."""
     await world.apply(kinds.ENVIRONMENT_CONFIGS, environment("datalab"))
-    other = unique("ns")
-    cluster.api.create_namespace(other)
-    open_to_claims(cluster, other)
+    other = open_namespace(cluster)
     lab = await make(world, namespace)
     await make(world, other, lab)
     assert await lives(cluster, lab, decided(lab)) > 1
@@ -265,4 +263,3 @@ async def test_one_of_two_claims_wins_after_a_kill_at_every_write(
     for claim in claims:
         await drop(world, claim["metadata"]["namespace"], lab)
         assert not await run(cluster, lab, gone(claim["metadata"]["namespace"], lab))
-    cluster.kubectl("delete", "namespace", other, "--wait=false")

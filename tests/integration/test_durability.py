@@ -13,12 +13,11 @@ import pytest
 
 from datalabd.api.meta import ABANDON, APPLIED, CLAIM_UID, RETAINED, UNPROTECTED, Manifest
 from datalabd.kube.client import Client
-from hack.account import open_to_claims
 from hack.cluster import Cluster
 from hack.postgresql import Servers, missing
 from hack.standins import MongoDBOperator, PostgresOperator, QdrantOperator, RedisOperator
 from tests.integration.daemon import ROOT, Daemon, eventually
-from tests.integration.objects import claim, dry_run, unique
+from tests.integration.objects import claim, dry_run, let_go, open_namespace
 from tests.integration.stage import Stage, standins
 from tests.integration.test_databases import psql
 
@@ -195,10 +194,7 @@ def uids(objects: dict[Key, Manifest]) -> dict[Key, str]:
 @pytest.fixture(scope="module")
 def labs(cluster: Cluster, playing: None) -> Iterator[dict[str, Lab]]:
     """One lab for each purpose below, on their way side by side."""
-    namespace, leaving = unique("team"), unique("team")
-    for name in (namespace, leaving):
-        cluster.api.create_namespace(name)
-        open_to_claims(cluster, name)
+    namespace, leaving = open_namespace(cluster, "team"), open_namespace(cluster, "team")
     keeping = Stage(cluster, namespace)
     deleting = Stage(cluster, namespace, retention="Delete")
     yield {
@@ -214,7 +210,7 @@ def labs(cluster: Cluster, playing: None) -> Iterator[dict[str, Lab]]:
         "keeping one of two": Lab(keeping, "main", **PAIRS),
         "deleting one of two": Lab(deleting, "main", **PAIRS),
     }
-    cluster.api.delete("namespace", namespace)
+    let_go(cluster, namespace)
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from hack.account import open_to_claims
 from hack.cluster import Cluster
 from hack.generate_manifests import PROTECTED
 from tests.integration.daemon import REGISTERED, WEBHOOKS, Daemon, eventually, running, unregister
-from tests.integration.objects import unique
+from tests.integration.objects import open_namespace, unique
 from tests.integration.stage import Stage, standins
 
 pytestmark = [
@@ -42,10 +41,7 @@ def daemon(own: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
 @pytest.fixture
 def stage(own: Cluster, daemon: Daemon) -> Stage:
     """An environment in a namespace of its own."""
-    namespace = unique("ns")
-    own.api.create_namespace(namespace)
-    open_to_claims(own, namespace)
-    return Stage(own, namespace)
+    return Stage(own, open_namespace(own))
 
 
 def without_webhooks(daemon: Daemon) -> None:
@@ -227,9 +223,7 @@ def test_killed_at_any_moment_every_lab_gets_ready_all_the_same(stage: Stage, da
 
 def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage, daemon: Daemon) -> None:
     other = Stage(stage.cluster, stage.namespace)
-    other.namespace = unique("ns")
-    stage.cluster.api.create_namespace(other.namespace)
-    open_to_claims(stage.cluster, other.namespace)
+    other.namespace = open_namespace(stage.cluster)
     without_webhooks(daemon)
     name = stage.lab()
     time.sleep(1.1)  # times of creation are whole seconds

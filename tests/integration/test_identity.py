@@ -21,12 +21,12 @@ from datalabd.kube.client import Client
 from datalabd.kube.informers import Informers
 from datalabd.plan import rights
 from hack import idle
-from hack.account import kubeconfig, open_to_claims
+from hack.account import kubeconfig
 from hack.cluster import Cluster
 from hack.keycloak import Realm, Server
 from tests.integration.daemon import Daemon, eventually, running
 from tests.integration.gate import Gate
-from tests.integration.objects import unique
+from tests.integration.objects import let_go, open_namespace, unique
 from tests.integration.stage import Stage, background, standins
 from tests.integration.test_canary import Watcher
 from tests.integration.test_crash import ready, run
@@ -126,12 +126,10 @@ def always(keycloak_server: Server) -> Iterator[Gate]:
 @pytest.fixture(scope="module")
 def common(cluster: Cluster, played: None, always: Gate, realm: Realm) -> Iterator[tuple[Labs, str]]:
     """A lab of one session, for tests that change it and need not know how the others left it."""
-    namespace = unique("ns")
-    cluster.api.create_namespace(namespace)
-    open_to_claims(cluster, namespace)
+    namespace = open_namespace(cluster)
     labs = Labs(cluster, namespace, always.url, realm)
     yield labs, labs.lab("main", users=["ann", "bob"])
-    cluster.api.delete("namespace", namespace)
+    let_go(cluster, namespace)
 
 
 def token(realm: Realm, client: str, secret: str) -> httpx.Response:

@@ -26,11 +26,10 @@ from datalabd.api.meta import Manifest, NamespacedName
 from datalabd.keycloak import Access, Keycloak
 from datalabd.lab import resolve
 from datalabd.plan.realm import realm_state
-from hack.account import open_to_claims
 from hack.cluster import Cluster
 from hack.keycloak import Realm, Server
 from tests.integration.daemon import WEBHOOKS, Daemon, eventually, unregister
-from tests.integration.objects import Answer, create, unique
+from tests.integration.objects import Answer, create, open_namespace, unique
 from tests.integration.stage import Stage, standins
 from tests.servers import keycloak_server
 
@@ -241,9 +240,7 @@ def scene(
     if shutil.which("nginx") is None:
         pytest.skip("no nginx: install it (on Debian, nginx-light)")
     issuer = f"{realm.server.url}/realms/{realm.name}"
-    namespace = unique("ns")
-    cluster.api.create_namespace(namespace)
-    open_to_claims(cluster, namespace)
+    namespace = open_namespace(cluster)
     with contextlib.ExitStack() as stack:
         asked = stack.enter_context(served(ForwardAuth(issuer).approve))
         backend = stack.enter_context(served(session))

@@ -91,11 +91,9 @@ def in_force(cluster: Cluster) -> Iterator[None]:
 
 
 @pytest.fixture
-def lab(cluster: Cluster) -> Iterator[str]:
+def lab(cluster: Cluster) -> str:
     """The namespace of a lab, where `OWNER` is an administrator."""
-    name = lab_namespace(cluster)
-    yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    return lab_namespace(cluster)
 
 
 def lab_namespace(cluster: Cluster, **labels: str) -> str:

@@ -17,10 +17,9 @@ from datalabd.api.meta import CLAIM_UID, Manifest
 from datalabd.errors import Invalid
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
-from hack.account import open_to_claims
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
-from tests.integration.objects import claim, create, environment, unique
+from tests.integration.objects import claim, create, environment, open_namespace, unique
 from tests.integration.stage import standins
 from webhooks import certificates
 
@@ -169,15 +168,12 @@ def condition(claim: Manifest, kind: str) -> Manifest:
 async def test_of_two_claims_that_race_one_wins(
     replicas: list[Daemon], client: Client, cluster: Cluster, namespace: str, kind: str
 ) -> None:
-    clash, elsewhere = CLASHES[kind], unique("ns")
-    cluster.api.create_namespace(elsewhere)
-    open_to_claims(cluster, elsewhere)
+    clash, elsewhere = CLASHES[kind], open_namespace(cluster)
     places = (namespace, namespace if clash.together else elsewhere)
     both_stored = await asyncio.gather(*(race(client, clash, places) for _ in range(ROUNDS)))
     assert any(both_stored), "admission never let two through at once: nothing raced"
     answered = [daemon.metrics().get(ANSWERED, 0) for daemon in replicas]
     assert min(answered) > 0, answered
-    cluster.api.delete("namespace", elsewhere)
 
 
 async def race(client: Client, clash: Clash, places: tuple[str, str]) -> bool:

@@ -17,11 +17,10 @@ import yaml
 
 from datalabd.api.meta import Manifest
 from hack import session_services
-from hack.account import open_to_claims
 from hack.cluster import Cluster, binaries
 from hack.standins.budget import BUDGETS
 from tests.integration.daemon import Daemon, eventually
-from tests.integration.objects import unique
+from tests.integration.objects import let_go, open_namespace
 from tests.integration.stage import Stage, standins
 from tests.plan import policies
 from tests.reference import shared
@@ -144,12 +143,10 @@ def playing(cluster: Cluster) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def stage(cluster: Cluster, datalabd: Daemon) -> Iterator[Stage]:
     """Labs of this module; those of its environment reach everything outside but pods and Services."""
-    place = unique("team")
-    cluster.api.create_namespace(place)
-    open_to_claims(cluster, place)
+    place = open_namespace(cluster, "team")
     network = {"externalEgressCIDRs": ["0.0.0.0/0"], "podCIDRs": ["10.42.0.0/16"], "serviceCIDR": "10.43.0.0/16"}
     yield Stage(cluster, place, network=network)
-    cluster.api.delete("namespace", place)
+    let_go(cluster, place)
 
 
 @pytest.fixture(scope="module")
