@@ -30,7 +30,7 @@ def eventually(condition: Callable[[], T | None], seconds: float = 20) -> T:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not so within {seconds} s"
-        time.sleep(0.05)
+        time.sleep(0.1)
     return found
 
 

@@ -9,7 +9,7 @@ import pytest
 from datalabd.api.meta import PROTECT, V1BETA1, V1BETA2, Manifest
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
-from tests.integration.objects import Answer, claim, create, dry_run, environment, open_namespace, read, replace, unique
+from tests.integration.objects import Answer, claim, dry_run, environment, open_namespace, read, replace, unique
 
 pytestmark = pytest.mark.cluster
 
@@ -39,7 +39,7 @@ def environments(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
     ]
     before = datalabd.metrics().get(STORED, 0)
     for manifest in manifests:
-        create(cluster, manifest)
+        cluster.api.create(manifest)
     eventually(lambda: datalabd.metrics().get(STORED, 0) == before + len(manifests))
     yield
     datalabd.clear()  # it would not let environments go that claims still use
@@ -52,7 +52,7 @@ CLAIMS = 'datalabd_store_objects{resource="datalabs.pkg.internal"}'
 
 def known(cluster: Cluster, datalabd: Daemon, manifest: Manifest) -> Manifest:
     """The claim, created and arrived in the daemon's cache: the finalizer is the first thing it writes."""
-    create(cluster, manifest)
+    cluster.api.create(manifest)
     metadata = manifest["metadata"]
 
     def taken_up() -> Manifest | None:
@@ -519,7 +519,7 @@ def invalid(cluster: Cluster, datalabd: Daemon) -> Manifest:
     manifest = claim(
         namespace, WIDE, users=["joe", "joe"], secretName="My Secret", sessions=[{"name": "x"}, {"name": "x-data"}]
     )
-    create(cluster, manifest)
+    cluster.api.create(manifest)
     datalabd.start()
     metadata: Manifest = manifest["metadata"]
     return metadata
@@ -561,7 +561,7 @@ def test_an_invalid_claim_can_be_deleted_and_loses_its_finalizer(
     datalabd.stop()
     manifest = claim(namespace, WIDE, users=["joe", "joe"])
     manifest["metadata"]["finalizers"] = ["example.org/hold"]
-    create(cluster, manifest)
+    cluster.api.create(manifest)
     datalabd.start()
     name = manifest["metadata"]["name"]
     cluster.api.delete("dl", name, namespace)
@@ -612,7 +612,7 @@ class TestProtection:
     def protected(self, cluster: Cluster, namespace: str) -> str:
         lab = claim(namespace, ENVIRONMENT)
         lab["metadata"]["annotations"] |= {PROTECT: "true"}
-        create(cluster, lab)
+        cluster.api.create(lab)
         return str(lab["metadata"]["name"])
 
     def test_a_protected_claim_cannot_be_deleted_until_it_is_not(

@@ -22,7 +22,7 @@ SERVER = {"names": ["a"], "storage": "1Gi", "backupStorage": "1Gi"}
 
 @pytest.fixture(scope="module", autouse=True)
 def environments(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
-    create(cluster, environment(ENVIRONMENT))
+    cluster.api.create(environment(ENVIRONMENT))
     yield
     datalabd.clear()  # it would not let an environment go that claims still use
     cluster.kubectl("delete", "dlenv", ENVIRONMENT)
@@ -31,7 +31,7 @@ def environments(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
 def stored(cluster: Cluster, namespace: str, version: str, **spec: Any) -> str:
     """The name of a new claim."""
     manifest = claim(namespace, ENVIRONMENT, version, **spec)
-    create(cluster, manifest)
+    cluster.api.create(manifest)
     return str(manifest["metadata"]["name"])
 
 

@@ -9,7 +9,7 @@ import pytest
 from datalabd.api.meta import V1BETA1, V1BETA2, Manifest
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually
-from tests.integration.objects import Answer, claim, create, dry_run, environment, read, replace, unique
+from tests.integration.objects import Answer, claim, dry_run, environment, read, replace, unique
 
 pytestmark = pytest.mark.cluster
 
@@ -21,8 +21,8 @@ STORE = {"storage": "1Gi"}
 @pytest.fixture(scope="module", autouse=True)
 def environments(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
     before = datalabd.metrics().get(KNOWN, 0)
-    create(cluster, environment(RETAINS))
-    create(cluster, environment(DELETES, retention="Delete"))
+    cluster.api.create(environment(RETAINS))
+    cluster.api.create(environment(DELETES, retention="Delete"))
     eventually(lambda: datalabd.metrics().get(KNOWN, 0) == before + 2)
     yield
     datalabd.clear()
@@ -50,7 +50,7 @@ def warned(answer: Answer) -> list[str]:
 
 def known(cluster: Cluster, manifest: Manifest) -> Manifest:
     """The claim, created and arrived in the daemon's cache: the finalizer is the first thing it writes."""
-    create(cluster, manifest)
+    cluster.api.create(manifest)
     metadata = manifest["metadata"]
 
     def taken_up() -> Manifest | None:
@@ -212,7 +212,7 @@ def test_an_environment_that_was_stored_unchecked_can_be_labelled_and_mended(
     datalabd.stop()
     name = unique("env")
     try:
-        create(cluster, environment(name, network={"blacklistIPs": ["here"]}))
+        cluster.api.create(environment(name, network={"blacklistIPs": ["here"]}))
     finally:
         datalabd.start()
     live = read(cluster, "dlenv", name)
@@ -228,7 +228,7 @@ def test_an_environment_that_was_stored_unchecked_can_be_labelled_and_mended(
 
 def test_an_environment_in_use(cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
     name = unique("env")
-    create(cluster, environment(name))
+    cluster.api.create(environment(name))
     lab = known(cluster, claim(namespace, name))
     live = read(cluster, "dlenv", name)
     moved = live | {"data": live["data"] | {"ingress": {"domain": "other.example.org"}, "retention": "Delete"}}

@@ -46,7 +46,7 @@ def ingress(namespace: str, *hosts: str | None, **more: Any) -> Manifest:
 def workshop_namespace(cluster: Cluster, name: str) -> None:
     """The namespace that Educates makes for a lab."""
     labels = {"training.educates.dev/component": "environment", "training.educates.dev/environment.name": name}
-    create(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 
 
 def of_session(
@@ -98,7 +98,7 @@ def refused(answer: Answer, *said: str) -> None:
 def guarded(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
     """The environment exists, and the API server asks about whatever reaches below its domain."""
     protection = {"type": "nginx", "responseHeaders": ["Authorization", "X-Auth-Request-User"]}
-    create(cluster, environment(PROTECTED, ingress={"protection": protection}))
+    cluster.api.create(environment(PROTECTED, ingress={"protection": protection}))
     until_guarded(cluster, datalabd, DOMAIN)
     yield
     datalabd.clear()  # it would not let an environment go that claims still use
@@ -121,7 +121,7 @@ def lab(cluster: Cluster, datalabd: Daemon) -> Iterator[str]:
     """Name of a lab with the sessions `a` and `b`, whose workshop namespace exists."""
     manifest = claim("default", PROTECTED, sessions=[{"name": "a"}, {"name": "b"}], databases={"pg0": DATABASE})
     name = str(manifest["metadata"]["name"])
-    create(cluster, manifest)
+    cluster.api.create(manifest)
     eventually(lambda: read(cluster, "datalab", name, "default")["metadata"].get("finalizers"))
     workshop_namespace(cluster, name)
     yield name
@@ -147,7 +147,7 @@ def test_annotations_it_comes_with_are_corrected(cluster: Cluster, lab: str) -> 
 
 def test_an_update_cannot_take_annotations_away(cluster: Cluster, lab: str) -> None:
     manifest = of_session(lab, "a")
-    create(cluster, manifest)
+    cluster.api.create(manifest)
     name = manifest["metadata"]["name"]
     cluster.kubectl("annotate", "ingress", name, "-n", lab, *(f"{key}-" for key in WANTED))
     assert annotations(read(cluster, "ingress", name, lab)) == WANTED | {f"{NGINX}/enable-cors": "true"}
@@ -178,7 +178,7 @@ def test_an_environment_that_cannot_be_read_opens_nothing(cluster: Cluster, data
     datalabd.start()
     manifest = claim("default", broken, sessions=[{"name": "a"}])
     name = manifest["metadata"]["name"]
-    create(cluster, manifest)
+    cluster.api.create(manifest)
     workshop_namespace(cluster, name)
 
     def refusal() -> Answer | None:
@@ -338,7 +338,7 @@ def test_an_ingress_that_nobody_would_protect_is_refused_in_the_lab_too(cluster:
 def test_the_session_of_another_lab_may_not_reach_a_lab(cluster: Cluster, lab: str) -> None:
     other = claim("default", PROTECTED, sessions=[{"name": "a"}])
     name = other["metadata"]["name"]
-    create(cluster, other)
+    cluster.api.create(other)
     eventually(lambda: read(cluster, "datalab", name, "default")["metadata"].get("finalizers"))
     workshop_namespace(cluster, name)
     manifest = of_session(name, "a")
@@ -373,8 +373,8 @@ def test_an_ingress_older_than_the_lab_can_be_changed_but_reach_no_further(
     manifest = claim("default", PROTECTED, sessions=[{"name": "a"}, {"name": "b"}])
     name = manifest["metadata"]["name"]
     older = ingress(namespace, f"{name}-a.{DOMAIN}", finalizers=["example.org/hold"])
-    create(cluster, older)
-    create(cluster, manifest)
+    cluster.api.create(older)
+    cluster.api.create(manifest)
     eventually(lambda: read(cluster, "datalab", name, "default")["metadata"].get("finalizers"))
 
     live = read(cluster, "ingress", older["metadata"]["name"], namespace)
@@ -433,7 +433,7 @@ def test_only_what_may_reach_a_lab_is_asked_about(
 
 def test_a_new_environment_widens_the_guard(cluster: Cluster, datalabd: Daemon) -> None:
     name = unique("ingress-late")
-    create(cluster, environment(name))
+    cluster.api.create(environment(name))
     until_guarded(cluster, datalabd, f"{name}.example.org")
     cluster.kubectl("delete", "dlenv", name)
 

@@ -57,7 +57,7 @@ def in_force(cluster: Cluster) -> Iterator[None]:
     }
     for name, rule in rules.items():
         role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}}
-        create(cluster, role | {"rules": [rule]})
+        cluster.api.create(role | {"rules": [rule]})
     for name, role_name, account in (
         ("policies-runtime", "policies-runtime", "training:some-name"),
         ("policies-runtime-admin", "admin", "training:some-name"),
@@ -72,7 +72,7 @@ def in_force(cluster: Cluster) -> Iterator[None]:
     for manifest in made:
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(manifest))
     name = lab_namespace(cluster)
-    create(cluster, planned("NetworkPolicy", "closed", name))
+    cluster.api.create(planned("NetworkPolicy", "closed", name))
     of_a_session = lab_namespace(cluster, **OF_A_SESSION)
     probes = (
         lambda: create(cluster, ingress(name, "a.example.com"), *OWNER, "--dry-run=server", check=False),
@@ -105,9 +105,23 @@ def lab_namespace(cluster: Cluster, **labels: str) -> str:
         "training.educates.dev/environment.name": name,
         CLAIM_NAME: name,
     }
-    create(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": marks | labels}})
-    cluster.kubectl("create", "rolebinding", "owner", "-n", name, "--clusterrole=admin", "--user=dave")
+    cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": marks | labels}})
+    bind(cluster, name, "ClusterRole", "admin")
     return name
+
+
+def bind(cluster: Cluster, namespace: str, kind: str, role: str) -> None:
+    """Give `OWNER` a role in a namespace."""
+    group = "rbac.authorization.k8s.io"
+    cluster.api.create(
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": role, "namespace": namespace},
+            "roleRef": {"apiGroup": group, "kind": kind, "name": role},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": "dave"}],
+        }
+    )
 
 
 def ingress(namespace: str, host: str, **metadata: Any) -> Manifest:
@@ -200,7 +214,7 @@ def test_an_ingress_that_nobody_protected_is_refused(cluster: Cluster, lab: str)
 def test_an_ingress_of_another_user_of_educates_is_nobodys_business(cluster: Cluster) -> None:
     course = lab_namespace(cluster, **{"app.kubernetes.io/managed-by": "somebody"})
     accepted(create(cluster, ingress(course, f"{course}-a.example.com", labels=SESSION_INGRESS), *OWNER, check=False))
-    cluster.kubectl("delete", "namespace", course, "--wait=false")
+    cluster.api.delete("namespace", course)
 
 
 WITHOUT_SIGN = {key: value for key, value in SIGN.items() if key != PROTECTION}
@@ -296,7 +310,7 @@ PROTECTING = [
 @pytest.mark.parametrize(("kind", "name"), PROTECTING)
 def test_only_we_change_what_protects(cluster: Cluster, lab: str, kind: str, name: str) -> None:
     manifest = planned(kind, name.format(lab=lab), lab)
-    create(cluster, manifest)
+    cluster.api.create(manifest)
     if kind == "ApisixPluginConfig":
         grant(cluster, lab)
     live = read(cluster, kind, manifest["metadata"]["name"], lab)
@@ -313,13 +327,13 @@ def grant(cluster: Cluster, lab: str) -> None:
     cluster.kubectl(
         "create", "role", "apisix", "-n", lab, "--verb=*", "--resource=apisixpluginconfigs.apisix.apache.org"
     )
-    cluster.kubectl("create", "rolebinding", "apisix", "-n", lab, "--role=apisix", "--user=dave")
+    bind(cluster, lab, "Role", "apisix")
 
 
 @pytest.mark.parametrize("user", [RUNTIME[0], "--as=carol", *(f"--as={cleaner}" for cleaner in CLEANERS)])
 def test_the_runtime_and_the_cleaners_may_delete_it(cluster: Cluster, lab: str, user: str) -> None:
     manifest = planned("NetworkPolicy", "closed", lab)
-    create(cluster, manifest)
+    cluster.api.create(manifest)
     groups = [] if "some-name" in user else ["--as-group=system:masters"]
     accepted(delete(cluster, manifest, user, *groups))
 
@@ -334,17 +348,16 @@ def test_the_runtime_and_the_cleaners_may_delete_it(cluster: Cluster, lab: str, 
 )
 def test_the_rest_is_nobodys_business(cluster: Cluster, lab: str, kind: str, name: str, change: dict[str, Any]) -> None:
     manifest = planned(kind, name, lab)
-    create(cluster, manifest | {"metadata": manifest["metadata"] | change})
+    cluster.api.create(manifest | {"metadata": manifest["metadata"] | change})
     accepted(delete(cluster, manifest, *OWNER))
 
 
 def test_the_namespace_of_a_lab_can_end(cluster: Cluster) -> None:
     lab = lab_namespace(cluster)
-    create(cluster, planned("NetworkPolicy", "closed", lab))
-    create(cluster, planned("Secret", f"{lab}-oauth2-client", lab))
-    cluster.kubectl("delete", "namespace", lab, "--wait=false")
-    left = ["get", "namespace", lab, "--ignore-not-found", "-o", "name"]
-    eventually(lambda: cluster.kubectl(*left).stdout == "", 90)
+    cluster.api.create(planned("NetworkPolicy", "closed", lab))
+    cluster.api.create(planned("Secret", f"{lab}-oauth2-client", lab))
+    cluster.api.delete("namespace", lab)
+    eventually(lambda: cluster.api.get("namespace", lab) is None, 90)
 
 
 # --- where Services of sessions lead ----------------------------------------------------------------------------------
@@ -370,7 +383,7 @@ def addresses(kind: str, namespace: str) -> Manifest:
 
 
 @pytest.fixture
-def session(cluster: Cluster) -> Iterator[str]:
+def session(cluster: Cluster) -> str:
     """The namespace of a session, where `OWNER` may write whatever leads somewhere."""
     name = lab_namespace(cluster, **OF_A_SESSION)
     grants = [
@@ -379,9 +392,8 @@ def session(cluster: Cluster) -> Iterator[str]:
     ]
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "addresses"}}
     create(cluster, role | {"rules": grants}, "-n", name)
-    cluster.kubectl("create", "rolebinding", "addresses", "-n", name, "--role=addresses", "--user=dave")
-    yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    bind(cluster, name, "Role", "addresses")
+    return name
 
 
 @pytest.mark.parametrize(
@@ -434,7 +446,7 @@ SIGN_IN = "takes the right to route environmentconfigs.pkg.internal"
 @pytest.fixture
 def shop(cluster: Cluster, namespace: str) -> str:
     """A namespace that is no lab's, where `OWNER` is an administrator and may write routes of all kinds."""
-    cluster.kubectl("create", "rolebinding", "owner", "-n", namespace, "--clusterrole=admin", "--user=dave")
+    bind(cluster, namespace, "ClusterRole", "admin")
     groups = ("gateway.networking.k8s.io", "apisix.apache.org", "traefik.io", "projectcontour.io")
     rules = [{"apiGroups": list(groups), "resources": ["*"], "verbs": ["*"]}]
     role = {
@@ -444,7 +456,7 @@ def shop(cluster: Cluster, namespace: str) -> str:
         "rules": rules,
     }
     create(cluster, role, "-n", namespace)
-    cluster.kubectl("create", "rolebinding", "routes", "-n", namespace, "--role=routes", "--user=dave")
+    bind(cluster, namespace, "Role", "routes")
     return namespace
 
 

@@ -39,7 +39,7 @@ def in_force(cluster: Cluster) -> Iterator[None]:
     for manifest in rights_protection() + data_protection("admin"):
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(manifest))
     probe = marked("Secret", f"{unique('probe')}-redis-auth", "default")
-    create(cluster, probe)
+    cluster.api.create(probe)
     eventually(lambda: delete(cluster, probe, *ADMINISTRATOR, "--dry-run=server").returncode != 0)
     assert delete(cluster, probe).returncode == 0
     yield
@@ -111,7 +111,7 @@ DURABLE = [
 @pytest.mark.parametrize(("kind", "name"), DURABLE)
 def test_an_administrator_cannot_delete_what_holds_data(cluster: Cluster, namespace: str, kind: str, name: str) -> None:
     obj = marked(kind, name.format(ns=namespace), namespace)
-    create(cluster, obj)
+    cluster.api.create(obj)
     answer = delete(cluster, obj, *ADMINISTRATOR)
     assert answer.returncode == 1
     assert "(Forbidden)" in answer.stderr
@@ -122,7 +122,7 @@ def test_an_administrator_cannot_delete_what_holds_data(cluster: Cluster, namesp
 
 def test_an_administrator_cannot_delete_an_environment(cluster: Cluster) -> None:
     environment = marked("WorkshopEnvironment", unique())
-    create(cluster, environment)
+    cluster.api.create(environment)
     answer = delete(cluster, environment, *ADMINISTRATOR)
     assert f"it holds data of lab claims/{environment['metadata']['name']}" in answer.stderr
     assert delete(cluster, environment).returncode == 0
@@ -131,14 +131,14 @@ def test_an_administrator_cannot_delete_an_environment(cluster: Cluster) -> None
 @pytest.mark.parametrize("user", ["admin", "system:serviceaccount:educates:session-manager", *CLEANERS])
 def test_we_and_the_cleaners_may(cluster: Cluster, namespace: str, user: str) -> None:
     volume = marked("PersistentVolumeClaim", "home", namespace)
-    create(cluster, volume)
+    cluster.api.create(volume)
     answer = delete(cluster, volume, f"--as={user}", "--as-group=system:masters")
     assert answer.returncode == 0, answer.stderr
 
 
 def test_an_account_that_is_called_like_the_runtimes_may_not(cluster: Cluster, namespace: str) -> None:
     volume = marked("PersistentVolumeClaim", "home", namespace)
-    create(cluster, volume)
+    cluster.api.create(volume)
     account = f"{namespace}:session-manager"
     cluster.kubectl(
         "create", "rolebinding", "own", "-n", namespace, "--clusterrole=admin", f"--serviceaccount={account}"
@@ -148,8 +148,8 @@ def test_an_account_that_is_called_like_the_runtimes_may_not(cluster: Cluster, n
 
 
 def test_nobody_deletes_all_at_once(cluster: Cluster, namespace: str) -> None:
-    create(cluster, marked("PersistentVolumeClaim", "home", namespace))
-    create(cluster, {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "other", "namespace": namespace}})
+    cluster.api.create(marked("PersistentVolumeClaim", "home", namespace))
+    cluster.api.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "other", "namespace": namespace}})
     path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
     answer = cluster.kubectl("delete", "--raw", path, *ADMINISTRATOR, check=False)
     assert "it holds data of lab" in answer.stderr
@@ -174,14 +174,14 @@ def without(manifest: Manifest, part: str) -> Manifest:
 )
 def test_the_rest_is_nobodys_business(cluster: Cluster, namespace: str, kind: str, name: str, lacks: str) -> None:
     obj = without(marked(kind, name.format(ns=namespace), namespace), lacks)
-    create(cluster, obj)
+    cluster.api.create(obj)
     answer = delete(cluster, obj, *ADMINISTRATOR)
     assert answer.returncode == 0, answer.stderr
 
 
 def test_a_secret_of_that_name_beside_the_claim_is_not_a_stores(cluster: Cluster, namespace: str) -> None:
     secret = marked("Secret", "r-redis-auth", namespace, "elsewhere")
-    create(cluster, secret)
+    cluster.api.create(secret)
     assert delete(cluster, secret, *ADMINISTRATOR).returncode == 0
 
 
@@ -197,8 +197,8 @@ def test_the_namespace_of_a_lab_stays_until_its_environment_goes(cluster: Cluste
     environment = marked("WorkshopEnvironment", name)
     uid = json.loads(create(cluster, environment, "-o", "json").stdout)["metadata"]["uid"]
     namespace = owned(name, "WorkshopEnvironment", uid)
-    create(cluster, namespace)
-    create(cluster, marked("PersistentVolumeClaim", "home", name))
+    cluster.api.create(namespace)
+    cluster.api.create(marked("PersistentVolumeClaim", "home", name))
     assert "it holds data of lab" in delete(cluster, namespace, *ADMINISTRATOR).stderr
     assert delete(cluster, environment).returncode == 0
     eventually(lambda: cluster.api.get("namespace", name) is None, 90)
@@ -214,7 +214,7 @@ def test_the_namespace_of_a_session_may_go(cluster: Cluster) -> None:
     }
     uid = json.loads(create(cluster, session, "-o", "json").stdout)["metadata"]["uid"]
     namespace = owned(name, "WorkshopSession", uid)
-    create(cluster, namespace)
+    cluster.api.create(namespace)
     answer = delete(cluster, namespace, *ADMINISTRATOR)
     assert answer.returncode == 0, answer.stderr
     assert delete(cluster, session).returncode == 0
@@ -225,7 +225,7 @@ def test_what_is_in_a_namespace_that_ends_anyway_may_go(cluster: Cluster) -> Non
     cluster.api.create_namespace(name)
     volume = marked("PersistentVolumeClaim", "home", name)
     volume["metadata"]["finalizers"] = ["test.example.org/held"]
-    create(cluster, volume)
+    cluster.api.create(volume)
     cluster.api.delete("namespace", name)
     answer = delete(cluster, volume, *ADMINISTRATOR)
     assert answer.returncode == 0, answer.stderr
@@ -244,7 +244,7 @@ def member(cluster: Cluster, namespace: str) -> str:
 @pytest.mark.parametrize("role", [rights.LAB, rights.SESSION])
 def test_a_member_cannot_take_our_rights_away(cluster: Cluster, namespace: str, member: str, role: str) -> None:
     binding = rights.binding(ACCOUNT, role, namespace)
-    create(cluster, binding)
+    cluster.api.create(binding)
     # RBAC itself refuses a change of whom it binds, but not one that has the garbage collector take it away.
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "none"}
     body = json.dumps({"metadata": {"ownerReferences": [owner]}})
@@ -272,7 +272,7 @@ def test_a_member_does_as_he_likes_with_other_bindings(cluster: Cluster, namespa
 def test_our_rights_go_with_their_namespace(cluster: Cluster) -> None:
     name = unique()
     cluster.kubectl("create", "namespace", name)
-    create(cluster, rights.binding(ACCOUNT, rights.SESSION, name))
+    cluster.api.create(rights.binding(ACCOUNT, rights.SESSION, name))
     cluster.kubectl("delete", "namespace", name, "--timeout=60s")
 
 
