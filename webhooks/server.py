@@ -138,11 +138,14 @@ async def _mutate_ingress(http: web.Request, review: Any) -> Manifest:
     request = AdmissionRequest.decode(review)
     cache = http.app[CACHE]
     claims = cache.claims_named(request.namespace)
-    if not claims:
-        if not await _is_lab(http.app[CLIENT], request.namespace):
-            return allowed(request.uid)  # Educates serves others too
+    runtime = await _runtime(cache, http.app[CLIENT], request.namespace)
+    if not claims if runtime is None else (runtime["metadata"].get("labels") or {}).get(MANAGED_BY) != FIELD_MANAGER:
+        return allowed(request.uid)  # Educates serves others too
+    # While claims compete for a name, the environment of one that lost may protect less than that of who has the lab.
+    holders = [claim for claim in claims if runtime is None or key_of(claim) == claim_of(runtime)]
+    if len(holders) != 1:
         return mutate.ingress_refused(request, "the lab's claim is not known here yet")
-    claim = min(claims, key=lambda one: one["metadata"]["creationTimestamp"])
+    (claim,) = holders
     try:
         environment = cache.environment_of(claim)
     except EnvironmentInvalid as error:
@@ -218,10 +221,11 @@ def _is_going(namespace: Manifest) -> bool:
     return "deletionTimestamp" in namespace["metadata"]
 
 
-async def _is_lab(client: Client, namespace: str) -> bool:
-    """Whether a workshop namespace is a lab's, asked of the API server: our cache may lag behind."""
+async def _runtime(cache: Cache, client: Client, namespace: str) -> Manifest | None:
+    """The environment whose workshop namespace this is; as our cache may lag behind, the API server knows better."""
+    if (known := cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", namespace)) is not None:
+        return known
     try:
-        environment = await client.get(kinds.WORKSHOP_ENVIRONMENTS, "", namespace)
+        return await client.get(kinds.WORKSHOP_ENVIRONMENTS, "", namespace)
     except NotFound:
-        return False
-    return (environment["metadata"].get("labels") or {}).get(MANAGED_BY) == FIELD_MANAGER
+        return None

@@ -14,7 +14,17 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from prometheus_client import REGISTRY
 
-from datalabd.api.meta import ENVIRONMENT, PROTECTION, V1BETA1, V1BETA2, Manifest
+from datalabd.api.meta import (
+    CLAIM_NAME,
+    CLAIM_NAMESPACE,
+    ENVIRONMENT,
+    FIELD_MANAGER,
+    MANAGED_BY,
+    PROTECTION,
+    V1BETA1,
+    V1BETA2,
+    Manifest,
+)
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.informers import EVERYWHERE, Informers
@@ -449,25 +459,35 @@ WANTED = {
 }
 
 
+def runtime_of(claim: Manifest) -> Manifest:
+    metadata = claim["metadata"]
+    labels = {MANAGED_BY: FIELD_MANAGER, CLAIM_NAMESPACE: metadata["namespace"], CLAIM_NAME: metadata["name"]}
+    return {"metadata": {"name": metadata["name"], "uid": "uid-of-runtime", "resourceVersion": "1", "labels": labels}}
+
+
+@pytest.fixture
+def lab(webhooks: Webhooks) -> None:
+    """The claim has its runtime."""
+    webhooks.hold(kinds.DATALABS, claim())
+    webhooks.hold(kinds.WORKSHOP_ENVIRONMENTS, runtime_of(claim()))
+
+
 async def protect(webhooks: Webhooks, manifest: Manifest, **request: Any) -> Manifest:
     return await webhooks.ask("/mutate/ingresses", operation="CREATE", namespace="lab", object=manifest, **request)
 
 
-async def test_a_session_ingress_gets_its_annotations(webhooks: Webhooks) -> None:
-    webhooks.hold(kinds.DATALABS, claim())
+async def test_a_session_ingress_gets_its_annotations(webhooks: Webhooks, lab: None) -> None:
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
     operations = patch(await protect(webhooks, ingress(f"lab-a.{DOMAIN}")))
     assert {one["path"].rpartition("/")[2].replace("~1", "/"): one["value"] for one in operations} == WANTED
 
 
-async def test_an_ingress_that_has_them_is_left_as_it_is(webhooks: Webhooks) -> None:
-    webhooks.hold(kinds.DATALABS, claim())
+async def test_an_ingress_that_has_them_is_left_as_it_is(webhooks: Webhooks, lab: None) -> None:
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
     assert patch(await protect(webhooks, ingress(f"lab-a.{DOMAIN}", **WANTED))) == []
 
 
-async def test_without_a_protection_it_is_left_as_it_is(webhooks: Webhooks) -> None:
-    webhooks.hold(kinds.DATALABS, claim())
+async def test_without_a_protection_it_is_left_as_it_is(webhooks: Webhooks, lab: None) -> None:
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment(ingress={"domain": DOMAIN}))
     where = "/metadata/annotations/datalabs.pkg.internal~1protection"
     assert patch(await protect(webhooks, ingress(f"lab-a.{DOMAIN}"))) == [{"op": "add", "path": where, "value": ""}]
@@ -483,9 +503,8 @@ async def test_without_a_protection_it_is_left_as_it_is(webhooks: Webhooks) -> N
     ],
 )
 async def test_an_ingress_for_controllers_that_would_not_see_its_protection_is_refused(
-    webhooks: Webhooks, spec: Manifest, annotations: dict[str, str], allowed: bool
+    webhooks: Webhooks, lab: None, spec: Manifest, annotations: dict[str, str], allowed: bool
 ) -> None:
-    webhooks.hold(kinds.DATALABS, claim())
     within = {"domain": DOMAIN, "class": "nginx", "protection": {"type": "nginx"}}
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment(ingress=within))
     manifest = ingress(f"lab-a.{DOMAIN}", **annotations)
@@ -495,17 +514,45 @@ async def test_an_ingress_for_controllers_that_would_not_see_its_protection_is_r
         assert "protects Ingresses of class nginx" in message(response)
 
 
-async def test_of_two_claims_the_older_decides(webhooks: Webhooks) -> None:
-    younger = claim(namespace="other")
-    younger["metadata"] |= {"creationTimestamp": "2026-02-01T00:00:00Z", "annotations": {ENVIRONMENT: "lax"}}
-    webhooks.hold(kinds.DATALABS, younger, claim())
+@pytest.fixture
+def rival() -> Manifest:
+    """A claim that came first, and lost the name all the same; its environment protects nothing."""
+    older = claim(namespace="other")
+    older["metadata"] |= {"creationTimestamp": "2025-01-01T00:00:00Z", "annotations": {ENVIRONMENT: "lax"}}
+    return older
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+async def test_of_two_claims_the_one_that_has_the_lab_decides(
+    webhooks: Webhooks, rival: Manifest, is_cached: bool
+) -> None:
+    if is_cached:
+        webhooks.hold(kinds.WORKSHOP_ENVIRONMENTS, runtime_of(claim()))
+    else:
+        webhooks.answer_next(status(200, **runtime_of(claim())))
+    webhooks.hold(kinds.DATALABS, rival, claim())
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    assert len(patch(await protect(webhooks, ingress(f"lab-a.{DOMAIN}")))) == len(WANTED)
+
+
+@pytest.mark.parametrize("has_runtime", [True, False])
+async def test_a_claim_that_has_not_got_the_lab_decides_nothing(
+    webhooks: Webhooks, rival: Manifest, has_runtime: bool
+) -> None:
+    webhooks.answer_next(status(200, **runtime_of(claim())) if has_runtime else status(404, "NotFound"))
+    webhooks.hold(kinds.DATALABS, rival, *([] if has_runtime else [claim()]))
+    assert "the lab's claim is not known here yet" in message(await protect(webhooks, ingress(f"lab-a.{DOMAIN}")))
+
+
+async def test_a_namespace_that_no_runtime_made_is_protected_for_its_claim(webhooks: Webhooks) -> None:
+    webhooks.answer_next(status(404, "NotFound"))
+    webhooks.hold(kinds.DATALABS, claim())
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
     assert len(patch(await protect(webhooks, ingress(f"lab-a.{DOMAIN}")))) == len(WANTED)
 
 
 @pytest.mark.parametrize("held", [[], [environment(ingress={})]], ids=["missing", "invalid"])
-async def test_without_a_usable_environment_it_is_refused(webhooks: Webhooks, held: list[Manifest]) -> None:
-    webhooks.hold(kinds.DATALABS, claim())
+async def test_without_a_usable_environment_it_is_refused(webhooks: Webhooks, lab: None, held: list[Manifest]) -> None:
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, *held)
     assert "the lab's environment cannot be read" in message(await protect(webhooks, ingress(f"lab-a.{DOMAIN}")))
 
@@ -757,8 +804,7 @@ async def test_a_refusal_names_no_lab(webhooks: Webhooks) -> None:
 
 
 @pytest.mark.parametrize("path", ["/mutate/datalabs", "/validate/datalabs", "/mutate/ingresses", "/validate/routes"])
-async def test_a_deletion_is_nobodys_business(webhooks: Webhooks, path: str) -> None:
-    webhooks.hold(kinds.DATALABS, claim())
+async def test_a_deletion_is_nobodys_business(webhooks: Webhooks, lab: None, path: str) -> None:
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
     old = ingress("a.org") if path == "/validate/routes" else claim()
     response = await webhooks.ask(path, operation="DELETE", namespace="lab", object=None, oldObject=old)
