@@ -389,6 +389,7 @@ class DatalabReconciler:
             or other_class(lab.environment, ingress)
         ]
         self._unprotected[lab.key] = len(lacking)
+        metrics.UNPROTECTED_FOUND.inc(len(lacking))
         failure: KubeError | None = None
         left = set[str]()
         for ingress, absent, class_ in lacking:

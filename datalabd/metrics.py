@@ -53,5 +53,8 @@ LEADER = Gauge("datalabd_leader", "1 while this replica holds the lease and writ
 UNPROTECTED_INGRESSES = Gauge(
     "datalabd_unprotected_ingresses", "Session Ingresses that lack the annotations of their environment's protection."
 )
+UNPROTECTED_FOUND = Counter(
+    "datalabd_unprotected_ingresses_found_total", "Session Ingresses that were found without it, mended or not."
+)
 
 __all__ = ["REGISTRY"]

@@ -184,8 +184,8 @@ class StoreFacts:
     """Its volume as it is asked for now; unknown for document stores."""
     volumes: tuple[Manifest, ...] = ()
     """Claim templates of a document store, which its operator cannot change."""
-    tag: str = ""
-    """Tag of the image it runs."""
+    image: tuple[str, str] | None = None
+    """Repository and tag of the image it runs, of a live vector store."""
     pods: int | None = None
     """How many it has; None where that is not known."""
     restarted_for: str = ""
@@ -256,11 +256,11 @@ def vector_stores(lab: Lab, inside: Inside, served: frozenset[str]) -> dict[str,
         pods = inside.get(("StatefulSet", names.vector_store_services(store.key)[0]))
         problem = _pods_problem(pods) or ("" if _pods(pods) else "it is stopped while its keys are replaced")
         facts = _store(lab, VECTOR_STORE, live, auth, ("apiKey", "readApiKey"), problem, served)
-        persistence = dig(live, "spec", "persistence")
+        persistence, image = dig(live, "spec", "persistence"), dig(live, "spec", "image")
         found[store.key] = replace(
             facts,
             data=Size(persistence["size"], persistence.get("storageClassName")) if persistence else None,
-            tag=dig(live, "spec", "image").get("tag", ""),
+            image=(image.get("repository", ""), image["tag"]) if image.get("tag") else None,
             pods=_pods(pods),
         )
     return found

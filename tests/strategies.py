@@ -199,18 +199,15 @@ def _resources(draw: st.DrawFn) -> Manifest:
     return {kind: amounts for kind, amounts in found.items() if amounts or empty}
 
 
-def _component(image: Strategy, **fields: Strategy) -> st.SearchStrategy[Manifest]:
-    return optional(image=image, replicas=st.integers(1, 9), **fields)
-
-
 _IMAGE = st.sampled_from(["registry.example.org:5000/team/image:1.0", "image:latest", "x/y@sha256:" + "0" * 64])
 _TAGGED = st.sampled_from(["registry.example.org:5000/team/image:1.0", "image:latest"])
 _RESOURCES = _resources()
+_REPLICAS = st.integers(1, 9)
 _COMPONENTS = optional(
-    data=_component(_IMAGE, resources=_RESOURCES),
-    mongodb=_component(_IMAGE, resources=_RESOURCES),
-    redis=_component(_IMAGE, resources=_RESOURCES),
-    qdrant=_component(_TAGGED),  # whose operator takes none
+    data=optional(image=_IMAGE, resources=_RESOURCES, replicas=_REPLICAS),
+    mongodb=optional(image=_IMAGE, resources=_RESOURCES, replicas=_REPLICAS),
+    redis=optional(image=_IMAGE, resources=_RESOURCES),  # whose operator makes one pod
+    qdrant=optional(image=_TAGGED, replicas=_REPLICAS),  # whose operator takes no resources
 )
 _PACKAGE_FILES = st.sampled_from(
     [

@@ -422,7 +422,7 @@ REDIS: Manifest = {
 QDRANT: Manifest = {
     "kind": "QdrantCluster",
     "metadata": {"name": "a"},
-    "spec": {"persistence": {"size": "3Gi", "storageClassName": "fast"}, "image": {"tag": "v1"}},
+    "spec": {"persistence": {"size": "3Gi", "storageClassName": "fast"}, "image": {"repository": "a", "tag": "v1"}},
 }
 KEYS = {"apiKey": "write", "readApiKey": "read"}
 
@@ -474,7 +474,7 @@ def seen_of(of: Lab, *live: Manifest, served: frozenset[str] = ALL) -> StoreFact
                 auth_adopted=True,
                 turn=Turn(since=MADE),
                 data=Size("3Gi", "fast"),
-                tag="v1",
+                image=("a", "v1"),
                 pods=1,
             ),
             id="Qdrant",

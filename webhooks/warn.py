@@ -24,7 +24,7 @@ from datalabd.api.v1beta2 import DatalabSpec, Policy, State
 from datalabd.errors import ClaimInvalid
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, StorageKeys
-from datalabd.plan import plan
+from datalabd.plan import plan, qdrant
 from datalabd.plan.educates.sessions import current
 from datalabd.plan.prune import identity
 from datalabd.validation import listed
@@ -133,12 +133,18 @@ def environment(new: EnvironmentConfig, old: EnvironmentConfig | None, labs: int
         before, now = old.data.iam, data.iam
         if before.url is not None and (before.url, before.realm) != (now.url, now.realm):
             told.append(f"data.iam: {using}; clients and groups in realm {before.realm} stay there, for you to remove")
+        if image := _other_tag(old, new):
+            told.append(f"data.components.qdrant.image: {using}; vector stores that exist keep {image}")
+    if (data.iam.url or "").startswith("http:"):
+        told.append("data.iam.url: who manages the realm logs in unencrypted")
     protection = data.ingress.protection
     if not data.is_protected:
         path = "data.ingress.protection.type"
         told.append(f"{path}: {protection.type} where auth.type is {data.auth.type}: no session will start")
     if data.auth.type.is_delegated and data.network.ingress_peers == Network().ingress_peers:
         told.append("data.network.ingressPeers: any pod outside the labs reaches sessions, which ask for no login")
+    if data.auth.type.is_delegated and protection.type is ProtectionType.NGINX and "{" not in data.ingress.auth_url:
+        told.append("data.ingress.protection.authURL: names no lab, as {group} would: who may sign in enters every lab")
     unset, fields = Protection(), Protection.model_fields
     idle = [
         str(fields[name].alias)
@@ -149,6 +155,12 @@ def environment(new: EnvironmentConfig, old: EnvironmentConfig | None, labs: int
     if idle:
         told.append(f"data.ingress.protection: {listed(idle, 45)}: no effect where type is {protection.type}")
     return told
+
+
+def _other_tag(old: EnvironmentConfig, new: EnvironmentConfig) -> str:
+    """The image that vector stores keep because a new one has another tag; empty if it has not."""
+    before, after = (one.data.components.qdrant.image or qdrant.IMAGE for one in (old, new))
+    return before if before.rpartition(":")[2] != after.rpartition(":")[2] else ""
 
 
 def _lab(claim: Manifest, environment: EnvironmentConfig) -> Lab | None:

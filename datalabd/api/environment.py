@@ -740,10 +740,16 @@ class Components(EnvironmentModel):
 
     data: Component = Field(default_factory=Component, description="Browser of the object storage.")
     mongodb: Component = Field(default_factory=Component, description="Document stores.")
-    redis: Component = Field(default_factory=Component, description="Cache stores.")
+    redis: Component = Field(
+        default_factory=Component,
+        description="Cache stores. Their operator makes one pod of each: giving `replicas` is refused.",
+    )
     qdrant: Component = Field(
         default_factory=Component,
-        description="Vector stores. Their operator takes no `resources`: giving them is refused.",
+        description=(
+            "Vector stores. Their operator takes no `resources`: giving them is refused. Those that exist keep their "
+            "image when its tag changes: the tag stands in the selector of their pods."
+        ),
     )
 
 
@@ -895,6 +901,10 @@ def _contradictions(data: EnvironmentData) -> Iterator[FieldError]:
     image = data.components.qdrant.image
     if image is not None and ":" not in image.rpartition("/")[2]:
         yield FieldError("data.components.qdrant.image", Problem.INVALID, image, "must end in a tag")
+    if data.components.redis.replicas is not None:
+        yield FieldError(
+            "data.components.redis.replicas", Problem.FORBIDDEN, None, "its operator makes one pod of each"
+        )
     if data.components.qdrant.resources is not None:
         detail = "its operator takes no resources in the form that its definition asks for; limit the namespace instead"
         yield FieldError("data.components.qdrant.resources", Problem.FORBIDDEN, None, detail)

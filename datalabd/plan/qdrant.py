@@ -38,14 +38,17 @@ def auth(lab: Lab, store: Store, keys: dict[str, str], turn: Turn) -> Manifest:
 def qdrant(lab: Lab, store: Store, seen: StoreFacts) -> Manifest:
     """QdrantCluster `K`.
 
-    A live one keeps its tag: that stands in the selector of its pods, which cannot change. While its keys are being
+    A live one keeps its tag, which stands in the selector of its pods and cannot change; another repository has perhaps
+    not that one, so that it is followed only where the tag stays. While its keys are being
     replaced it has no pods: they read keys when they start, and there is no other way to have them do so.
     """
     component = lab.environment.data.components.qdrant
     size = grown(store.storage, store.storage_class, seen.data)
     repository, tag = _image(component.image or IMAGE)
+    if seen.image is not None and seen.image[1] != tag:
+        repository, tag = seen.image
     spec: Manifest = {
-        "image": {"repository": repository, "tag": seen.tag or tag, "pullPolicy": "IfNotPresent"},
+        "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
         "antiAffinity": True,
         "persistence": {"size": size.storage}
         | ({"storageClassName": size.storage_class} if size.storage_class else {}),

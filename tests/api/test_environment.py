@@ -624,6 +624,11 @@ def test_what_is_no_annotation(key: str) -> None:
         ),
         pytest.param({"components": {"qdrant": {"image": "registry:5000/qdrant:v1"}}}, [], id="image with a tag"),
         pytest.param(
+            {"components": {"redis": {"replicas": 3}}},
+            ["data.components.redis.replicas: Forbidden: its operator makes one pod of each"],
+            id="pods that its operator does not make",
+        ),
+        pytest.param(
             {"components": {"qdrant": {"resources": {"limits": {"memory": "1Gi"}}}}},
             [
                 "data.components.qdrant.resources: Forbidden: its operator takes no resources in the form that its "

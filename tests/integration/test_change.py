@@ -458,7 +458,7 @@ ENVIRONMENT_ROWS = [
             "storage.secretNamespace",
             *(f"ingress.protection.{key}" for key in ("authURL", "signinURL", "responseHeaders")),
             *(f"components.mongodb.{key}" for key in ("image", "resources", "replicas")),
-            *(f"components.redis.{key}" for key in ("image", "resources", "replicas")),
+            *(f"components.redis.{key}" for key in ("image", "resources")),
             *(f"components.qdrant.{key}" for key in ("image", "replicas")),
             "retention",
         ),
@@ -487,7 +487,7 @@ ENVIRONMENT_ROWS = [
                 },
                 "components": {
                     "mongodb": {"image": "example.org/m:2", "resources": {"limits": {"cpu": "2"}}, "replicas": 2},
-                    "redis": {"image": "example.org/r:2", "replicas": 2, "resources": {"limits": {"cpu": "2"}}},
+                    "redis": {"image": "example.org/r:2", "resources": {"limits": {"cpu": "2"}}},
                     "qdrant": {"image": "example.org/qdrant:v1.13.4", "replicas": 2},
                 },
                 "retention": "Delete",
@@ -1180,7 +1180,7 @@ def test_every_field_of_a_claim_has_a_row() -> None:
 
 ELSEWHERE = (
     *("iam.", "allowed.", "ingress.domain", "ingress.class", "ingress.protection."),
-    "components.qdrant.resources",
+    *("components.redis.replicas", "components.qdrant.resources"),
 )
 """Keys of an environment that change nothing of a lab that is there, are refused, or tested with what they protect."""
 

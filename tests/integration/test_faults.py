@@ -128,6 +128,8 @@ def test_an_ingress_that_came_unprotected_is_swept(stage: Stage, daemon: Daemon)
 
         eventually(protected)
         eventually(lambda: "UnprotectedIngress" in stage.events())
+        assert daemon.metrics()["datalabd_unprotected_ingresses_found_total"] == 1
+        assert daemon.metrics()["datalabd_unprotected_ingresses"] == 0
 
 
 def test_an_ingress_that_cannot_be_protected_keeps_counting(stage: Stage, daemon: Daemon) -> None:
@@ -236,6 +238,21 @@ def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage
         assert stage.namespace not in json.dumps(told)
         stage.delete(name)
         other.until_ready(name, 90)
+
+
+def test_a_claim_waits_for_its_environment(stage: Stage) -> None:
+    wanted = stage.get("environmentconfig", stage.environment, "") or {}
+    stage.cluster.api.delete("environmentconfig", stage.environment)
+    lab = stage.lab("main")
+    told = stage.until(lab, "Synced", "False", "EnvironmentNotFound")
+    assert f"EnvironmentConfig {stage.environment} does not exist" in told["message"]
+    assert "finalizers" not in (stage.get("datalab", lab) or {})["metadata"]
+    assert stage.list("secrets,workshops,workshopenvironments", f"datalabs.pkg.internal/name={lab}") == []
+    with standins(stage.cluster):
+        stage.create(
+            {key: wanted[key] for key in ("apiVersion", "kind", "data")} | {"metadata": {"name": stage.environment}}
+        )
+        stage.until_ready(lab, 90)
 
 
 def test_what_nobody_checked_is_refused_later_and_nothing_made_of_it(stage: Stage, daemon: Daemon) -> None:

@@ -72,11 +72,18 @@ def test_one_that_exists(live: Size, expected: Manifest) -> None:
     assert qdrant(lab(), STORE, StoreFacts(data=live)) == resource(lab(), persistence=expected)
 
 
-def test_one_that_exists_keeps_its_tag() -> None:
+@pytest.mark.parametrize(
+    ("wanted", "repository"),
+    [
+        pytest.param("mirror/qdrant:v1", "mirror/qdrant", id="another repository"),
+        pytest.param("mirror/qdrant:v2", "registry/qdrant", id="another tag, which this repository may not have"),
+    ],
+)
+def test_one_that_exists_keeps_its_tag(wanted: str, repository: str) -> None:
     """It stands in the selector of its pods, which cannot change."""
-    here = lab(environment(components={"qdrant": {"image": "registry/qdrant:v2"}}))
-    image = {"repository": "registry/qdrant", "tag": "v1", "pullPolicy": "IfNotPresent"}
-    assert qdrant(here, STORE, StoreFacts(tag="v1")) == resource(here, image=image)
+    here = lab(environment(components={"qdrant": {"image": wanted}}))
+    image = {"repository": repository, "tag": "v1", "pullPolicy": "IfNotPresent"}
+    assert qdrant(here, STORE, StoreFacts(image=("registry/qdrant", "v1"))) == resource(here, image=image)
 
 
 @pytest.mark.parametrize(

@@ -396,6 +396,18 @@ def test_deletion(spec: dict[str, Any], within: EnvironmentConfig | None, expect
             id="no Keycloak any more",
         ),
         pytest.param({"iam": IAM | {"localhostRedirects": True}}, 1, [], id="the same realm"),
+        pytest.param(
+            {"components": {"qdrant": {"image": "mirror.example.org:5000/qdrant:v2"}}},
+            3,
+            ["data.components.qdrant.image: 3 labs use it; vector stores that exist keep qdrant/qdrant:v1.13.4"],
+            id="tag of vector stores",
+        ),
+        pytest.param(
+            {"components": {"qdrant": {"image": "mirror.example.org:5000/qdrant:v1.13.4"}}},
+            3,
+            [],
+            id="repository of vector stores",
+        ),
     ],
 )
 def test_environment_and_the_labs_that_use_it(new: dict[str, Any], labs: int, expected: list[str]) -> None:
@@ -415,6 +427,23 @@ def test_nobody_asks_who_comes(auth: str) -> None:
     assert warn.environment(here, None, 0) == [
         f"data.ingress.protection.type: off where auth.type is {auth}: no session will start"
     ]
+
+
+def test_who_manages_the_realm_is_told_to_everybody_on_the_way() -> None:
+    here = environment(iam=IAM | {"url": "http://id.example.org"})
+    assert warn.environment(here, None, 0) == ["data.iam.url: who manages the realm logs in unencrypted"]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_one_sign_in_for_all_labs(closed: bool) -> None:
+    protection = {"type": "nginx"} | ({"authURL": "https://a.org/auth?allowed_groups={group}"} if closed else {})
+    here = environment(
+        auth={"type": "delegated"},
+        ingress={"domain": "lab.example.org", "protection": protection},
+        network={"ingressPeers": [{"cidr": "10.0.0.0/8"}]},
+    )
+    said = "data.ingress.protection.authURL: names no lab, as {group} would: who may sign in enters every lab"
+    assert warn.environment(here, None, 0) == ([] if closed else [said])
 
 
 def test_sessions_that_ask_for_nothing_and_everybody_reaches() -> None:
