@@ -120,7 +120,12 @@ def _settings() -> str:
         f"| `DATALABD_{name.upper()}` | {_shown(Settings.__dataclass_fields__[name].default)} | {text} |\n"
         for name, text in said.items()
     )
-    return "# The process\n\n## Settings\n\n| Variable | Default | Meaning |\n|---|---|---|\n" + rows
+    local = (
+        "\nWith `datalabd run --local` the metrics port is on 127.0.0.1, whatever `DATALABD_METRICS_HOST` says. It is\n"
+        "a free one unless `DATALABD_METRICS_PORT` names another than the default; the log line `listening` tells it.\n"
+        "The Lease is `kube-system/datalabd`.\n"
+    )
+    return "# The process\n\n## Settings\n\n| Variable | Default | Meaning |\n|---|---|---|\n" + rows + local
 
 
 def _metrics() -> str:
