@@ -101,8 +101,8 @@ image-steps: ## Try the image's install steps in a scratch directory, without a 
 		PYTHON="$(PYTHON)" hack/install_image.sh "$$scratch/datalabd" && cd / && "$$scratch/datalabd/bin/datalabd" version
 
 .PHONY: clean
-clean: ## Remove what the other targets made here; not a running playground, see `make down`
-	@[ ! -x $(RUN) ] || $(RUN) -m hack.playground clean $(PLAYGROUND) || :  # it says why it stays
+clean: ## Remove what the other targets made here, once `make down` has stopped a playground
+	@[ ! -d $(PLAYGROUND) ] || $(RUN) -m hack.playground clean $(PLAYGROUND)  # which fails where it runs: it needs .venv
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -95,6 +95,8 @@ class Process:
         """Domains and hosts that the registrations for routes speak of; None before the first time."""
         self._to_register = asyncio.Event()
         self._certificate_check_seconds = CERTIFICATE_CHECK_SECONDS
+        self._has_registered = False
+        """Whether there may be registrations of this process."""
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT. Raises `StartupError` and whatever ends the process otherwise."""
@@ -131,7 +133,7 @@ class Process:
                     await asyncio.sleep(DRAIN_SECONDS)
             finally:
                 await _cancelled([*work, stopping])
-                if self._local is not None:
+                if self._local is not None and self._has_registered:
                     await self._unregister(client)
             for task in failed:
                 task.result()
@@ -288,10 +290,16 @@ class Process:
     def _endpoint(self, ca: bytes) -> Endpoint:
         if self._local is None:
             return Endpoint(ca, service=(self._settings.namespace, self._settings.service))
-        return Endpoint(ca, url=self._local.url or f"https://127.0.0.1:{self._ports['webhook']}")
+        return Endpoint(ca, url=self._url)
+
+    @property
+    def _url(self) -> str:
+        """Where the API server finds a local run."""
+        return (self._local and self._local.url) or f"https://127.0.0.1:{self._ports['webhook']}"
 
     async def _register(self, client: Client, endpoint: Endpoint) -> None:
         """Install the CRDs with their conversion, and all webhooks, answered at this endpoint."""
+        self._has_registered = True
         manifests = custom_resource_definitions(endpoint.client_config("/convert")) + claim_webhooks(endpoint)
         manifests += protection() + rights_protection() + data_protection(self._account)
         manifests += ingress_policies.session_ingresses(self._account)
@@ -350,12 +358,18 @@ class Process:
             ) from error
 
     async def _unregister(self, client: Client) -> None:
-        """Take a local run's webhooks away: with nobody behind them they would refuse every claim."""
+        """Take a local run's webhooks away: with nobody behind them they would refuse every claim.
+
+        Those that somebody else answers by now, who leads since, stay.
+        """
+        ours = self._url
         for resource in (kinds.MUTATING_WEBHOOKS, kinds.VALIDATING_WEBHOOKS):
             for name in (CLAIMS, INGRESSES):
                 try:
                     live = await client.get(resource, "", name)
-                    await client.delete(resource, "", name, live["metadata"]["uid"])
+                    urls = [webhook["clientConfig"].get("url", "") for webhook in live.get("webhooks") or ()]
+                    if all(url.startswith(f"{ours}/") for url in urls):
+                        await client.delete(resource, "", name, live["metadata"]["uid"])
                 except NotFound:
                     continue
                 except KubeError as error:

@@ -10,6 +10,7 @@ import contextlib
 import re
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet
 
@@ -85,8 +86,11 @@ class _Api(Api):
         headers = {"User-Agent": self.user_agent, "Content-Type": "application/json"}
         if self.auth.token:
             headers["Authorization"] = f"Bearer {self.auth.token}"
-        # Where nothing is encrypted nothing is verified; loading the usual authorities for it takes 25 ms.
-        trust = self.is_encrypted and await self.auth.ssl_context()  # type: ignore[no-untyped-call]
+        try:
+            # Where nothing is encrypted nothing is verified; loading the usual authorities for it takes 25 ms.
+            trust = self.is_encrypted and await self.auth.ssl_context()  # type: ignore[no-untyped-call]
+        finally:
+            self._remove_copies()
         self._sockets: WeakSet[socket.socket] = WeakSet()
         connector = aiohttp.TCPConnector(
             ssl=trust, limit=MAX_CONNECTIONS, keepalive_timeout=60, socket_factory=self._socket
@@ -110,12 +114,27 @@ class _Api(Api):
         self._sockets.add(made)
         return made
 
+    def _remove_copies(self) -> None:
+        """Remove the files to which kr8s copies what stands in a kubeconfig itself, a private key among it.
+
+        They are there for TLS to be set up, and would stay for ever.
+        """
+        auth = self.auth
+        for found, key, file in (
+            (auth._user, "client-key-data", auth.client_key_file),
+            (auth._user, "client-certificate-data", auth.client_cert_file),
+            (auth._cluster, "certificate-authority-data", auth.server_ca_file),
+        ):
+            if key in found and file is not None:
+                Path(file).unlink(missing_ok=True)
+
     async def renew(self) -> None:
         """Read the credentials again: a fresh token goes into the living session, a certificate needs a new one."""
         before = self.auth.token
         await self.auth.reauthenticate()
         if self._session is not None and self.auth.token and self.auth.token != before:
             self._session.headers["Authorization"] = f"Bearer {self.auth.token}"
+            self._remove_copies()
         else:
             await self._create_session()
 

@@ -35,12 +35,17 @@ class Lease:
 
     async def acquire(self) -> None:
         """Return once the lease is ours. Errors of the API server are waited out."""
+        lease, told = f"{self._namespace}/{self._name}", None
         while True:
             try:
                 if await self._try():
                     metrics.LEADER.set(1)
-                    log.info("leading", lease=f"{self._namespace}/{self._name}", identity=self._identity)
+                    log.info("leading", lease=lease, identity=self._identity)
                     return
+                holder = self._seen[0]["holderIdentity"] if self._seen is not None else None
+                if holder != told:
+                    log.info("waiting for the lease", lease=lease, holder=holder)
+                    told = holder
             except KubeError as error:
                 log.warning("lease not acquired", error=str(error))
             await asyncio.sleep(RETRY_SECONDS)

@@ -104,6 +104,11 @@ class Daemon:
         finally:
             self.kill()
 
+    def ended(self, seconds: float = 20) -> int:
+        """Its exit code, once it ended of itself."""
+        process, self._process = self._running(), None
+        return process.wait(seconds)
+
     def kill(self) -> None:
         """End it by SIGKILL; what it registered stays. Without effect if it does not run."""
         if self._process is not None:

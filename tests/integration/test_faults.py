@@ -1,10 +1,12 @@
 """What goes wrong around a lab, on a control plane of its own: parts missing, gone, restarted, or in the way."""
 
 import contextlib
+import datetime
 import json
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,8 @@ from hack.generate_manifests import PROTECTED
 from tests.integration.daemon import REGISTERED, WEBHOOKS, Daemon, eventually, running, unregister
 from tests.integration.objects import open_namespace, unique
 from tests.integration.stage import Stage, standins
+from webhooks import certificates
+from webhooks.registration import Endpoint, claim_webhooks
 
 pytestmark = [
     pytest.mark.cluster,
@@ -240,6 +244,46 @@ def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage
         other.until_ready(name, 90)
 
 
+@pytest.fixture
+def second(daemon: Daemon, tmp_path: Path) -> Iterator[Daemon]:
+    """Another local run on the same cluster."""
+    second = Daemon(daemon.cluster, tmp_path / "log", "datalabd-1")
+    yield second
+    second.kill()
+
+
+def registered(cluster: Cluster) -> set[str]:
+    """Uids of the webhooks' registrations."""
+    ours = "app.kubernetes.io/name=datalabd"
+    return {found["metadata"]["uid"] for kind in WEBHOOKS for found in cluster.api.list(kind, selector=ours)}
+
+
+def test_a_local_run_that_never_led_takes_nothing_away(daemon: Daemon, second: Daemon) -> None:
+    before = registered(daemon.cluster)
+    assert before
+    second.start(ready=False)
+    assert second.wait_for("waiting for the lease")["holder"] == "datalabd-0"
+    assert second.stop() == 0
+    assert before <= registered(daemon.cluster)
+
+
+def test_a_local_run_beside_an_installed_one_takes_nothing_away(daemon: Daemon, second: Daemon) -> None:
+    endpoint = Endpoint(
+        certificates.issue(["a"], datetime.datetime.now(datetime.UTC)).ca, service=("datalabd", "datalabd")
+    )
+    daemon.stop()
+    assert registered(daemon.cluster) == set()
+    for manifest in claim_webhooks(endpoint):
+        daemon.cluster.api.create(manifest)
+    before = registered(daemon.cluster)
+    second.start(ready=False)
+    assert second.ended() != 0
+    assert "datalabd is installed in this cluster" in second.log.read_text()
+    assert registered(daemon.cluster) == before
+    unregister(daemon.cluster, WEBHOOKS)
+    daemon.start()
+
+
 def test_a_claim_waits_for_its_environment(stage: Stage) -> None:
     wanted = stage.get("environmentconfig", stage.environment, "") or {}
     stage.cluster.api.delete("environmentconfig", stage.environment)
@@ -247,7 +291,7 @@ def test_a_claim_waits_for_its_environment(stage: Stage) -> None:
     told = stage.until(lab, "Synced", "False", "EnvironmentNotFound")
     assert f"EnvironmentConfig {stage.environment} does not exist" in told["message"]
     assert "finalizers" not in (stage.get("datalab", lab) or {})["metadata"]
-    assert stage.list("secrets,workshops,workshopenvironments", f"datalabs.pkg.internal/name={lab}") == []
+    assert stage.list("secrets", f"datalabs.pkg.internal/name={lab}") == []
     with standins(stage.cluster):
         stage.create(
             {key: wanted[key] for key in ("apiVersion", "kind", "data")} | {"metadata": {"name": stage.environment}}

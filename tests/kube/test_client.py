@@ -1,6 +1,7 @@
 """The client against a server that misbehaves in the ways API servers, proxies and networks do."""
 
 import asyncio
+import base64
 import datetime
 import gc
 import socket
@@ -8,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 
 from datalabd import errors
 from datalabd.kube import resources as kinds
@@ -159,6 +161,28 @@ def test_closing_waits_for_connections_that_take_their_time_to_close(tmp_path: P
         asyncio.run(watch_a_while(f"https://127.0.0.1:{listening.getsockname()[1]}"))
         thread.join()
     gc.collect()  # which tells of a socket that was never closed
+
+
+async def test_what_a_kubeconfig_holds_is_left_on_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Private keys least of all: neither when they are read, nor when they are read again."""
+    bundle = certificates.issue(["127.0.0.1"], datetime.datetime.now(datetime.UTC))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    where = tmp_path / "kubeconfig"
+    write_kubeconfig(where, "https://127.0.0.1:9", "x", bundle.ca)
+    written = yaml.safe_load(where.read_text())
+    pems = {"client-certificate-data": bundle.certificate, "client-key-data": bundle.key}
+    written["users"][0]["user"] |= {key: base64.b64encode(pem).decode() for key, pem in pems.items()}
+    where.write_text(yaml.safe_dump(written))
+    client = await Client.connect(str(where))
+    assert list(scratch.iterdir()) == []
+    for token in ("x", "renewed"):
+        written["users"][0]["user"]["token"] = token
+        where.write_text(yaml.safe_dump(written))
+        await client._api.renew()
+        assert list(scratch.iterdir()) == []
+    await client.close()
 
 
 async def test_an_expired_token_is_read_again_once(tmp_path: Path) -> None:
