@@ -276,7 +276,8 @@ async def _credentials(work: Teardown) -> str:
         await work.delete(source)
         return describe(source)
     copy = store.get(names.workshop_namespace(work.name), name)
-    if copy is not None and work.holds_name:
+    # Without an environment of ours the namespace is going, or somebody else's.
+    if copy is not None and work.of_kind(kinds.WORKSHOP_ENVIRONMENTS):
         await work.delete(copy)
         return describe(copy)
     secret = store.get(names.workshop_namespace(work.name), names.identity_secret_copy(work.name))
