@@ -176,14 +176,19 @@ def render(
 def _lab(lab: Lab, live: Objects, fresh: Callable[[], str]) -> tuple[list[Manifest], list[str]]:
     """The objects of a lab, and what is missing of it and why.
 
-    Planned twice: the second time what the first one made, and others read, counts as written. So the login that is
+    Planned again, as long as a plan makes what another would read: that counts as written then. So the login that is
     printed is also the one that sessions ask for.
     """
     now = datetime.datetime.now(datetime.UTC)
     first = plan(lab, observe(lab, _view(lab, live, now)), fresh)
-    live = live.joined(obj for stage in first.stages for obj in stage.objects if _is_read_again(obj, live))
-    seen = observe(lab, _view(lab, live, now))
-    wanted = plan(lab, seen, fresh)
+    made = [obj for stage in first.stages for obj in stage.objects if _is_read_again(obj, live)]
+    while True:
+        live = live.joined(made)
+        seen = observe(lab, _view(lab, live, now))
+        wanted = plan(lab, seen, fresh)
+        made = [obj for stage in wanted.stages for obj in stage.objects if _is_new_secret(obj, live)]
+        if not made:
+            break
     objects: dict[Identity, Manifest] = {}
     for stage in wanted.stages:
         for obj in [*stage.objects, *_kept(lab, stage, live)]:
@@ -199,6 +204,10 @@ def _view(lab: Lab, live: Objects, now: datetime.datetime) -> View:
 def _is_read_again(obj: Manifest, live: Objects) -> bool:
     """Whether others are planned by this one: by Secrets as they will be, by stores where there are none yet."""
     return obj["kind"] == "Secret" or (obj["kind"] in stores.KINDS and live.get(*identity(obj)) is None)
+
+
+def _is_new_secret(obj: Manifest, live: Objects) -> bool:
+    return obj["kind"] == "Secret" and live.get(*identity(obj)) is None
 
 
 def _kept(lab: Lab, stage: Stage, live: Objects) -> Iterator[Manifest]:

@@ -227,6 +227,20 @@ def test_what_is_made_once_is_what_others_are_made_with(call: Call) -> None:
     assert f">{password} " in value(one(objects, "Secret", "prod-redis-acl"), "user.acl")
 
 
+def test_what_is_made_of_what_is_made_once_is_there_too(call: Call) -> None:
+    """The Secret for APISIX holds the client's secret, which is made first."""
+    protected = environment(
+        auth={"type": "delegated"},
+        iam={"url": "https://id.example.org", "realm": "labs", "adminSecret": {"namespace": "iam", "name": "admin"}},
+        ingress={"domain": "lab.example.org", "class": "apisix", "protection": {"type": "apisix"}},
+    )
+    objects = call.objects([claim(sessions=[{"name": "main"}])], [protected], [STORAGE])
+    client, both = one(objects, "Secret", "lab-oauth-client"), one(objects, "Secret", "lab-apisix")
+    plugins = one(objects, "ApisixPluginConfig", "workspace-oidc-lab")["spec"]["plugins"]
+    assert {plugin["secretRef"] for plugin in plugins if "secretRef" in plugin} == {"lab-apisix"}
+    assert value(both, "client_secret") == value(client, "clientSecret")
+
+
 def test_owners_that_do_not_exist_are_left_out(call: Call) -> None:
     objects = call.objects([claim(sessions=[{"name": "main"}])], [environment()])
     assert all("ownerReferences" not in obj["metadata"] for obj in objects)
