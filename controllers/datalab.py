@@ -326,7 +326,7 @@ class DatalabReconciler:
             live, _ = await self._client.list(kinds.NAMESPACES, fieldSelector=f"metadata.name={namespace}")
             if live:
                 return True
-        return bool(await teardown.durable_left(self._client, self._cache, lab.name))
+        return bool(await teardown.durable_left(self._client, self._cache, lab.name, retains=lab.retains))
 
     async def _is_well(self, lab: Lab, seen: Observed, name: str) -> bool:
         """Whether a session that seems wedged has moved on, asked of the API server: users' work would go with it.

@@ -233,7 +233,7 @@ async def _runtime(work: Teardown) -> str:
                 await retain(work.client, work.cache.informers.store(resource_of(obj)), obj)
         return ""
     if any("deletionTimestamp" not in environment["metadata"] for environment in environments):
-        left = await durable_left(work.client, work.cache, work.name)
+        left = await durable_left(work.client, work.cache, work.name, retains=work.retains)
         if left:
             return left
     for environment in environments:
@@ -249,21 +249,31 @@ async def _runtime(work: Teardown) -> str:
     return ""
 
 
-async def durable_left(client: Client, cache: Cache, lab: str) -> str:
+async def durable_left(client: Client, cache: Cache, lab: str, *, retains: bool) -> str:
     """The first thing that would be lost with the namespace of this lab, asked of the API server; empty: nothing.
 
-    Caches are not enough to delete by: they forget a kind that is not served for a moment, and may be behind.
+    Caches are not enough to delete by: they forget a kind that is not served for a moment, and may be behind. Where an
+    operator was uninstalled with its kind, volumes are left that do not say whose they are; a lab that `retains` keeps
+    them.
     """
+    gone = ""
     for kind in (kinds.VOLUME_CLAIMS, *STORE_KINDS):
         try:
             found, _ = await client.list(kind, names.workshop_namespace(lab), labelSelector=OURS.label_selector)
         except NotFound:
             if cache.informers.store(kinds.CRDS).get("", kind.crd) is None:
+                gone = gone or str(kind)
                 continue  # no such kind, no such object
             return f"the API server to serve {kind}"
         for obj in found:
             if is_durable(lab, obj) and is_planned(obj) and not obj["metadata"].get("deletionTimestamp"):
                 return describe(obj)
+    if retains and gone:
+        volumes, _ = await client.list(kinds.VOLUME_CLAIMS, names.workshop_namespace(lab))
+        for volume in volumes:
+            if not is_planned(volume) and not volume["metadata"].get("deletionTimestamp"):
+                advice = f"install the operator of {gone} again, or delete what need not be kept"
+                return f"{describe(volume)}, which may hold data of a kind that is not served any more: {advice}"
     return ""
 
 
