@@ -21,6 +21,7 @@ from datalabd.api.meta import (
     ROTATED,
     ROTATING,
     SINCE,
+    USERS_REVISION,
     Manifest,
 )
 from datalabd.lab import Lab
@@ -95,7 +96,7 @@ class Role:
     login: DatabaseLogin
     turn: Turn
     settled: bool
-    """Whether the server knows this password; until then the operator is about to tell it."""
+    """Whether the server knows this password, as far as its operator says; until then that is about to tell it."""
     told_after: str
     """Nonce of the restore after which its operator was told this password again."""
     uid: str
@@ -131,6 +132,8 @@ class DatabaseFacts:
     """Logins that the lab may be handed, by role."""
     active: str = SUPERUSER
     """Role whose login the lab has."""
+    users_revision: str = ""
+    """What its operator told it last of its users; another with every new password."""
     data: Size | None = None
     backup: Size | None = None
     age_seconds: float | None = None
@@ -288,10 +291,11 @@ def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: 
         return DatabaseFacts(unserved, stalled=True)
     if live is None:
         return DatabaseFacts("it is not created yet")
+    revision = str(dig(live, "status").get("usersRevision", ""))
     available = {
         name: role
         for name in roles(lab)
-        if (role := _role(name, inside.get(("Secret", names.database_login(host, name)))))
+        if (role := _role(name, inside.get(("Secret", names.database_login(host, name))), revision))
     }
     said = dig(live, "metadata", "annotations").get(ACTIVE_ROLE)
     active = said if said in roles(lab) else roles(lab)[0]
@@ -317,6 +321,7 @@ def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: 
         stalled=stalled,
         roles=available,
         active=active,
+        users_revision=revision,
         data=_size(_first(dig(live, "spec").get("instances")).get("dataVolumeClaimSpec")),
         backup=_size(dig(_first(dig(live, "spec", "backups", "pgbackrest").get("repos")), "volume", "volumeClaimSpec")),
         age_seconds=max(0.0, (now - created).total_seconds()),
@@ -388,20 +393,23 @@ def _route_problem(route: Manifest | None) -> str:
     return str(messages[0]).rstrip(": ")
 
 
-def _role(name: str, secret: Manifest | None) -> Role | None:
+def _role(name: str, secret: Manifest | None, revision: str) -> Role | None:
     password = decoded(secret, "password")
     host, user = decoded(secret, "host"), decoded(secret, "user")
     if secret is None or not (password and host and user):
         return None
-    settled = bool(decoded(secret, "verifier"))
+    taken_up = bool(decoded(secret, "verifier"))
     metadata = secret["metadata"]
+    # The operator takes a new password up, then runs the SQL, then says so. What it had in hand for another reason when
+    # the password was given can be taken for that: the SQL itself it does not show.
+    told = dig(metadata, "annotations").get(USERS_REVISION) != revision
     # Until the operator has taken a new password up, its address has the one before.
-    uri = decoded(secret, "uri") if settled else None
+    uri = decoded(secret, "uri") if taken_up else None
     return Role(
         name=name,
         login=DatabaseLogin(host, decoded(secret, "port") or "5432", user, password, uri or ""),
         turn=turn(secret),
-        settled=settled,
+        settled=taken_up and told,
         told_after=dig(metadata, "annotations").get(RESTORED, ""),
         uid=metadata["uid"],
         version=metadata["resourceVersion"],

@@ -29,6 +29,7 @@ END = "<!-- End mark. -->\n"
 
 def pages() -> dict[Path, str]:
     """The text of every generated page."""
+    steps = ", ".join(f"`{step}`" for step in meta.TEARDOWN_STEPS)
     claim = (
         "# Datalab\n\n"
         "`pkg.internal/v1beta2`, namespaced, short name `dl`. `v1beta1` is served too: there a started session may be "
@@ -36,12 +37,12 @@ def pages() -> dict[Path, str]:
         "## Annotations\n\n| Annotation | Value | Does |\n|---|---|---|\n"
         f"| `{meta.ENVIRONMENT}` | name "
         f"| chooses the environment, default `{meta.DEFAULT_ENVIRONMENT}`; may be a label |\n"
-        f'| `{meta.PROTECT}` | `"true"` | keeps the claim from being deleted |\n'
+        f'| `{meta.PROTECT}` | `"true"`, `"false"` | `"true"` keeps the claim from being deleted |\n'
         f"| `{meta.ROTATE}` | `<kind>/<name>/<nonce>` | [replaces credentials](../how-to/rotate.md) |\n"
         f"| `{meta.BACKUP}` | `<host>/<nonce>` | [backs a PostgreSQL server up](../how-to/backup-and-restore.md) |\n"
         f"| `{meta.RESTORE}` | `<host>[=<source>]/<nonce>[@<time>]` "
         "| [restores a PostgreSQL server](../how-to/backup-and-restore.md) |\n"
-        f"| `{meta.ABANDON}` | step | skips a step of a [deletion that does not end]"
+        f"| `{meta.ABANDON}` | {steps} | skips a step of a [deletion that does not end]"
         "(../how-to/operate.md#a-deletion-that-does-not-end) |\n\n"
         "All but the first two take several values, with commas between.\n\n## spec\n\n"
     )

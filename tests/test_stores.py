@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from datalabd import stores
-from datalabd.api.meta import CLAIM_NAMESPACE, CLAIM_UID, RETAINED, ROTATED, ROTATING, SINCE, Manifest
+from datalabd.api.meta import (
+    CLAIM_NAMESPACE,
+    CLAIM_UID,
+    RETAINED,
+    ROTATED,
+    ROTATING,
+    SINCE,
+    USERS_REVISION,
+    Manifest,
+)
 from datalabd.lab import Lab
 from datalabd.stores import (
     ACTIVE_ROLE,
@@ -237,6 +246,28 @@ def test_an_address_with_the_password_before_is_not_used() -> None:
     """PGO has been given a new password and has not taken it up: its address still has the one before."""
     (found,) = facts(HERE, cluster(), login(verifier="")).roles.values()
     assert (found.settled, found.login.password, found.login.uri) == (False, "pg-secret", "")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "status", "verifier", "expected"),
+    [
+        pytest.param({USERS_REVISION: "r0"}, {"usersRevision": "r1"}, "SCRAM", True, id="the server was told"),
+        pytest.param({USERS_REVISION: ""}, {"usersRevision": "r1"}, "SCRAM", True, id="it was told for the first time"),
+        pytest.param({USERS_REVISION: "r0"}, {"usersRevision": "r0"}, "SCRAM", False, id="the SQL has not run yet"),
+        pytest.param({USERS_REVISION: "r0"}, {"usersRevision": "r1"}, "", False, id="other SQL has run"),
+        pytest.param({USERS_REVISION: ""}, {}, "SCRAM", False, id="no SQL has ever run"),
+        pytest.param({}, {"usersRevision": "r0"}, "SCRAM", True, id="the password is the operator's own"),
+    ],
+)
+def test_a_new_password_is_known_once_the_operator_has_told_the_server(
+    annotations: dict[str, str], status: Manifest, verifier: str, expected: bool
+) -> None:
+    (found,) = facts(HERE, cluster(READY | status), login(annotations=annotations, verifier=verifier)).roles.values()
+    assert (found.settled, bool(found.login.uri)) == (expected, bool(verifier))
+
+
+def test_what_the_server_was_told_of_its_users_last() -> None:
+    assert facts(HERE, cluster(READY | {"usersRevision": "r1"})).users_revision == "r1"
 
 
 def test_how_far_the_rotation_of_a_login_is() -> None:

@@ -1,4 +1,5 @@
-"""Refuses what annotations ask for and nobody would do: rotations, backups and restores of what is not declared.
+"""Refuses what annotations ask for and nobody would do: rotations, backups and restores of what is not declared, steps
+of a deletion that there are not, protection in a word that does not protect.
 
 Asked only when an annotation changes: one that has been heeded may outlive what it speaks of.
 """
@@ -7,10 +8,13 @@ from collections.abc import Callable, Iterator
 
 from datalabd.api.environment import EnvironmentConfig, Login
 from datalabd.api.meta import (
+    ABANDON,
     ANNOTATION_MAX,
     BACKUP,
+    PROTECT,
     RESTORE,
     ROTATE,
+    TEARDOWN_STEPS,
     FieldError,
     Manifest,
     Problem,
@@ -31,7 +35,7 @@ def errors(claim: Manifest, old: Manifest | None, environment: EnvironmentConfig
     ] + [
         FieldError(f"metadata.annotations[{key}]", Problem.INVALID, shorten(item), problem)
         for key, said in changed.items()
-        for item in items(said)
+        for item in ([said] if key == PROTECT else items(said))
         if (problem := next(CHECKS[key](claim, item), None) or _not_had(item, key, environment))
     ]
 
@@ -98,13 +102,30 @@ def _restore(claim: Manifest, item: str) -> Iterator[str]:
         yield from _undeclared(claim, match["source"] or match["host"])
 
 
+def _abandonment(_: Manifest, item: str) -> Iterator[str]:
+    if item not in TEARDOWN_STEPS:
+        yield f"there is no such step of a deletion: supported values: {', '.join(TEARDOWN_STEPS)}"
+
+
+def _protection(_: Manifest, said: str) -> Iterator[str]:
+    """Of the whole annotation: the policy that protects compares it as it is."""
+    if said not in ("true", "false"):
+        yield 'must be "true" or "false"'
+
+
 def _undeclared(claim: Manifest, host: str) -> Iterator[str]:
     declared = sorted(_spec(claim).get("databases") or ())
     if host not in declared:
         yield f"spec.databases has no {host}; it has {', '.join(declared) or 'none'}"
 
 
-CHECKS: dict[str, Callable[[Manifest, str], Iterator[str]]] = {ROTATE: _rotation, BACKUP: _backup, RESTORE: _restore}
+CHECKS: dict[str, Callable[[Manifest, str], Iterator[str]]] = {
+    ROTATE: _rotation,
+    BACKUP: _backup,
+    RESTORE: _restore,
+    ABANDON: _abandonment,
+    PROTECT: _protection,
+}
 
 
 def _annotations(claim: Manifest | None) -> dict[str, str]:

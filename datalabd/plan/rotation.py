@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from datalabd import names
-from datalabd.api.meta import ROTATE, items
+from datalabd.api.meta import ROTATE, USERS_REVISION, items
 from datalabd.lab import DatabaseServer, Lab
 from datalabd.observed import Observed
 from datalabd.stores import RESTORED, DatabaseFacts, Role, StoreFacts, Turn
@@ -97,16 +97,19 @@ def new_passwords(lab: Lab, seen: Observed, fresh: Callable[[], str]) -> list[Ne
         nonce = due(lab, f"postgres/{server.host}", active.turn)
         if nonce and role.settled and role.turn.rotated != nonce:
             said = turned(seen, nonce).annotations() | ({RESTORED: facts.restored[-1]} if facts.restored else {})
-            found.append(_handed(server, role, fresh(), said))
+            found.append(_handed(server, facts, role, fresh(), said))
         elif facts.restored and active.settled and active.told_after != facts.restored[-1]:
             # The server is back at passwords of the past, and its operator does not know; new ones it will tell.
-            found.append(_handed(server, active, active.login.password, {RESTORED: facts.restored[-1]}))
+            found.append(_handed(server, facts, active, active.login.password, {RESTORED: facts.restored[-1]}))
     return found
 
 
-def _handed(server: DatabaseServer, role: Role, password: str, annotations: dict[str, str]) -> NewPassword:
+def _handed(
+    server: DatabaseServer, facts: DatabaseFacts, role: Role, password: str, annotations: dict[str, str]
+) -> NewPassword:
     secret = names.database_login(server.host, role.name)
-    return NewPassword(secret, role.uid, role.version, password, annotations)
+    said = annotations | {USERS_REVISION: facts.users_revision}
+    return NewPassword(secret, role.uid, role.version, password, said)
 
 
 def turns(lab: Lab, seen: Observed) -> dict[str, Turn]:

@@ -46,7 +46,10 @@ LEADER = "master"
 
 
 class PostgresOperator(StoreOperator):
-    """Plays PGO. `fails` tells which Jobs of pgBackRest fail; where a pod must not get ready, tell the Kubelet."""
+    """Plays PGO. `fails` tells which Jobs of pgBackRest fail; where a pod must not get ready, tell the Kubelet.
+
+    `exec_seconds`: what it takes to get into a pod, where users and databases are made, before anything is done there.
+    """
 
     def __init__(
         self,
@@ -54,11 +57,13 @@ class PostgresOperator(StoreOperator):
         servers: Servers | None = None,
         *,
         fails: Callable[[Manifest], bool] = lambda _: False,
+        exec_seconds: float = 0.0,
         resync_seconds: float = RESYNC_SECONDS,
     ) -> None:
         super().__init__(client, "postgrescluster-controller", POSTGRES_CLUSTERS, resync_seconds)
         self._servers = servers
         self._fails = fails
+        self._exec_seconds = exec_seconds
         self._pods = self.watch(PODS, self._part_changed)
         self._jobs = self.watch(JOBS, self._part_changed)
         self._secrets = self.watch(SECRETS, self._part_changed)
@@ -230,6 +235,7 @@ class PostgresOperator(StoreOperator):
         """Run a script unless the one that ran last was the same."""
         revision = objects.revision(script)
         if status.get(field) != revision:
+            await asyncio.sleep(self._exec_seconds)
             if server is not None:
                 await asyncio.to_thread(server.psql, script)
             status[field] = revision

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from controllers.teardown import STORE_KINDS, durable_left
-from datalabd.api.meta import APPLIED
-from datalabd.kube.cache import Cache
+from controllers.teardown import STEPS, durable_left
+from datalabd.api.meta import APPLIED, TEARDOWN_STEPS
+from datalabd.kube.cache import STORE_KINDS, Cache
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import CRDS
 from tests.kube.scripted import Scripted, listing, serve, status
@@ -42,3 +42,7 @@ async def test_volumes_of_an_operator_that_is_uninstalled(
         cache.informers.store(CRDS).replace(EVERYWHERE, [])
         said = await durable_left(client, cache, "lab", retains=retains)
     assert said.startswith(expected) if expected else said == ""
+
+
+def test_the_steps_that_may_be_abandoned_are_those_of_a_deletion() -> None:
+    assert tuple(STEPS) == TEARDOWN_STEPS

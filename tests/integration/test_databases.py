@@ -1,14 +1,18 @@
 """PostgreSQL servers through a claim's life, with a real PostgreSQL behind each: every address logs in."""
 
+import contextlib
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 
 from datalabd.kube.client import Client
 from hack.cluster import Cluster
 from hack.postgresql import Servers, missing
+from hack.standins import GatewayController
 from hack.standins.postgres import PostgresOperator
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.stage import Stage, standins
@@ -24,9 +28,10 @@ def playing(cluster: Cluster) -> Iterator[None]:
         pytest.skip(lacking)
 
     def operator(client: Client) -> PostgresOperator:
-        return PostgresOperator(client, servers)
+        # Long enough to notice whoever hands a login out that the server does not know yet.
+        return PostgresOperator(client, servers, exec_seconds=0.5)
 
-    with Servers() as servers, standins(cluster, installed=False, stores=[operator]):
+    with Servers() as servers, standins(cluster, installed=False, stores=[operator, GatewayController]):
         yield
 
 
@@ -44,6 +49,15 @@ def psql(url: str, sql: str = "SELECT current_user") -> str:
         text=True,
     )
     return done.stdout.strip() if done.returncode == 0 else f"refused: {done.stderr}"
+
+
+def from_within(url: str, port: str) -> str:
+    """An external address as it reaches the server itself: by that port, and without the query, which asks for TLS.
+
+    No gateway passes traffic on here, the server has no TLS, and psql before 17 does not know `sslnegotiation`.
+    """
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{port}", query="").geturl()
 
 
 def known(stage: Stage, lab: str, name: str) -> str:
@@ -70,6 +84,25 @@ def rotate(stage: Stage, lab: str, nonce: str) -> str:
     return str(eventually(lambda: (now := known(stage, lab, "POSTGRES_PG0_DEV_URL")) != before and now, 30))
 
 
+@contextlib.contextmanager
+def logging_in(stage: Stage, lab: str, name: str) -> Iterator[list[str]]:
+    """Logins with the address that this variable has at that moment, one after the other while the context lasts."""
+    answers: list[str] = []
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.is_set():
+            answers.append(psql(known(stage, lab, name)))
+
+    thread = threading.Thread(target=repeat, name="logins")
+    thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        thread.join(30)
+
+
 def test_every_address_logs_in_before_and_after_a_rotation(stage: Stage) -> None:
     lab = stage.lab(databases={"pg0": SERVER})
     stage.until_ready(lab, 120)
@@ -89,18 +122,49 @@ def test_application_roles_take_turns(cluster: Cluster, datalabd: Daemon, namesp
     first = known(stage, lab, "POSTGRES_PG0_DEV_URL")
     eventually(lambda: psql(first, "CREATE TABLE notes (line text)") == "", 20)
     assert psql(first, "SELECT usesuper FROM pg_user WHERE usename = session_user") == "f"
-    second = rotate(stage, lab, "first")
-    eventually(lambda: psql(second) == "datalab_owner", 20)
-    assert psql(second, "INSERT INTO notes VALUES ('kept'); SELECT line FROM notes") == "kept"
-    assert psql(first, "SELECT line FROM notes") == "kept"  # what runs goes on
-    third = rotate(stage, lab, "second")
-    eventually(lambda: psql(third) == "datalab_owner", 20)
+    with logging_in(stage, lab, "POSTGRES_PG0_DEV_URL") as answers:
+        second = rotate(stage, lab, "first")
+        assert psql(second, "INSERT INTO notes VALUES ('kept'); SELECT line FROM notes") == "kept"
+        assert psql(first, "SELECT line FROM notes") == "kept"  # what runs goes on
+        third = rotate(stage, lab, "second")
+        assert psql(third) == "datalab_owner"
+    assert len(answers) > 5
+    assert set(answers) == {"datalab_owner"}
     assert psql(third, "ALTER TABLE notes ADD COLUMN author text; SELECT line FROM notes") == "kept"
     assert psql(second, "SELECT line FROM notes") == "kept"
     assert psql(first).startswith("refused")
     stage.patch(lab, {"op": "add", "path": "/spec/databases/pg0/names/-", "value": "later"})
     later = eventually(lambda: known(stage, lab, "POSTGRES_PG0_LATER_URL"), 60)
     eventually(lambda: psql(later, "CREATE TABLE IF NOT EXISTS fresh (line text)") == "", 60)
+
+
+def test_addresses_through_the_gateway_log_in(cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
+    listener = {
+        "name": "sql",
+        "port": 443,
+        "protocol": "TLS",
+        "tls": {"mode": "Passthrough"},
+        "allowedRoutes": {"namespaces": {"from": "All"}},
+    }
+    gateway = {"parentName": "outer", "parentNamespace": namespace, "sectionName": "sql"}
+    stage = Stage(cluster, namespace, database={"gateway": gateway})
+    stage.create(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": "outer", "namespace": namespace},
+            "spec": {"gatewayClassName": "any", "listeners": [listener]},
+        }
+    )
+    lab = stage.lab(databases={"pg0": SERVER})
+    stage.until_ready(lab, 120)
+    (route,) = stage.list("tlsroutes", "", lab)
+    for database in ("dev", "prod"):
+        url = known(stage, lab, f"POSTGRES_PG0_{database.upper()}_URL_EXTERNAL")
+        assert [urlsplit(url).hostname] == route["spec"]["hostnames"]
+        assert (urlsplit(url).port, urlsplit(url).query) == (443, "sslmode=require&sslnegotiation=direct")
+        within = from_within(url, known(stage, lab, "POSTGRES_PG0_PORT"))
+        assert psql(within, "SELECT current_user, current_database()") == f"postgres|{database}"
 
 
 def test_backup_and_restore(stage: Stage) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import ROTATE, ROTATED, SINCE
+from datalabd.api.meta import ROTATE, ROTATED, SINCE, USERS_REVISION
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import Plan, Stage, mongodb, plan, postgres, qdrant, redis, rotation
@@ -563,12 +563,13 @@ DONE = {ROTATED: "2", SINCE: STAMP}
 
 def given(name: str, password: str, **annotations: str) -> NewPassword:
     """A password for the operator of databases, for one role of server `pg0`."""
-    return NewPassword(f"pg0-pguser-{name}", f"{name}-uid", "5", password, annotations)
+    return NewPassword(f"pg0-pguser-{name}", f"{name}-uid", "5", password, annotations | {USERS_REVISION: "r0"})
 
 
 def of_roles(*known: Role, **changes: Any) -> DatabaseFacts:
     """What is seen of server `pg0`, with these logins; the lab has the first."""
-    return DatabaseFacts(roles={role.name: role for role in known}, active=known[0].name, **changes)
+    roles = {role.name: role for role in known}
+    return DatabaseFacts(roles=roles, active=known[0].name, users_revision="r0", **changes)
 
 
 (SERVER,) = lab(databases={"pg0": DATABASE}).databases

@@ -40,6 +40,7 @@ from datalabd.observed import PLUGIN_CONFIG, View, observe, view
 from datalabd.plan import Fresh, Plan, apisix, plan
 from datalabd.plan.educates.content import workshop_config
 from datalabd.plan.educates.healing import Delete, Patch, look_again, repairs
+from datalabd.plan.metadata import digest
 from datalabd.plan.prune import identity, prune
 from datalabd.render import Objects
 from datalabd.status import status
@@ -243,6 +244,7 @@ class World:
             "instances": [{"name": "primary", "readyReplicas": 1}],
             "pgbackrest": {"repoHost": {"ready": True}},
         }
+        passwords = []
         for user in obj["spec"]["users"]:
             name = names.database_login(host, user["name"])
             known = (self.get("Secret", name) or {"data": encoded(password=f"{CANARY} {host}@{user['name']}")})["data"]
@@ -251,6 +253,8 @@ class World:
             if "databases" in user:
                 said |= encoded(uri=f"postgresql://{user['name']}:{CANARY}%20@{address}:5432/{user['databases'][0]}")
             self._secret(name, said | {"password": known["password"]})
+            passwords.append(known["password"])
+        obj["status"]["usersRevision"] = digest(passwords)
 
     def _route(self, obj: Manifest) -> None:
         conditions = [{"type": kind, "status": "True"} for kind in ("Accepted", "ResolvedRefs")]

@@ -1,7 +1,7 @@
 import pytest
 
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import BACKUP, RESTORE, ROTATE, Manifest
+from datalabd.api.meta import ABANDON, BACKUP, PROTECT, RESTORE, ROTATE, Manifest
 from tests.factories import claim, environment
 from webhooks.requests import errors
 
@@ -24,6 +24,11 @@ def asking(key: str, value: str) -> Manifest:
         (RESTORE, "pg0/undo"),
         (RESTORE, "pg0/undo@2026-01-31T12:00:00Z"),
         (RESTORE, "pg1=pg0/copy@2026-01-31T12:00:00+02:00"),
+        (ABANDON, "storage"),
+        (ABANDON, "access, sessions,storage,runtime ,credentials,identity,"),
+        (ABANDON, ""),
+        (PROTECT, "true"),
+        (PROTECT, "false"),
     ],
 )
 def test_what_will_be_heeded(key: str, value: str) -> None:
@@ -54,6 +59,19 @@ def test_what_will_be_heeded(key: str, value: str) -> None:
         (RESTORE, "pg1/1", "spec.databases has no pg1"),
         (RESTORE, "pg1=pg2/1", "spec.databases has no pg2"),
         (ROTATE, "," * 5000, "must have at most 2048 bytes"),
+        (
+            ABANDON,
+            "storage, volumes",
+            "there is no such step of a deletion: "
+            "supported values: access, sessions, storage, runtime, credentials, identity",
+        ),
+        (ABANDON, "Storage", "there is no such step"),
+        (ABANDON, "storage runtime", "there is no such step"),
+        (PROTECT, "yes", 'must be "true" or "false"'),
+        (PROTECT, "True", 'must be "true" or "false"'),
+        (PROTECT, " true", 'must be "true" or "false"'),
+        (PROTECT, "true,", 'must be "true" or "false"'),
+        (PROTECT, "", 'must be "true" or "false"'),
     ],
 )
 def test_what_nobody_would_do(key: str, value: str, said: str) -> None:
@@ -75,6 +93,14 @@ def test_an_annotation_that_stays_is_not_asked_about() -> None:
     assert errors(asking(ROTATE, "postgres/gone/1"), before) == []
     assert errors({"metadata": {"annotations": None}, "spec": None}, None) == []
     assert errors({"metadata": {"annotations": {BACKUP: "pg0/1"}}, "spec": "x"}, None) != []
+
+
+@pytest.mark.parametrize("key", [ABANDON, PROTECT])
+def test_a_misspelled_word_that_stays_holds_nothing_up(key: str) -> None:
+    before = asking(key, "ture")
+    assert errors(asking(key, "ture"), before) == []
+    assert errors(asking(ROTATE, "postgres/pg0/1"), before) == []
+    assert [error.value for error in errors(asking(key, "treu"), before)] == ["treu"]
 
 
 ADMIN = {"namespace": "iam", "name": "admin"}
