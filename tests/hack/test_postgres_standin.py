@@ -53,6 +53,11 @@ def ready(cluster: Manifest) -> bool:
     )
 
 
+def started(cluster: Manifest) -> bool:
+    """Whether an instance is ready, whatever else is."""
+    return any(instance.get("readyReplicas") for instance in cluster.get("status", {}).get("instances", ()))
+
+
 def condition(cluster: Manifest, kind: str) -> str:
     """Status and reason of a condition; empty where it is absent."""
     found = {entry["type"]: entry for entry in cluster.get("status", {}).get("conditions") or []}
@@ -349,7 +354,7 @@ class TestTrouble:
                 await played.declare(users=users)
             return
         await played.declare(users=users)
-        await played.until(POSTGRES_CLUSTERS, "pg0", lambda c: c["status"]["instances"][0].get("readyReplicas"))
+        await played.until(POSTGRES_CLUSTERS, "pg0", started)
         assert await played.read(STATEFUL_SETS, "pg0-repo-host") is None
 
     async def test_an_absent_config_map_is_waited_for_and_keeps_nothing_else_up(self, played: Stage) -> None:
