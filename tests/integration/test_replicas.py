@@ -29,6 +29,8 @@ ENVIRONMENT = unique("raced")
 ANSWERED = 'datalabd_webhook_requests_total{code="200",webhook="validate-datalabs"}'
 ROUNDS = 5
 """Of each kind of clash, all at once."""
+ATTEMPTS = 6
+"""At having admission let two through, which takes two requests within the moment that a replica needs to hear."""
 
 
 def free_port() -> int:
@@ -170,8 +172,12 @@ async def test_of_two_claims_that_race_one_wins(
 ) -> None:
     clash, elsewhere = CLASHES[kind], open_namespace(cluster)
     places = (namespace, namespace if clash.together else elsewhere)
-    both_stored = await asyncio.gather(*(race(client, clash, places) for _ in range(ROUNDS)))
-    assert any(both_stored), "admission never let two through at once: nothing raced"
+    for _ in range(ATTEMPTS):
+        both_stored = await asyncio.gather(*(race(client, clash, places) for _ in range(ROUNDS)))
+        if any(both_stored):
+            break
+    else:
+        pytest.fail("admission never let two through at once: nothing raced")
     answered = [daemon.metrics().get(ANSWERED, 0) for daemon in replicas]
     assert min(answered) > 0, answered
 
