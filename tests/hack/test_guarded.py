@@ -12,6 +12,7 @@ from hack import guarded
 from hack.guarded import Guarded, Lifeline
 from tests.integration.daemon import ROOT, eventually
 
+pytestmark = pytest.mark.thorough
 OBEDIENT = "echo $$ > pid.new; mv pid.new pid; exec sleep 600"
 STUBBORN = f"trap '' TERM; {OBEDIENT}"
 
