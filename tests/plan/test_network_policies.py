@@ -478,10 +478,12 @@ def two(**said: Any) -> Cluster:
     return flows.cluster(flows.lab("n", **said), flows.lab("m", **said))
 
 
+@pytest.mark.thorough
 def test_every_flow() -> None:
     assert flows.flows(two()) == both(OF_A_LAB, INTO_A_LAB)
 
 
+@pytest.mark.thorough
 def test_every_flow_without_external_egress() -> None:
     closed = {
         name: {target: ports for target, ports in row.items() if target not in INTERNET}
@@ -498,6 +500,7 @@ def test_every_end_takes_part() -> None:
     assert mentioned <= {end.name for end in flows.ends()}
 
 
+@pytest.mark.thorough
 def test_by_default_requests_to_sessions_come_from_any_namespace_but_those_of_labs() -> None:
     outside = [end.name for end in flows.ends() if not end.lab and isinstance(end.place, Pod)]
     default = [{"namespaceSelector": {"matchExpressions": [{"key": COMPONENT, "operator": "DoesNotExist"}]}}]
@@ -509,6 +512,7 @@ def test_by_default_requests_to_sessions_come_from_any_namespace_but_those_of_la
     assert flows.flows(two(ingressPeers=default)) == both(OF_A_LAB, into)
 
 
+@pytest.mark.thorough
 def test_ingress_alone_keeps_sessions_and_labs_apart() -> None:
     """What egress policies say of addresses does not matter: pods are closed to all but their own."""
     cluster = two()
@@ -523,6 +527,7 @@ def test_ingress_alone_keeps_sessions_and_labs_apart() -> None:
     assert {name: row for name, row in kept.items() if row} == expected
 
 
+@pytest.mark.thorough
 def test_a_lab_is_closed_to_one_that_has_no_policies_yet() -> None:
     cluster = two()
     own = [policy for policy in cluster.policies if policy["metadata"]["namespace"].startswith("n")]
