@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
 
 import aiohttp
@@ -97,8 +98,8 @@ class _Api(Api):
         )
         transport = AiohttpTransport(
             verify=trust,
-            proxy=httpx.Proxy(self.auth.proxy) if self.auth.proxy else None,
-            client=aiohttp.ClientSession(connector=connector, trust_env=True),
+            proxy=self._proxy(),
+            client=aiohttp.ClientSession(connector=connector),
         )
         self._session = httpx.AsyncClient(
             base_url=self.auth.server,
@@ -107,6 +108,17 @@ class _Api(Api):
             timeout=REQUEST_TIMEOUT,
             follow_redirects=False,
         )
+
+    def _proxy(self) -> httpx.Proxy | None:
+        """The kubeconfig's proxy, else the environment's; aiohttp would look for that in a thread, for each request."""
+        server = httpx.URL(self.auth.server)
+        proxy = self.auth.proxy
+        if proxy is None and not proxy_bypass(server.host):
+            proxies = getproxies()
+            proxy = proxies.get(server.scheme) or proxies.get("all")
+        if not proxy:
+            return None
+        return httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
 
     def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, _ = address

@@ -185,6 +185,25 @@ async def test_what_a_kubeconfig_holds_is_left_on_no_disk(tmp_path: Path, monkey
     await client.close()
 
 
+@pytest.mark.parametrize("scheme", ["http://", ""])
+async def test_the_proxy_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """But for hosts that it names."""
+    server = Scripted(listing("1"))
+    async with serve(server, tmp_path) as direct:
+        monkeypatch.setenv("http_proxy", scheme + direct.server.removeprefix("http://"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        for url in ("http://api.example.org", "http://127.0.0.1:9"):
+            write_kubeconfig(tmp_path / "kubeconfig", url, "x")
+            client = await Client.connect(str(tmp_path / "kubeconfig"))
+            if url.endswith(":9"):
+                with pytest.raises(errors.Unavailable):
+                    await client.list(kinds.NAMESPACES)
+            else:
+                assert await client.list(kinds.NAMESPACES) == ([], "1")
+            await client.close()
+    assert [request.host for request in server.requests] == ["api.example.org"]
+
+
 async def test_an_expired_token_is_read_again_once(tmp_path: Path) -> None:
     """Service-account tokens are rotated on disk; a request that finds its own expired goes again with the new one."""
     server = Scripted(status(401, "Unauthorized"), listing("1"))
