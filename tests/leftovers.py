@@ -2,30 +2,13 @@
 
 import httpx
 
+from datalabd.kube.cache import STORE_KINDS
 from datalabd.kube.client import MERGE_PATCH, path
-from datalabd.kube.resources import (
-    CACHE_STORES,
-    DATALABS,
-    DOCUMENT_STORES,
-    POSTGRES_CLUSTERS,
-    VECTOR_STORES,
-    WORKSHOP_ENVIRONMENTS,
-    WORKSHOP_SESSIONS,
-    WORKSHOPS,
-)
+from datalabd.kube.resources import DATALABS, WORKSHOP_ENVIRONMENTS, WORKSHOP_SESSIONS, WORKSHOPS
 from hack.cluster import Cluster
 from tests.integration.daemon import eventually
 
-WORKED_ON = (
-    DATALABS,
-    WORKSHOP_SESSIONS,
-    WORKSHOP_ENVIRONMENTS,
-    WORKSHOPS,
-    POSTGRES_CLUSTERS,
-    DOCUMENT_STORES,
-    CACHE_STORES,
-    VECTOR_STORES,
-)
+WORKED_ON = (DATALABS, WORKSHOP_SESSIONS, WORKSHOP_ENVIRONMENTS, WORKSHOPS, *STORE_KINDS)
 
 
 def sweep(cluster: Cluster) -> None:

@@ -139,7 +139,8 @@ async def _mutate_ingress(http: web.Request, review: Any) -> Manifest:
     cache = http.app[CACHE]
     claims = cache.claims_named(request.namespace)
     runtime = await _runtime(cache, http.app[CLIENT], request.namespace)
-    if not claims if runtime is None else (runtime["metadata"].get("labels") or {}).get(MANAGED_BY) != FIELD_MANAGER:
+    is_lab = bool(claims) if runtime is None else _is_ours(runtime)
+    if not is_lab:
         return allowed(request.uid)  # Educates serves others too
     # While claims compete for a name, the environment of one that lost may protect less than that of who has the lab.
     holders = [claim for claim in claims if runtime is None or key_of(claim) == claim_of(runtime)]
@@ -219,6 +220,10 @@ def _is_foreign(cache: Cache, claim: Manifest, namespace: Manifest | None) -> bo
 
 def _is_going(namespace: Manifest) -> bool:
     return "deletionTimestamp" in namespace["metadata"]
+
+
+def _is_ours(runtime: Manifest) -> bool:
+    return (runtime["metadata"].get("labels") or {}).get(MANAGED_BY) == FIELD_MANAGER
 
 
 async def _runtime(cache: Cache, client: Client, namespace: str) -> Manifest | None:
