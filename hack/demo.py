@@ -22,7 +22,8 @@ from hack.cluster import Cluster, ClusterError
 LABS = ("s-jane", "s-jeff", "s-joe", "s-john")
 LAB_SECONDS = 120.0
 SHOWN_METRICS = re.compile(
-    r"^(datalabd_(reconcile_total|webhook_requests_total|leader|certificate_expiry|unprotected_ingresses)"
+    r"^(datalabd_(reconcile_total|webhook_requests_total|leader|certificate_expiry)"
+    r"|datalabd_unprotected_ingresses(_found_total)? "
     r"|workqueue_depth|process_resident_memory_bytes)"
 )
 BAD_CLAIM = """\
