@@ -10,8 +10,8 @@ from aiohttp import web
 
 from datalabd import metrics, names
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import FIELD_MANAGER, MANAGED_BY, Manifest, NamespacedName, claim_of
-from datalabd.errors import EnvironmentInvalid, KubeError, NotFound, Unavailable
+from datalabd.api.meta import Manifest, NamespacedName, claim_of
+from datalabd.errors import EnvironmentInvalid, KubeError, Unavailable
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
@@ -19,8 +19,8 @@ from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
 from datalabd.observed import ENVIRONMENT_LABEL
 from datalabd.validation import Names, names_of
-from webhooks import convert, mutate, routes, validate, warn
-from webhooks.review import AdmissionRequest, BadReview, allowed
+from webhooks import convert, mutate, route_admission, validate, warn
+from webhooks.review import AdmissionRequest, allowed
 
 log = structlog.get_logger()
 
@@ -134,42 +134,11 @@ async def _convert(_: web.Request, review: Any) -> Manifest:
 
 
 async def _mutate_ingress(http: web.Request, review: Any) -> Manifest:
-    """Fails closed: a lab's Ingress is refused while nobody can say how it is to be protected."""
-    request = AdmissionRequest.decode(review)
-    cache = http.app[CACHE]
-    claims = cache.claims_named(request.namespace)
-    runtime = await _runtime(cache, http.app[CLIENT], request.namespace)
-    is_lab = bool(claims) if runtime is None else _is_ours(runtime)
-    if not is_lab:
-        return allowed(request.uid)  # Educates serves others too
-    # While claims compete for a name, the environment of one that lost may protect less than that of who has the lab.
-    holders = [claim for claim in claims if runtime is None or key_of(claim) == claim_of(runtime)]
-    if len(holders) != 1:
-        return mutate.ingress_refused(request, "the lab's claim is not known here yet")
-    (claim,) = holders
-    try:
-        environment = cache.environment_of(claim)
-    except EnvironmentInvalid as error:
-        return mutate.ingress_refused(request, f"the lab's environment cannot be read: {error}")
-    return mutate.ingress(request, claim, environment)
+    return await route_admission.mutate_ingress(http.app[CACHE], http.app[CLIENT], review)
 
 
 async def _validate_route(http: web.Request, review: Any) -> Manifest:
-    request = AdmissionRequest.decode(review)
-    for route in (request.object, request.old_object):
-        if route is not None and route.get("kind") not in routes.KINDS:
-            raise BadReview(f"{route.get('kind')} is no kind of route that is known here")
-    cache = http.app[CACHE]
-    known = cache.domains()
-    domains = {
-        f"{claim['metadata']['namespace']}/{claim['metadata']['name']}": domain
-        for claim in cache.claims()
-        if (domain := known.get(environment_name(claim)))
-    }
-    answer = validate.route(request, cache.claims(), domains)
-    if not answer["response"]["allowed"]:
-        log.info("route refused", namespace=request.namespace, name=request.name, user=request.username)
-    return answer
+    return await route_admission.validate_route(http.app[CACHE], review)
 
 
 def _environment(cache: Cache, claim: Manifest) -> EnvironmentConfig | None:
@@ -220,17 +189,3 @@ def _is_foreign(cache: Cache, claim: Manifest, namespace: Manifest | None) -> bo
 
 def _is_going(namespace: Manifest) -> bool:
     return "deletionTimestamp" in namespace["metadata"]
-
-
-def _is_ours(runtime: Manifest) -> bool:
-    return (runtime["metadata"].get("labels") or {}).get(MANAGED_BY) == FIELD_MANAGER
-
-
-async def _runtime(cache: Cache, client: Client, namespace: str) -> Manifest | None:
-    """The environment whose workshop namespace this is; as our cache may lag behind, the API server knows better."""
-    if (known := cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", namespace)) is not None:
-        return known
-    try:
-        return await client.get(kinds.WORKSHOP_ENVIRONMENTS, "", namespace)
-    except NotFound:
-        return None

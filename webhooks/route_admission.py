@@ -1,0 +1,69 @@
+"""Admission of session Ingresses and of routes: gathers what is known of the labs, and asks for a judgement."""
+
+from typing import Any
+
+import structlog
+
+from datalabd.api.meta import FIELD_MANAGER, MANAGED_BY, Manifest, claim_of
+from datalabd.errors import EnvironmentInvalid, NotFound
+from datalabd.kube import resources as kinds
+from datalabd.kube.cache import Cache
+from datalabd.kube.client import Client
+from datalabd.kube.store import key_of
+from datalabd.lab import environment_name
+from webhooks import mutate, route_validation, routes
+from webhooks.review import AdmissionRequest, BadReview, allowed
+
+log = structlog.get_logger()
+
+
+async def mutate_ingress(cache: Cache, client: Client, review: Any) -> Manifest:
+    """Fails closed: a lab's Ingress is refused while nobody can say how it is to be protected."""
+    request = AdmissionRequest.decode(review)
+    claims = cache.claims_named(request.namespace)
+    runtime = await _runtime(cache, client, request.namespace)
+    is_lab = bool(claims) if runtime is None else _is_ours(runtime)
+    if not is_lab:
+        return allowed(request.uid)  # Educates serves others too
+    # While claims compete for a name, the environment of one that lost may protect less than that of who has the lab.
+    holders = [claim for claim in claims if runtime is None or key_of(claim) == claim_of(runtime)]
+    if len(holders) != 1:
+        return mutate.ingress_refused(request, "the lab's claim is not known here yet")
+    (claim,) = holders
+    try:
+        environment = cache.environment_of(claim)
+    except EnvironmentInvalid as error:
+        return mutate.ingress_refused(request, f"the lab's environment cannot be read: {error}")
+    return mutate.ingress(request, claim, environment)
+
+
+async def validate_route(cache: Cache, review: Any) -> Manifest:
+    """Refuses a route that reaches for a lab's hosts, of whichever claim that is known."""
+    request = AdmissionRequest.decode(review)
+    for route in (request.object, request.old_object):
+        if route is not None and route.get("kind") not in routes.KINDS:
+            raise BadReview(f"{route.get('kind')} is no kind of route that is known here")
+    known = cache.domains()
+    domains = {
+        f"{claim['metadata']['namespace']}/{claim['metadata']['name']}": domain
+        for claim in cache.claims()
+        if (domain := known.get(environment_name(claim)))
+    }
+    answer = route_validation.route(request, cache.claims(), domains)
+    if not answer["response"]["allowed"]:
+        log.info("route refused", namespace=request.namespace, name=request.name, user=request.username)
+    return answer
+
+
+def _is_ours(runtime: Manifest) -> bool:
+    return (runtime["metadata"].get("labels") or {}).get(MANAGED_BY) == FIELD_MANAGER
+
+
+async def _runtime(cache: Cache, client: Client, namespace: str) -> Manifest | None:
+    """The environment whose workshop namespace this is; as our cache may lag behind, the API server knows better."""
+    if (known := cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", namespace)) is not None:
+        return known
+    try:
+        return await client.get(kinds.WORKSHOP_ENVIRONMENTS, "", namespace)
+    except NotFound:
+        return None
