@@ -31,6 +31,8 @@ from datalabd.api.patterns import (
     HTTP_URL,
     LABEL_KEY,
     LABEL_VALUE,
+    NAME_PATTERN,
+    ORIGIN,
     PORT_NAME,
     REALM,
     WORD,
@@ -253,6 +255,8 @@ Amount = Annotated[
     WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": _AMOUNT}),
 ]
 Names = Annotated[list[ObjectName], BeforeValidator(_without_blanks), Field(max_length=100)]
+Origin = Annotated[str, StringConstraints(max_length=300, pattern=ORIGIN)]
+ReservedName = Annotated[str, StringConstraints(max_length=63, pattern=NAME_PATTERN)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Port = Annotated[
     int | str,
@@ -457,6 +461,11 @@ class Storage(EnvironmentModel):
         Namespace | None, WithJsonSchema({"type": "string", "maxLength": 63, "pattern": blank_or(DNS_LABEL)})
     ] = Field(None, description="Namespace of the storage Secrets; the claim's own if left out.")
     endpoint: BlankOrWord = Field("", description="S3 endpoint, where the Secret names none.")
+    endpoints: Annotated[list[Origin], BeforeValidator(_without_blanks), Field(max_length=100)] = Field(
+        [],
+        description="Further endpoints that a Secret in the claim's own namespace may name, by scheme, host and port, "
+        "as https://s3.example.org:9000; endpoint is one of them. A Secret of secretNamespace may name any.",
+    )
     region: BlankOrWord = Field("", description="Region, where the Secret names none.")
     type: BlankOrWord = Field("s3", description="Kind of rclone remote.")
     provider: BlankOrWord = Field("Other", description="Provider of the rclone remote.")
@@ -473,9 +482,13 @@ class Storage(EnvironmentModel):
 
 
 class StorageClasses(EnvironmentModel):
-    """Storage classes of home directories."""
+    """Storage classes of home directories, databases and stores."""
 
-    allowed: Names = Field([], description="What a claim may choose from, the default first; anything if empty.")
+    allowed: Names = Field(
+        [],
+        description="What a claim may choose from, the default of home directories first; anything if empty. Databases "
+        "may have the environment's own class for them as well.",
+    )
 
 
 class Auth(EnvironmentModel):
@@ -659,6 +672,20 @@ class StoreSettings(EnvironmentModel):
     storage_class_name: ClassName = Field(None, description="Class of the volumes; the cluster's default if blank.")
 
 
+class Limits(EnvironmentModel):
+    """How much one claim may ask for in all."""
+
+    volume: Quantity = Field("1Ti", description="Size of its largest volume.")
+    volumes: Quantity = Field(
+        "10Ti", description="Size of all its volumes: homes, databases and their backups, stores, registries."
+    )
+    sessions: Annotated[int, Field(ge=0, le=1000)] = Field(20, description="Number of its sessions, stopped ones too.")
+    stores: Annotated[int, Field(ge=0, le=1000)] = Field(
+        30, description="Number of its database servers and document, cache and vector stores."
+    )
+    memory: Quantity = Field("256Gi", description="Memory of all its sessions: quota.memory for each.")
+
+
 class Allowed(EnvironmentModel):
     """What claims may ask for."""
 
@@ -675,6 +702,7 @@ class Allowed(EnvironmentModel):
         list(Budget), description="Size classes a claim may ask for."
     )
     vcluster: Bool = Field(True, description="Whether a claim may ask for virtual clusters.")
+    limits: Limits = Field(Limits(), description="How much one claim may ask for in all; what exists is left alone.")
 
 
 class Resources(EnvironmentModel):
@@ -792,7 +820,7 @@ class EnvironmentData(EnvironmentModel):
     iam: Iam = Field(Iam(), description="Keycloak.")
     ingress: Ingress = Field(description="Addresses of the labs.")
     storage: Storage = Field(Storage(), description="Object storage.")
-    storage_classes: StorageClasses = Field(StorageClasses(), description="Storage classes of home directories.")
+    storage_classes: StorageClasses = Field(StorageClasses(), description="Storage classes of volumes.")
     packages: Annotated[list[Package], Field(max_length=50)] = Field(
         [],
         description=f"Packages for the sessions, handed to the runtime as they are; at most {DEPTH_MAX} levels deep.",
@@ -808,6 +836,11 @@ class EnvironmentData(EnvironmentModel):
         Retention.RETAIN, description="What becomes of volumes, databases and stores that are no longer declared."
     )
     allowed: Allowed = Field(Allowed(), description="What claims may ask for.")
+    reserved_names: Annotated[list[ReservedName], BeforeValidator(_without_blanks), Field(max_length=500)] = Field(
+        [],
+        description="Names that no lab may have for its namespaces, hosts and Keycloak client, beside those that are "
+        "always reserved; a * at the end stands for any ending.",
+    )
     components: Components = Field(default_factory=Components, description="How the components of a lab run.")
 
     @property

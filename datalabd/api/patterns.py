@@ -7,6 +7,8 @@ DATABASE_NAME = r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$"
 TRIMMED = r"^\S(.*\S)?$"
 WORD = r"^[^-\s]\S*$"
 HTTP_URL = r"^[hH][tT][tT][pP][sS]?://\S+$"
+ORIGIN = r"^[hH][tT][tT][pP][sS]?://([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?/?$"
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(-?\*)?$"
 SHA256 = r"^[0-9a-fA-F]{64}$"
 REALM = r"^[^/\s]+$"
 LABEL_KEY = (
@@ -24,6 +26,8 @@ _WORDS = {
     TRIMMED: "must not begin or end with white space",
     WORD: "must not contain white space nor begin with '-'",
     HTTP_URL: "must be an http or https address",
+    ORIGIN: "must be http or https, a host and perhaps a port, such as https://s3.example.org:9000",
+    NAME_PATTERN: "must be lower-case letters, digits and '-', beginning with a letter or digit, perhaps with a * last",
     SHA256: "must be 64 hexadecimal digits",
     REALM: "must not contain '/' nor white space",
     LABEL_KEY: "must be the key of a label, such as app or example.org/app",
