@@ -357,6 +357,11 @@ class Cluster:
         self._record(name, list(argv), _spawn(list(argv), log, environ=environ))
         return log
 
+    def end(self, name: str) -> None:
+        """End one such client; returns when it is gone. Without effect if it is stopped."""
+        if process := self.processes()[name]:
+            _end(process)
+
     def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """kubectl as admin, its output captured. `--kubeconfig` or `--as` among `args` make it act as somebody else.
 

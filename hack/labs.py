@@ -53,15 +53,18 @@ def wait_ready(cluster: Cluster, count: int, seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while True:
         items = json.loads(cluster.kubectl("get", "datalabs", "-A", "-o", "json").stdout)["items"]
-        ready = sum(
-            any(c["type"] == "Ready" and c["status"] == "True" for c in item.get("status", {}).get("conditions", []))
-            for item in items
-        )
+        ready = sum(map(is_ready, items))
         if ready >= count:
             return
         if time.monotonic() > deadline:
             raise ClusterError(f"{ready} of {count} labs are ready after {seconds:.0f} s")
         time.sleep(0.5)
+
+
+def is_ready(claim: dict[str, Any]) -> bool:
+    """Whether a claim says that its lab is Ready."""
+    conditions = (claim.get("status") or {}).get("conditions") or ()
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def resident_mib(cluster: Cluster, name: str = "datalabd") -> float:

@@ -1,6 +1,6 @@
 """Speed and memory of datalabd on a local control plane.
 
-    python -m hack.bench [--labs 10]
+    python -m hack.bench [--labs 10] [--write]
 
 Each figure stands beside the same work done by hand in the same run, so that a noisy machine shows in both.
 """
@@ -27,32 +27,40 @@ from datalabd.observed import Observed, StorageKeys
 from datalabd.plan import plan
 from datalabd.render import Objects, render
 from hack import keycloak, labs, playground
-from hack.bench import identity
+from hack.bench import identity, passes
+from hack.bench.table import PAGE, Table
 from hack.cluster import Cluster, ClusterError
 
 ROUNDS = 200
+
+Row = Callable[..., None]
 
 
 def main() -> int:
     """Run all benchmarks and print a table."""
     parser = argparse.ArgumentParser(prog="python -m hack.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--labs", type=int, default=10)
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} as well")
     given = parser.parse_args()
+    table = Table()
     with tempfile.TemporaryDirectory(prefix="datalabd-bench-") as scratch:
         try:
             with playground.start(Path(scratch, "cluster")) as cluster:
-                asyncio.run(_bench(cluster, given.labs))
+                asyncio.run(_bench(table.row, cluster, given.labs))
+            passes.measure(table)
             if lacking := keycloak.missing():
                 print(f"Keycloak is left out: {lacking}", file=sys.stderr)
             else:
-                identity.measure(row)
+                identity.measure(table.row)
         except (ClusterError, keycloak.KeycloakServerError) as error:
             print(error, file=sys.stderr)
             return 1
+    if given.write:
+        PAGE.write_text(table.page())
     return 0
 
 
-async def _bench(cluster: Cluster, count: int) -> None:
+async def _bench(row: Row, cluster: Cluster, count: int) -> None:
     names = [f"bench-{number:02}" for number in range(count)]
     await asyncio.to_thread(labs.prepare, cluster, names)
     client = await Client.connect(str(cluster.kubeconfig))
@@ -63,10 +71,10 @@ async def _bench(cluster: Cluster, count: int) -> None:
             seconds = [timing[index] for timing in timings]
             row(f"claim to {what}", f"{statistics.median(seconds):.3f} s", f"worst {max(seconds):.3f} s")
         row(f"resident memory with {count} labs", f"{labs.resident_mib(cluster):.0f} MiB")
-        await _admission(client)
+        await _admission(row, client)
     finally:
         await client.close()
-    _planning()
+    _planning(row)
 
 
 async def _one_lab(client: Client, name: str) -> tuple[float, float, float, float]:
@@ -78,7 +86,7 @@ async def _one_lab(client: Client, name: str) -> tuple[float, float, float, floa
     running = asyncio.create_task(
         _seen(client, kinds.WORKSHOP_SESSIONS, "", f"{name}-main", began, lambda obj: _educates(obj) == "Running")
     )
-    ready = asyncio.create_task(_seen(client, kinds.DATALABS, "default", name, began, _is_ready))
+    ready = asyncio.create_task(_seen(client, kinds.DATALABS, "default", name, began, labs.is_ready))
     return min(await first, await workshop), await workshop, await running, await ready
 
 
@@ -102,7 +110,7 @@ async def _seen(
     raise ClusterError(f"the watch of {resource} ended")
 
 
-async def _admission(client: Client) -> None:
+async def _admission(row: Row, client: Client) -> None:
     """What our webhooks add to a write, beside a write that nobody is asked about."""
     plain = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "probe", "namespace": "default"}}
     bare = await _timed(lambda: client.create(kinds.CONFIG_MAPS, plain, dry_run=True))
@@ -121,7 +129,7 @@ async def _timed(call: Callable[[], object]) -> float:
     return statistics.median(seconds)
 
 
-def _planning() -> None:
+def _planning(row: Row) -> None:
     """CPU of the pure part, for a claim with every backend: from claim and environment to all objects."""
     environments = [_read("environment.yaml", index) for index in range(2)]
     environment = EnvironmentConfig.parse(environments[0])
@@ -159,16 +167,6 @@ def _read(sample: str, index: int) -> Manifest:
 
 def _educates(obj: Manifest) -> str:
     return str(((obj.get("status") or {}).get("educates") or {}).get("phase") or "")
-
-
-def _is_ready(obj: Manifest) -> bool:
-    conditions = (obj.get("status") or {}).get("conditions") or ()
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-
-
-def row(what: str, figure: str, note: str = "") -> None:
-    """Print one line of the table."""
-    print(f"{what:48} {figure:>12}  {note}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

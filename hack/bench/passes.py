@@ -1,0 +1,370 @@
+"""What labs cost the reconciler: CPU, passes and requests of a burst, of edits at rest, of a restart.
+
+    python -m hack.bench.passes [--labs 100]
+
+CPU is datalabd's own (`/proc/PID/task/*/schedstat`), its share of admission included. A burst is all claims at once.
+The floor is a bare writer: aiohttp and orjson, one POST of an object as large as a lab's, its answer decoded.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import httpx
+import orjson
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from datalabd.api.meta import ACCOUNT
+from datalabd.kube import resources as kinds
+from datalabd.kube.client import MERGE_PATCH, Client
+from hack import account, labs, playground
+from hack.bench import lag
+from hack.bench.table import Table
+from hack.cluster import Cluster, ClusterError
+
+BURST = 30
+ROUNDS = 3
+EDITS = 20
+RELABELS = 1000
+WRITES = 300
+QUIET_SECONDS = 2.0
+"""How long nothing is reconciled before a measurement is over."""
+READY_SECONDS = 300.0
+IMPORTS = "import aiohttp, kr8s, pydantic, cryptography"
+
+
+def measure(table: Table, count: int = 100) -> None:
+    """All rows, on control planes of their own."""
+    floor = _bare_writer()
+    table.row("CPU of a bare writer, per object", f"{floor:.2f} ms")
+    with _playground() as bench:
+        bench.floor = floor
+        bursts = [bench.burst([f"burst-{turn}-{number:02}" for number in range(BURST)]) for turn in range(ROUNDS)]
+        _burst_rows(table, bursts, BURST, floor)
+    with _playground() as bench:
+        bench.floor = floor
+        names = [f"lab-{number:03}" for number in range(count)]
+        before = bench.connections()
+        _burst_rows(table, [bench.burst(names)], count, floor)
+        table.row(f"resident with {count} labs", f"{labs.resident_mib(bench.cluster):.0f} MiB", goal="130 MiB")
+        table.row("watches per lab", f"{(bench.connections() - before) / count:.2f}", goal="1")
+        _at_rest(table, bench, names)
+        _restart(table, bench, names)
+
+
+def _burst_rows(table: Table, bursts: list["Spent"], count: int, floor: float) -> None:
+    cpu = statistics.median(burst.cpu_ms for burst in bursts) / count
+    requests = statistics.median(burst.requests for burst in bursts) / count
+    what = f"of a burst of {count} labs, claim to Ready"
+    table.row(f"CPU per lab {what}", f"{cpu:.0f} ms", f"{cpu / requests / floor:.1f}× its writes alone", "60 ms")
+    table.row(f"passes per lab {what}", f"{statistics.median(b.passes for b in bursts) / count:.1f}", goal="8")
+    table.row(f"requests per lab {what}", f"{requests:.1f}", goal="18")
+    table.row(f"seconds {what}", f"{statistics.median(burst.seconds for burst in bursts):.1f} s")
+    late = statistics.median(burst.lag_ms - burst.idle_lag_ms for burst in bursts)
+    idle = statistics.median(burst.idle_lag_ms for burst in bursts)
+    table.row(f"event loop late, p99 {what}", f"{late:.0f} ms", f"above {idle:.1f} ms of an idle process", "30 ms")
+
+
+def _at_rest(table: Table, bench: "Bench", names: list[str]) -> None:
+    spent = _median([bench.spent(partial(bench.relabel, names[0], turn)) for turn in range(ROUNDS)])
+    cpu = spent.cpu_ms / RELABELS
+    table.row("CPU of a change by others that changes nothing", f"{cpu:.2f} ms", f"{cpu / bench.floor:.1f}×", "1 ms")
+    # Before claims say for themselves what they take from their environment.
+    spent = _median([bench.spent(partial(bench.edit_environment, turn)) for turn in range(ROUNDS)])
+    cpu = spent.cpu_ms / len(names)
+    table.row("CPU of an edit of their environment, per lab", f"{cpu:.1f} ms", f"{cpu / bench.floor:.1f}×", "12 ms")
+    table.row("requests of such an edit, per lab", f"{spent.requests / len(names):.1f}")
+
+    spent = _median([bench.spent(partial(bench.edit, names, turn)) for turn in range(ROUNDS)])
+    cpu = spent.cpu_ms / EDITS
+    table.row("CPU of an edit of one claim at rest", f"{cpu:.1f} ms", f"{cpu / bench.floor:.1f}×", "15 ms")
+    table.row("requests of such an edit", f"{spent.requests / EDITS:.1f}", goal="3.5")
+
+
+def _restart(table: Table, bench: "Bench", names: list[str]) -> None:
+    bare = statistics.median(_cpu_of(IMPORTS) for _ in range(ROUNDS))
+    whole = statistics.median(_cpu_of("import datalabd.app") for _ in range(ROUNDS))
+    table.row("CPU of the import", f"{whole:.2f} s", f"{whole / bare:.2f}× of its libraries alone, to reach 1.6×")
+    starts = [bench.restart(len(names)) for _ in range(ROUNDS)]
+    cpu = statistics.median(start.cpu_ms for start in starts) / 1000 - _cpu_of_process("import datalabd.app")
+    table.row(f"CPU of a restart with {len(names)} labs, import left out", f"{cpu:.2f} s", goal="1.0 s")
+    table.row("writes of a restart", f"{starts[-1].writes}", ", ".join(map(str, starts[-1].written.most_common())), "0")
+    table.row("lists and reads of a restart", f"{starts[-1].requests - starts[-1].writes}")
+
+
+def _median(spent: list["Spent"]) -> "Spent":
+    return sorted(spent, key=lambda one: one.cpu_ms)[len(spent) // 2]
+
+
+def _cpu_of(statement: str) -> float:
+    """Seconds of CPU of a process that runs a statement, over those of one that does nothing."""
+    return _cpu_of_process(statement) - _cpu_of_process("pass")
+
+
+def _cpu_of_process(statement: str) -> float:
+    code = f"import time\n{statement}\nprint(time.process_time())"
+    return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+
+
+def _bare_writer() -> float:
+    """Milliseconds of CPU of one write by aiohttp alone."""
+    with tempfile.TemporaryDirectory(prefix="datalabd-bench-") as scratch, Cluster.start(Path(scratch, "c")) as cluster:
+        return statistics.median(asyncio.run(_write(cluster, turn)) for turn in range(ROUNDS))
+
+
+async def _write(cluster: Cluster, turn: int) -> float:
+    context = ssl.create_default_context(cafile=cluster.directory / "pki" / "apiserver.crt")
+    headers = {"Authorization": f"Bearer {cluster.admin_token}", "Content-Type": "application/json"}
+    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(ssl=context)) as session:
+
+        async def write(number: int) -> None:
+            metadata = {"name": f"bare-{turn}-{number}", "namespace": "default"}
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"text": "x" * 2000}}
+            url = f"{cluster.url}/api/v1/namespaces/default/configmaps"
+            async with session.post(url, data=orjson.dumps(body)) as response:
+                response.raise_for_status()
+                orjson.loads(await response.read())
+
+        await write(-1)
+        began = time.process_time()
+        for number in range(WRITES):
+            await write(number)
+        return (time.process_time() - began) / WRITES * 1000
+
+
+@dataclass
+class Spent:
+    """What datalabd spent on something."""
+
+    cpu_ms: float
+    passes: float
+    requests: int
+    writes: int
+    written: Counter[str]
+    seconds: float
+    lag_ms: float = 0.0
+    idle_lag_ms: float = 0.0
+
+
+class Bench:
+    """A playground whose datalabd is measured."""
+
+    floor = 1.0
+
+    def __init__(self, cluster: Cluster, directory: Path) -> None:
+        self.cluster = cluster
+        self._lag, self._idle = directory / "lag", directory / "idle"
+        self._starts = 0
+        cluster.run("idle", [sys.executable, "-m", "hack.bench.lag", str(self._idle)], cluster.kubeconfig)
+        self._start()
+
+    def _start(self) -> None:
+        argv = [sys.executable, "-m", "hack.bench.lag", str(self._lag), "run", "--local"]
+        log = self.cluster.run("datalabd", argv, account.kubeconfig(self.cluster))
+        self._starts += 1
+        playground.wait(self.cluster, "datalabd", log, lambda text: _starts(text) == self._starts)
+        self._settled()
+
+    def restart(self, count: int) -> Spent:
+        """Stop datalabd and start it again; returns what the new one spent until it had looked at all labs."""
+        self.cluster.end("datalabd")
+        offset, began = self.cluster.audit_log.stat().st_size, time.monotonic()
+        self._start()
+        while self._passes() < count:
+            time.sleep(0.5)
+        self._settled()
+        return self._since(0.0, 0.0, offset, began)
+
+    def burst(self, names: list[str]) -> Spent:
+        """Make all these labs at once; returns what that took until all were Ready."""
+        labs.prepare(self.cluster, names)
+        self._settled()
+
+        async def make() -> None:
+            async with _client(self.cluster) as client:
+                ready = asyncio.create_task(_all_ready(client, set(names)))
+                await asyncio.gather(*(client.create(kinds.DATALABS, labs.claim(name)) for name in names))
+                await ready
+
+        return self.spent(make)
+
+    def spent(self, work: Callable[[], Awaitable[None]]) -> Spent:
+        """What datalabd spends on something, until nothing more comes of it."""
+        cpu, passes, offset, began = (
+            self._cpu(),
+            self._passes(),
+            self.cluster.audit_log.stat().st_size,
+            time.monotonic(),
+        )
+        asyncio.run(_done(work))
+        ended = time.monotonic()
+        self._settled()
+        spent = self._since(cpu, passes, offset, began)
+        spent.seconds = ended - began
+        spent.lag_ms = lag.percentile(self._lag, began, ended) * 1000
+        spent.idle_lag_ms = lag.percentile(self._idle, began, ended) * 1000
+        return spent
+
+    async def relabel(self, name: str, turn: int) -> None:
+        """Have somebody else change a label of an object of a lab's, again and again."""
+        async with _client(self.cluster) as client:
+            for number in range(RELABELS):
+                body = {"metadata": {"labels": {"example.org/relabelled": f"{turn}-{number}"}}}
+                await client.patch(kinds.WORKSHOPS, "", name, body, MERGE_PATCH)
+
+    async def edit(self, names: list[str], turn: int) -> None:
+        """Edit claims one after the other, each in a way that new sessions take over."""
+        async with _client(self.cluster) as client:
+            for number in range(EDITS):
+                body = {"spec": {"quota": {"memory": f"{3 + turn}Gi"}}}
+                await client.patch(kinds.DATALABS, "default", names[number], body)
+                await asyncio.sleep(0.5)
+
+    async def edit_environment(self, turn: int) -> None:
+        """Edit the environment of all labs, likewise."""
+        async with _client(self.cluster) as client:
+            body = {"data": {"defaults": {"quota": {"memory": f"{3 + turn}Gi"}}}}
+            await client.patch(kinds.ENVIRONMENT_CONFIGS, "", "datalab", body)
+
+    def connections(self) -> int:
+        """Connections of datalabd to the API server that are open: each watch holds one."""
+        port = urlsplit(self.cluster.url).port
+        return sum(bool(one.raddr) and one.raddr.port == port for one in self._process().net_connections("tcp"))
+
+    def _since(self, cpu: float, passes: float, offset: int, began: float) -> Spent:
+        counted = Counter(_requests(self.cluster.audit_log, offset))
+        written = Counter[str]()
+        for (verb, resource), number in counted.items():
+            if verb not in ("get", "list", "watch"):
+                written[f"{verb} {resource}"] += number
+        return Spent(
+            self._cpu() - cpu,
+            self._passes() - passes,
+            counted.total(),
+            written.total(),
+            written,
+            time.monotonic() - began,
+        )
+
+    def _settled(self) -> None:
+        """Return once nothing is reconciled any more."""
+        quiet, before = time.monotonic(), -1.0
+        while time.monotonic() - quiet < QUIET_SECONDS:
+            time.sleep(0.25)
+            if (now := self._passes()) != before:
+                quiet, before = time.monotonic(), now
+
+    def _cpu(self) -> float:
+        """Milliseconds of CPU of datalabd since it began."""
+        tasks = Path("/proc", str(self._process().pid), "task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
+
+    def _process(self) -> psutil.Process:
+        process = self.cluster.processes()["datalabd"]
+        if process is None:
+            raise ClusterError("datalabd is not running")
+        return process
+
+    def _passes(self) -> float:
+        return sum(
+            value
+            for name, labels, value in self._metrics()
+            if name == "datalabd_reconcile_total" and labels["controller"] == "datalab"
+        )
+
+    def _metrics(self) -> list[tuple[str, dict[str, str], float]]:
+        text = httpx.get(playground.metrics_url(self.cluster), trust_env=False).text
+        return [
+            (sample.name, sample.labels, sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ]
+
+
+@contextlib.contextmanager
+def _playground() -> Iterator[Bench]:
+    with (
+        tempfile.TemporaryDirectory(prefix="datalabd-bench-") as scratch,
+        Cluster.start(Path(scratch, "cluster")) as cluster,
+    ):
+        cluster.kubectl("create", "-f", "-", stdin=json.dumps(playground.API_SERVER))
+        playground.start_standins(cluster)
+        yield Bench(cluster, Path(scratch))
+
+
+@contextlib.asynccontextmanager
+async def _client(cluster: Cluster) -> AsyncIterator[Client]:
+    client = await Client.connect(str(cluster.kubeconfig), user_agent="bench")
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def _all_ready(client: Client, names: set[str]) -> None:
+    """Return when all labs of these names are Ready, told by a watch."""
+    async with asyncio.timeout(READY_SECONDS):
+        waiting = set(names)
+        items, since = await client.list(kinds.DATALABS, "default")
+        waiting -= {item["metadata"]["name"] for item in items if labs.is_ready(item)}
+        async for _, obj in client.watch(kinds.DATALABS, "default", since):
+            if labs.is_ready(obj):
+                waiting.discard(obj["metadata"]["name"])
+            if not waiting:
+                return
+    raise ClusterError(f"the watch ended while {len(waiting)} labs were not ready")
+
+
+async def _done(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+
+
+def _requests(audit_log: Path, offset: int) -> Iterator[tuple[str, str]]:
+    """Verb and resource of datalabd's requests since that many bytes of the log; its lease left out."""
+    with audit_log.open("rb") as log:
+        log.seek(offset)
+        for line in log:
+            if not line.endswith(b"\n"):
+                return  # still being written
+            entry = orjson.loads(line)
+            resource = (entry.get("objectRef") or {}).get("resource", "")
+            if entry["user"].get("username") != ACCOUNT or resource == "leases":
+                continue
+            if entry["verb"] == "watch" and entry["stage"] != "ResponseStarted":
+                continue
+            yield entry["verb"], resource
+
+
+def _starts(text: str) -> int:
+    return sum(entry.get("event") == "ready" for entry in playground.entries(text))
+
+
+def main() -> int:
+    """Only these rows."""
+    parser = argparse.ArgumentParser(prog="python -m hack.bench.passes", description=__doc__.splitlines()[0])
+    parser.add_argument("--labs", type=int, default=100)
+    try:
+        measure(Table(), parser.parse_args().labs)
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
