@@ -6,10 +6,10 @@ The webhooks decide what a session's Ingress must carry, and whose host is whose
 import json
 from collections.abc import Iterable
 
+from datalabd import routes
 from datalabd.api.meta import APPLIED, CLAIM_NAME, CLAIM_NAMESPACE, FIELD_MANAGER, MANAGED_BY, PROTECTION, Manifest
 from datalabd.kube import resources as kinds
 from datalabd.plan.ingress_protection import NGINX, SESSION_INGRESS, WEAKENING, secret_names
-from webhooks import routes
 from webhooks.registration import CLEANERS, COMPONENT, RUNS_SESSIONS, policy
 
 SESSION_INGRESSES = "datalabd-session-ingresses"

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Iterable
 
-from datalabd import names
+from datalabd import names, routes
 from datalabd.api.meta import (
     APPLIED,
     CLAIM_NAME,
@@ -20,7 +20,6 @@ from datalabd.kube.cache import STORE_KINDS
 from datalabd.observed import STORE_SECRETS
 from datalabd.plan import rights
 from datalabd.plan.ingress_protection import SESSION_INGRESS
-from webhooks import routes
 
 TIMEOUT_SECONDS = 10
 WARNING_SECONDS = 2

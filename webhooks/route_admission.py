@@ -4,6 +4,7 @@ from typing import Any
 
 import structlog
 
+from datalabd import routes
 from datalabd.api.meta import FIELD_MANAGER, MANAGED_BY, Manifest, claim_of
 from datalabd.errors import EnvironmentInvalid, NotFound
 from datalabd.kube import resources as kinds
@@ -11,7 +12,7 @@ from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
-from webhooks import mutate, route_validation, routes
+from webhooks import mutate, route_validation
 from webhooks.review import AdmissionRequest, BadReview, allowed
 
 log = structlog.get_logger()

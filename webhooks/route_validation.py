@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 
-from datalabd import names
+from datalabd import names, routes
 from datalabd.api.meta import FieldError, Manifest, Problem
 from datalabd.kube.store import key_of
 from datalabd.plan.ingress_protection import REGISTRY_INGRESS, SESSION_INGRESS, weakening
 from datalabd.validation import names_of
-from webhooks import routes
 from webhooks.review import AdmissionRequest, allowed, denied
 
 ERRORS_MAX = 20

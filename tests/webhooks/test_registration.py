@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from datalabd import routes
 from datalabd.api.meta import Manifest
-from webhooks import routes
 from webhooks.registration import Endpoint, claim_webhooks, ingress_webhooks
 
 INSIDE = Endpoint(b"pem", service=("datalabd", "datalabd"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from datalabd.api.meta import Manifest
 from datalabd.plan.ingress_protection import NGINX
-from webhooks import traefik
+from datalabd.routes import traefik
 
 SERVER_ALIAS = f"{NGINX}/server-alias"
 WWW_REDIRECT = f"{NGINX}/from-to-www-redirect"

@@ -3,8 +3,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from webhooks import routes, traefik
-from webhooks.routes import (
+from datalabd import routes
+from datalabd.routes import (
     ENTRIES_MAX,
     HOSTS_MAX,
     KINDS,
@@ -14,6 +14,7 @@ from webhooks.routes import (
     TooMany,
     reached,
     rules,
+    traefik,
 )
 
 

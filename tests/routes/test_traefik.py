@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks import traefik
-from webhooks.traefik import DEPTH_MAX, EVERY, HOSTS_MAX, PLAIN, RULE_MAX, TooManyHosts, hosts
+from datalabd.routes import traefik
+from datalabd.routes.traefik import DEPTH_MAX, EVERY, HOSTS_MAX, PLAIN, RULE_MAX, TooManyHosts, hosts
 
 
 @pytest.mark.parametrize(
