@@ -125,12 +125,12 @@ class Lab:
 
 
 def environment_name(claim: Manifest) -> str:
-    """Name of the environment a claim chooses: by annotation, else by label, else the default one."""
+    """Name of the environment a claim chooses: by annotation, else by label, else the default; none is blank."""
     metadata = claim["metadata"]
     for source in ("annotations", "labels"):
         chosen = (metadata.get(source) or {}).get(ENVIRONMENT)
-        if chosen is not None:
-            return str(chosen).strip() or DEFAULT_ENVIRONMENT
+        if chosen is not None and (name := str(chosen).strip()):
+            return name
     return DEFAULT_ENVIRONMENT
 
 

@@ -32,6 +32,7 @@ from datalabd.api.quantity import parse
 from datalabd.api.v1beta2 import DatalabSpec, Policy, Role
 from datalabd.lab import environment_name
 from datalabd.sources import size_errors, source_errors
+from datalabd.stores import APPLICATION_ROLES
 
 RESERVED = re.compile(
     r"default|kube|kube-.*|educates|educates-.*|datalabd|datalabd-.*|pkg-internal|pkg-internal-.*|"
@@ -436,9 +437,11 @@ def _repetitions(claim: _Claim) -> Iterator[FieldError]:
         "spec.sessions[{}].name": [session.name for session in spec.sessions],
     } | {f"spec.databases[{host}].names[{{}}]": database.names for host, database in spec.databases.items()}
     for path, values in lists.items():
+        before: set[str] = set()
         for index, value in enumerate(values):
-            if value in values[:index]:
+            if value in before:
                 yield FieldError(path.format(index), Problem.DUPLICATE, shorten(value), "")
+            before.add(value)
 
 
 def _visible(claim: _Claim) -> Iterator[FieldError]:
@@ -654,6 +657,11 @@ def _letter_case(claim: _Claim) -> Iterator[str]:
             yield f"spec.users[{index}]: Keycloak knows user names in lower case only; {user.lower()} is looked for"
 
 
+def _composition(claim: _Claim) -> Iterator[str]:
+    if claim.spec.crossplane is not None:
+        yield "spec.crossplane: is ignored: no composition makes this lab"
+
+
 def _blanks(claim: _Claim) -> Iterator[str]:
     secret = claim.spec.secret_name
     if secret and secret != secret.strip():
@@ -688,8 +696,12 @@ def _without_role(claim: _Claim) -> Iterator[str]:
         return
     fitting = [user for user in claim.spec.users if names.postgres_users([user])]
     others = [user for user in claim.spec.users if user not in (*fitting, "postgres")]
+    owners: list[str] = []
+    if claim.environment is not None and not claim.environment.data.database.superuser:
+        owners = [user for user in fitting if user in APPLICATION_ROLES]
     for left_out, why in (
         (others, "PGO does not take such names"),
+        (owners, "the lab's own roles are called so"),
         (fitting[names.POSTGRES_USERS :], f"a server has {names.POSTGRES_USERS} at most"),
     ):
         if left_out:
@@ -699,6 +711,7 @@ def _without_role(claim: _Claim) -> Iterator[str]:
 WARNINGS: list[Callable[[_Claim], Iterator[str]]] = [
     _idle_overrides,
     _letter_case,
+    _composition,
     _blanks,
     _unsafe_sources,
     _unreachable_sources,

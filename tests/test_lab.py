@@ -231,8 +231,13 @@ def test_a_claim_that_no_admission_has_seen() -> None:
         pytest.param({"annotations": {ENVIRONMENT: " a "}}, "a", id="trimmed"),
         pytest.param(
             {"annotations": {ENVIRONMENT: " "}, "labels": {ENVIRONMENT: "b"}},
+            "b",
+            id="a blank annotation hides no label",
+        ),
+        pytest.param(
+            {"annotations": {ENVIRONMENT: ""}, "labels": {ENVIRONMENT: " "}},
             "datalab",
-            id="a blank annotation means the usual one",
+            id="blank ones mean the usual one",
         ),
     ],
 )

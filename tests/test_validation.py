@@ -111,7 +111,7 @@ def test_is_accepted(spec: dict[str, Any]) -> None:
         pytest.param({"users": ["joe", "joe"]}, ['spec.users[1]: Duplicate value: "joe"'], id="repeated user"),
         pytest.param({"users": ["joe", "Joe"]}, ['spec.users[1]: Duplicate value: "joe"'], id="repeated in capitals"),
         pytest.param(
-            {"users": [str(n) for n in range(101)]}, ["spec.users: Too many: must have at most 100 items"], id="crowd"
+            {"users": [str(n) for n in range(501)]}, ["spec.users: Too many: must have at most 500 items"], id="crowd"
         ),
         pytest.param({"users": None}, ["spec.users: Invalid value: must be a valid list"], id="null users"),
         pytest.param(
@@ -181,8 +181,8 @@ def test_is_accepted(spec: dict[str, Any]) -> None:
             id="Service of the registry",
         ),
         pytest.param(
-            {"sessions": [{"name": str(n)} for n in range(21)]},
-            ["spec.sessions: Too many: must have at most 20 items"],
+            {"sessions": [{"name": str(n)} for n in range(101)]},
+            ["spec.sessions: Too many: must have at most 100 items"],
             id="many",
         ),
         # Databases and stores
@@ -936,6 +936,11 @@ def test_names_of(written: Manifest, expected: Names) -> None:
             id="capitals",
         ),
         pytest.param({"users": []}, [], id="nobody"),
+        pytest.param(
+            {"crossplane": {"compositionRef": {"name": "datalab"}}},
+            ["spec.crossplane: is ignored: no composition makes this lab"],
+            id="written for the composition",
+        ),
         pytest.param({"secretName": " a "}, ["spec.secretName: white space around it is dropped"], id="white space"),
         pytest.param(
             {"files": [{"http": {"url": "HTTP://example.org"}}]},
@@ -972,6 +977,15 @@ def test_names_of(written: Manifest, expected: Names) -> None:
 )
 def test_warnings(spec: dict[str, Any], expected: list[str]) -> None:
     assert warnings(claim(**spec), None, None) == expected
+
+
+def test_warning_about_members_called_as_the_roles_of_a_lab() -> None:
+    written = claim(users=["joe", "datalab-a"], databases={"pg0": database("a")})
+    theirs = environment(database={"superuser": False})
+    assert warnings(written, None, environment()) == []
+    assert warnings(written, None, theirs) == [
+        "spec.users: no PostgreSQL role for datalab-a: the lab's own roles are called so"
+    ]
 
 
 def test_warning_about_egress_that_the_environment_closes() -> None:

@@ -1,5 +1,6 @@
 """Writes static defaults into claims, and authentication annotations into session Ingresses."""
 
+from datalabd.api.conversion import carried_over
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import FieldError, Manifest, Problem
 from datalabd.defaults import default
@@ -8,10 +9,14 @@ from webhooks.review import AdmissionRequest, allowed, denied
 
 
 def datalab(request: AdmissionRequest) -> Manifest:
-    """The claim with its defaults. Never refuses: an invalid claim is refused by those who check it next."""
+    """The claim with its defaults, and with what an update cannot say in its version.
+
+    Never refuses: an invalid claim is refused by those who check it next.
+    """
     if request.object is None or (request.object.get("metadata") or {}).get("deletionTimestamp"):
         return allowed(request.uid)
-    return allowed(request.uid, before=request.object, after=default(request.object))
+    claim = request.object if request.old_object is None else carried_over(request.object, request.old_object)
+    return allowed(request.uid, before=request.object, after=default(claim))
 
 
 def ingress(request: AdmissionRequest, claim: Manifest, environment: EnvironmentConfig) -> Manifest:

@@ -82,6 +82,62 @@ def database_classes(claim: Manifest) -> dict[str, dict[str, str]]:
     return {host: classes for host, classes in named.items() if classes}
 
 
+def carried_over(claim: Manifest, old: Manifest) -> Manifest:
+    """An updated claim, both in the hub's words, with what its author could not say there, and without what he gave up.
+
+    Storage classes and spellings that only the annotation has stay, unless the update says another there; they go with
+    the server or session that they are of. A session goes that whoever applied it as v1beta1 applies no more as
+    v1beta2: there the list is one field, and the API server takes it for still applied (structured-merge-diff,
+    `addBackDanglingItems`).
+    """
+    spec = claim.get("spec")
+    if claim.get("apiVersion") != V1BETA2 or old.get("apiVersion") != V1BETA2 or not isinstance(spec, dict):
+        return claim
+    sessions = spec.get("sessions")
+    if isinstance(sessions, list) and (gone := _given_up(claim, old)):
+        sessions = [session for session in sessions if _name(session) not in gone]
+        claim = claim | {"spec": spec | {"sessions": sessions}}
+    before, kept = _kept(old), _kept(claim)
+    spelled = {_name(item): item for item in [*before.get("sessions", []), *kept.get("sessions", [])]}
+    declared = sessions if isinstance(sessions, list) else []
+    servers = spec["databases"] if isinstance(spec.get("databases"), dict) else {}
+    classes = {
+        host: before.get("databases", {}).get(host, {}) | kept.get("databases", {}).get(host, {}) for host in servers
+    }
+    carried: Manifest = {
+        "sessions": [item for session in declared if _session(item := spelled.get(_name(session))) == session],
+        "databases": {host: found for host, found in classes.items() if found},
+    }
+    carried, kept = ({key: value for key, value in each.items() if value} for each in (carried, kept))
+    return claim if carried == kept else _annotated(claim, carried)
+
+
+def _given_up(claim: Manifest, old: Manifest) -> set[str | None]:
+    """Names of the sessions of an updated claim that nobody declares any more, as an applier went on to v1beta2."""
+    before, after = _owned_sessions(old), _owned_sessions(claim)
+    went_on = any(
+        version == V1BETA1 and operation == "Apply" and after.get((manager, operation), ("", set()))[0] == V1BETA2
+        for (manager, operation), (version, _) in before.items()
+    )
+    if not went_on or any(version == V1BETA1 for version, _ in after.values()):
+        return set()
+    owned = {name for _, names in after.values() for name in names}
+    return {_name(session) for session in claim["spec"]["sessions"]} - owned
+
+
+def _owned_sessions(claim: Manifest) -> dict[tuple[str, str], tuple[str, set[str | None]]]:
+    """Who declares sessions, by field manager and operation: in which version, and for v1beta2 their names."""
+    metadata = claim.get("metadata")
+    found = {}
+    for entry in (metadata.get("managedFields") if isinstance(metadata, dict) else None) or ():
+        fields = (entry.get("fieldsV1") or {}).get("f:spec") or {}
+        if "f:sessions" in fields:
+            keys = (json.loads(key[2:]) for key in fields["f:sessions"] if key.startswith("k:"))
+            who = entry.get("manager", ""), entry.get("operation", "")
+            found[who] = entry.get("apiVersion", ""), {key.get("name") for key in keys}
+    return found
+
+
 def _session(item: Any) -> Any:
     """A v1beta1 session in the hub's words."""
     if isinstance(item, str):

@@ -29,14 +29,14 @@ class DatalabSpec(LabSpec):
 
     sessions: list[Any] = Field(
         [],
-        max_length=20,
+        max_length=100,
         description="Sessions of the lab, each named once: a name, which starts the session, or an object with name "
         "and state (started, stopped, or the older running, paused).",
         # A structural schema cannot say "string or object"; admission checks the items.
         json_schema_extra={"items": {"x-kubernetes-preserve-unknown-fields": True}},
     )
     databases: dict[HostKey, Database] = Field(
-        {}, max_length=10, description="PostgreSQL servers by host name, a DNS label that begins with a letter."
+        {}, max_length=50, description="PostgreSQL servers by host name, a DNS label that begins with a letter."
     )
 
 

@@ -271,18 +271,18 @@ class LabSpec(Model):
         None, description="Secret with the object-storage credentials; the lab's name if left out or empty."
     )
     users: list[User] = Field(
-        [], max_length=100, description="Members of the lab by their user names; the first one is an administrator."
+        [], max_length=500, description="Members of the lab by their user names; the first one is an administrator."
     )
     user_overrides: dict[User, UserOverride] = Field(
-        {}, max_length=100, description="What is different for single members, by user name."
+        {}, max_length=500, description="What is different for single members, by user name."
     )
     document_stores: dict[StoreKey, Store] = Field(
-        {}, max_length=20, description="MongoDB stores by name, a DNS label."
+        {}, max_length=50, description="MongoDB stores by name, a DNS label."
     )
     cache_stores: dict[CacheKey, Store] = Field(
-        {}, max_length=20, description="Redis stores by name, a DNS label that begins with a letter."
+        {}, max_length=50, description="Redis stores by name, a DNS label that begins with a letter."
     )
-    vector_stores: dict[StoreKey, Store] = Field({}, max_length=20, description="Qdrant stores by name, a DNS label.")
+    vector_stores: dict[StoreKey, Store] = Field({}, max_length=50, description="Qdrant stores by name, a DNS label.")
     vcluster: StrictBool = Field(False, description="Whether each session has a virtual cluster of its own.")
     data: Data = Field(Data(), description="The object storage, mounted and browsable.")
     registry: Registry = Field(Registry(), description="A container registry beside each session.")
@@ -294,6 +294,11 @@ class LabSpec(Model):
         max_length=50,
         description=f"Where files for the sessions come from; at most {FILES_MAX // 1024} KiB of JSON in all.",
     )
+    crossplane: dict[str, Any] | None = Field(
+        None,
+        description="Taken from claims that were written for the Crossplane composition, and ignored.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
 
 
 class DatalabSpec(LabSpec):
@@ -301,12 +306,12 @@ class DatalabSpec(LabSpec):
 
     sessions: list[Session] = Field(
         [],
-        max_length=20,
+        max_length=100,
         description="Sessions of the lab, each named once.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     databases: dict[HostKey, Database] = Field(
-        {}, max_length=10, description="PostgreSQL servers by host name, a DNS label that begins with a letter."
+        {}, max_length=50, description="PostgreSQL servers by host name, a DNS label that begins with a letter."
     )
 
 

@@ -8,7 +8,7 @@ from datalabd.plan.backups import REPOSITORY
 from datalabd.plan.metadata import digest, inside, ours
 from datalabd.plan.postgres_roles import init_sql
 from datalabd.plan.volumes import claim_spec, grown
-from datalabd.stores import ACTIVE_ROLE, APPLICATION_ROLES, INITIALISED, SUPERUSER, DatabaseFacts, roles
+from datalabd.stores import ACTIVE_ROLE, INITIALISED, SUPERUSER, DatabaseFacts, roles
 
 POSTGRES_VERSION, POSTGIS_VERSION = 17, "3.5"
 PORT = 5432
@@ -118,7 +118,7 @@ def _annotations(lab: Lab, server: DatabaseServer, seen: DatabaseFacts) -> dict[
 def _users(lab: Lab, server: DatabaseServer) -> list[Manifest]:
     databases = list(server.databases)
     handed = [{"name": role, "databases": databases} for role in roles(lab)]
-    members = [user for user in names.postgres_users(lab.claim.spec.users) if user not in APPLICATION_ROLES]
+    members = [user for user in names.postgres_users(lab.claim.spec.users) if user not in roles(lab)]
     entries: list[Manifest] = [*handed, *({"name": user} for user in members)]
     return entries[:USERS_MAX]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datalabd.api.conversion import ANNOTATION, convert, database_classes, to_v1beta1, to_v1beta2
+from datalabd.api.conversion import ANNOTATION, carried_over, convert, database_classes, to_v1beta1, to_v1beta2
 from datalabd.api.meta import V1BETA1, V1BETA2, Manifest
 
 
@@ -111,6 +111,112 @@ def test_database_classes_of_either_version() -> None:
 
 def test_database_classes_of_a_claim_without_any() -> None:
     assert database_classes(claim(V1BETA2, {})) == {}
+
+
+# --- updates ----------------------------------------------------------------------------------------------------------
+
+FAST = {"storageClassName": "fast"}
+STARTED, STOPPED = ({"name": name, "state": state} for name, state in (("main", "started"), ("other", "stopped")))
+
+
+def annotated(**kept: Any) -> dict[str, str]:
+    """The annotation as we write it."""
+    return {ANNOTATION: json.dumps(kept, separators=(",", ":"), sort_keys=True)}
+
+
+def applied(version: str, *sessions: str, manager: str = "flux", operation: str = "Apply") -> Manifest:
+    """What the API server books when these sessions are declared in a version."""
+    keys: Manifest = {f'k:{{"name":"{name}"}}': {".": {}, "f:name": {}} for name in sessions}
+    fields = {"f:spec": {"f:users": {}, "f:sessions": keys}}
+    return {"manager": manager, "operation": operation, "apiVersion": version, "fieldsV1": fields}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        pytest.param({}, {"pg0": {"storageClassName": "fast"}}, id="does not name them"),
+        pytest.param(annotated(sessions=[]), {"pg0": {"storageClassName": "fast"}}, id="names something else"),
+        pytest.param(
+            annotated(databases={"pg0": {"backupStorageClassName": "slow"}}),
+            {"pg0": {"storageClassName": "fast", "backupStorageClassName": "slow"}},
+            id="names another",
+        ),
+        pytest.param(
+            annotated(databases={"pg0": {"storageClassName": ""}}),
+            {"pg0": {"storageClassName": ""}},
+            id="takes it back",
+        ),
+        pytest.param({ANNOTATION: "{"}, {"pg0": {"storageClassName": "fast"}}, id="garbles them"),
+    ],
+)
+def test_an_update_keeps_classes_of_databases_that_it(annotations: Manifest, expected: Manifest) -> None:
+    server = {"names": ["app"], "storage": "1Gi"}
+    old = claim(V1BETA2, {"databases": {"pg0": server}}, annotations=annotated(databases={"pg0": FAST}))
+    new = claim(V1BETA2, {"databases": {"pg0": server, "pg1": server}}, annotations={"x": "y"} | annotations)
+    kept = claim(V1BETA2, new["spec"], annotations={"x": "y"} | annotated(databases=expected))
+    assert carried_over(new, old) == kept
+
+
+def test_classes_go_with_the_server_that_an_update_takes_away() -> None:
+    old = claim(V1BETA2, {"databases": {"pg0": {}}}, annotations=annotated(databases={"pg0": FAST}))
+    assert carried_over(claim(V1BETA2, {"databases": {}}), old) == claim(V1BETA2, {"databases": {}})
+
+
+def test_an_update_keeps_how_sessions_were_spelled_while_that_means_the_same() -> None:
+    spelled = [{"name": "main", "state": "running"}, {"name": "other", "state": "paused"}]
+    old = claim(V1BETA2, {"sessions": [STARTED, STOPPED]}, annotations=annotated(sessions=spelled))
+    new = claim(V1BETA2, {"sessions": [STARTED, STOPPED | {"state": "started"}]})
+    assert carried_over(new, old) == claim(V1BETA2, new["spec"], annotations=annotated(sessions=spelled[:1]))
+
+
+@pytest.mark.parametrize("versions", [(V1BETA1, V1BETA1), (V1BETA1, V1BETA2), (V1BETA2, V1BETA1)])
+def test_v1beta1_says_all_itself(versions: tuple[str, str]) -> None:
+    new, old = (claim(version, {"sessions": []}, annotations=annotated(sessions=["a"])) for version in versions)
+    assert carried_over(new, old) is new
+
+
+@pytest.mark.parametrize("spec", [None, {}, {"sessions": None, "databases": None}, {"sessions": [3], "databases": []}])
+def test_what_a_schema_refuses_is_left_for_it(spec: Any) -> None:
+    old = claim(V1BETA2, {"databases": {"pg0": {}}}, annotations=annotated(databases={"pg0": FAST}))
+    new = claim(V1BETA2, spec)
+    assert carried_over(new, old) is new
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "left"),
+    [
+        pytest.param([applied(V1BETA1)], [applied(V1BETA2, "main")], ["main"], id="given up with the older version"),
+        pytest.param([applied(V1BETA2)], [applied(V1BETA2, "main")], ["main", "other"], id="not of ours to see"),
+        pytest.param(
+            [applied(V1BETA1)],
+            [applied(V1BETA2, "main"), applied(V1BETA2, "other", manager="idle")],
+            ["main", "other"],
+            id="declared by another too",
+        ),
+        pytest.param(
+            [applied(V1BETA1), applied(V1BETA1, manager="ann", operation="Update")],
+            [applied(V1BETA2, "main"), applied(V1BETA1, manager="ann", operation="Update")],
+            ["main", "other"],
+            id="written as v1beta1 by another",
+        ),
+        pytest.param(
+            [applied(V1BETA1, operation="Update")],
+            [applied(V1BETA2, "main", operation="Update")],
+            ["main", "other"],
+            id="written, not applied",
+        ),
+        pytest.param([applied(V1BETA1)], [], ["main", "other"], id="of no field manager now"),
+        pytest.param([], [], ["main", "other"], id="of no field manager"),
+    ],
+)
+def test_a_session_goes_that_was(before: list[Manifest], after: list[Manifest], left: list[str]) -> None:
+    other: Manifest = {"manager": "kubectl", "operation": "Update", "apiVersion": V1BETA2}
+    old = claim(V1BETA2, {"sessions": [STARTED, STOPPED]}, managedFields=[other, *before])
+    new = claim(V1BETA2, {"sessions": [STARTED, STOPPED]}, managedFields=[other, *after])
+    assert [session["name"] for session in carried_over(new, old)["spec"]["sessions"]] == left
+
+
+# --- always -----------------------------------------------------------------------------------------------------------
 
 
 def test_convert_leaves_the_wanted_version_alone() -> None:

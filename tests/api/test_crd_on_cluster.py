@@ -69,6 +69,29 @@ def test_defaults_are_written_out(cluster: Cluster) -> None:
     }
 
 
+STORES = {f"store-{number}": {"storage": "1Gi"} for number in range(50)}
+LARGEST: dict[str, Any] = {
+    "users": [f"user-{number}" for number in range(500)],
+    "userOverrides": {f"user-{number}": {"role": "admin"} for number in range(500)},
+    "sessions": [{"name": f"session-{number}"} for number in range(100)],
+    "databases": {f"pg-{number}": {"names": ["app"], "storage": "1Gi", "backupStorage": "1Gi"} for number in range(50)},
+    "documentStores": STORES,
+    "cacheStores": STORES,
+    "vectorStores": STORES,
+}
+
+
+def test_the_largest_claim_is_accepted(cluster: Cluster) -> None:
+    assert json.loads(create(cluster, "largest", LARGEST).stdout)["spec"]["users"] == LARGEST["users"]
+
+
+def test_what_was_written_for_the_composition_passes_strict_validation(cluster: Cluster) -> None:
+    crossplane = {"compositionRef": {"name": "datalab"}, "resourceRefs": [{"kind": "Object", "name": "x"}]}
+    assert (
+        json.loads(create(cluster, "composed", {"crossplane": crossplane}).stdout)["spec"]["crossplane"] == crossplane
+    )
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [

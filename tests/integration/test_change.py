@@ -285,6 +285,7 @@ ROWS = [
             *(f"databases.{key}" for key in ("names", "storage", "backupStorage")),
             "data.enabled",
             "security.kubernetesAccess",
+            "crossplane",
         ),
         (
             {},
@@ -295,6 +296,7 @@ ROWS = [
                 "databases": {"pg0": SERVER},
                 "data": {"enabled": False},
                 "security": {"kubernetesAccess": False},
+                "crossplane": {"compositionRef": {"name": "datalab"}},
             },
             {
                 "documentStores": {"docs": SIZE},

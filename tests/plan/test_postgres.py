@@ -152,6 +152,12 @@ def of_roles(active: str = "datalab-a", **changes: Any) -> DatabaseFacts:
     return DatabaseFacts(**facts | {"roles": known, "active": active} | changes)
 
 
+def test_a_member_called_as_an_application_role_has_a_role_where_the_lab_is_superuser() -> None:
+    here = lab(users=["ann", "datalab-a"])
+    users = [{"name": "postgres", "databases": DATABASES}, {"name": "ann"}, {"name": "datalab-a"}]
+    assert postgres_cluster(here, SERVER, NEW) == cluster(here, users=users, **RUNS)
+
+
 def test_application_roles() -> None:
     here = lab(ROLES, users=["ann", "datalab-a"])
     seen = DatabaseFacts(active="datalab-a")
