@@ -1,15 +1,15 @@
 """What the sources of a claim's files may point at.
 
 They are downloaded inside the cluster, so an address that means the node, the pod itself or a cloud's metadata service
-is refused in every spelling that resolvers understand. Names that resolve to such an address cannot be told apart here;
-network policies hold those.
+is refused in every spelling that resolvers understand. Other names that resolve to such an address cannot be told apart
+here; network policies hold those.
 """
 
 import re
 import socket
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from datalabd.api.meta import FieldError, Problem, shorten
@@ -34,8 +34,42 @@ PLATFORM_HOST = (
     "may have variables in its host only as $(image_repository), $(oci_image_cache), $(assets_repository), or a name "
     "below $(cluster_domain) or $(ingress_domain)"
 )
-# IPv6 networks whose addresses end in an IPv4 address that they reach: IPv4-compatible, and NAT64 (RFC 6052).
-_EMBEDDING = (IPv6Network("::/96"), IPv6Network("64:ff9b::/96"))
+METADATA_ADDRESSES = frozenset(
+    map(
+        ip_address,
+        (
+            "100.100.100.200",  # Alibaba Cloud
+            "168.63.129.16",  # Azure
+            "192.0.0.192",  # Oracle Cloud
+            "fd00:ec2::254",  # AWS
+            "fd20:ce::254",  # Google Cloud
+            "fd00:42::42",  # Scaleway
+        ),
+    )
+)
+"""Where clouds tell a node who it is, beside the link-local addresses that most of them use."""
+METADATA_HOSTS = frozenset(
+    {
+        "metadata",
+        "metadata.google.internal",
+        "metadata.goog",
+        "instance-data",
+        "instance-data.ec2.internal",
+        "metadata.azure.internal",
+        "metadata.tencentyun.com",
+        "metadata.oraclecloud.com",
+    }
+)
+"""Names of the same."""
+LOCAL = "must not point at a loopback, link-local, metadata or blocked address"
+OPTION = "must have no host or user that begins with '-': programs take it for an option"
+# IPv6 networks whose addresses end in the IPv4 address that they reach: IPv4-compatible, IPv4-translated (SIIT), NAT64
+# (RFC 6052).
+_EMBEDDING = (IPv6Network("::/96"), IPv6Network("::ffff:0:0:0/96"), IPv6Network("64:ff9b::/96"))
+# NAT64 of a network's own (RFC 8215), and where the IPv4 address stands behind its prefixes of 48, 56, 64 and 96 bits
+# (RFC 6052): first bit and number of bits.
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
+_PLACES = (((48, 16), (72, 16)), ((56, 8), (72, 24)), ((72, 32),), ((96, 32),))
 
 
 def size_errors(files: Sequence[File], path: str) -> Iterator[FieldError]:
@@ -49,7 +83,7 @@ def source_errors(file: File, path: str, namespace: str, blocked: Iterable[str])
 
     `namespace` is the claim's; `blocked` are networks beside the built-in ones.
     """
-    networks = [ip_network(cidr) for cidr in blocked]
+    networks = tuple(ip_network(cidr) for cidr in blocked)
 
     def forbidden(at: str, value: str, detail: str) -> FieldError:
         return FieldError(f"{path}.{at}", Problem.INVALID, shorten(value), detail)
@@ -62,10 +96,8 @@ def source_errors(file: File, path: str, namespace: str, blocked: Iterable[str])
             # The value is not shown: it holds a credential.
             detail = "must not contain credentials; use secretRef"
             yield FieldError(f"{path}.{at}", Problem.FORBIDDEN, None, detail)
-        elif not address.hostname:
-            yield forbidden(at, url, "must name a host")
-        elif is_local(address.hostname) or any(ip in net for ip in addresses(address.hostname) for net in networks):
-            yield forbidden(at, url, "must not point at a loopback, link-local or blocked address")
+        elif problem := host_problem(address, networks):
+            yield forbidden(at, url, problem)
     if file.image and "@" in file.image.url and not _DIGEST.fullmatch(file.image.url.rpartition("@")[2]):
         yield forbidden("image.url", file.image.url, "must end in @sha256: and 64 lower-case hexadecimal digits")
     yield from _path_errors(file, path)
@@ -75,10 +107,33 @@ def source_errors(file: File, path: str, namespace: str, blocked: Iterable[str])
             yield FieldError(f"{path}.{at}.namespace", Problem.FORBIDDEN, reference.namespace, detail)
 
 
+Networks = Sequence[IPv4Network | IPv6Network]
+
+
+def host_problem(address: SplitResult, blocked: Networks = ()) -> str:
+    """Why nothing may be read from where a URL points, whatever its scheme; empty: it may. The one judge of hosts.
+
+    Hosts with variables of the runtime are judged by `PLATFORM_HOST`, and here only by how they begin.
+    """
+    user, _, host = address.netloc.rpartition("@")
+    if any(_normalised(_left(part)).startswith("-") for part in (user, host)):
+        return OPTION
+    if "$(" in host:
+        return "" if _PLATFORM_HOST.fullmatch(host) else PLATFORM_HOST
+    if not address.hostname:
+        return "must name a host"
+    is_blocked = any(ip in network for ip in addresses(address.hostname) for network in blocked)
+    return LOCAL if is_blocked or is_local(address.hostname) else ""
+
+
 def is_local(host: str) -> bool:
-    """Whether a host of a URL means this machine or this link: by name, or as an address in any spelling."""
+    """Whether a host of a URL means this machine, this link or a cloud's metadata service.
+
+    By name, or as an address in any spelling.
+    """
     name = _normalised(host)
-    return name == "localhost" or name.endswith(".localhost") or any(map(_is_local_address, addresses(host)))
+    known = name == "localhost" or name.endswith(".localhost") or name in METADATA_HOSTS
+    return known or any(map(_is_local_address, addresses(host)))
 
 
 def addresses(host: str) -> list[IPv4Address | IPv6Address]:
@@ -96,10 +151,23 @@ def addresses(host: str) -> list[IPv4Address | IPv6Address]:
             return []
     if isinstance(address, IPv4Address):
         return [address]
-    embedded = [address.ipv4_mapped, address.sixtofour]
-    if any(address in network for network in _EMBEDDING) and int(address) > 1:
-        embedded.append(IPv4Address(int(address) & 0xFFFFFFFF))
-    return [address, *(ip for ip in embedded if ip is not None)]
+    return [address, *_embedded(address)]
+
+
+def _embedded(address: IPv6Address) -> Iterator[IPv4Address]:
+    """IPv4 addresses that translators and tunnels reach by an IPv6 address."""
+    yield from (ip for ip in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if ip is not None)
+    value = int(address)
+    ends_in_it = any(address in network for network in _EMBEDDING) and value > 1
+    # ISATAP (RFC 5214), below any prefix.
+    if ends_in_it or (value >> 32) & 0xFDFFFFFF == 0x00005EFE:
+        yield IPv4Address(value & 0xFFFFFFFF)
+    for places in _PLACES if address in _LOCAL_NAT64 else ():
+        found = 0
+        for first, number in places:
+            found = found << number | (value >> (128 - first - number)) & ((1 << number) - 1)
+        if found:  # nothing there: it stands elsewhere
+            yield IPv4Address(found)
 
 
 def _normalised(host: str) -> str:
@@ -111,11 +179,12 @@ def _normalised(host: str) -> str:
 
 
 def _is_local_address(address: IPv4Address | IPv6Address) -> bool:
-    return address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
+    known = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
+    return known or address in METADATA_ADDRESSES
 
 
 def _addresses(file: File) -> Iterator[tuple[str, str, SplitResult | str]]:
-    """Field, URL, and its parts or what is wrong with it; nothing for what the runtime fills in later."""
+    """Field, URL, and its parts or what is wrong with it."""
     sources = [
         ("image.url", file.image and file.image.url),
         ("git.url", file.git and file.git.url),
@@ -126,22 +195,21 @@ def _addresses(file: File) -> Iterator[tuple[str, str, SplitResult | str]]:
             continue
         try:
             address = _image(url) if at == "image.url" else _git(url) if at == "git.url" else urlsplit(url)
-            if isinstance(address, SplitResult):
+            if isinstance(address, SplitResult) and "$(" not in address.netloc.rpartition("@")[2]:
                 _ = address.port  # raises for a port that is none
         except ValueError:
             yield at, url, "must be a well-formed address"
             continue
-        host = "" if isinstance(address, str) else address.netloc.rpartition("@")[2]
-        if "$(" not in host:
-            yield at, url, address
-        elif not _PLATFORM_HOST.fullmatch(host):
-            yield at, url, PLATFORM_HOST
+        yield at, url, address
 
 
 def _git(url: str) -> SplitResult | str:
     short = _SCP.match(url)
     if short and "://" not in url:
-        return SplitResult("ssh", short.group(1), url[short.end() :], "", "")
+        path = url[short.end() :]
+        if _left(path).startswith("-"):
+            return "must have no path that begins with '-': programs take it for an option"
+        return SplitResult("ssh", short.group(1), path, "", "")
     address = urlsplit(url)
     if address.scheme not in GIT_SCHEMES or "://" not in url:
         return "must be an address of https, http or ssh, or user@host:path"

@@ -340,7 +340,7 @@ def test_mistakes_that_no_schema_knows(call: Call) -> None:
     assert call.mistakes([claim(users=["jim", "jim"], files=[source])], [environment()]) == [
         'Datalab team/lab: spec.users[1]: Duplicate value: "jim"',
         'Datalab team/lab: spec.files[0].http.url: Invalid value: "http://169.254.169.254/latest": '
-        "must not point at a loopback, link-local or blocked address",
+        "must not point at a loopback, link-local, metadata or blocked address",
     ]
 
 

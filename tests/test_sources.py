@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from datalabd.api.v1beta2 import File
 from datalabd.sources import PLATFORM_HOST, addresses, is_local, size_errors, source_errors
 
-LOCAL = "must not point at a loopback, link-local or blocked address"
+LOCAL = "must not point at a loopback, link-local, metadata or blocked address"
+OPTION = "must have no host or user that begins with '-': programs take it for an option"
+OPTION_PATH = "must have no path that begins with '-': programs take it for an option"
 GIT = "must be an address of https, http or ssh, or user@host:path"
 IMAGE = "must be an image reference, optionally with the scheme oci, https or http"
 FILLED = ("environment_name", "workshop_name")
@@ -49,6 +51,21 @@ def errors(**file: Any) -> list[tuple[str, str]]:
         pytest.param("2002:a9fe:a9fe::", id="6to4"),
         pytest.param("::169.254.169.254", id="IPv4-compatible"),
         pytest.param("224.0.0.1", id="multicast"),
+        pytest.param("64:ff9b:1::a9fe:a9fe", id="NAT64 of a network's own"),
+        pytest.param("64:ff9b:1:a9fe:a9:fe00::", id="the same behind 48 bits"),
+        pytest.param("64:ff9b:1:12a9:fe:a9fe::", id="the same behind 56 bits"),
+        pytest.param("64:ff9b:1:1234:a9:fea9:fe00:0", id="the same behind 64 bits"),
+        pytest.param("2001:0:4136:e378:8000:63bf:5601:5601", id="Teredo client"),
+        pytest.param("2001:0:a9fe:a9fe::1", id="Teredo server"),
+        pytest.param("::ffff:0:169.254.169.254", id="IPv4-translated"),
+        pytest.param("2001:db8::5efe:a9fe:a9fe", id="ISATAP"),
+        pytest.param("2001:db8::200:5efe:a9fe:a9fe", id="ISATAP, globally unique"),
+        pytest.param("100.100.100.200", id="metadata of Alibaba Cloud"),
+        pytest.param("168.63.129.16", id="metadata of Azure"),
+        pytest.param("64:ff9b::168.63.129.16", id="metadata of Azure by NAT64"),
+        pytest.param("fd00:ec2::254", id="metadata of AWS"),
+        pytest.param("Metadata.Google.Internal.", id="metadata of Google Cloud by name"),
+        pytest.param("instance-data", id="metadata of AWS by name"),
     ],
 )
 def test_is_local(host: str) -> None:
@@ -65,6 +82,12 @@ def test_is_local(host: str) -> None:
         "mylocalhost",
         "é.example.org",
         "1.2.3.4.5",
+        "64:ff9b:1::808:808",
+        "64:ff9b:1:808:8:800::",
+        "2001:0:808:808:8000:63bf:f7f7:f7f7",
+        "::ffff:0:8.8.8.8",
+        "metadata.example.org",
+        "100.100.100.201",
         "",
     ],
 )
@@ -93,6 +116,25 @@ def test_addresses_of_a_name() -> None:
         ),
         pytest.param({"git": {"url": "a@[fe80::1]:x", "ref": "m"}}, [("f.git.url", LOCAL)], id="short, IPv6"),
         pytest.param({"http": {"url": "https://example.org:8443/a"}}, [], id="http with a port"),
+        *(
+            pytest.param({"git": {"url": url, "ref": "main"}}, [("f.git.url", OPTION)], id=url)
+            for url in (
+                "ssh://-oProxyCommand=id/x",
+                "git@-oProxyCommand=id:x",
+                "git@[-oProxyCommand=id]:x",
+                "ssh://%2DoProxyCommand=id/x",
+                "ssh://$(nothing)-oProxyCommand=id/x",
+                "ssh://-oProxyCommand=id@example.org/x",
+                "ssh://$(nothing)-oProxyCommand=id@example.org/x",
+                "ssh://-x.$(cluster_domain)/x",
+                "https://-x.example.org/x",
+            )
+        ),
+        pytest.param({"git": {"url": "git@example.org:-x", "ref": "m"}}, [("f.git.url", OPTION_PATH)], id="path"),
+        pytest.param({"http": {"url": "https://-x.example.org/"}}, [("f.http.url", OPTION)], id="http from an option"),
+        pytest.param({"image": {"url": "oci://-x.example.org/a"}}, [("f.image.url", OPTION)], id="image of an option"),
+        pytest.param({"http": {"url": "http://[64:ff9b:1::a9fe:a9fe]/"}}, [("f.http.url", LOCAL)], id="NAT64"),
+        pytest.param({"image": {"url": "100.100.100.200/a"}}, [("f.image.url", LOCAL)], id="image from metadata"),
         pytest.param({"http": {"url": "HTTP://127.0.0.1:8001/"}}, [("f.http.url", LOCAL)], id="http to loopback"),
         pytest.param({"http": {"url": "https://[fe80::1]/"}}, [("f.http.url", LOCAL)], id="http to IPv6 link-local"),
         pytest.param({"http": {"url": "https://10.9.1.2/"}}, [("f.http.url", LOCAL)], id="network the operator blocks"),

@@ -375,8 +375,7 @@ def test_is_accepted(spec: dict[str, Any]) -> None:
             {"files": [{"http": {"url": "https://0xA9FEA9FE/"}}]},
             [
                 'spec.files[0].http.url: Invalid value: "https://0xA9FEA9FE/": must not point at a loopback, '
-                "link-local "
-                "or blocked address"
+                "link-local, metadata or blocked address"
             ],
             id="metadata service",
         ),
@@ -604,8 +603,7 @@ def test_clash_within_the_claim_between_server_and_session() -> None:
             {"network": {"blacklistIPs": ["10.9.0.0/16"]}},
             [
                 'spec.files[0].http.url: Invalid value: "https://10.9.8.7/": must not point at a loopback, '
-                "link-local or "
-                "blocked address"
+                "link-local, metadata or blocked address"
             ],
             id="address the operator blocks",
         ),
