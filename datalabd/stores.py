@@ -313,6 +313,7 @@ def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: 
         stalled = bool(unserved := _unserved(ROUTE, served))
         problem = unserved or _route_problem(inside.get((ROUTE, host)))
     created = datetime.datetime.fromisoformat(live["metadata"]["creationTimestamp"])
+    data, backup = server_sizes(live)
     heeded = [nonce for nonce in dig(live, "metadata", "annotations").get(RESTORED, "").split(",") if nonce]
     if restoring.state == "Succeeded" and restoring.nonce not in heeded:
         heeded.append(restoring.nonce)
@@ -322,8 +323,8 @@ def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: 
         roles=available,
         active=active,
         users_revision=revision,
-        data=_size(_first(dig(live, "spec").get("instances")).get("dataVolumeClaimSpec")),
-        backup=_size(dig(_first(dig(live, "spec", "backups", "pgbackrest").get("repos")), "volume", "volumeClaimSpec")),
+        data=data,
+        backup=backup,
         age_seconds=max(0.0, (now - created).total_seconds()),
         has_data=_holds(live, "PostgresDataInitialized"),
         initialised=bool(dig(live, "status").get("databaseInitSQL")),
@@ -335,6 +336,13 @@ def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: 
         restore_asked=dig(live, "spec", "backups", "pgbackrest").get("restore"),
         starts_from_another="dataSource" in dig(live, "spec"),
     )
+
+
+def server_sizes(live: Manifest | None) -> tuple[Size | None, Size | None]:
+    """What a PostgresCluster asks of its volumes: data, backup."""
+    repository = _first(dig(live, "spec", "backups", "pgbackrest").get("repos"))
+    data = _first(dig(live, "spec").get("instances")).get("dataVolumeClaimSpec")
+    return _size(data), _size(dig(repository, "volume", "volumeClaimSpec"))
 
 
 def _job(said: Manifest) -> Job:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from datalabd import names
 from datalabd.api import v1beta1
-from datalabd.api.conversion import database_classes, to_v1beta2
+from datalabd.api.conversion import CLASSES, database_classes, to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import (
     V1BETA1,
@@ -59,6 +59,16 @@ class Names(NamedTuple):
 
 
 @dataclass(frozen=True)
+class VolumeClasses:
+    """Storage classes of the volumes that a lab has, None for the cluster's default; what is None is not known."""
+
+    homes: Mapping[str, str | None] | None = None
+    """By session."""
+    servers: Mapping[str, tuple[str | None, str | None]] | None = None
+    """Of data and backups, by host of a PostgreSQL server."""
+
+
+@dataclass(frozen=True)
 class _Claim:
     """A claim that passed the schema, in the hub's words."""
 
@@ -68,13 +78,20 @@ class _Claim:
     environment: EnvironmentConfig | None
     classes: dict[str, dict[str, str]]
     written_in: str
+    volumes: VolumeClasses
 
 
-def validate(claim: Manifest, old: Manifest | None, environment: EnvironmentConfig | None) -> list[FieldError]:
+def validate(
+    claim: Manifest,
+    old: Manifest | None,
+    environment: EnvironmentConfig | None,
+    volumes: VolumeClasses = VolumeClasses(),  # immutable
+) -> list[FieldError]:
     """Every reason to refuse the claim, by fields of the version it is written in; none if it is being deleted.
 
     `old` is the claim before an update, in the same version: what was wrong in it already is not reported again, unless
-    the update chooses another environment. Without `environment`, what depends on it is left unchecked.
+    the update chooses another environment. Without `environment`, what depends on it is left unchecked. Classes are
+    compared with those of `volumes`, where these are known, else with what the claim said before.
     """
     if _metadata(claim).get("deletionTimestamp"):
         return []
@@ -84,7 +101,7 @@ def validate(claim: Manifest, old: Manifest | None, environment: EnvironmentConf
     if _environment(claim) == _environment(old):
         known = set(_errors(old, environment))
         errors = [error for error in errors if error not in known]
-    before, after = _parsed(old, environment), _parsed(claim, environment)
+    before, after = _parsed(old, environment), _parsed(claim, environment, volumes)
     if before is not None and after is not None:
         errors += [_written(claim, error) for check in UPDATE_CHECKS for error in check(before, after)]
     return errors
@@ -237,7 +254,11 @@ def _model_errors(model: type[Model], spec: Any) -> Iterator[FieldError]:
             yield replace(found, path=f"spec.{found.path}".rstrip("."))
 
 
-def _parsed(claim: Manifest, environment: EnvironmentConfig | None) -> _Claim | None:
+def _parsed(
+    claim: Manifest,
+    environment: EnvironmentConfig | None,
+    volumes: VolumeClasses = VolumeClasses(),  # immutable
+) -> _Claim | None:
     try:
         spec = DatalabSpec.model_validate(to_v1beta2(claim).get("spec"))
     except ValidationError:
@@ -250,6 +271,7 @@ def _parsed(claim: Manifest, environment: EnvironmentConfig | None) -> _Claim | 
         environment=environment,
         classes=database_classes(claim),
         written_in=claim.get("apiVersion", ""),
+        volumes=volumes,
     )
 
 
@@ -575,11 +597,14 @@ def _home_size(claim: _Claim) -> str | None:
 
 
 def _storage_class_change(before: _Claim, after: _Claim) -> Iterator[FieldError]:
-    kept = _kept_sessions(before, after)
     was, wanted = _home_class(before), _home_class(after)
-    if kept and was != wanted:
+    known = after.volumes.homes
+    homes = {name: was if known is None else known.get(name, wanted) for name in _kept_sessions(before, after)}
+    other = next((name for name, class_ in homes.items() if class_ != wanted), None)
+    if was != wanted and other is not None:
         detail = (
-            f'must stay "{was or ""}": the volume of session {kept[0]} exists, and a volume cannot change its class'
+            f'must stay "{homes[other] or ""}": the volume of session {other} exists, and a volume cannot change its '
+            "class"
         )
         yield FieldError("spec.persistence.storageClassName", Problem.FORBIDDEN, None, detail)
 
@@ -599,11 +624,13 @@ def _database_class_change(before: _Claim, after: _Claim) -> Iterator[FieldError
     # Only v1beta1 has these fields; what v1beta2 cannot say it cannot change.
     if after.written_in != V1BETA1:
         return
+    known = after.volumes.servers
     for host in after.spec.databases:
-        for field in ("storageClassName", "backupStorageClassName"):
+        for index, field in enumerate(CLASSES):
             was, wanted = _database_class(before, host, field), _database_class(after, host, field)
-            if host in before.spec.databases and was != wanted:
-                detail = f'must stay "{was or ""}": a volume cannot change its class'
+            live = was if known is None else known[host][index] if host in known else wanted
+            if host in before.spec.databases and was != wanted != live:
+                detail = f'must stay "{live or ""}": a volume cannot change its class'
                 yield FieldError(f"spec.databases[{host}].{field}", Problem.FORBIDDEN, None, detail)
 
 

@@ -6,7 +6,7 @@ import pytest
 from datalabd.api.conversion import to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import V1BETA1, V1BETA2, Manifest, NamespacedName
-from datalabd.validation import Names, Rival, clashes, names_lost, names_of, occupied, validate, warnings
+from datalabd.validation import Names, Rival, VolumeClasses, clashes, names_lost, names_of, occupied, validate, warnings
 
 LABEL = "must be lower-case letters, digits and '-', beginning and ending with a letter or digit"
 LETTER = "must be lower-case letters, digits and '-', beginning with a letter, ending with a letter or digit"
@@ -27,8 +27,13 @@ def environment(**data: Any) -> EnvironmentConfig:
     return EnvironmentConfig.parse({"metadata": {"name": "courses"}, "data": {"ingress": ingress} | data})
 
 
-def said(written: Manifest, old: Manifest | None = None, environment: EnvironmentConfig | None = None) -> list[str]:
-    return [str(error) for error in validate(written, old, environment)]
+def said(
+    written: Manifest,
+    old: Manifest | None = None,
+    environment: EnvironmentConfig | None = None,
+    volumes: VolumeClasses = VolumeClasses(),  # noqa: B008  # immutable
+) -> list[str]:
+    return [str(error) for error in validate(written, old, environment, volumes)]
 
 
 def database(*names: str, storage: str = "1Gi", backup: str = "1Gi", **more: Any) -> Manifest:
@@ -762,6 +767,42 @@ def test_class_of_a_v1beta1_database_stays() -> None:
     new = claim(V1BETA1, databases={"pg0": database("a", storageClassName="fast")})
     assert said(new, old) == [
         'spec.databases[pg0].storageClassName: Forbidden: must stay "slow": a volume cannot change its class'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("live", "stays"),
+    [
+        pytest.param(None, ["slow"], id="unknown: that of the claim"),
+        pytest.param({}, [], id="no server yet"),
+        pytest.param({"pg0": ("fast", None)}, [], id="what the volume has"),
+        pytest.param({"pg0": (None, "fast")}, [""], id="another than the volume has"),
+    ],
+)
+def test_class_of_a_database_is_compared_with_its_volume(live: Any, stays: list[str]) -> None:
+    old = claim(V1BETA1, databases={"pg0": database("a", storageClassName="slow")})
+    new = claim(V1BETA1, databases={"pg0": database("a", storageClassName="fast")})
+    assert said(new, old, volumes=VolumeClasses(servers=live)) == [
+        f'spec.databases[pg0].storageClassName: Forbidden: must stay "{class_}": a volume cannot change its class'
+        for class_ in stays
+    ]
+
+
+@pytest.mark.parametrize(
+    ("live", "stays"),
+    [
+        pytest.param(None, ['"slow": the volume of session a'], id="unknown: that of the claim"),
+        pytest.param({}, [], id="no volume yet"),
+        pytest.param({"a": "fast"}, [], id="what the volume has"),
+        pytest.param({"a": "fast", "b": None}, ['"": the volume of session b'], id="another than a volume has"),
+    ],
+)
+def test_class_of_homes_is_compared_with_their_volumes(live: Any, stays: list[str]) -> None:
+    old = claim(sessions=sessions("a", "b"), persistence={"storageClassName": "slow"})
+    new = claim(sessions=sessions("a", "b"), persistence={"storageClassName": "fast"})
+    assert said(new, old, volumes=VolumeClasses(homes=live)) == [
+        f"spec.persistence.storageClassName: Forbidden: must stay {of} exists, and a volume cannot change its class"
+        for of in stays
     ]
 
 

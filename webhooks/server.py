@@ -18,7 +18,7 @@ from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
 from datalabd.observed import ENVIRONMENT_LABEL
-from datalabd.validation import Names, names_of
+from datalabd.validation import Names, VolumeClasses, names_of
 from webhooks import convert, mutate, route_admission, validate, warn
 from webhooks.review import AdmissionRequest, allowed
 
@@ -103,6 +103,7 @@ async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
         _foreign_namespaces(cache, claim),
         _environment(cache, request.old_object) if request.old_object else None,
         kept=key in retained,
+        volumes=cache.volume_classes(claim) if request.old_object else VolumeClasses(),
     )
     if not answer["response"]["allowed"]:
         log.info("claim refused", namespace=request.namespace, name=request.name, user=request.username)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from datalabd.api.environment import EnvironmentConfig, mistakes
 from datalabd.api.meta import Manifest, NamespacedName
 from datalabd.errors import EnvironmentInvalid
-from datalabd.validation import Names, clashes, names_of, occupied, validate, warnings
+from datalabd.validation import Names, VolumeClasses, clashes, names_of, occupied, validate, warnings
 from webhooks import requests, warn
 from webhooks.review import ADMISSION, AdmissionRequest, allowed, denied
 
@@ -18,18 +18,19 @@ def datalab(
     old_environment: EnvironmentConfig | None = None,
     *,
     kept: bool = False,
+    volumes: VolumeClasses = VolumeClasses(),  # noqa: B008  # immutable
 ) -> Manifest:
     """All mistakes of a claim in one answer, or approval with what it will do and what is legal but unwise.
 
     `others` are all names taken; `foreign` are namespaces that the lab would need, and that are there already without
     being its own; `kept`: an earlier claim of this name and namespace left something behind; `old_environment` is that
-    before an update.
+    before an update; `volumes` are those that the lab has.
     """
     claim = request.object
     if claim is None:
         return allowed(request.uid)
     old = request.old_object if request.operation == "UPDATE" else None
-    errors = [*validate(claim, old, environment), *requests.errors(claim, old, environment)]
+    errors = [*validate(claim, old, environment, volumes), *requests.errors(claim, old, environment)]
     if old is None or names_of(old) != names_of(claim):
         errors = [*errors, *clashes(claim, others)]
         told = {error.path for error in errors}

@@ -17,6 +17,8 @@ from datalabd.kube.store import Scope
 from datalabd.lab import Lab, environment_name, storage_secret
 from datalabd.observed import Phase, View, view
 from datalabd.plan import rights
+from datalabd.stores import POSTGRES, server_sizes
+from datalabd.validation import VolumeClasses, names_of
 
 OURS = Scope(label_selector="app.kubernetes.io/managed-by=datalabd")
 SESSION_PARTS = Scope(
@@ -186,6 +188,25 @@ class Cache:
         """Labs whose runtime was kept although their claim is gone: their names are not free."""
         found = (claim_of(environment) for environment in self.informers.store(kinds.WORKSHOP_ENVIRONMENTS))
         return [key for key in found if key is not None and self.claim(key) is None]
+
+    def volume_classes(self, claim: Manifest) -> VolumeClasses:
+        """Storage classes of the volumes that a lab has, as far as their kinds are listed."""
+        sessions, hosts = names_of(claim)[1:]
+        name, inside = claim["metadata"]["name"], names.workshop_namespace(claim["metadata"]["name"])
+        homes = servers = None
+        if self.informers.synced(kinds.VOLUME_CLAIMS, OURS):
+            volumes = {
+                session: self.get("PersistentVolumeClaim", inside, names.volume(name, session)) for session in sessions
+            }
+            homes = {session: volume["spec"].get("storageClassName") for session, volume in volumes.items() if volume}
+        if self.informers.synced(kinds.POSTGRES_CLUSTERS, OURS):
+            sizes = {host: server_sizes(self.get(POSTGRES, inside, host)) for host in hosts}
+            servers = {
+                host: (data.storage_class, backup.storage_class)
+                for host, (data, backup) in sizes.items()
+                if data is not None and backup is not None
+            }
+        return VolumeClasses(homes, servers)
 
     def follow(self, key: NamespacedName) -> None:
         """Watch what is watched by namespace for this claim: Secrets beside it and where its storage credentials are,
