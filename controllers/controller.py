@@ -9,15 +9,16 @@ from dataclasses import dataclass
 import structlog
 
 from controllers.workqueue import Workqueue
-from datalabd import metrics
+from datalabd import defects, metrics
 from datalabd.api.meta import NamespacedName
 from datalabd.errors import (
     ClaimInvalid,
     Conflict,
+    DatalabdError,
     Denied,
     EnvironmentInvalid,
     Foreign,
-    KeycloakError,
+    InternalError,
     KeycloakForeign,
     KubeError,
     NotYet,
@@ -28,6 +29,9 @@ log = structlog.get_logger()
 FOREIGN_RETRY_SECONDS = 60.0
 """An object of somebody else's is watched only if it is of a kind and label we watch, and rights are not: look again
 slowly."""
+
+STACK_AGAIN_SECONDS = 3600.0
+"""One defect can meet every lab with every retry: its stack is logged once, and again after this."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Controller:
         self._reconcile = reconcile
         self._queue = queue
         self._workers = workers
+        self._stacks: dict[str, float] = {}
+        """When the stack of a defect was logged last, by its place."""
 
     async def run(self) -> None:
         """Work until cancelled; a write in progress is finished first."""
@@ -118,10 +124,22 @@ class Controller:
                 return "terminal_error"
         metrics.RECONCILE_ERRORS.labels(controller=self._name).inc()
         delay = self._queue.retry(key, (isinstance(error, KubeError) and error.retry_after) or 0.0)
-        if isinstance(error, Conflict):
+        if isinstance(error, InternalError) or not isinstance(error, DatalabdError):
+            self._log_defect(error, delay)
+        elif isinstance(error, Conflict):
             log.debug("conflict", error=str(error), retry_seconds=round(delay, 1))
-        elif isinstance(error, KubeError | KeycloakError):
-            log.warning("reconcile failed", error=str(error), retry_seconds=round(delay, 1))
         else:
-            log.error("reconcile failed", retry_seconds=round(delay, 1), exc_info=error)
+            log.warning("reconcile failed", error=str(error), retry_seconds=round(delay, 1))
         return "error"
+
+    def _log_defect(self, error: Exception, delay: float) -> None:
+        """Without what the error says: that may hold what is secret."""
+        metrics.RECONCILE_PANICS.labels(controller=self._name).inc()
+        cause = error.__cause__ if isinstance(error, InternalError) and error.__cause__ is not None else error
+        where, now = defects.place(cause), time.monotonic()
+        told: dict[str, object] = {"error": where, "retry_seconds": round(delay, 1)}
+        if now - self._stacks.get(where, -STACK_AGAIN_SECONDS) >= STACK_AGAIN_SECONDS:
+            self._stacks = {known: at for known, at in self._stacks.items() if now - at < STACK_AGAIN_SECONDS}
+            self._stacks[where] = now
+            told["stack"] = defects.stack(cause)
+        log.error("reconcile failed", **told)

@@ -13,7 +13,7 @@ from controllers import teardown
 from controllers.controller import Result
 from controllers.identity import IdentityReconciler
 from controllers.workqueue import backoff
-from datalabd import metrics, names
+from datalabd import defects, metrics, names
 from datalabd.api.meta import FINALIZER, UNPROTECTED, Manifest, NamespacedName, claim_of, several
 from datalabd.errors import (
     ClaimInvalid,
@@ -23,6 +23,8 @@ from datalabd.errors import (
     EnvironmentInvalid,
     Forbidden,
     Foreign,
+    InternalError,
+    Invalid,
     KubeError,
     NotFound,
 )
@@ -40,7 +42,7 @@ from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, repairs
 from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class
 from datalabd.plan.prune import prune
-from datalabd.status import deleting, refused, status
+from datalabd.status import deleting, refused, status, unwritable
 from datalabd.validation import CLUSTER_NAME, Names, Rival, names_lost, names_of, taken, unique_names, validate
 
 log = structlog.get_logger()
@@ -70,6 +72,21 @@ class DatalabReconciler:
 
     async def reconcile(self, key: NamespacedName) -> Result:
         """One pass over one claim. Raises what stopped it, after it stands in the claim's status."""
+        try:
+            return await self._pass(key)
+        except DatalabdError:
+            raise
+        except Exception as error:  # of one claim nothing may end unseen, whatever is wrong with what was read
+            problem = InternalError(defects.place(error))
+            claim = self._cache.claim(key)
+            if claim is not None:
+                try:
+                    await self._write_status(claim, refused(claim, problem, _now()))
+                except KubeError as unwritten:
+                    log.warning("status not written", error=str(unwritten))
+            raise problem from error
+
+    async def _pass(self, key: NamespacedName) -> Result:
         self._cache.follow(key)
         claim = self._cache.claim(key)
         if claim is None:
@@ -431,8 +448,17 @@ class DatalabReconciler:
         ]
 
     async def _write_status(self, claim: Manifest, wanted: Manifest) -> None:
+        store = self._cache.informers.store(kinds.DATALABS)
         await self._tell_move(claim, wanted)
-        if await write_status(self._client, self._cache.informers.store(kinds.DATALABS), claim, wanted):
+        try:
+            is_news = await write_status(self._client, store, claim, wanted)
+        except Invalid as error:
+            # Better a short one than none: without it the claim would go on saying what was so before.
+            wanted = unwritable(claim, error, _now())
+            if await write_status(self._client, store, claim, wanted):
+                await self._tell_transition(claim, wanted)
+            raise
+        if is_news:
             await self._tell_transition(claim, wanted)
 
     async def _tell_move(self, claim: Manifest, after: Manifest) -> None:

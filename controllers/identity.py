@@ -14,8 +14,11 @@ import structlog
 
 from controllers.controller import Result
 from controllers.workqueue import Workqueue, backoff
+from datalabd import defects
 from datalabd.api.meta import NamespacedName
 from datalabd.errors import (
+    DatalabdError,
+    InternalError,
     KeycloakError,
     KeycloakForbidden,
     KeycloakForeign,
@@ -82,11 +85,12 @@ class _Reason:
     stalled: bool
 
 
-_REASONS: dict[type[KeycloakError], _Reason] = {
+_REASONS: dict[type[DatalabdError], _Reason] = {
     KeycloakUnavailable: _Reason("KeycloakUnavailable", stalled=False),
     KeycloakForbidden: _Reason("KeycloakForbidden", stalled=True),
     RealmMissing: _Reason("RealmMissing", stalled=True),
     KeycloakForeign: _Reason("NameTaken", stalled=True),
+    InternalError: _Reason("InternalError", stalled=True),
 }
 _OTHER = _Reason("KeycloakError", stalled=False)
 _OF_ALL = (KeycloakUnavailable, KeycloakForbidden, RealmMissing)
@@ -165,6 +169,18 @@ class IdentityReconciler:
 
     async def reconcile(self, key: NamespacedName) -> Result:
         """One pass over one lab. Raises what stopped it, after its outcome tells."""
+        try:
+            return await self._pass(key)
+        except DatalabdError:
+            raise
+        except Exception as error:  # as in a pass over the claim
+            problem = InternalError(defects.place(error))
+            task = self._tasks.get(key)
+            if task is not None:
+                self._tell_failure(key, task, problem)
+            raise problem from error
+
+    async def _pass(self, key: NamespacedName) -> Result:
         await self._part()
         task = self._tasks.get(key)
         if task is None:
@@ -262,7 +278,7 @@ class IdentityReconciler:
                     self._queue.add(other)
         realm.proven, realm.problem, realm.failures, realm.not_before = True, None, 0, 0.0
 
-    def _tell_failure(self, key: NamespacedName, task: _Task, error: KeycloakError) -> None:
+    def _tell_failure(self, key: NamespacedName, task: _Task, error: KeycloakError | InternalError) -> None:
         if self._tasks.get(key) is task:
             reason = _REASONS.get(type(error), _OTHER)
             before = self._outcomes.get(key, Outcome())

@@ -5,6 +5,7 @@ DatalabdError
 ├── EnvironmentInvalid(field, …)     the operator must act: condition; retry when the environment changes
 ├── Foreign(what, owner)             an object we would write belongs to somebody else; retried slowly
 ├── NotYet(what, retry_after)        nothing is wrong: wait for an event, look again at the latest then
+├── InternalError(place)             a defect of ours; retried, as its cause may go
 ├── KubeError(code, reason, message) the API server said no, or did not answer
 │   ├── NotFound 404 · Conflict 409 · Invalid 400/422/500-schema · Expired 410 · Throttled 429
 │   ├── Forbidden 403 · Denied 403 by RBAC · NamespaceTerminating 403 or 409 with that cause
@@ -57,6 +58,14 @@ class NotYet(DatalabdError):
         self.retry_after = retry_after
 
 
+class InternalError(DatalabdError):
+    """Something that nobody foresaw was raised at `place`; its `__cause__` is that."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"a defect of datalabd: {place}; please report it with the stack in its log")
+        self.place = place
+
+
 class KubeError(DatalabdError):
     """The API server refused a request; `code` is the HTTP status, 0 where there was no answer."""
 
@@ -66,6 +75,11 @@ class KubeError(DatalabdError):
         self.reason = reason
         self.message = message
         self.retry_after = retry_after
+        self.about = ""
+        """Kind, namespace and name of the object it was about, where it was about one."""
+
+    def __str__(self) -> str:
+        return f"{self.about}: {self.message}" if self.about else self.message
 
 
 class NotFound(KubeError):

@@ -2,8 +2,24 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
+
+from datalabd.text import LINE_MAX, bounded
+
+
+def _bounded(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """No text of others, however large or odd, makes a line that cannot be read."""
+    return {key: _fit(value) for key, value in event.items()}
+
+
+def _fit(value: Any) -> Any:
+    if isinstance(value, str):
+        return bounded(value, LINE_MAX)
+    if isinstance(value, dict):
+        return {key: _fit(item) for key, item in value.items()}
+    return [_fit(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def configure(level: str) -> None:
@@ -17,9 +33,9 @@ def configure(level: str) -> None:
     # Tracebacks without local variables, which may hold Secrets.
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     final: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        [_bounded, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if sys.stdout.isatty()
-        else [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
+        else [structlog.processors.ExceptionRenderer(tracebacks), _bounded, structlog.processors.JSONRenderer()]
     )
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(

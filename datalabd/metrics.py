@@ -29,6 +29,11 @@ QUEUE_LONGEST = Gauge("workqueue_longest_running_processor_seconds", "Time of th
 
 RECONCILES = Counter("datalabd_reconcile_total", "Reconciles, by result.", ["controller", "result"])
 RECONCILE_ERRORS = Counter("datalabd_reconcile_errors_total", "Reconciles that failed and are retried.", ["controller"])
+RECONCILE_PANICS = Counter(
+    "datalabd_reconcile_panics_total",
+    "Reconciles that met a defect of datalabd; its log has the stack.",
+    ["controller"],
+)
 RECONCILE_TERMINAL = Counter(
     "datalabd_reconcile_terminal_errors_total", "Reconciles that wait for a person to change something.", ["controller"]
 )

@@ -7,13 +7,14 @@ from typing import Literal
 
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import State
-from datalabd.errors import ClaimInvalid, DatalabdError, Denied, EnvironmentInvalid, Foreign
+from datalabd.errors import ClaimInvalid, DatalabdError, Denied, EnvironmentInvalid, Foreign, InternalError
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import Plan, apisix, backups, keycloak, rights, rotation
 from datalabd.plan.educates import sessions as educates_sessions
 from datalabd.plan.educates.healing import Repair, Stuck
 from datalabd.stores import DatabaseFacts, Job, StoreFacts
+from datalabd.text import ENTRY_MAX, bounded, moment, timestamp
 
 CONCERNS = ("StorageReady", "RuntimeReady", "SessionsReady", "DatabasesReady", "StoresReady", "IdentityReady")
 """Aspects of a lab, in the order in which the first that is not ready explains why the lab is not."""
@@ -98,6 +99,11 @@ def refused(claim: Manifest, problem: DatalabdError, now: datetime.datetime) -> 
     return kept | _assemble(claim, concerns, _synced(claim, problem), now)
 
 
+def unwritable(claim: Manifest, problem: DatalabdError, now: datetime.datetime) -> Manifest:
+    """The least that a status can say, for a claim whose whole status the API server does not take."""
+    return _assemble(claim, [], _synced(claim, problem), now)
+
+
 def deleting(claim: Manifest, waits: str, stalled: bool, now: datetime.datetime) -> Manifest:
     """The status of a claim being deleted, which waits for `waits`."""
     before = claim.get("status") or {}
@@ -153,6 +159,8 @@ def _synced(claim: Manifest, problem: DatalabdError | None) -> Condition:
             return Condition("Synced", "False", "NameTaken", str(problem), stalled=True)
         case Denied():
             return Condition("Synced", "False", "RightsMissing", rights.missing(claim, problem), stalled=True)
+        case InternalError():
+            return Condition("Synced", "False", "InternalError", str(problem), stalled=True)
     return Condition("Synced", "False", "ReconcileError", str(problem))
 
 
@@ -229,6 +237,8 @@ def _session(lab: Lab, seen: Observed, name: str, state: State, outdated: bool) 
         entry["message"] = "runs with what was set when it started; stop and start it to take over the change"
     elif facts.message:
         entry["message"] = facts.message
+    if "message" in entry:
+        entry["message"] = bounded(entry["message"], ENTRY_MAX)
     if facts.phase is Phase.RUNNING and facts.url:
         entry["url"] = facts.url
     return entry
@@ -272,7 +282,8 @@ def _credentials(before: Manifest, lab: Lab, seen: Observed) -> Manifest:
             known = (before.get("credentials") or {}).get(credential) or {}
             done = known.get("rotation", "") if seen.identity is None else ""
         due = rotation.due(lab, credential, replace(turn, rotated=done))
-        said = {"since": turn.since, "rotation": done, "rotating": due}
+        since = moment(turn.since)
+        said = {"since": timestamp(since) if since else "", "rotation": bounded(done, ENTRY_MAX), "rotating": due}
         found[credential] = {key: value for key, value in said.items() if value}
     return found
 
@@ -338,19 +349,19 @@ def _users(before: Manifest, lab: Lab, seen: Observed) -> Manifest:
         return {}
     if seen.identity is None:
         return before.get("users") or {}
-    return {user: {"message": problem} for user, problem in sorted(seen.identity.users.items())}
+    return {user: {"message": bounded(problem, ENTRY_MAX)} for user, problem in sorted(seen.identity.users.items())}
 
 
 def _dated(claim: Manifest, conditions: list[Condition], now: datetime.datetime) -> list[Manifest]:
     """Conditions as stored: a time of transition changes only with the status."""
     before = {known["type"]: known for known in (claim.get("status") or {}).get("conditions") or ()}
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = timestamp(now)
     return [
         {
             "type": condition.type,
             "status": condition.status,
             "reason": condition.reason,
-            "message": condition.message,
+            "message": bounded(condition.message),
             "observedGeneration": condition.generation or claim["metadata"]["generation"],
             "lastTransitionTime": known["lastTransitionTime"]
             if (known := before.get(condition.type)) and known["status"] == condition.status

@@ -35,7 +35,7 @@ def test_every_reason_of_a_condition_is_explained() -> None:
     }
     keycloak = (ROOT / "controllers" / "identity.py").read_text()
     told = set(re.findall(r'_Reason\("(\w+)"', keycloak))
-    assert len(told) == 5
+    assert len(told) == 6
     reasons |= told | {reason for pair in re.findall(r'reason = "(\w+)" if .+ else "(\w+)"', code) for reason in pair}
     assert len(reasons) > 10
     text = (ROOT / "docs" / "how-to" / "operate.md").read_text()

@@ -64,6 +64,22 @@ def test_a_line_of_a_dependency() -> None:
     assert line == {"event": "an error", "level": "error", "name": "lab"}
 
 
+def test_texts_of_others_are_bounded_in_bytes() -> None:
+    program = """
+import structlog
+from datalabd import logs
+logs.configure("info")
+structlog.get_logger().info("odd", error="é" * 5000, known=["x" * 5000, 1], cause={"said": "\\x1b[2J"})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    odd = json.loads(done.stdout)
+    assert (odd["error"], odd["known"], odd["cause"]) == (
+        "é" * 2046 + "…",
+        ["x" * 4093 + "…", 1],
+        {"said": "\\x1b[2J"},
+    )
+
+
 def test_an_exception_is_data() -> None:
     failed = next(line for line in lines("info") if line["event"] == "failed")
     assert (failed["exception"][0]["exc_type"], failed["exception"][0]["exc_value"]) == ("ValueError", "broken")

@@ -7,13 +7,13 @@ import pytest
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import BACKUP, RESTORE, ROTATE, Manifest
 from datalabd.api.v1beta2 import Datalab
-from datalabd.errors import ClaimInvalid, Conflict, DatalabdError, Denied, EnvironmentInvalid, Foreign
+from datalabd.errors import ClaimInvalid, Conflict, DatalabdError, Denied, EnvironmentInvalid, Foreign, InternalError
 from datalabd.identity import Outcome
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import plan
 from datalabd.plan.educates.healing import repairs
-from datalabd.status import deleting, refused, status
+from datalabd.status import deleting, refused, status, unwritable
 from datalabd.stores import DatabaseFacts, Job, StoreFacts, Turn
 from tests.factories import IAM, MADE, NOW, claim, environment, fresh, lab, running, session_is
 
@@ -699,9 +699,18 @@ def test_credentials_that_do_not_exist_have_no_age() -> None:
 @pytest.mark.parametrize(
     ("turn", "expected"),
     [
-        pytest.param(Turn(since="x"), {"since": "x", "rotating": "2"}, id="asked for"),
-        pytest.param(Turn("1", "2", "x"), {"since": "x", "rotation": "1", "rotating": "2"}, id="under way"),
-        pytest.param(Turn("2", "", "y"), {"since": "y", "rotation": "2"}, id="done"),
+        pytest.param(
+            Turn(since="2026-01-02T03:04:05Z"), {"since": "2026-01-02T03:04:05Z", "rotating": "2"}, id="asked for"
+        ),
+        pytest.param(Turn(since="yesterday"), {"rotating": "2"}, id="since a time that is none"),
+        pytest.param(
+            Turn("1", "2", "2026-01-02T04:04:05.6+01:00"),
+            {"since": "2026-01-02T03:04:05Z", "rotation": "1", "rotating": "2"},
+            id="under way",
+        ),
+        pytest.param(
+            Turn("2", "", "2026-01-02T03:04:05Z"), {"since": "2026-01-02T03:04:05Z", "rotation": "2"}, id="done"
+        ),
     ],
 )
 def test_how_far_a_rotation_is(turn: Turn, expected: dict[str, str]) -> None:
@@ -870,3 +879,38 @@ ASKED = annotated({ROTATE: "redis/b/2", BACKUP: "pg0/2", RESTORE: "pg0/2"})
 def test_every_status_is_one_that_the_api_accepts(found: Manifest) -> None:
     parsed = Datalab.parse(claim() | {"status": found}).status
     assert [item.type for item in parsed.conditions] == [item["type"] for item in found["conditions"]]
+
+
+# --- what goes wrong unforeseen, and texts of others ------------------------------------------------------------------
+
+
+def test_a_defect_stands_beside_what_was_known() -> None:
+    before = claim() | {"status": of(HERE, WELL)}
+    problem = InternalError("TypeError at datalabd/stores.py:1, in _size")
+    message = f"a defect of datalabd: {problem.place}; please report it with the stack in its log"
+    after = refused(before, problem, NOW)
+    found = {known["type"]: known for known in after["conditions"]}
+    assert found["Synced"] == condition("Synced", "False", "InternalError", message)
+    assert found["Ready"] == condition("Ready", "False", "InternalError", message)
+    assert found["Stalled"] == condition("Stalled", "True", "InternalError", message)
+    assert found["SessionsReady"] == condition("SessionsReady", "True", "Running")
+    assert after["sessions"] == before["status"]["sessions"]
+
+
+def test_a_refused_write_names_its_object() -> None:
+    problem = Conflict(409, "Conflict", "injected")
+    problem.about = "NetworkPolicy lab/deny-egress"
+    found = {known["type"]: known for known in refused(claim(), problem, NOW)["conditions"]}
+    assert found["Synced"] == condition("Synced", "False", "ReconcileError", "NetworkPolicy lab/deny-egress: injected")
+
+
+def test_the_least_a_status_says() -> None:
+    problem = Conflict(409, "Conflict", "status is too large")
+    assert unwritable(claim() | {"status": of(HERE, WELL)}, problem, NOW) == {
+        "observedGeneration": 3,
+        "conditions": [
+            condition("Ready", "False", "ReconcileError", "status is too large"),
+            condition("Synced", "False", "ReconcileError", "status is too large"),
+            condition("Reconciling", "True", "ReconcileError", "status is too large"),
+        ],
+    }

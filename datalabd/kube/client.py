@@ -23,7 +23,7 @@ from httpx_aiohttp import AiohttpTransport
 from kr8s._api import Api
 
 from datalabd import metrics
-from datalabd.api.meta import FIELD_MANAGER, Manifest
+from datalabd.api.meta import FIELD_MANAGER, Manifest, NamespacedName
 from datalabd.errors import (
     Conflict,
     Denied,
@@ -37,6 +37,7 @@ from datalabd.errors import (
     Unavailable,
 )
 from datalabd.kube.resources import Resource
+from datalabd.text import ENTRY_MAX, LINE_MAX, bounded
 
 REQUEST_TIMEOUT = httpx.Timeout(30, connect=10)
 """Seconds: the API server itself ends a request after 60, webhooks in its path after 10 to 30."""
@@ -249,7 +250,8 @@ class Client:
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Manifest:
         """The live object; `NotFound` where there is none."""
-        return await self.request("GET", path(resource, namespace, name))
+        with _about(resource, namespace, name):
+            return await self.request("GET", path(resource, namespace, name))
 
     async def username(self) -> str:
         """Who we are to the API server."""
@@ -316,7 +318,8 @@ class Client:
         params = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
         namespace = manifest["metadata"].get("namespace", "")
         async with self._writes:
-            return await self.request("POST", path(resource, namespace), params=params, body=manifest)
+            with _about(resource, namespace, manifest["metadata"].get("name", "")):
+                return await self.request("POST", path(resource, namespace), params=params, body=manifest)
 
     async def apply(self, resource: Resource, manifest: Manifest, *, subresource: str = "") -> Manifest:
         """The object after a server-side apply by our field manager, taking over fields others had set.
@@ -324,48 +327,61 @@ class Client:
         Put the live `metadata.uid` into the manifest, or an apply re-creates what was just deleted.
         """
         metadata = manifest["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
         async with self._writes:
-            return await self.request(
-                "PATCH",
-                path(resource, metadata.get("namespace", ""), metadata["name"], subresource),
-                params={"fieldManager": FIELD_MANAGER, "force": "true"},
-                body=manifest,
-                content_type=APPLY_PATCH,
-            )
+            with _about(resource, namespace, name):
+                return await self.request(
+                    "PATCH",
+                    path(resource, namespace, name, subresource),
+                    params={"fieldManager": FIELD_MANAGER, "force": "true"},
+                    body=manifest,
+                    content_type=APPLY_PATCH,
+                )
 
     async def replace(self, resource: Resource, manifest: Manifest) -> Manifest:
         """The object after a PUT; `Conflict` unless `metadata.resourceVersion` is the live one."""
         metadata = manifest["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
         async with self._writes:
-            return await self.request(
-                "PUT",
-                path(resource, metadata.get("namespace", ""), metadata["name"]),
-                params={"fieldManager": FIELD_MANAGER},
-                body=manifest,
-            )
+            with _about(resource, namespace, name):
+                return await self.request(
+                    "PUT", path(resource, namespace, name), params={"fieldManager": FIELD_MANAGER}, body=manifest
+                )
 
     async def patch(
         self, resource: Resource, namespace: str, name: str, body: Any, content_type: str = MERGE_PATCH
     ) -> Manifest:
         """The object after a JSON or merge patch."""
         async with self._writes:
-            return await self.request(
-                "PATCH",
-                path(resource, namespace, name),
-                params={"fieldManager": FIELD_MANAGER},
-                body=body,
-                content_type=content_type,
-            )
+            with _about(resource, namespace, name):
+                return await self.request(
+                    "PATCH",
+                    path(resource, namespace, name),
+                    params={"fieldManager": FIELD_MANAGER},
+                    body=body,
+                    content_type=content_type,
+                )
 
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> bool:
         """Ask for the deletion of exactly the object with that uid; False where it was gone or replaced already."""
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         async with self._writes:
             try:
-                await self.request("DELETE", path(resource, namespace, name), body=options)
+                with _about(resource, namespace, name):
+                    await self.request("DELETE", path(resource, namespace, name), body=options)
             except (NotFound, Conflict):
                 return False
         return True
+
+
+@contextlib.contextmanager
+def _about(resource: Resource, namespace: str, name: str) -> Iterator[None]:
+    """Have errors name the object they are about: the API server's often have neither kind nor namespace."""
+    try:
+        yield
+    except KubeError as error:
+        error.about = f"{resource.kind} {NamespacedName(namespace, name)}"
+        raise
 
 
 def path(resource: Resource, namespace: str = "", name: str = "", subresource: str = "") -> str:
@@ -417,18 +433,20 @@ def _error(code: int, content: bytes, headers: Mapping[str, str]) -> KubeError:
     try:
         status = orjson.loads(content)
     except ValueError:
-        status = {"message": content[:200].decode(errors="replace")}
+        status = {"message": content[:ENTRY_MAX].decode(errors="replace")}
     if not isinstance(status, dict):
-        status = {"message": str(status)[:200]}
+        status = {"message": bounded(status, ENTRY_MAX)}
     after = headers.get("Retry-After", "")
     return _mapped(code, status, float(after) if after.isdigit() else None)
 
 
 def _mapped(code: int, status: Manifest, retry_after: float | None) -> KubeError:
-    reason = str(status.get("reason") or "")
-    message = str(status.get("message") or f"HTTP {code}")
-    causes = (status.get("details") or {}).get("causes") or []
-    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+    reason = bounded(status.get("reason"), ENTRY_MAX)
+    message = bounded(status.get("message"), LINE_MAX) or f"HTTP {code}"
+    details = status.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    reasons = [cause.get("reason") for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
+    if "NamespaceTerminating" in reasons:
         return NamespaceTerminating(code, "NamespaceTerminating", message, retry_after)
     if code == 403 and (denied := _DENIED.search(message)):
         account, verb, resource, namespace = denied.groups()

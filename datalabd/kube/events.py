@@ -11,11 +11,11 @@ from datalabd.api.meta import FIELD_MANAGER, Manifest
 from datalabd.errors import KubeError
 from datalabd.kube.client import Client
 from datalabd.kube.resources import EVENTS
+from datalabd.text import bounded
 
 log = structlog.get_logger()
 
 REPEAT_AFTER_SECONDS = 600
-NOTE_MAX = 1024
 
 
 class Recorder:
@@ -29,6 +29,7 @@ class Recorder:
     async def emit(self, about: Manifest, kind: str, reason: str, action: str, note: str) -> None:
         """Record that `action` on `about` led to `reason`; `kind` is Normal or Warning, `note` a sentence."""
         metadata = about["metadata"]
+        note = bounded(note)
         key = (metadata["uid"], reason, note)
         now = time.monotonic()
         if now - self._told.get(key, -REPEAT_AFTER_SECONDS) < REPEAT_AFTER_SECONDS:
@@ -45,7 +46,7 @@ class Recorder:
             "type": kind,
             "reason": reason,
             "action": action,
-            "note": note[:NOTE_MAX],
+            "note": note,
             "regarding": {
                 "apiVersion": about["apiVersion"],
                 "kind": about["kind"],
