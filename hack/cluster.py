@@ -25,7 +25,6 @@ import secrets
 import shlex
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -45,16 +44,26 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from hack import cache
 from hack.api import Api
+from hack.deadlines import scaled
+from hack.ports import bound, free_port
 
 ROOT = Path(__file__).absolute().parent.parent
 MODULE = ROOT / "hack" / "controlplane"
 PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
+    "etcdutl": "go.etcd.io/etcd/etcdutl/v3",
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
 }
-COLD_BUILD_SECONDS = {"etcd": 40, "kube-apiserver": 160, "kube-controller-manager": 50, "kubectl": 25}  # on two cores
+# On two cores, in this order, each with what the ones before it left for the rest.
+COLD_BUILD_SECONDS = {
+    "etcd": 40,
+    "etcdutl": 5,
+    "kube-apiserver": 160,
+    "kube-controller-manager": 50,
+    "kubectl": 25,
+}
 
 EDUCATES = "system:serviceaccount:educates:session-manager"
 """The account of Educates' operator, which is a cluster administrator unless it is installed otherwise."""
@@ -88,7 +97,7 @@ CONTROLLERS = [
     "validatingadmissionpolicy-status-controller",
 ]
 
-START_SECONDS = 60.0  # deadline for each step of a start; a loaded machine needs a multiple of the usual three
+START_SECONDS = 60.0  # deadline for each step of a start, of the usual three in all
 STOP_SECONDS = 2.0  # from SIGTERM to SIGKILL; an API server with watches open would take twelve, and keeps no data
 
 
@@ -227,16 +236,14 @@ def _gone(process: psutil.Process) -> bool:
     return ended
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _listens(process: psutil.Process | None, port: int) -> bool:
+    """Whether it is this process that listens there, and not another that came first."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process is not None and any(
+            connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+            for connection in process.net_connections("tcp")
+        )
+    return False
 
 
 # ---- The cluster
@@ -406,9 +413,7 @@ class Cluster:
         (self.directory / "logs").mkdir()
 
     def _boot(self, programs: Mapping[str, Path], *, detach: bool) -> None:
-        etcd_port, port = _free_port(), _free_port()
-        self.url = f"https://127.0.0.1:{port}"
-        self._write({"url": self.url, "processes": {}})
+        self._write({"processes": {}})
         if not detach:
             self._guard = self._start_guard()
         key = self._write_service_account_key()
@@ -416,40 +421,9 @@ class Cluster:
         policy = self.directory / "audit-policy.yaml"
         policy.write_text(yaml.safe_dump(AUDIT_POLICY))
 
-        self._run(
-            [
-                str(programs["etcd"]),
-                f"--data-dir={self.directory / 'etcd'}",
-                f"--listen-client-urls=http://127.0.0.1:{etcd_port}",
-                f"--advertise-client-urls=http://127.0.0.1:{etcd_port}",
-                "--listen-peer-urls=http://127.0.0.1:0",
-                "--unsafe-no-fsync",  # nothing here outlives the machine
-                "--log-level=warn",
-            ]
-        )
-        self._wait("etcd", lambda: _listens(etcd_port))
-        self._run(
-            [
-                str(programs["kube-apiserver"]),
-                f"--etcd-servers=http://127.0.0.1:{etcd_port}",
-                "--bind-address=127.0.0.1",
-                f"--secure-port={port}",
-                f"--cert-dir={self._certificate.parent}",  # makes its own certificate there, and finds it at a restart
-                f"--token-auth-file={self.directory / 'tokens.csv'}",
-                "--authorization-mode=RBAC",
-                f"--service-cluster-ip-range={SERVICE_CIDR}",
-                "--endpoint-reconciler-type=none",  # would publish 127.0.0.1, which no endpoint may be
-                "--service-account-issuer=https://kubernetes.default.svc",
-                f"--service-account-signing-key-file={key}",
-                f"--service-account-key-file={key}",
-                "--allow-privileged=true",
-                f"--audit-policy-file={policy}",
-                f"--audit-log-path={self.audit_log}",
-                "--audit-log-maxsize=100000",  # MB: the default rotates away what a reader has not read yet
-                "--profiling=false",
-            ]
-        )
-        self._wait("kube-apiserver", lambda: _listens(port))
+        etcd = bound(lambda: self._start_etcd(programs["etcd"]), ClusterError)
+        self.url = bound(lambda: self._start_apiserver(programs["kube-apiserver"], etcd, key, policy), ClusterError)
+        self._write(self._read() | {"url": self.url})
         self._write_kubeconfig(self.kubeconfig, "admin", self.admin_token)
         self._write_kubeconfig(self.educates_kubeconfig, EDUCATES, self._token(EDUCATES))
         self._wait_answers("kube-apiserver", "/readyz")  # the controller-manager soon gives up on it
@@ -473,6 +447,51 @@ class Cluster:
             ]
         )
         self._wait_ready()
+
+    def _start_etcd(self, program: Path) -> str:
+        """Its URL."""
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        self._run(
+            [
+                str(program),
+                f"--data-dir={self.directory / 'etcd'}",
+                f"--listen-client-urls={url}",
+                f"--advertise-client-urls={url}",
+                "--listen-peer-urls=http://127.0.0.1:0",
+                "--unsafe-no-fsync",  # nothing here outlives the machine
+                "--log-level=warn",
+            ]
+        )
+        self._wait("etcd", lambda: _listens(self.processes()["etcd"], port))
+        return url
+
+    def _start_apiserver(self, program: Path, etcd: str, key: Path, policy: Path) -> str:
+        """Its URL, where it listens but may not be ready yet."""
+        port = free_port()
+        self._run(
+            [
+                str(program),
+                f"--etcd-servers={etcd}",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={port}",
+                f"--cert-dir={self._certificate.parent}",  # makes its own certificate there, and finds it at a restart
+                f"--token-auth-file={self.directory / 'tokens.csv'}",
+                "--authorization-mode=RBAC",
+                f"--service-cluster-ip-range={SERVICE_CIDR}",
+                "--endpoint-reconciler-type=none",  # would publish 127.0.0.1, which no endpoint may be
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--service-account-signing-key-file={key}",
+                f"--service-account-key-file={key}",
+                "--allow-privileged=true",
+                f"--audit-policy-file={policy}",
+                f"--audit-log-path={self.audit_log}",
+                "--audit-log-maxsize=100000",  # MB: the default rotates away what a reader has not read yet
+                "--profiling=false",
+            ]
+        )
+        self._wait("kube-apiserver", lambda: _listens(self.processes()["kube-apiserver"], port))
+        return f"https://127.0.0.1:{port}"
 
     def _run(self, argv: list[str]) -> None:
         name = Path(argv[0]).name
@@ -520,12 +539,13 @@ class Cluster:
 
     def _wait(self, name: str, condition: Callable[[], bool]) -> None:
         """Poll the condition while the process of that name runs."""
-        deadline = time.monotonic() + START_SECONDS
+        seconds = scaled(START_SECONDS)
+        deadline = time.monotonic() + seconds
         while not condition():
             stopped = self.processes()[name] is None
             if stopped or time.monotonic() > deadline:
                 log = (self.directory / "logs" / f"{name}.log").read_text(errors="replace").splitlines()[-15:]
-                what = "ended" if stopped else f"is not ready after {START_SECONDS:.0f} s"
+                what = "ended" if stopped else f"is not ready after {seconds:.0f} s"
                 raise ClusterError("\n".join([f"{name} {what}; the end of its log:", *log]))
             time.sleep(0.05)
 

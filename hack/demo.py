@@ -18,6 +18,7 @@ from subprocess import CompletedProcess
 
 from hack import playground
 from hack.cluster import Cluster, ClusterError
+from hack.deadlines import scaled
 
 LABS = ("s-jane", "s-jeff", "s-joe", "s-john")
 LAB_SECONDS = 120.0
@@ -186,6 +187,7 @@ def _ready(lab: dict[str, dict[str, list[dict[str, str]]]]) -> tuple[bool, str]:
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Return when the condition holds; `ClusterError` if it does not in time."""
+    seconds = scaled(seconds)
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -5,7 +5,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Generic, Protocol, Self, TypeVar
+
+from hack.deadlines import scaled
+from hack.ports import bound
 
 STOP_SECONDS = 20.0
 
@@ -57,7 +59,7 @@ class Lifeline:
         """Stop all servers, and return when they have ended."""
         waiting = os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK)
         os.close(self._held)
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + scaled(STOP_SECONDS)
         try:
             while not _locked(waiting):
                 if time.monotonic() > deadline:
@@ -104,6 +106,9 @@ class Guarded:
 
         Raises the error with the end of its log if it ends instead, or is not ready in time.
         """
+        bound(lambda: self._start(command, is_ready, **popen), self._error)
+
+    def _start(self, command: Sequence[str], is_ready: Callable[[], bool], **popen: Any) -> None:
         assert self._process is None, "it runs already"
         with contextlib.ExitStack() as opened:
             log = opened.enter_context((self._directory / "log").open("wb"))
@@ -141,18 +146,19 @@ class Guarded:
         else:
             os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(STOP_SECONDS)
+            process.wait(scaled(STOP_SECONDS))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def _wait(self, process: subprocess.Popen[bytes], is_ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + self._start_seconds
+        seconds = scaled(self._start_seconds)
+        deadline = time.monotonic() + seconds
         while not is_ready():
             ended = process.poll() is not None
             if ended or time.monotonic() > deadline:
                 log = (self._directory / "log").read_text(errors="replace").splitlines()[-15:]
-                what = "ended" if ended else f"is not ready after {self._start_seconds:.0f} s"
+                what = "ended" if ended else f"is not ready after {seconds:.0f} s"
                 raise self._error("\n".join([f"{self._name} {what}; the end of its log:", *log]))
             time.sleep(0.03)
 
@@ -204,11 +210,3 @@ def _locked(end: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -36,7 +36,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from hack import cache
-from hack.guarded import Guarded, free_port
+from hack.guarded import Guarded
+from hack.ports import free_port
 from webhooks.certificates import issue
 
 VERSION = "26.7.3"

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from hack.cluster import Cluster, ClusterError
+from hack.deadlines import scaled
 from hack.playground import SAMPLES
 
 SECRETS = "datalab-storage"
@@ -50,6 +51,7 @@ def claim(name: str) -> dict[str, Any]:
 
 def wait_ready(cluster: Cluster, count: int, seconds: float = 180.0) -> None:
     """Return when so many labs are Ready; `ClusterError` if they are not in time."""
+    seconds = scaled(seconds)
     deadline = time.monotonic() + seconds
     while True:
         items = json.loads(cluster.kubectl("get", "datalabs", "-A", "-o", "json").stdout)["items"]

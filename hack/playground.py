@@ -18,6 +18,7 @@ from typing import Any
 
 from hack import account
 from hack.cluster import Cluster, ClusterError, binaries
+from hack.deadlines import scaled
 
 DOMAIN = "lab.example.org"
 SAMPLES = Path(__file__).parents[1] / "manifests" / "samples"
@@ -79,12 +80,13 @@ def metrics_url(cluster: Cluster) -> str:
 
 def wait(cluster: Cluster, name: str, log: Path, condition: Callable[[str], bool]) -> None:
     """Return when the log says so; `ClusterError` if the process ends before, or takes too long."""
-    deadline = time.monotonic() + READY_SECONDS
+    seconds = scaled(READY_SECONDS)
+    deadline = time.monotonic() + seconds
     while not condition(text := log.read_text()):
         if cluster.processes()[name] is None:
             raise ClusterError(f"{name} ended while starting:\n{text[-2000:]}")
         if time.monotonic() > deadline:
-            raise ClusterError(f"{name} is not ready after {READY_SECONDS:.0f} s; its log is {log}")
+            raise ClusterError(f"{name} is not ready after {seconds:.0f} s; its log is {log}")
         time.sleep(0.05)
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from hack import guarded
-from hack.guarded import Guarded, free_port
+from hack.guarded import Guarded
+from hack.ports import free_port
 
 USER = "postgres"
 START_SECONDS = 60.0

@@ -15,7 +15,9 @@ import subprocess
 from pathlib import Path
 
 from hack import guarded
-from hack.guarded import Guarded, free_port
+from hack.deadlines import scaled
+from hack.guarded import Guarded
+from hack.ports import free_port
 
 START_SECONDS = 30.0
 QUERY_SECONDS = 20.0
@@ -76,10 +78,10 @@ class Redis:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=QUERY_SECONDS,  # it has none of its own
+                timeout=scaled(QUERY_SECONDS),  # it has none of its own
             )
         except subprocess.TimeoutExpired as error:
-            raise RedisError(f"no answer within {QUERY_SECONDS:.0f} s") from error
+            raise RedisError(f"no answer within {scaled(QUERY_SECONDS):.0f} s") from error
         if done.returncode != 0:
             raise RedisError((done.stderr or done.stdout).strip())
         return done.stdout.removesuffix("\n")

@@ -8,6 +8,7 @@ import pytest
 
 from datalabd.kube.client import Client
 from hack.cluster import Cluster
+from hack.deadlines import scaled, slowness
 from hack.guarded import Lifeline
 from tests.integration.objects import let_go, open_namespace
 from tests.leftovers import sweep
@@ -18,7 +19,8 @@ CLUSTER = pytest.StashKey[Cluster]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch over what the tested process may do."""
+    """Measure the machine before there are workers, and watch over what the tested process may do."""
+    slowness()
     config.pluginmanager.register(Rights(config), "rights")
 
 
@@ -35,6 +37,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         longest[item.path] = max(longest.get(item.path, 0), _expected(item))
     items.sort(key=lambda item: -longest[item.path])
+    for item in items:
+        if allowed := item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(scaled(allowed.args[0])), append=False)
+        elif item.config.getoption("timeout") is None:
+            item.add_marker(pytest.mark.timeout(scaled(float(item.config.getini("timeout")))))
+
+
+def pytest_report_header() -> str:
+    """Say how long is waited for what."""
+    return f"deadlines: {slowness():.1f} times those of an idle machine"
 
 
 @pytest.hookimpl(tryfirst=True)

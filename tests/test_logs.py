@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from hack.deadlines import scaled
+
 PROGRAM = """
 import logging, sys
 import structlog
@@ -89,6 +91,7 @@ def test_an_exception_tells_no_local_variables() -> None:
     """They may hold Secrets."""
     program = """
 import structlog
+from hack.deadlines import scaled
 from datalabd import logs
 logs.configure("info")
 def work():
@@ -106,7 +109,7 @@ except ValueError as error:
 def test_a_person_reads_along() -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen([sys.executable, "-c", PROGRAM, "info"], stdout=theirs) as process:
-        process.wait(timeout=60)
+        process.wait(timeout=scaled(60))
     os.close(theirs)
     shown = os.read(ours, 65536).decode()
     os.close(ours)

@@ -24,6 +24,7 @@ from datalabd.config import Settings
 from datalabd.metrics import REGISTRY
 from datalabd.plan import rights
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from tests.integration.daemon import eventually
 from webhooks.registration import CLAIMS
 
@@ -128,7 +129,7 @@ def process(installed: Cluster, log: Path, event: str) -> Iterator[None]:
     command = [sys.executable, "-m", "datalabd", "run", "--kubeconfig", str(kubeconfig)]
     with log.open("w") as output, subprocess.Popen(command, env=environ, stdout=output, stderr=output) as started:
         try:
-            deadline = time.monotonic() + READY_SECONDS
+            deadline = time.monotonic() + scaled(READY_SECONDS)
             while not any(line.get("event") == event for line in lines(log)):
                 assert started.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
@@ -189,7 +190,7 @@ def test_the_pod_meets_the_restricted_standard(installed: Cluster) -> None:
 
 @pytest.mark.cluster
 def test_the_process_becomes_ready_with_its_rights(running: dict[str, Any]) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{running['metrics']}/readyz", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{running['metrics']}/readyz", timeout=scaled(10)) as answer:
         assert answer.status == 200
 
 
@@ -233,7 +234,7 @@ def test_environments_of_crossplane_are_read(installed: Cluster, running: dict[s
     sample = f'datalabd_store_objects{{resource="{CROSSPLANE["metadata"]["name"]}"}} 1.0'
 
     def exposed() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{running['metrics']}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{running['metrics']}/metrics", timeout=scaled(10)) as answer:
             return str(answer.read().decode())
 
     eventually(lambda: sample in exposed())

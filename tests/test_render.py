@@ -20,6 +20,7 @@ from datalabd.plan import plan
 from datalabd.plan.realm import realm_state
 from datalabd.render import CLAIMS_MAX, DEPTH_MAX, INPUT_MAX, VALUES_MAX, as_yaml
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from hack.standins.crds import crds, store_crds
 from tests.reference import SHARED, vector
 
@@ -748,7 +749,7 @@ def operators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         else:
             definitions = yaml.safe_dump_all(crds() + store_crds())
             cluster.kubectl("apply", "--server-side", "-f", "-", stdin=definitions)
-        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=170s")
+        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", f"--timeout={scaled(170):.0f}s")
         yield cluster
 
 

@@ -14,6 +14,7 @@ from datalabd.api.meta import Manifest
 from datalabd.errors import NotFound
 from datalabd.kube.client import APPLY_PATCH, Client, path
 from datalabd.kube.resources import CRDS, NAMESPACES, Resource
+from hack.deadlines import scaled
 
 MANAGER = "educates-installer"
 OPERATOR_NAMESPACE = "educates"
@@ -329,7 +330,7 @@ async def install_store_crds(client: Client, directory: Path | None = None, *kin
 async def _install(client: Client, definitions: list[Manifest]) -> None:
     for crd in definitions:
         await _apply(client, CRDS, crd)
-    async with asyncio.timeout(SERVED_SECONDS):
+    async with asyncio.timeout(scaled(SERVED_SECONDS)):
         for crd in definitions:
             await _served(client, crd)
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from tests.reference import vector
 
 pytestmark = pytest.mark.cluster
@@ -20,7 +21,7 @@ MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster.start(tmp_path_factory.mktemp("cluster")) as cluster:
         cluster.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "crd"))
-        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", f"--timeout={scaled(60):.0f}s")
         yield cluster
 
 

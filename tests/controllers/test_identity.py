@@ -17,6 +17,7 @@ from datalabd.errors import KeycloakError, KeycloakForbidden, KeycloakUnavailabl
 from datalabd.identity import Admin, Outcome
 from datalabd.plan.keycloak import Wanted
 from datalabd.plan.realm import realm_state
+from hack.deadlines import scaled
 from tests.factories import ADMIN, IAM, environment, lab
 
 KEYS = [NamespacedName("team", f"lab-{number}") for number in range(200)]
@@ -106,7 +107,7 @@ async def test_a_realm_that_failed_is_tried_again_after_its_pause(
 ) -> None:
     reconciler.want(KEY, keycloak.wanted())
     assert isinstance(await failure(reconciler, KEY), KeycloakUnavailable)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(scaled(5)):
         while isinstance(failed := await failure(reconciler, KEY), NotYet):
             assert failed.retry_after > 0
             await asyncio.sleep(0.05)
@@ -122,7 +123,7 @@ async def test_while_one_lab_finds_out_the_others_wait_for_no_answer(
     reconciler.want(OTHER, keycloak.wanted())
     keycloak.open.clear()
     first = asyncio.create_task(failure(reconciler, KEY))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(scaled(5)):
         await keycloak.asked.wait()
     assert isinstance(await failure(reconciler, OTHER), NotYet)
     assert reconciler.outcome(OTHER) is None

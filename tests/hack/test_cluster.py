@@ -7,8 +7,7 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,11 @@ import yaml
 
 from hack import cluster as hack_cluster
 from hack.cluster import EDUCATES, Cluster, ClusterError
+from hack.deadlines import scaled
+from tests.integration.daemon import eventually
 
 ROOT = Path(hack_cluster.__file__).parent.parent
 PROGRAMS = ["etcd", "kube-apiserver", "kube-controller-manager"]
-
-
-def eventually(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Poll until the condition holds; a failure of the test after the deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
-        time.sleep(0.05)
 
 
 def alive(process: psutil.Process) -> bool:
@@ -112,7 +105,7 @@ class TestRunning:
     def test_a_namespace_is_deleted_with_what_is_in_it(self, cluster: Cluster) -> None:
         cluster.kubectl("create", "namespace", "short-lived")
         cluster.kubectl("create", "configmap", "inside", "--namespace", "short-lived")
-        cluster.kubectl("delete", "namespace", "short-lived", "--timeout", "30s")
+        cluster.kubectl("delete", "namespace", "short-lived", "--timeout", f"{scaled(30):.0f}s")
         assert cluster.kubectl("get", "namespace", "short-lived", check=False).returncode == 1
 
     def test_dependents_are_collected_after_their_owner(self, cluster: Cluster) -> None:

@@ -16,6 +16,7 @@ from datalabd.errors import Invalid, NotFound
 from datalabd.kube.client import Client
 from datalabd.kube.resources import CONFIG_MAPS, POSTGRES_CLUSTERS, SECRETS, STATEFUL_SETS, VOLUME_CLAIMS, Resource
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from hack.postgresql import PostgreSQL, PostgreSQLError, Servers
 from hack.standins import Kubelet, install_store_crds
 from hack.standins.kubelet import PODS
@@ -150,7 +151,7 @@ class Stage:
         """The object once the condition holds; the test fails after the deadline."""
         found: Manifest | None = None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(scaled(seconds)):
                 while True:
                     found = await self.read(resource, name)
                     if found is not None and wanted(found):
@@ -167,7 +168,7 @@ class Stage:
 
     async def warned(self, reason: str) -> str:
         """The message of the Event of that reason."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(scaled(20)):
             while True:
                 for event in (await self.client.list(EVENTS, self.namespace))[0]:
                     if event["reason"] == reason:

@@ -28,6 +28,7 @@ from datalabd.kube.resources import (
 )
 from hack import schemas
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from hack.schemas.__main__ import drifted
 from hack.standins import TROUBLE, Educates, Kubelet, Timing, install
 from hack.standins.budget import limits
@@ -142,7 +143,7 @@ class Lab:
         """The object once the condition holds; the test fails after the deadline."""
         found: Manifest | None = None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(scaled(seconds)):
                 while True:
                     found = await self.read(resource, namespace, name)
                     if found is not None and condition(found):
@@ -152,7 +153,7 @@ class Lab:
             pytest.fail(f"{resource} {namespace}/{name} is not so within {seconds} s: {json.dumps(found)}")
 
     async def gone(self, resource: Resource, namespace: str, name: str, seconds: float = GARBAGE_SECONDS) -> None:
-        deadline = asyncio.get_running_loop().time() + seconds
+        deadline = asyncio.get_running_loop().time() + scaled(seconds)
         while await self.read(resource, namespace, name) is not None:
             assert asyncio.get_running_loop().time() < deadline, f"{resource} {namespace}/{name} is still there"
             await asyncio.sleep(0.1)

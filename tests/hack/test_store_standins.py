@@ -16,6 +16,7 @@ from datalabd.errors import Forbidden, Invalid
 from datalabd.kube.client import Client, path
 from datalabd.kube.resources import CRDS, SECRETS, SERVICE_ACCOUNTS, STATEFUL_SETS, VOLUME_CLAIMS, VOLUMES, Resource
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from hack.redis_server import Redis, RedisError, Servers
 from hack.standins import (
     STORES,
@@ -115,7 +116,7 @@ async def refused(cluster: Cluster, offset: int, fragment: str) -> None:
 
     At the second refusal whoever tries is done with what it does after the first.
     """
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(scaled(PATIENCE_SECONDS)):
         while True:
             lines = cluster.audit_log.read_bytes()[offset:].splitlines(keepends=True)
             entries = [json.loads(line) for line in lines if line.endswith(b"\n") and fragment.encode() in line]

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hack.account import kubeconfig
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
@@ -26,10 +27,11 @@ REGISTERED = (*WEBHOOKS, "validatingadmissionpolicybindings", "validatingadmissi
 
 
 def eventually(condition: Callable[[], T | None], seconds: float = 20) -> T:
-    """What the condition gives once that is true; a failure of the test after the deadline."""
+    """What the condition gives once that is true; a failure of the test after the deadline, scaled to the machine."""
+    seconds = scaled(seconds)
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
+        assert time.monotonic() < deadline, f"not so within {seconds:.0f} s"
         time.sleep(0.1)
     return found
 
@@ -100,14 +102,14 @@ class Daemon:
         process = self._running()
         process.terminate()
         try:
-            return process.wait(STOP_SECONDS)
+            return process.wait(scaled(STOP_SECONDS))
         finally:
             self.kill()
 
     def ended(self, seconds: float = 20) -> int:
         """Its exit code, once it ended of itself."""
         process, self._process = self._running(), None
-        return process.wait(seconds)
+        return process.wait(scaled(seconds))
 
     def kill(self) -> None:
         """End it by SIGKILL; what it registered stays. Without effect if it does not run."""

@@ -4,6 +4,7 @@ import json
 
 from datalabd.api.meta import Manifest
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from tests.integration.objects import unique
 
 _VERSIONS = {
@@ -46,7 +47,7 @@ def install_route_kinds(cluster: Cluster, *kinds: str) -> None:
             },
         }
         cluster.kubectl("create", "-f", "-", stdin=json.dumps(crd))
-        cluster.kubectl("wait", f"crd/{name}", "--for=condition=Established", "--timeout=60s")
+        cluster.kubectl("wait", f"crd/{name}", "--for=condition=Established", f"--timeout={scaled(60):.0f}s")
 
 
 def route(kind: str, namespace: str, *hosts: str) -> Manifest:

@@ -12,6 +12,7 @@ from typing import Any
 from datalabd.api.meta import Manifest
 from datalabd.kube.client import Client
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from hack.standins import Educates, Kubelet, Timing, install, install_store_crds
 from hack.standins.kubelet import Trouble
 from hack.standins.operator import Operator
@@ -51,7 +52,7 @@ def background(name: str, entered: Callable[[], AbstractAsyncContextManager[obje
 
     thread = threading.Thread(target=run, name=name)
     thread.start()
-    ready.wait(90)
+    ready.wait(scaled(90))
     try:
         if failures:
             raise failures[0]
@@ -60,7 +61,7 @@ def background(name: str, entered: Callable[[], AbstractAsyncContextManager[obje
         if not failures:
             for stop in stopping:
                 stop()
-        thread.join(30)
+        thread.join(scaled(30))
     if failures:
         raise failures[0]
 

@@ -8,6 +8,7 @@ import pytest
 
 from datalabd.api.meta import PROTECT, V1BETA1, V1BETA2, Manifest
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.objects import Answer, claim, dry_run, environment, open_namespace, read, replace, unique
 
@@ -574,7 +575,9 @@ def test_an_invalid_claim_can_be_deleted_and_loses_its_finalizer(
 
 def test_deletion_of_a_valid_claim(cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
     live = known(cluster, datalabd, claim(namespace, WIDE, sessions=[{"name": "a"}]))
-    answer = cluster.kubectl("delete", "dl", live["metadata"]["name"], "-n", namespace, "--timeout=30s", check=False)
+    answer = cluster.kubectl(
+        "delete", "dl", live["metadata"]["name"], "-n", namespace, f"--timeout={scaled(30):.0f}s", check=False
+    )
     assert answer.returncode == 0, answer.stderr
 
 

@@ -21,6 +21,7 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
 from hack.account import kubeconfig
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from tests.integration.objects import claim
 from webhooks import certificates
 
@@ -56,7 +57,7 @@ async def running(process: Process) -> AsyncIterator[None]:
     """From ready to stopped, by a signal as any other."""
     run = asyncio.create_task(process.run())
     waiting = asyncio.create_task(process.ready.wait())
-    await asyncio.wait([run, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=60)
+    await asyncio.wait([run, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=scaled(60))
     waiting.cancel()
     if run.done():
         run.result()
@@ -65,7 +66,7 @@ async def running(process: Process) -> AsyncIterator[None]:
         yield
     finally:
         signal.raise_signal(signal.SIGTERM)
-        await asyncio.wait_for(run, 30)
+        await asyncio.wait_for(run, scaled(30))
         ports = set(process._ports.values())
 
         async def all_closed() -> bool:
@@ -112,7 +113,7 @@ async def handshake(client: Client) -> int:
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(scaled(seconds)):
         while not await condition():  # noqa: ASYNC110  what is awaited happens in another process
             await asyncio.sleep(0.05)
 

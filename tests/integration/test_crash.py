@@ -18,6 +18,7 @@ from datalabd.kube.informers import Informers
 from datalabd.kube.resources import Resource
 from hack.account import kubeconfig
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from hack.standins import Educates, Kubelet, install, install_store_crds
 from tests.integration.objects import environment, open_namespace, unique
 from tests.reference import SHARED
@@ -147,7 +148,7 @@ async def run(cluster: Cluster, lab: str, condition: Condition, fatal: str = "")
         work = asyncio.create_task(manager.lead())
         waiting = asyncio.create_task(reached.wait())
         watching = asyncio.create_task(informers.run())
-        await asyncio.wait({work, waiting, watching}, timeout=120, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work, waiting, watching}, timeout=scaled(120), return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
             watching.result()
         watching.cancel()

@@ -14,6 +14,7 @@ import pytest
 from datalabd.api.meta import ABANDON, APPLIED, CLAIM_UID, RETAINED, UNPROTECTED, Manifest
 from datalabd.kube.client import Client
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from hack.postgresql import Servers, missing
 from hack.standins import MongoDBOperator, PostgresOperator, QdrantOperator, RedisOperator
 from tests.integration.daemon import ROOT, Daemon, eventually
@@ -167,7 +168,7 @@ class Lab:
         lab = f"{self.stage.namespace}/{self.name}"
         command = [sys.executable, "-m", "datalabd", "purge", lab, "--yes"]
         config = ["--kubeconfig", str(self.stage.cluster.kubeconfig)]
-        done = subprocess.run([*command, *config], cwd=ROOT, capture_output=True, text=True, timeout=240)
+        done = subprocess.run([*command, *config], cwd=ROOT, capture_output=True, text=True, timeout=scaled(240))
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -8,6 +8,7 @@ import pytest
 
 from datalabd.api.meta import V1BETA1, V1BETA2, Manifest
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.objects import Answer, claim, dry_run, environment, read, replace, unique
 
@@ -238,7 +239,7 @@ def test_an_environment_in_use(cluster: Cluster, datalabd: Daemon, namespace: st
     ]
     refused(cluster.kubectl("delete", "dlenv", name, check=False), "Forbidden", "1 lab uses this environment")
     assert read(cluster, "dlenv", name)["metadata"].get("deletionTimestamp") is None
-    cluster.kubectl("delete", "datalab", lab["metadata"]["name"], "-n", namespace, "--timeout=30s")
+    cluster.kubectl("delete", "datalab", lab["metadata"]["name"], "-n", namespace, f"--timeout={scaled(30):.0f}s")
     eventually(lambda: cluster.kubectl("delete", "dlenv", name, check=False).returncode == 0)
 
 

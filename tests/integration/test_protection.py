@@ -10,6 +10,7 @@ from datalabd.api.meta import ACCOUNT, APPLIED, CLAIM_NAME, CLAIM_NAMESPACE, UNP
 from datalabd.kube.client import Client
 from datalabd.plan import rights
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from hack.standins import install_crds, install_store_crds
 from tests.integration.daemon import eventually
 from tests.integration.objects import Answer, create, unique
@@ -273,7 +274,7 @@ def test_our_rights_go_with_their_namespace(cluster: Cluster) -> None:
     name = unique()
     cluster.kubectl("create", "namespace", name)
     cluster.api.create(rights.binding(ACCOUNT, rights.SESSION, name))
-    cluster.kubectl("delete", "namespace", name, "--timeout=60s")
+    cluster.kubectl("delete", "namespace", name, f"--timeout={scaled(60):.0f}s")
 
 
 @pytest.mark.parametrize("policy", [PROTECTED_DATA, PROTECTED_RIGHTS])

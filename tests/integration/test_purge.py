@@ -10,6 +10,7 @@ import pytest
 
 from datalabd.api.meta import RETAINED, UNPROTECTED, Manifest
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from hack.standins import STORES
 from tests.integration.daemon import ROOT, Daemon, eventually
 from tests.integration.objects import claim, dry_run, unique
@@ -55,7 +56,7 @@ def begin(carol: Path, stage: Stage, lab: str, *objects: str) -> subprocess.Pope
 def purge(carol: Path, stage: Stage, lab: str, *objects: str, answer: str = "") -> tuple[int, str]:
     """The exit code and output of a purge that is agreed to, unless there is another answer."""
     process = begin(carol, stage, lab, *objects)
-    output, _ = process.communicate(f"{answer or lab}\n", timeout=240)
+    output, _ = process.communicate(f"{answer or lab}\n", timeout=scaled(240))
     return process.returncode, output
 
 
@@ -192,7 +193,7 @@ def test_a_lab_taken_up_again_before_the_answer_stays(stage: Stage, carol: Path)
         assert line, "it ended without a question"
     stage.lab("main", name=lab)
     stage.until_ready(lab, 90)
-    output, _ = process.communicate(f"{lab}\n", timeout=60)
+    output, _ = process.communicate(f"{lab}\n", timeout=scaled(60))
     assert process.returncode == 1
     assert "PersistentVolumeClaim" in output
     assert "was taken up again by its claim, and stays" in output

@@ -18,6 +18,7 @@ from datalabd.errors import Invalid
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.objects import claim, create, environment, open_namespace, unique
 from tests.integration.stage import standins
@@ -147,7 +148,7 @@ CLASHES = {
 
 async def settled(client: Client, stored: list[Manifest]) -> list[Manifest]:
     """The claims once each of them was accepted or refused for its present generation."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(scaled(60)):
         while True:
             live = [
                 await client.get(kinds.DATALABS, one["metadata"]["namespace"], one["metadata"]["name"])
@@ -216,7 +217,7 @@ async def takes_over(client: Client, winner: Manifest, losers: list[Manifest]) -
     await client.delete(kinds.DATALABS, metadata["namespace"], metadata["name"], metadata["uid"])
     for loser in losers:
         place, name = loser["metadata"]["namespace"], loser["metadata"]["name"]
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(scaled(90)):
             while True:
                 live = await client.get(kinds.DATALABS, place, name)
                 if condition(live, "Synced").get("reason") == "ReconcileSuccess":

@@ -22,6 +22,7 @@ from datalabd.kube.events import Recorder
 from datalabd.kube.informers import Informers
 from hack.account import kubeconfig
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from hack.redis_server import Redis, Servers, missing
 from hack.standins import MongoDBOperator, PostgresOperator, QdrantOperator, RedisOperator
 from hack.standins.statefulsets import values
@@ -300,7 +301,7 @@ async def life(cluster: Cluster, labs: Mapping[NamespacedName, set[str]]) -> tup
         informers.store(kind).subscribe_synced(lambda _: changed.set())
     cache.start()
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(scaled(60)):
             await informers.until_synced(kinds.DATALABS)
             while True:
                 changed.clear()

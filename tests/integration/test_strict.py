@@ -19,6 +19,7 @@ from datalabd.kube.client import APPLY_PATCH, Client, path
 from datalabd.kube.resources import CRDS, NAMESPACES, Resource, resource_of
 from datalabd.lab import Lab, environment_name, resolve
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from hack.standins import install_crds, install_store_crds
 from hack.standins.environment import Settings, variables
 from hack.standins.session import Session
@@ -55,7 +56,7 @@ def served(cluster: Cluster) -> None:
             await client.close()
 
     asyncio.run(install())
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", f"--timeout={scaled(60):.0f}s")
 
 
 class Server:

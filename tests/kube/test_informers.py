@@ -13,6 +13,7 @@ from datalabd.kube import reflector
 from datalabd.kube import resources as kinds
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.store import Scope
+from hack.deadlines import scaled
 from tests.kube.scripted import Reply, Scripted, listing, serve, status
 
 TEAM = Scope("team")
@@ -118,7 +119,7 @@ async def test_until_synced_waits_for_all_that_is_watched_everywhere(tmp_path: P
         made.watch(kinds.LEASES)
         made.watch(kinds.NAMESPACES)
         assert made.pending() == ["leases.coordination.k8s.io", "namespaces"]  # one namespace holds nobody up
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(scaled(10)):
             await made.until_synced(kinds.NAMESPACES)
         assert made.pending() == []
 
@@ -131,7 +132,7 @@ async def test_until_synced_does_not_wait_for_what_is_watched_no_longer(tmp_path
         waiting = asyncio.create_task(made.until_synced(kinds.NAMESPACES))
         await asyncio.sleep(0)
         made.unwatch(kinds.SECRETS, EVERYWHERE)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(scaled(10)):
             await waiting
 
 
@@ -170,7 +171,7 @@ async def test_an_optional_kind_that_is_unknown_holds_nobody_up(tmp_path: Path) 
         made.watch(kinds.NAMESPACES)
         await until(lambda: made.synced(kinds.NAMESPACES))
         made.watch(kinds.WORKSHOPS, optional=True)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(scaled(10)):
             await made.until_synced(kinds.NAMESPACES)
         assert (made.served(kinds.WORKSHOPS), made.synced(kinds.WORKSHOPS), made.pending()) == (False, False, [])
 
@@ -206,7 +207,7 @@ async def test_a_mistake_of_our_own_ends_the_run(tmp_path: Path) -> None:
     """Better no process than one with a cache that has gone blind."""
     async with informers(tmp_path, secrets=[listing("1", {"kind": "Secret"})]) as (made, _):
         made.watch(kinds.SECRETS, TEAM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(scaled(10)):
             with pytest.raises(KeyError, match="metadata"):
                 await made.run()
 

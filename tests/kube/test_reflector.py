@@ -11,6 +11,7 @@ from datalabd.kube import reflector
 from datalabd.kube import resources as kinds
 from datalabd.kube.reflector import Reflector
 from datalabd.kube.store import Scope, Store
+from hack.deadlines import scaled
 from tests.kube.scripted import Reply, Scripted, listing, serve, status, stream
 
 
@@ -38,7 +39,7 @@ async def reflected(tmp_path: Path, condition: Callable[[Store, Scripted], bool]
     async with serve(server, tmp_path) as client:
         task = asyncio.create_task(Reflector(client, store).run())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(scaled(10)):
                 while not condition(store, server):
                     if task.done():
                         task.result()
