@@ -1,20 +1,27 @@
 """Every kind of route, and where the hosts stand for which it answers: in Python, and in CEL for the API server.
 
-A host is a name, a wildcard `*.a.org`, which controllers take for any number of labels, or empty for every host.
+Hosts are in the form of `datalabd.routes.hosts`.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from datalabd.api.meta import Manifest
 from datalabd.plan.ingress_protection import NGINX
-from datalabd.routes import traefik
+from datalabd.routes import hosts, traefik
 
 SERVER_ALIAS = f"{NGINX}/server-alias"
 WWW_REDIRECT = f"{NGINX}/from-to-www-redirect"
 """Annotation of an Ingress by which nginx answers for `a.org` beside `www.a.org`, and the other way round."""
+_HAPROXY = ("haproxy-ingress.github.io", "ingress.kubernetes.io")
+ALIASES = (SERVER_ALIAS, *(f"{prefix}/{key}" for prefix in _HAPROXY for key in ("server-alias", "redirect-from")))
+"""Annotations of an Ingress with further hosts for which nginx or HAProxy Ingress answers."""
+ALIAS_PATTERNS = tuple(f"{alias}-regex" for alias in ALIASES[1:])
+"""The same of HAProxy Ingress, as regular expressions."""
+_SEPARATORS = re.compile(r"[,\s]")
 SERVICE_NAMESPACE = "k8s.apisix.apache.org/svc-namespace"
 """Annotation of an Ingress by which APISIX sends its requests into another namespace."""
 MANY = 200
@@ -27,7 +34,7 @@ RULES_MAX = 65536
 """Characters of all rules of a route of Traefik."""
 
 Hosts = Iterator[tuple[str, str]]
-"""Hosts in lower case, each with the field that has it."""
+"""Hosts, each with the field that has it."""
 
 
 class TooMany(Exception):
@@ -50,23 +57,25 @@ class Words:
     exact: tuple[str, ...] = ()
 
     def host(self, text: str) -> str:
-        """Of a host, a wildcard, or the empty text that means every host."""
-        lower = f"{text}.lowerAscii()"
+        """Of a host, in any spelling: as `hosts.canonical` has it, but for what only that can read."""
         covered = json.dumps([*(f".{domain}" for domain in self.domains), *self.exact])
         found = [
-            f'{text} == ""',
-            f"{lower} in {json.dumps(list(self.exact))}",
-            f'{json.dumps(list(self.domains))}.exists(domain, {lower}.endsWith("." + domain))',
-            f'{text}.startsWith("*.") && {covered}.exists(ending, ending.endsWith({lower}.substring(1)))',
+            f"!{text}.matches({json.dumps(hosts.PLAIN_TEXT)})",
+            'name == ""',
+            f"name in {json.dumps(list(self.exact))}",
+            f'{json.dumps(list(self.domains))}.exists(domain, name.endsWith("." + domain))',
+            '(name.contains("*") || name.startsWith("."))'
+            f' && {covered}.exists(ending, ending.endsWith(name.substring(name.lastIndexOf("*") + 1)))',
+            f'name.startsWith(".") && name.substring(1) in {json.dumps(list(self.exact))}',
         ]
-        return " || ".join(found)
+        return f"[{text}.lowerAscii().find({json.dumps(hosts.CANONICAL)})].exists(name, {' || '.join(found)})"
 
     def rule(self, text: str) -> str:
         """Of a rule of Traefik: of anything but one that plainly speaks of other hosts."""
         named = json.dumps([*(f".{domain}`" for domain in self.domains), *(f"`{host}`" for host in self.exact)])
-        return (
-            f"!{text}.matches({json.dumps(traefik.PLAIN)}) || {named}.exists(name, {text}.lowerAscii().contains(name))"
-        )
+        # Traefik takes a dot at the end of a host for none.
+        plain = f'{text}.lowerAscii().replace(".`", "`")'
+        return f"!{text}.matches({json.dumps(traefik.PLAIN)}) || {named}.exists(name, {plain}.contains(name))"
 
 
 @dataclass(frozen=True)
@@ -111,19 +120,18 @@ def _ingress(manifest: Manifest) -> Hosts:
     annotations = manifest["metadata"].get("annotations") or {}
     redirects = annotations.get(WWW_REDIRECT, "false") != "false"
     for index, rule in _listed(spec.get("rules"), "spec.rules"):
-        host = str(rule.get("host") or "").lower()
-        yield host, f"spec.rules[{index}].host"
-        if host and redirects:
-            other = host[4:] if host.startswith("www.") else f"www.{host}"
-            yield other, f"metadata.annotations[{WWW_REDIRECT}]"
+        for host in hosts.canonical(rule.get("host")):
+            yield host, f"spec.rules[{index}].host"
+            if redirects and not hosts.is_broad(host):
+                yield host[4:] if host.startswith("www.") else f"www.{host}", f"metadata.annotations[{WWW_REDIRECT}]"
     if spec.get("defaultBackend"):
-        yield "", "spec.defaultBackend"
-    where = f"metadata.annotations[{SERVER_ALIAS}]"
-    for _, alias in _listed(str(annotations.get(SERVER_ALIAS) or "").split(","), where):
-        if plain := alias.strip().lower():
-            # nginx takes regular expressions here: whatever is not a plain name may match anything.
-            known = plain.replace(".", "").replace("-", "").isalnum()
-            yield plain if known else "", where
+        yield hosts.EVERY, "spec.defaultBackend"
+    for key in (*ALIASES, *ALIAS_PATTERNS):
+        where = f"metadata.annotations[{key}]"
+        for _, alias in _listed(_SEPARATORS.split(str(annotations.get(key) or "")), where):
+            if alias:
+                found = hosts.canonical(alias) if key in ALIASES else (hosts.of_pattern(alias.lower()),)
+                yield from ((host, where) for host in found)
 
 
 def _ingress_reaches(words: Words) -> str:
@@ -131,11 +139,15 @@ def _ingress_reaches(words: Words) -> str:
     by_rule = _any(rules, "rule", words.host(host))
     other = f'({host}.startsWith("www.") ? {host}.substring(4) : "www." + {host})'
     redirects = f'object.metadata.?annotations[?"{WWW_REDIRECT}"].orValue("false") != "false"'
-    special = json.dumps([SERVER_ALIAS, SERVICE_NAMESPACE])
+    annotations = "object.metadata.?annotations.orValue({})"
+    aliases = f'{annotations}[key].replace(" ", ",").split(",").filter(alias, alias != "")'
+    by_alias = _any(aliases, "alias", words.host("alias"))
+    special = json.dumps([*ALIAS_PATTERNS, SERVICE_NAMESPACE])
     return (
         f"{by_rule} || ({redirects} && {_any(rules, 'rule', words.host(other))})"
         " || object.?spec.?defaultBackend.hasValue()"
-        f" || {special}.exists(key, key in object.metadata.?annotations.orValue({{}}))"
+        f" || {json.dumps(list(ALIASES))}.exists(key, key in {annotations} && {by_alias})"
+        f" || {special}.exists(key, key in {annotations})"
     )
 
 
@@ -145,9 +157,9 @@ def _ingress_reaches(words: Words) -> str:
 def _gateway(manifest: Manifest) -> Hosts:
     hostnames = (manifest.get("spec") or {}).get("hostnames")
     if not hostnames:
-        yield "", "spec.hostnames"  # it answers for all that its listener does
-    for index, host in _listed(hostnames, "spec.hostnames"):
-        yield str(host).lower(), f"spec.hostnames[{index}]"
+        yield hosts.EVERY, "spec.hostnames"  # it answers for all that its listener does
+    for index, name in _listed(hostnames, "spec.hostnames"):
+        yield from ((host, f"spec.hostnames[{index}]") for host in hosts.canonical(name))
 
 
 def _gateway_reaches(words: Words) -> str:
@@ -164,13 +176,13 @@ def _apisix(manifest: Manifest) -> Hosts:
         where = f"spec.http[{index}].match.hosts"
         named = (rule.get("match") or {}).get("hosts")
         if not named:
-            yield "", where
-        for number, host in _listed(named, where):
-            yield str(host).lower(), f"{where}[{number}]"
+            yield hosts.EVERY, where
+        for number, name in _listed(named, where):
+            yield from ((host, f"{where}[{number}]") for host in hosts.canonical(name))
     for index, stream in _listed(spec.get("stream"), "spec.stream"):
         # Without a host it answers for a port of its own.
-        if host := (stream.get("match") or {}).get("host"):
-            yield str(host).lower(), f"spec.stream[{index}].match.host"
+        if name := (stream.get("match") or {}).get("host"):
+            yield from ((host, f"spec.stream[{index}].match.host") for host in hosts.canonical(name))
 
 
 def _apisix_reaches(words: Words) -> str:
@@ -213,7 +225,7 @@ def _contour(manifest: Manifest) -> Hosts:
     # Without one it is a part of another proxy, and answers for what that does.
     virtual_host = (manifest.get("spec") or {}).get("virtualhost")
     if virtual_host is not None:
-        yield str(virtual_host.get("fqdn") or "").lower(), "spec.virtualhost.fqdn"
+        yield from ((host, "spec.virtualhost.fqdn") for host in hosts.canonical(virtual_host.get("fqdn")))
 
 
 def _contour_reaches(words: Words) -> str:

@@ -7,12 +7,13 @@ Rules are of anybody's choice and read while others wait: each part is asked onc
 """
 
 import functools
-import itertools
 import operator
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
+
+from datalabd.routes.hosts import EVERY, canonical, of_pattern
 
 RULE_MAX = 4096
 """Characters of a rule that is looked into; of a longer one nobody can say what it does."""
@@ -22,12 +23,10 @@ DEPTH_MAX = 20
 """Parentheses and negations within one another."""
 _ARGUMENT = r"`[^`]*`"
 _NARROWED = rf"( && !?[A-Za-z]+\({_ARGUMENT}(, ?{_ARGUMENT})*\))*"
-_NAMED = rf"(Host|HostSNI)\(`[A-Za-z0-9.-]+`(, ?`[A-Za-z0-9.-]+`)*\){_NARROWED}"
+_NAME = r"`[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.?`"
+_NAMED = rf"(Host|HostSNI)\({_NAME}(, ?{_NAME})*\){_NARROWED}"
 PLAIN = rf"^({_NAMED}( \|\| {_NAMED})*|\({_NAMED}( \|\| {_NAMED})*\){_NARROWED})$"
 """A rule that can answer for no hosts but those it names between backticks, in the syntax of Python and of RE2."""
-
-EVERY = ""
-"""Stands for all hosts that no rule names."""
 
 
 class Said(NamedTuple):
@@ -43,9 +42,6 @@ Says = Callable[[dict[str, Said]], Said]
 _TOKEN = re.compile(r"""\s*(?:(&&|\|\||[!(),])|([A-Za-z]+)|`([^`]*)`|"([^"\\]*)")\s*""")
 _HOST = frozenset({"host", "hostheader", "hostsni"})
 _PATTERN = frozenset({"hostregexp", "hostsniregexp"})
-_LABEL = re.compile(r"[a-z0-9-]+")
-# What Traefik 2 reads as a template; as a pattern of Traefik 3 it fits no host at all.
-_TEMPLATE = re.compile(r"\{[a-z]+(?::[^{}|]*)?\}((?:\.[a-z0-9-]+)+)")
 
 
 class TooManyHosts(Exception):
@@ -115,14 +111,14 @@ class _Rule:
     def _matcher(self) -> Says:
         name = self._next("name").lower()
         self._expect("(")
-        arguments = [self._next("text").strip().lower()]
+        arguments = [self._next("text").strip()]
         while self._take(","):
-            arguments.append(self._next("text").strip().lower())
+            arguments.append(self._next("text").strip())
         self._expect(")")
         if name in _HOST:
-            reached = [EVERY if argument == "*" else argument for argument in arguments]
+            reached = [host for argument in arguments for host in canonical(argument)]
         elif name in _PATTERN:
-            reached = [_wildcard(argument) for argument in arguments]
+            reached = [of_pattern(argument.lower()) for argument in arguments]
         else:
             return lambda _: _NEITHER
         self.named |= dict.fromkeys(host for host in reached if host != EVERY)
@@ -156,20 +152,6 @@ def _tokens(rule: str) -> Iterator[tuple[str, str]]:
             if text is not None:
                 yield kind, text
         at = match.end()
-
-
-def _wildcard(pattern: str) -> str:
-    """The wildcard that covers every host of a pattern: its literal end, if it has one that nothing before can change.
-
-    Escapes other than of a dot, and alternatives, might.
-    """
-    if template := _TEMPLATE.fullmatch(pattern):
-        return f"*{template[1]}"
-    pieces = pattern.removesuffix("$").split(r"\.")
-    if not pattern.endswith("$") or any("\\" in piece or "|" in piece for piece in pieces):
-        return EVERY
-    labels = list(itertools.takewhile(_LABEL.fullmatch, reversed(pieces[1:])))
-    return ".".join(["*", *reversed(labels)]) if labels else EVERY
 
 
 _NEITHER = Said(0, 0)

@@ -53,6 +53,24 @@ from datalabd.routes import (
         pytest.param("IngressRouteTCP", {"routes": [{}]}, {"": "spec.routes[0].match"}, id="Traefik, no rule"),
         pytest.param("IngressRoute", {}, {}, id="Traefik, nothing"),
         pytest.param("HTTPProxy", {"virtualhost": {"fqdn": "A.org"}}, {"a.org": "spec.virtualhost.fqdn"}, id="Contour"),
+        pytest.param(
+            "IngressRoute",
+            {"routes": [{"match": "Host(`b-main.lab.org.`) && PathPrefix(`/`)"}]},
+            {"b-main.lab.org": "spec.routes[0].match"},
+            id="Traefik, dot at the end",
+        ),
+        pytest.param(
+            "IngressRouteTCP",
+            {"routes": [{"match": "HostSNI(`bücher.example.`)"}]},
+            {"xn--bcher-kva.example": "spec.routes[0].match"},
+            id="Traefik, IDNA",
+        ),
+        pytest.param(
+            "ApisixRoute",
+            {"http": [{"match": {"hosts": ["*example.org", "*-main.lab.org"]}}]},
+            {"*example.org": "spec.http[0].match.hosts[0]", "*-main.lab.org": "spec.http[0].match.hosts[1]"},
+            id="APISIX, star without a dot",
+        ),
         pytest.param("HTTPProxy", {"virtualhost": {}}, {"": "spec.virtualhost.fqdn"}, id="Contour, no name"),
         pytest.param("HTTPProxy", {"routes": []}, {}, id="Contour, part of another"),
         pytest.param(
@@ -84,6 +102,27 @@ def test_nginx_redirects_between_a_host_and_its_www(host: str, said: str, expect
     )
     assert found.keys() == expected
     assert set(found.values()) <= {"spec.rules[0].host", f"metadata.annotations[{WWW_REDIRECT}]"}
+
+
+@pytest.mark.parametrize(
+    ("key", "said", "expected"),
+    [
+        pytest.param(SERVER_ALIAS, "a.org, B.org.", {"a.org", "b.org"}, id="nginx"),
+        pytest.param(SERVER_ALIAS, ".a.org", {"a.org", "*.a.org"}, id="nginx, leading dot"),
+        pytest.param(SERVER_ALIAS, "~^.+$", {""}, id="nginx, pattern"),
+        pytest.param("haproxy-ingress.github.io/server-alias", "a.org,*.b.org", {"a.org", "*.b.org"}, id="HAProxy"),
+        pytest.param("ingress.kubernetes.io/server-alias", "a.org b.org", {"a.org", "b.org"}, id="HAProxy of old"),
+        pytest.param("haproxy-ingress.github.io/redirect-from", "a.org", {"a.org"}, id="HAProxy, redirect"),
+        pytest.param(
+            "haproxy-ingress.github.io/server-alias-regex", r"^.+\.b\.ORG$", {"*.b.org"}, id="HAProxy, pattern"
+        ),
+        pytest.param("ingress.kubernetes.io/redirect-from-regex", "b", {""}, id="HAProxy, redirect by a pattern"),
+        pytest.param("haproxy-ingress.github.io/other", "a.org", set(), id="nothing of hosts"),
+    ],
+)
+def test_further_hosts_by_annotation(key: str, said: str, expected: set[str]) -> None:
+    found = reached({"kind": "Ingress", "metadata": {"annotations": {key: said}}, "spec": {}})
+    assert found == dict.fromkeys(expected, f"metadata.annotations[{key}]")
 
 
 def test_the_api_server_asks_about_such_redirects() -> None:

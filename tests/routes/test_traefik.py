@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datalabd.routes import traefik
-from datalabd.routes.traefik import DEPTH_MAX, EVERY, HOSTS_MAX, PLAIN, RULE_MAX, TooManyHosts, hosts
+from datalabd.routes.hosts import EVERY
+from datalabd.routes.traefik import DEPTH_MAX, HOSTS_MAX, PLAIN, RULE_MAX, TooManyHosts, hosts
 
 
 @pytest.mark.parametrize(
