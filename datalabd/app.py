@@ -32,7 +32,8 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
 from datalabd.kube.informers import Informers
-from datalabd.kube.lease import Lease, LeaseLost
+from datalabd.kube.leader import Leader
+from datalabd.kube.lease import Fence
 from datalabd.kube.resources import resource_of
 from datalabd.kube.store import Scope
 from webhooks import certificates, ingress_policies
@@ -114,14 +115,15 @@ class Process:
             self._use(await self._certify(client))
             await stack.enter_async_context(self._serve_webhooks(client, cache))
             await stack.enter_async_context(self._serve_metrics(informers))
-            manager = Manager(client, cache, self._settings.workers)
+            fence = Fence()
+            manager = Manager(client.fenced(fence.is_open), cache, self._settings.workers)
             stack.push_async_callback(informers.stop)
             cache.start()
             self._follow_registrations(cache)
             work = [
                 asyncio.create_task(informers.run(), name="informers"),
                 asyncio.create_task(self._measure_lag(), name="lag"),
-                asyncio.create_task(self._lead(client, cache, manager), name="leader"),
+                asyncio.create_task(self._lead(client, cache, manager, fence), name="leader"),
                 asyncio.create_task(self._keep_certificate(client), name="certificate"),
             ]
             stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -419,27 +421,17 @@ class Process:
 
     # --- leading ------------------------------------------------------------------------------------------------------
 
-    async def _lead(self, client: Client, cache: Cache, manager: Manager) -> None:
+    async def _lead(self, client: Client, cache: Cache, manager: Manager, fence: Fence) -> None:
         """Hold the lease and reconcile; whoever loses it stops writing and waits for its turn again."""
         namespace = LOCAL_LEASE_NAMESPACE if self._local is not None else self._settings.namespace
         if self._local is not None:
             await self._refuse_beside_installation(client)
-        lease = Lease(client, namespace, "datalabd", self._settings.lease_identity)
-        while True:
-            await lease.acquire()
-            work = [
-                asyncio.create_task(lease.hold(), name="lease"),
-                asyncio.create_task(self._reconcile(client, cache, manager), name="reconcile"),
-            ]
-            try:
-                done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-            except LeaseLost as lost:
-                log.warning("no longer leading", error=str(lost))
-            finally:
-                await _cancelled(work)
-                await asyncio.shield(lease.release())
+
+        async def connect() -> Client:
+            return await Client.connect(self._kubeconfig)
+
+        leader = Leader(connect, namespace, "datalabd", self._settings.lease_identity, fence)
+        await leader.run(lambda: self._reconcile(client, cache, manager))
 
     async def _refuse_beside_installation(self, client: Client) -> None:
         """A local run would take the webhooks of an installed datalabd over, and away when it stops."""

@@ -9,7 +9,8 @@ DatalabdError
 ├── KubeError(code, reason, message) the API server said no, or did not answer
 │   ├── NotFound 404 · Conflict 409 · Invalid 400/422/500-schema · Expired 410 · Throttled 429
 │   ├── Forbidden 403 · Denied 403 by RBAC · NamespaceTerminating 403 or 409 with that cause
-│   └── Unavailable                  5xx, a timeout or a broken connection
+│   ├── Unavailable                  5xx, a timeout or a broken connection
+│   └── NotLeading                   a write that was not sent: the lease is not held
 └── KeycloakError(code, message)     Keycloak said no, or did not answer
     ├── KeycloakUnavailable          5xx, 429, a timeout, a broken connection, a certificate that nobody vouches for
     ├── KeycloakForbidden            401 or 403: the operator must mend the admin client
@@ -122,6 +123,13 @@ class Throttled(KubeError):
 
 class Unavailable(KubeError):
     """5xx, a timeout or a broken connection: try again later."""
+
+
+class NotLeading(KubeError):
+    """The lease is not held, or not any more: the request was not sent."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(0, "NotLeading", message)
 
 
 class KeycloakError(DatalabdError):

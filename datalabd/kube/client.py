@@ -7,9 +7,11 @@ the session under all watches, so it is always told not to raise.
 
 import asyncio
 import contextlib
+import copy
 import re
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
 from urllib.request import getproxies, proxy_bypass
@@ -19,6 +21,7 @@ import aiohttp
 import httpx
 import kr8s
 import orjson
+from aiohttp.abc import AbstractStreamWriter
 from httpx_aiohttp import AiohttpTransport
 from kr8s._api import Api
 
@@ -33,6 +36,7 @@ from datalabd.errors import (
     KubeError,
     NamespaceTerminating,
     NotFound,
+    NotLeading,
     Throttled,
     Unavailable,
 )
@@ -71,6 +75,28 @@ _BRACES = re.compile(rb'[{}]|"(?:[^"\\]|\\.)*"', re.DOTALL)
 """Braces, and texts, which may hold braces."""
 
 
+_MAY_LEAVE: ContextVar[Callable[[], bool] | None] = ContextVar("may_leave", default=None)
+"""Says whether the write being made may leave; None where nobody asks."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request whose bytes leave in one piece, and if it is fenced only after the fence was asked.
+
+    Nothing comes between that question and the socket: no connection to wait for, no other task. Each write has a body.
+    """
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: aiohttp.connector.Connection, content_length: int | None = None
+    ) -> None:
+        """Write headers and body, or fail the request."""
+        if (may_leave := _MAY_LEAVE.get()) is not None and not may_leave():
+            assert conn.protocol is not None  # just connected
+            conn.protocol.set_exception(NotLeading(f"{self.method} {self.url.path} was not sent"))
+            conn.close()
+            return
+        await super().write_bytes(writer, conn, content_length)
+
+
 class _Api(Api):
     """kr8s' Api with aiohttp beneath, and a renewal that leaves watches in flight alone."""
 
@@ -100,7 +126,7 @@ class _Api(Api):
         transport = AiohttpTransport(
             verify=trust,
             proxy=self._proxy(),
-            client=aiohttp.ClientSession(connector=connector),
+            client=aiohttp.ClientSession(connector=connector, request_class=_Request),
         )
         self._session = httpx.AsyncClient(
             base_url=self.auth.server,
@@ -170,6 +196,7 @@ class Client:
         self._renewing = asyncio.Lock()
         self._generation = 0
         self._writes = asyncio.Semaphore(MAX_WRITES)
+        self._may_write: Callable[[], bool] | None = None
 
     @classmethod
     async def connect(
@@ -184,6 +211,12 @@ class Client:
         await api.auth
         await api._create_session()
         return cls(api)
+
+    def fenced(self, may_write: Callable[[], bool]) -> Self:
+        """The same client, whose writes leave only while `may_write` says so, and else raise `NotLeading`."""
+        fenced = copy.copy(self)
+        fenced._may_write = may_write
+        return fenced
 
     async def close(self) -> None:
         """Close every connection; watches in flight end with `Unavailable`."""
@@ -212,6 +245,13 @@ class Client:
         }
         if body is not None:
             kwargs["content"] = orjson.dumps(body)
+        fence = _MAY_LEAVE.set(self._may_write if method != "GET" else None)
+        try:
+            return await self._answered(method, path, kwargs)
+        finally:
+            _MAY_LEAVE.reset(fence)
+
+    async def _answered(self, method: str, path: str, kwargs: dict[str, Any]) -> Manifest:
         for attempt in (1, 2):
             generation = self._generation
             async with self._call(method, path, stream=False, **kwargs) as response:
