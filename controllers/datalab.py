@@ -11,6 +11,7 @@ import structlog
 
 from controllers import teardown
 from controllers.controller import Result
+from controllers.denials import Denials
 from controllers.identity import IdentityReconciler
 from controllers.workqueue import backoff
 from datalabd import defects, metrics, names
@@ -27,6 +28,7 @@ from datalabd.errors import (
     Invalid,
     KubeError,
     NotFound,
+    Unreadable,
 )
 from datalabd.kube import resources as kinds
 from datalabd.kube.apply import Written, converge, describe, retain, write_status
@@ -63,6 +65,7 @@ class DatalabReconciler:
         self._cache = cache
         self._recorder = recorder
         self._identity = identity
+        self._denials = Denials()
         self._repaired: dict[tuple[NamespacedName, str], tuple[int, float]] = {}
         """How often in a row an object was put right, and when (loop time) it may be again."""
         self._waiting_for: dict[NamespacedName, set[NamespacedName]] = {}
@@ -73,7 +76,7 @@ class DatalabReconciler:
     async def reconcile(self, key: NamespacedName) -> Result:
         """One pass over one claim. Raises what stopped it, after it stands in the claim's status."""
         try:
-            return await self._pass(key)
+            result = await self._pass(key)
         except DatalabdError:
             raise
         except Exception as error:  # of one claim nothing may end unseen, whatever is wrong with what was read
@@ -85,6 +88,8 @@ class DatalabReconciler:
                 except KubeError as unwritten:
                     log.warning("status not written", error=str(unwritten))
             raise problem from error
+        self._denials.forget(key)
+        return result
 
     async def _pass(self, key: NamespacedName) -> Result:
         self._cache.follow(key)
@@ -109,6 +114,7 @@ class DatalabReconciler:
         try:
             return await teardown.teardown(self._client, self._cache, self._recorder, self._identity, claim)
         except Denied as denied:
+            self._denials.require_lasting(key_of(claim), denied)
             message = rights.missing(claim, denied)
             await self._write_status(claim, deleting(claim, message, stalled=True, now=_now()))
             raise
@@ -194,6 +200,8 @@ class DatalabReconciler:
             await self._bring_back(lost(lab, seen))
         except (KubeError, Foreign) as error:
             problem = error
+        if isinstance(problem, Denied):
+            self._denials.require_lasting(lab.key, problem)
         self._cache.follow(lab.key)
         # What was just written is in the cache already; the status speaks of that, not of what was.
         seen = observe(lab, await self._view(claim, lab))
@@ -213,8 +221,8 @@ class DatalabReconciler:
     async def _view(self, claim: Manifest, lab: Lab) -> View:
         try:
             return replace(self._cache.view(lab), identity=self._identity.outcome(lab.key))
-        except Denied as denied:
-            await self._write_status(claim, refused(claim, denied, _now()))
+        except (Denied, Unreadable) as problem:
+            await self._write_status(claim, refused(claim, problem, _now()))
             raise
 
     async def _add_finalizer(self, claim: Manifest) -> Manifest:

@@ -13,6 +13,7 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.cache import OPTIONAL_KINDS, OWNED_KINDS, RUNTIME_KINDS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.events import Recorder
+from datalabd.kube.informers import EVERYWHERE
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope, key_of
 from datalabd.lab import environment_name
@@ -65,6 +66,7 @@ class Manager:
         self._on(kinds.STATEFUL_SETS, lambda pods: self._named(pods["metadata"]["namespace"]))
         for kind in (*RUNTIME_KINDS, *OPTIONAL_KINDS, kinds.SECRETS, kinds.STATEFUL_SETS):
             self._cache.informers.store(kind).subscribe_synced(self._scope_synced)
+        self._cache.informers.subscribe(lambda: self._scope_synced(EVERYWHERE))
 
     def _on(self, resource: Resource, keys_of: Callable[[Manifest], Keys]) -> None:
         def listener(obj: Manifest) -> None:

@@ -253,7 +253,7 @@ class Process:
             return web.Response(text="ok\n")
 
         async def readyz(_: web.Request) -> web.Response:
-            pending = ["stopping"] if self._draining else informers.pending()
+            pending = ["stopping"] if self._draining else list(map(str, informers.pending()))
             if not self._draining and not informers.synced(kinds.DATALABS):
                 pending = [*pending, "the Datalab kind is not served yet"]
             return web.Response(status=503 if pending else 200, text="\n".join(pending or ["ok"]) + "\n")

@@ -5,6 +5,7 @@ DatalabdError
 ├── EnvironmentInvalid(field, …)     the operator must act: condition; retry when the environment changes
 ├── Foreign(what, owner)             an object we would write belongs to somebody else; retried slowly
 ├── NotYet(what, retry_after)        nothing is wrong: wait for an event, look again at the latest then
+│   └── Unreadable(kind, error)      a kind that the lab needs cannot be read
 ├── InternalError(place)             a defect of ours; retried, as its cause may go
 ├── KubeError(code, reason, message) the API server said no, or did not answer
 │   ├── NotFound 404 · Conflict 409 · Invalid 400/422/500-schema · Expired 410 · Throttled 429
@@ -65,6 +66,14 @@ class InternalError(DatalabdError):
     def __init__(self, place: str) -> None:
         super().__init__(f"a defect of datalabd: {place}; please report it with the stack in its log")
         self.place = place
+
+
+class Unreadable(NotYet):
+    """A kind that this lab needs cannot be read, so nothing is known of it."""
+
+    def __init__(self, kind: str, error: "KubeError") -> None:
+        super().__init__(f"{kind} cannot be read: {error}")
+        self.kind = kind
 
 
 class KubeError(DatalabdError):

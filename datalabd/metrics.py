@@ -49,6 +49,11 @@ WEBHOOK_SECONDS = Histogram("datalabd_webhook_latency_seconds", "Time to answer.
 WATCH_RESTARTS = Counter(
     "datalabd_watch_restarts_total", "Watches that ended otherwise than by their timeout.", ["resource", "reason"]
 )
+UNREADABLE = Gauge(
+    "datalabd_kind_unreadable",
+    "1 while a kind that only some labs need cannot be read: the API server refuses, or its conversion fails.",
+    ["resource"],
+)
 STORE_OBJECTS = Gauge("datalabd_store_objects", "Objects in the cache.", ["resource"])
 LOOP_LAG = Histogram("datalabd_event_loop_lag_seconds", "How late a timer of the event loop fires.", buckets=_SECONDS)
 CERTIFICATE_EXPIRY = Gauge(

@@ -7,7 +7,15 @@ from typing import Literal
 
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import State
-from datalabd.errors import ClaimInvalid, DatalabdError, Denied, EnvironmentInvalid, Foreign, InternalError
+from datalabd.errors import (
+    ClaimInvalid,
+    DatalabdError,
+    Denied,
+    EnvironmentInvalid,
+    Foreign,
+    InternalError,
+    Unreadable,
+)
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import Plan, apisix, backups, keycloak, rights, rotation
@@ -157,6 +165,8 @@ def _synced(claim: Manifest, problem: DatalabdError | None) -> Condition:
             return Condition("Synced", "False", problem.reason, str(problem), stalled=True)
         case Foreign():
             return Condition("Synced", "False", "NameTaken", str(problem), stalled=True)
+        case Unreadable():
+            return Condition("Synced", "False", "KindUnreadable", str(problem))
         case Denied():
             return Condition("Synced", "False", "RightsMissing", rights.missing(claim, problem), stalled=True)
         case InternalError():

@@ -7,7 +7,16 @@ import pytest
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import BACKUP, RESTORE, ROTATE, Manifest
 from datalabd.api.v1beta2 import Datalab
-from datalabd.errors import ClaimInvalid, Conflict, DatalabdError, Denied, EnvironmentInvalid, Foreign, InternalError
+from datalabd.errors import (
+    ClaimInvalid,
+    Conflict,
+    DatalabdError,
+    Denied,
+    EnvironmentInvalid,
+    Foreign,
+    InternalError,
+    Unreadable,
+)
 from datalabd.identity import Outcome
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Phase, Place, SessionFacts
@@ -585,6 +594,12 @@ def test_what_stalls_later_does_not_hide_why_the_lab_is_not_ready() -> None:
             ),
             "Stalled",
             id="rights",
+        ),
+        pytest.param(
+            Unreadable("redis.redis.redis.opstreelabs.in", Conflict(500, "InternalError", "conversion failed")),
+            ("KindUnreadable", "redis.redis.redis.opstreelabs.in cannot be read: conversion failed"),
+            "Reconciling",
+            id="a kind that cannot be read",
         ),
         pytest.param(
             Conflict(409, "Conflict", "it changed"), ("ReconcileError", "it changed"), "Reconciling", id="any other"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datalabd import identity, names
 from datalabd.api.environment import EnvironmentConfig, ProtectionType, domain_of, hosts_of
 from datalabd.api.meta import ACCOUNT, CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned, shorten
-from datalabd.errors import EnvironmentInvalid, NotYet
+from datalabd.errors import EnvironmentInvalid, NotYet, Unreadable
 from datalabd.identity import IamView
 from datalabd.kube import resources as kinds
 from datalabd.kube.informers import EVERYWHERE, Informers
@@ -111,6 +111,9 @@ class Cache:
             manifest = self.informers.store(kind).get("", name)
             if manifest is not None:
                 return self._parsed(manifest)
+        if (error := self.informers.unreadable(kinds.CROSSPLANE_ENVIRONMENTS)) is not None:
+            message = f"{kinds.CROSSPLANE_ENVIRONMENTS}, where EnvironmentConfig {shorten(name)} may be, cannot be read"
+            raise EnvironmentInvalid(name, "KindUnreadable", f"{message}: {error}")
         message = f"EnvironmentConfig {shorten(name)} does not exist; the platform's operator creates it"
         raise EnvironmentInvalid(name, "EnvironmentNotFound", message)
 
@@ -297,6 +300,12 @@ class Cache:
             if not self.informers.synced(resource, scope):
                 raise NotYet(f"the {resource.kind}s of namespace {scope.namespace} are being read", READ_SECONDS)
 
+    def require_readable(self, lab: Lab) -> None:
+        """Raise `Unreadable` while a kind that this lab needs cannot be read, though others may: each knows its own."""
+        for kind in (*RUNTIME_KINDS, *_needed(lab)):
+            if (error := self.informers.unreadable(kind)) is not None:
+                raise Unreadable(str(kind), error)
+
     def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """One object of the kinds that a lab is seen by."""
         return self.informers.store(VIEWED[kind]).get(namespace, name)
@@ -311,6 +320,7 @@ class Cache:
 
     def view(self, lab: Lab) -> View:
         """The live objects that concern a lab; raises as `require_synced` does."""
+        self.require_readable(lab)
         claim = self.claim(lab.key)
         if claim is not None:
             self.require_synced(claim, lab.namespace, lab.storage_secret.namespace)
@@ -323,3 +333,19 @@ class Cache:
             runtime_served=all(self.informers.synced(kind, EVERYWHERE) for kind in RUNTIME_KINDS),
             account=self._account,
         )
+
+
+def _needed(lab: Lab) -> Iterator[Resource]:
+    """Kinds that a cluster may lack, and this lab cannot do without."""
+    if lab.databases:
+        yield kinds.POSTGRES_CLUSTERS
+        if lab.environment.data.database.gateway.is_complete:
+            yield kinds.TLS_ROUTES
+    if lab.document_stores:
+        yield kinds.DOCUMENT_STORES
+    if lab.cache_stores:
+        yield kinds.CACHE_STORES
+    if lab.vector_stores:
+        yield kinds.VECTOR_STORES
+    if lab.environment.data.ingress.protection.type is ProtectionType.APISIX:
+        yield kinds.APISIX_PLUGIN_CONFIGS

@@ -1,8 +1,9 @@
 """All reflectors of the process and the stores they feed."""
 
 import asyncio
+from collections.abc import Callable
 
-from datalabd.errors import Denied
+from datalabd.errors import Denied, KubeError
 from datalabd.kube.client import Client
 from datalabd.kube.reflector import CrdChanges, Reflector
 from datalabd.kube.resources import CRDS, Resource
@@ -21,6 +22,7 @@ class Informers:
         self._failed: asyncio.Queue[BaseException] = asyncio.Queue()
         self._crds = CrdChanges()
         self._waiting: list[asyncio.Event] = []
+        self._listeners: list[Callable[[], None]] = []
         self.store(CRDS).subscribe(lambda crd: self._crds.changed(crd["metadata"]["name"]))
 
     def store(self, resource: Resource) -> Store:
@@ -38,7 +40,7 @@ class Informers:
         if (resource, scope) in self._reflectors:
             return
         reflector = Reflector(
-            self._client, self.store(resource), scope, self._crds if optional else None, self._progress
+            self._client, self.store(resource), scope, self._crds if optional else None, self._changed
         )
         task = asyncio.create_task(reflector.run(), name=f"reflector {resource} {scope.namespace}")
         task.add_done_callback(self._ended)
@@ -69,20 +71,45 @@ class Informers:
         entry = self._reflectors.get((resource, scope))
         return entry[0].denied if entry is not None else None
 
-    def pending(self) -> list[str]:
-        """What has not been listed yet, for `/readyz`. Kinds not served, and single namespaces, do not count."""
+    def unreadable(self, resource: Resource) -> KubeError | None:
+        """Why an optional kind cannot be read, in the scope where that is so; None while it can, as far as is known."""
+        found = (
+            reflector.unreadable for (watched, _), (reflector, _) in self._reflectors.items() if watched == resource
+        )
+        return next((error for error in found if error is not None), None)
+
+    def answered(self, resource: Resource) -> bool:
+        """Whether the API server has answered for every scope of a resource, be it with an error."""
+        return all(
+            reflector.answered for (watched, _), (reflector, _) in self._reflectors.items() if watched == resource
+        )
+
+    def pending(self) -> list[Resource]:
+        """What has not been listed yet. Kinds not served or not readable, and single namespaces, do not count."""
         return [
-            str(resource)
+            resource
             for (resource, scope), (reflector, _) in self._reflectors.items()
-            if reflector.served and not scope.namespace and not self.store(resource).synced(scope)
+            if reflector.served
+            and reflector.unreadable is None
+            and not scope.namespace
+            and not self.store(resource).synced(scope)
         ]
 
-    async def until_synced(self, required: Resource) -> None:
-        """Return when everything served has been listed, and `required` is served."""
-        while self.pending() or not self.synced(required):
+    async def until_synced(self, *required: Resource) -> None:
+        """Return when everything that can be read has been listed, and what is `required` is among it."""
+        while self.pending() or not all(map(self.synced, required)):
             synced = asyncio.Event()
             self._waiting.append(synced)
             await synced.wait()
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever a kind is found to be unserved, unreadable, or readable again."""
+        self._listeners.append(listener)
+
+    def _changed(self) -> None:
+        self._progress()
+        for listener in self._listeners:
+            listener()
 
     def _scope_synced(self, _: Scope) -> None:
         self._progress()

@@ -14,8 +14,13 @@ from datalabd.kube.store import Scope, Store
 
 log = structlog.get_logger()
 
-DENIALS = 3
-"""How often in a row a scope is refused before that is said: rights given with a namespace take a moment to count."""
+DENIED_SECONDS = 15.0
+"""How long a scope is refused before that is said: rights given with a namespace take a moment to count, and an API
+server that starts answers before it has read its roles."""
+UNREADABLE_SECONDS = 10.0
+"""How long a kind that may be absent fails to be read before what does not need it goes on without."""
+RETRY_AFTER_SECONDS = 60.0
+"""The longest pause that the API server is granted."""
 SERVED_SECONDS = 15.0
 """How long after a change of its CRD a kind is asked for again: the API server serves a new one a moment later."""
 
@@ -56,18 +61,25 @@ class Reflector:
         store: Store,
         scope: Scope = Scope(),  # noqa: B008  an immutable value
         crds: CrdChanges | None = None,
-        on_unserved: Callable[[], None] = lambda: None,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._store = store
         self._scope = scope
         self._crds = crds
         """Changes of CRDs, for kinds that may not be served."""
-        self._on_unserved = on_unserved
+        self._on_change = on_change
+        """Told when this kind is found to be unserved, unreadable or readable again, and of a first error."""
+        self.answered = False
+        """Whether the API server answered, be it with an error."""
         self.served = True
         """False while the API server does not know this kind."""
         self.denied: Denied | None = None
-        """Why this scope may not be read, while so."""
+        """Why this scope may not be read, while that lasts."""
+        self.unreadable: KubeError | None = None
+        """Why a kind that may be absent cannot be read, rights included, while that lasts."""
+        self._failing: tuple[type[KubeError], float] | None = None
+        """Since when the API server answers with an error, and whether it is one of rights."""
 
     @property
     def resource(self) -> Resource:
@@ -83,15 +95,18 @@ class Reflector:
         while True:
             began = loop.time()
             changes = self._crds.count(self.resource.crd) if self._crds is not None else 0
+            retry_after = 0.0
             try:
                 if since is None:
                     items, since = await self._client.list(self.resource, self._scope.namespace, **self._scope.params)
                     self._store.replace(self._scope, items)
-                    self.served, self.denied = True, None
+                    self.served = True
+                    self._mark_read()
                 watch = self._client.watch(self.resource, self._scope.namespace, since, **self._scope.params)
                 async for kind, obj in watch:
                     since = obj["metadata"]["resourceVersion"]
-                    failures, self.denied = 0, None
+                    failures = 0
+                    self._mark_read()
                     if kind != "BOOKMARK":
                         self._store.update(self._scope, kind, obj)
                 reason = "short"
@@ -111,21 +126,64 @@ class Reflector:
                     failures += 1
                     await asyncio.sleep(backoff(failures, 2.0) / 5)
                     continue
+                if since is not None and loop.time() - began > 1:
+                    self._mark_read()  # the watch stood until now
+                self._mark_failed(error, loop.time())
                 if isinstance(error, Denied):
                     since = None
-                    if failures + 1 == DENIALS:
-                        log.warning("may not be read", resource=str(self.resource), namespace=self._scope.namespace)
-                    if failures + 1 >= DENIALS:
-                        self.denied = error
+                retry_after = min(error.retry_after or 0.0, RETRY_AFTER_SECONDS)
             if reason == "short" and loop.time() - began > 1:
+                self._mark_read()
                 continue
             metrics.WATCH_RESTARTS.labels(resource=str(self.resource), reason=reason).inc()
             failures += 1
-            await asyncio.sleep(backoff(failures, 5.0))
+            await asyncio.sleep(max(backoff(failures, 5.0), retry_after))
+
+    def _mark_read(self) -> None:
+        if self.unreadable is not None:
+            log.info("can be read again", **self._names)
+            self._forget_failures()
+            self._on_change()
+        self._forget_failures()
+
+    def _forget_failures(self) -> None:
+        if self.unreadable is not None:
+            metrics.UNREADABLE.labels(resource=str(self.resource)).set(0)
+        self.answered = True
+        self.denied = self.unreadable = self._failing = None
+
+    def _mark_failed(self, error: KubeError, now: float) -> None:
+        """Judge a failure by how long it lasts; one without an answer says nothing of the kind."""
+        if error.code == 0:
+            self._failing = None
+            return
+        kind = Denied if isinstance(error, Denied) else KubeError
+        if self._failing is None or self._failing[0] is not kind:
+            self._failing = (kind, now)
+        first = not self.answered
+        self.answered = True
+        lasted = now - self._failing[1]
+        if isinstance(error, Denied) and lasted >= DENIED_SECONDS:
+            if self.denied is None:
+                log.warning("may not be read", **self._names)
+            self.denied = error
+        if self._crds is not None and lasted >= UNREADABLE_SECONDS:
+            if self.unreadable is None:
+                log.warning("cannot be read", **self._names, error=str(error))
+                metrics.UNREADABLE.labels(resource=str(self.resource)).set(1)
+            first |= self.unreadable is None
+            self.unreadable = error
+        if first:
+            self._on_change()
+
+    @property
+    def _names(self) -> dict[str, str]:
+        return {"resource": str(self.resource), "namespace": self._scope.namespace}
 
     def _mark_unserved(self) -> None:
         if self.served:
             log.info("kind not served", resource=str(self.resource))
+        self._forget_failures()
         self.served = False
         self._store.drop(self._scope)
-        self._on_unserved()
+        self._on_change()

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from datalabd.api.meta import APPLIED, CLAIM_UID, RETAINED, Manifest
-from datalabd.errors import EnvironmentInvalid
+from datalabd.errors import EnvironmentInvalid, Invalid, Unreadable
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import key_of
-from tests.factories import LABELS, lab
+from tests.factories import IAM, LABELS, environment, lab
 from tests.kube.scripted import Scripted, serve
 
 
@@ -61,3 +61,56 @@ async def test_an_environment_of_an_endless_name_is_missed_in_few_words(cache: C
     with pytest.raises(EnvironmentInvalid) as told:
         cache.environment("x" * 100_000)
     assert len(str(told.value)) < 300
+
+
+GATEWAY = {"gateway": {"domain": "db.example.org", "parentName": "g", "parentNamespace": "gw", "sectionName": "s"}}
+DATABASE = {"databases": {"pg": {"names": ["a"], "storage": "1Gi", "backupStorage": "1Gi"}}}
+STORE = {"a": {"storage": "1Gi"}}
+
+
+@pytest.mark.parametrize(
+    ("broken", "data", "spec", "needed"),
+    [
+        pytest.param(kinds.WORKSHOPS, {}, {}, True, id="every lab needs the runtime"),
+        pytest.param(kinds.CACHE_STORES, {}, {}, False, id="a lab without stores"),
+        pytest.param(kinds.CACHE_STORES, {}, {"cacheStores": STORE}, True, id="a lab with a cache store"),
+        pytest.param(kinds.DOCUMENT_STORES, {}, {"documentStores": STORE}, True, id="a lab with a document store"),
+        pytest.param(kinds.VECTOR_STORES, {}, {"vectorStores": STORE}, True, id="a lab with a vector store"),
+        pytest.param(kinds.VECTOR_STORES, {}, {"cacheStores": STORE}, False, id="a lab with another store"),
+        pytest.param(kinds.POSTGRES_CLUSTERS, {}, DATABASE, True, id="a lab with a database"),
+        pytest.param(kinds.TLS_ROUTES, {}, DATABASE, False, id="a database without a gateway"),
+        pytest.param(kinds.TLS_ROUTES, {"database": GATEWAY}, DATABASE, True, id="a database behind a gateway"),
+        pytest.param(kinds.APISIX_PLUGIN_CONFIGS, {}, {}, False, id="protected otherwise"),
+        pytest.param(
+            kinds.APISIX_PLUGIN_CONFIGS,
+            {
+                "ingress": {"domain": "lab.example.org", "protection": {"type": "apisix"}},
+                "iam": IAM,
+            },
+            {},
+            True,
+            id="protected by APISIX",
+        ),
+    ],
+)
+async def test_a_kind_that_cannot_be_read_stops_the_labs_that_need_it(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, broken: Resource, data: Manifest, spec: Manifest, needed: bool
+) -> None:
+    error = Invalid(500, "InternalError", "conversion failed")
+    monkeypatch.setattr(cache.informers, "unreadable", lambda kind: error if kind == broken else None)
+    of = lab(environment(**data), **spec)
+    if not needed:
+        cache.require_readable(of)
+        return
+    with pytest.raises(Unreadable, match=f"{broken} cannot be read: conversion failed"):
+        cache.view(of)
+
+
+async def test_an_environment_that_cannot_be_read_is_not_missed(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = Invalid(500, "InternalError", "conversion failed")
+    monkeypatch.setattr(
+        cache.informers, "unreadable", lambda kind: error if kind == kinds.CROSSPLANE_ENVIRONMENTS else None
+    )
+    with pytest.raises(EnvironmentInvalid) as told:
+        cache.environment("courses")
+    assert told.value.reason == "KindUnreadable"

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from datalabd.api.meta import Manifest, NamespacedName
 from datalabd.identity import IamView
 from datalabd.kube import resources as kinds
@@ -12,7 +14,9 @@ from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.store import Scope
 from tests.factories import IAM, claim, secret
 from tests.kube.scripted import Reply, listing, serve, status
-from tests.kube.test_informers import Routed, until
+from tests.kube.test_informers import Routed, pauses, until
+
+__all__ = ["pauses"]
 
 ADMIN, CA = Scope("iam", field_selector="metadata.name=admin"), Scope("pki", field_selector="metadata.name=ca")
 KEY = NamespacedName("team", "lab")
@@ -71,9 +75,10 @@ async def test_a_secret_is_not_missed_before_it_was_looked_for(tmp_path: Path) -
         assert list(made.iam_view(live(made)).secrets) == [NamespacedName("iam", "admin")]
 
 
+@pytest.mark.usefixtures("pauses")
 async def test_who_may_not_read_a_secret_is_told(tmp_path: Path) -> None:
     refusal = status(403, "Forbidden", DENIED)
-    async with cache(tmp_path, IAM, *[refusal] * 20) as made:
+    async with cache(tmp_path, IAM, *[refusal] * 1000) as made:
         made.follow(KEY)
         await until(lambda: made.iam_view(live(made)).refused != "")
         view = made.iam_view(live(made))

@@ -64,17 +64,22 @@ DENIED = status(
 )
 
 
-async def test_a_scope_that_may_not_be_read_says_so_until_it_may(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reflector, "backoff", lambda failures, longest=60.0: 0.001)
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries follow one another at once, and what lasts a tenth of a second is said."""
+    monkeypatch.setattr(reflector, "backoff", lambda failures, longest=60.0: 0.005)
+    monkeypatch.setattr(reflector, "DENIED_SECONDS", 0.1)
+    monkeypatch.setattr(reflector, "UNREADABLE_SECONDS", 0.1)
+
+
+@pytest.mark.usefixtures("pauses")
+async def test_a_scope_that_may_not_be_read_says_so_until_it_may(tmp_path: Path) -> None:
     opened = asyncio.Event()
 
-    async def later(request: web.Request) -> web.StreamResponse:
-        await opened.wait()
-        return await listing("1", obj("a"))(request)
+    async def denied_until_opened(request: web.Request) -> web.StreamResponse:
+        return await (listing("1", obj("a")) if opened.is_set() else DENIED)(request)
 
-    async with informers(tmp_path, secrets=[DENIED, DENIED, DENIED, later]) as (made, _):
+    async with informers(tmp_path, secrets=[denied_until_opened] * 1000) as (made, _):
         made.watch(kinds.SECRETS, TEAM)
         await until(lambda: made.denied(kinds.SECRETS, TEAM) is not None)
         assert not made.synced(kinds.SECRETS, TEAM)
@@ -83,7 +88,10 @@ async def test_a_scope_that_may_not_be_read_says_so_until_it_may(
         assert made.denied(kinds.SECRETS, TEAM) is None
 
 
-async def test_a_moment_without_rights_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rights_that_come_late_are_not_told_however_often_they_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judged by time: an API server that starts refuses for a moment what is granted."""
     monkeypatch.setattr(reflector, "backoff", lambda failures, longest=60.0: 0.001)
     held = asyncio.Event()
 
@@ -91,11 +99,91 @@ async def test_a_moment_without_rights_is_not_told(tmp_path: Path, monkeypatch: 
         await held.wait()
         return await listing("1")(request)
 
-    async with informers(tmp_path, secrets=[DENIED, DENIED, hold]) as (made, server):
+    async with informers(tmp_path, secrets=[DENIED] * 30 + [hold]) as (made, server):
         made.watch(kinds.SECRETS, TEAM)
-        await until(lambda: len(server.requests) == 3)
+        await until(lambda: len(server.requests) == 31)
         assert made.denied(kinds.SECRETS, TEAM) is None
         held.set()
+
+
+@pytest.mark.usefixtures("pauses")
+async def test_denials_apart_from_each_other_are_not_one(tmp_path: Path) -> None:
+    denied_twice: list[Reply] = [DENIED, listing("1"), status(410, "Expired")] * 60
+    async with informers(tmp_path, secrets=denied_twice) as (made, server):
+        made.watch(kinds.SECRETS, TEAM)
+        await until(lambda: len(server.requests) == 180)
+        assert made.denied(kinds.SECRETS, TEAM) is None
+
+
+BROKEN = [
+    pytest.param(status(500, "InternalError", "conversion webhook for Redis failed"), id="500"),
+    pytest.param(status(429, "TooManyRequests", "storage is (re)initializing"), id="429"),
+    pytest.param(DENIED, id="no rights"),
+]
+
+
+@pytest.mark.usefixtures("pauses")
+@pytest.mark.parametrize("fault", BROKEN)
+async def test_an_optional_kind_that_cannot_be_read_holds_nobody_up(tmp_path: Path, fault: Reply) -> None:
+    mended = asyncio.Event()
+    changes: list[bool] = []
+
+    async def broken(request: web.Request) -> web.StreamResponse:
+        return await (listing("1", obj("a")) if mended.is_set() else fault)(request)
+
+    async with informers(tmp_path, redis=[broken] * 1000, namespaces=[listing("1")]) as (made, _):
+        made.subscribe(lambda: changes.append(made.unreadable(kinds.CACHE_STORES) is not None))
+        made.watch(kinds.CACHE_STORES, optional=True)
+        made.watch(kinds.NAMESPACES)
+        await asyncio.wait_for(made.until_synced(kinds.NAMESPACES), 10)
+        assert made.unreadable(kinds.CACHE_STORES) is not None
+        assert made.unreadable(kinds.NAMESPACES) is None
+        assert made.pending() == []
+        assert changes[-1] is True
+        mended.set()
+        await until(lambda: made.synced(kinds.CACHE_STORES))
+        assert made.unreadable(kinds.CACHE_STORES) is None
+        assert changes[-1] is False
+
+
+@pytest.mark.usefixtures("pauses")
+async def test_a_kind_that_was_read_before_can_become_unreadable(tmp_path: Path) -> None:
+    script = [listing("1", obj("a")), *[status(500, "InternalError")] * 1000]
+    async with informers(tmp_path, redis=script) as (made, _):
+        made.watch(kinds.CACHE_STORES, optional=True)
+        await until(lambda: made.unreadable(kinds.CACHE_STORES) is not None)
+        assert made.synced(kinds.CACHE_STORES)  # what was known is kept
+
+
+@pytest.mark.usefixtures("pauses")
+async def test_an_api_server_that_is_away_makes_nothing_unreadable(tmp_path: Path) -> None:
+    async def gone(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with informers(tmp_path, redis=[gone] * 60) as (made, server):
+        made.watch(kinds.CACHE_STORES, optional=True)
+        await until(lambda: len(server.requests) > 60)
+        assert made.unreadable(kinds.CACHE_STORES) is None
+        assert not made.answered(kinds.CACHE_STORES)
+
+
+@pytest.mark.parametrize("fault", [*BROKEN, pytest.param(status(404, "NotFound"), id="not served")])
+async def test_an_error_is_an_answer(tmp_path: Path, fault: Reply) -> None:
+    asked = asyncio.Event()
+
+    async def later(request: web.Request) -> web.StreamResponse:
+        await asked.wait()
+        return await fault(request)
+
+    async with informers(tmp_path, datalabs=[later, fault]) as (made, server):
+        made.watch(kinds.DATALABS, optional=True)
+        await until(lambda: len(server.requests) == 1)
+        assert not made.answered(kinds.DATALABS)
+        asked.set()
+        await until(lambda: made.answered(kinds.DATALABS))
+        assert not made.synced(kinds.DATALABS)
 
 
 async def test_nobody_is_denied_what_is_not_watched(tmp_path: Path) -> None:
@@ -118,7 +206,7 @@ async def test_until_synced_waits_for_all_that_is_watched_everywhere(tmp_path: P
         made.watch(kinds.SECRETS, TEAM)
         made.watch(kinds.LEASES)
         made.watch(kinds.NAMESPACES)
-        assert made.pending() == ["leases.coordination.k8s.io", "namespaces"]  # one namespace holds nobody up
+        assert made.pending() == [kinds.LEASES, kinds.NAMESPACES]  # one namespace holds nobody up
         async with asyncio.timeout(scaled(10)):
             await made.until_synced(kinds.NAMESPACES)
         assert made.pending() == []

@@ -1,11 +1,13 @@
 """List and watch under faults: the store ends equal to the server's state whatever happens on the way."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from datalabd.kube import reflector
 from datalabd.kube import resources as kinds
@@ -165,3 +167,23 @@ async def test_what_vanished_between_lists_is_told(tmp_path: Path) -> None:
 async def test_an_error_of_our_own_ends_the_process_instead_of_a_blind_cache(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         await reflected(tmp_path, lambda *_: False, listing("1", {"no": "metadata"}))
+
+
+@pytest.mark.parametrize("while_listing", [True, False])
+async def test_retry_after_is_heeded(tmp_path: Path, while_listing: bool) -> None:
+    asked: list[float] = []
+    busy = status(429, "TooManyRequests", headers={"Retry-After": "1"})
+
+    async def noted(request: web.Request) -> web.StreamResponse:
+        asked.append(time.monotonic())
+        return await (busy if len(asked) == 1 else listing("1") if while_listing else stream())(request)
+
+    before = [] if while_listing else [listing("1")]
+    await reflected(tmp_path, lambda *_: len(asked) == 2, *before, noted, noted)
+    assert asked[1] - asked[0] >= 1
+
+
+async def test_no_pause_is_longer_than_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector, "RETRY_AFTER_SECONDS", 0.1)
+    busy = status(429, "TooManyRequests", headers={"Retry-After": "86400"})
+    await reflected(tmp_path, lambda store, _: store.synced(Scope()), busy, listing("1"))
