@@ -15,6 +15,7 @@ WORKSHOP_CONFIG = "workshop-config"
 """Secret in the workshop namespace: what sessions are configured with and download. Educates names it."""
 POSTGRES_USERS = 63
 """Users of one PostgreSQL server beside PGO's own `postgres`: it refuses a server of more than 64."""
+_NOT_IN_VARIABLES = re.compile("[^A-Za-z0-9]")
 _POSTGRES_USER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _NO_ROLES = frozenset({"postgres", "public", "none"})
 """PGO's own user, and words that PostgreSQL has no roles of, quoted or not."""
@@ -177,7 +178,7 @@ def vector_store_services(key: str) -> list[str]:
 
 def variable(*parts: str) -> str:
     """Environment variable made of the parts: `variable("POSTGRES", "my-db.1", "URL")` is `POSTGRES_MY_DB_1_URL`."""
-    return "_".join(re.sub("[^A-Za-z0-9]", "_", part) for part in parts).upper()
+    return _NOT_IN_VARIABLES.sub("_", "_".join(parts)).upper()
 
 
 def document_store_variables(key: str) -> list[str]:

@@ -1,10 +1,11 @@
 """What is: live objects in, facts the plan decides by out. Pure; whoever knows live objects gives them as `Live`."""
 
 import datetime
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from datalabd import names, stores
 from datalabd.api.meta import ACCOUNT, CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest, claim_of, is_planned
@@ -25,6 +26,9 @@ _SECRET_KEYS = ("AWS_SECRET_ACCESS_KEY", "secretKey", "password", "CONSOLE_SECRE
 
 CLIENT_SECRET_MAX = 255
 """Characters that Keycloak keeps."""
+
+
+T = TypeVar("T")
 
 
 class Live(Protocol):
@@ -208,11 +212,27 @@ class Observed:
     account: str = ACCOUNT
     """Who we are to it."""
     now: datetime.datetime = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    derived: dict[object, tuple[Lab, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `derived_once` made of these facts, and for which lab."""
 
     @property
     def runtime_ready(self) -> bool:
         """Whether the workshop namespace is there and ours."""
         return self.phase is Phase.RUNNING and self.place is Place.OURS
+
+
+def derived_once(derive: Callable[[Lab, Observed], T]) -> Callable[[Lab, Observed], T]:
+    """`derive`, called once for a lab as it is observed: many stages ask for the same. The result is read-only."""
+
+    @functools.wraps(derive)
+    def derived(lab: Lab, seen: Observed) -> T:
+        known = seen.derived.get(derive)
+        if known is None or known[0] is not lab:
+            known = seen.derived[derive] = (lab, derive(lab, seen))
+        result: T = known[1]
+        return result
+
+    return derived
 
 
 def view(lab: Lab, live: Live, now: datetime.datetime) -> View:

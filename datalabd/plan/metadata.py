@@ -28,7 +28,17 @@ def labels(lab: Lab) -> dict[str, str]:
 
 def digest(content: Any) -> str:
     """A short fingerprint of JSON-like content: equal content, equal fingerprint."""
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    return json_digest(canonical(content))
+
+
+def canonical(content: Any) -> bytes:
+    """JSON in which equal content is equal."""
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+
+
+def json_digest(text: bytes) -> str:
+    """The fingerprint of content that is canonical JSON already."""
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def ours(lab: Lab, manifest: Manifest) -> Manifest:

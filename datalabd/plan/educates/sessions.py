@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
-from datalabd.observed import STARTED_WITH, Login, Observed, Phase, Place, SessionFacts
+from datalabd.observed import STARTED_WITH, Login, Observed, Phase, Place, SessionFacts, derived_once
 from datalabd.plan import apisix
 from datalabd.plan.credentials import credentials
 from datalabd.plan.educates.content import is_current
-from datalabd.plan.educates.workshop import EDUCATES, taken_over, workshop_spec
-from datalabd.plan.metadata import digest, ours
+from datalabd.plan.educates.workshop import EDUCATES, session_content
+from datalabd.plan.metadata import canonical, digest, json_digest, ours
 
 NO_LOGIN = "*"
 """User name that makes Educates' gateway let everybody in: only where something in front of it asks who comes."""
@@ -86,9 +86,14 @@ def workshop_session(lab: Lab, seen: Observed, session: str) -> Manifest:
 
 def current(lab: Lab, seen: Observed, session: str) -> str:
     """Digest of what the session would take over if it started now: its variables are those of the credentials."""
-    return digest(
-        [taken_over(workshop_spec(lab, seen)), _spec(lab, session, seen.login), _credentials(lab, seen) or {}]
-    )
+    content, variables = _taken_over_by_all(lab, seen)
+    return json_digest(b"[" + b",".join((content, canonical(_spec(lab, session, seen.login)), variables)) + b"]")
+
+
+@derived_once
+def _taken_over_by_all(lab: Lab, seen: Observed) -> tuple[bytes, bytes]:
+    """What all sessions of the lab take over, as JSON: a digest of their content, and their variables."""
+    return canonical(digest(session_content(lab))), canonical(_credentials(lab, seen) or {})
 
 
 def outdated(lab: Lab, seen: Observed) -> list[str]:
@@ -116,6 +121,7 @@ def _opening(seen: Observed) -> str:
     return ""
 
 
+@derived_once
 def _credentials(lab: Lab, seen: Observed) -> Mapping[str, str] | None:
     """Data of the credentials as they should be; as they are while the storage keys cannot be read."""
     return seen.credentials if seen.storage is None else credentials(lab, seen.storage, seen)["data"]

@@ -6,9 +6,9 @@ from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import Policy
 from datalabd.lab import Lab
-from datalabd.observed import Observed, Phase, Place, SessionFacts
+from datalabd.observed import Observed, Phase, Place, SessionFacts, derived_once
 from datalabd.plan import data_browser, network_policies, rights, volumes
-from datalabd.plan.metadata import digest, ours
+from datalabd.plan.metadata import ours
 
 EDUCATES = "training.educates.dev/v1beta1"
 VCLUSTER_VERSION = "1.34"
@@ -24,32 +24,20 @@ def workshop(lab: Lab, seen: Observed) -> Manifest:
     )
 
 
+@derived_once
 def workshop_spec(lab: Lab, seen: Observed) -> Manifest:
     """Its spec; `$(...)` are variables that Educates fills in."""
-    data = lab.claim.spec.data.enabled
     environment_objects = network_policies.workshop_policies(lab, seen)
-    if data:
+    if lab.claim.spec.data.enabled:
         environment_objects.append(_without_namespace(volumes.data_mount(lab)))
     environment_objects.append(rights.binding(seen.account, rights.LAB))
+    content = session_content(lab)
     return {
         "title": "Default DataLab",
         "description": "A default DataLab environment.",
         "version": "1.0",
-        "workshop": {"files": list(lab.files), "packages": list(lab.environment.data.packages)},
-        "session": {
-            "applications": _applications(lab),
-            # Always the durable volume: Educates' own would be deleted whenever the session stops.
-            "resources": {"memory": lab.memory, "volume": {"name": "$(session_name)-persistent"}},
-            "namespaces": {
-                "budget": str(lab.budget),
-                "role": str(lab.kubernetes_role),
-                "security": {"policy": str(lab.policy), "token": {"enabled": lab.kubernetes_access}},
-            },
-            "envFrom": [{"secretRef": {"name": names.credentials(lab.name)}}],
-            "dashboards": [data_browser.DASHBOARD] if data else [],
-            "ingresses": [data_browser.INGRESS] if data else [],
-            "objects": session_objects(lab, seen),
-        },
+        "workshop": content["workshop"],
+        "session": content["session"] | {"objects": session_objects(lab, seen)},
         "environment": {
             "secrets": [{"name": names.credentials(lab.name), "namespace": lab.namespace}],
             "objects": environment_objects,
@@ -57,13 +45,40 @@ def workshop_spec(lab: Lab, seen: Observed) -> Manifest:
     }
 
 
+def session_content(lab: Lab) -> Manifest:
+    """The part of the spec that a session takes over when it is created.
+
+    Policies change without it, and what lets us change them is no concern of its users.
+    """
+    data = lab.claim.spec.data.enabled
+    session = {
+        "applications": _applications(lab),
+        # Always the durable volume: Educates' own would be deleted whenever the session stops.
+        "resources": {"memory": lab.memory, "volume": {"name": "$(session_name)-persistent"}},
+        "namespaces": {
+            "budget": str(lab.budget),
+            "role": str(lab.kubernetes_role),
+            "security": {"policy": str(lab.policy), "token": {"enabled": lab.kubernetes_access}},
+        },
+        "envFrom": [{"secretRef": {"name": names.credentials(lab.name)}}],
+        "dashboards": [data_browser.DASHBOARD] if data else [],
+        "ingresses": [data_browser.INGRESS] if data else [],
+        "objects": _content_objects(lab),
+    }
+    return {"session": session, "workshop": {"files": list(lab.files), "packages": list(lab.environment.data.packages)}}
+
+
 def session_objects(lab: Lab, seen: Observed) -> list[Manifest]:
     """What Educates creates with each session, policies first, so that no user's pod comes before them."""
     namespaces = _session_namespaces(lab.claim.spec.vcluster)
     objects = network_policies.session_policies(lab, seen, namespaces)
     objects += [rights.binding(seen.account, rights.SESSION, namespace) for namespace in namespaces]
-    if lab.claim.spec.data.enabled:
-        objects += data_browser.session_objects(lab)
+    return objects + _content_objects(lab)
+
+
+def _content_objects(lab: Lab) -> list[Manifest]:
+    """What of that is no policy and no right."""
+    objects = data_browser.session_objects(lab) if lab.claim.spec.data.enabled else []
     service_cidr = lab.environment.data.network.service_cidr
     if lab.claim.spec.vcluster and service_cidr:
         # The virtual cluster uses the host's range of Service addresses, so that names resolve to what is reachable.
@@ -81,20 +96,21 @@ def live_session_policies(lab: Lab, seen: Observed, session: str) -> list[Manife
     runs = facts.phase is Phase.RUNNING and (
         facts.places.get(names.vcluster_namespace(lab.name, session)) is Place.OURS
     )
-    template = network_policies.session_policies(lab, seen, _session_namespaces(lab.claim.spec.vcluster or runs))
-    filled = orjson.dumps(template).replace(SESSION_NAMESPACE.encode(), names.session(lab.name, session).encode())
-    policies: list[Manifest] = orjson.loads(filled)
+    template = _virtual_policies(lab, seen) if lab.claim.spec.vcluster or runs else _plain_policies(lab, seen)
+    policies: list[Manifest] = orjson.loads(
+        template.replace(SESSION_NAMESPACE.encode(), names.session(lab.name, session).encode())
+    )
     return policies
 
 
-def taken_over(spec: Manifest) -> str:
-    """Digest of what a session takes over from a Workshop spec when it is created.
+@derived_once
+def _plain_policies(lab: Lab, seen: Observed) -> bytes:
+    return orjson.dumps(network_policies.session_policies(lab, seen, _session_namespaces(virtual=False)))
 
-    Policies change without it, and what lets us change them is no concern of its users.
-    """
-    session = spec["session"]
-    objects = [obj for obj in session["objects"] if obj["kind"] not in ("NetworkPolicy", "RoleBinding")]
-    return digest({"session": session | {"objects": objects}, "workshop": spec["workshop"]})
+
+@derived_once
+def _virtual_policies(lab: Lab, seen: Observed) -> bytes:
+    return orjson.dumps(network_policies.session_policies(lab, seen, _session_namespaces(virtual=True)))
 
 
 def _session_namespaces(virtual: bool) -> list[str]:

@@ -5,7 +5,13 @@ import pytest
 
 from datalabd.api.meta import ACCOUNT, Manifest
 from datalabd.plan.data_browser import session_objects as data_objects
-from datalabd.plan.educates.workshop import live_session_policies, session_objects, taken_over, workshop, workshop_spec
+from datalabd.plan.educates.workshop import (
+    live_session_policies,
+    session_content,
+    session_objects,
+    workshop,
+    workshop_spec,
+)
 from datalabd.plan.metadata import ours
 from datalabd.plan.network_policies import session_policies, workshop_policies
 from datalabd.plan.rights import binding
@@ -258,8 +264,7 @@ BEFORE = lab(environment(network={"externalEgressCIDRs": ["0.0.0.0/0"]}))
 )
 def test_a_session_takes_over(spec: dict[str, Any]) -> None:
     after = lab(BEFORE.environment, **spec)
-    before, changed = workshop_spec(BEFORE, running(BEFORE)), workshop_spec(after, running(after))
-    assert taken_over(before) != taken_over(changed)
+    assert session_content(BEFORE) != session_content(after)
 
 
 @pytest.mark.parametrize(
@@ -273,5 +278,14 @@ def test_a_session_takes_over(spec: dict[str, Any]) -> None:
 )
 def test_a_session_does_not_take_over(spec: dict[str, Any]) -> None:
     after = lab(BEFORE.environment, **spec)
-    before, changed = workshop_spec(BEFORE, running(BEFORE)), workshop_spec(after, running(after))
-    assert taken_over(before) == taken_over(changed)
+    assert session_content(BEFORE) == session_content(after)
+
+
+def test_a_session_takes_over_all_of_the_workshop_but_policies_and_rights() -> None:
+    here = lab(environment(network={"serviceCIDR": "10.43.0.0/16"}), vcluster=True, registry={"enabled": True})
+    spec = workshop_spec(here, running(here))
+    objects = [obj for obj in spec["session"]["objects"] if obj["kind"] not in ("NetworkPolicy", "RoleBinding")]
+    assert session_content(here) == {
+        "session": spec["session"] | {"objects": objects},
+        "workshop": spec["workshop"],
+    }
