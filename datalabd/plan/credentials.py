@@ -1,5 +1,6 @@
 """Secret `N-datalab`: everything a session needs to reach storage and stores. Secret `N-login`: the lab's own login."""
 
+from collections.abc import Iterable
 from urllib.parse import quote, urlencode, urlsplit
 
 from datalabd import names
@@ -8,7 +9,7 @@ from datalabd.lab import DatabaseServer, Lab
 from datalabd.observed import Observed, StorageKeys
 from datalabd.plan import postgres
 from datalabd.plan.metadata import beside, opaque
-from datalabd.stores import SUPERUSER, DatabaseFacts, DatabaseLogin, StoreFacts, Turn
+from datalabd.stores import SUPERUSER, DatabaseFacts, DatabaseLogin, StoreFacts, Turn, decoded
 
 REMOTE = "datalab"
 """Name of the rclone remote: a fixed one, so that no key turns up in logs and paths."""
@@ -18,15 +19,24 @@ EXTERNAL_PORT = 443
 
 
 def credentials(lab: Lab, keys: StorageKeys, seen: Observed) -> Manifest:
-    """Secret `N-datalab`; Educates copies it into the workshop namespace, csi-rclone finds its configuration there."""
+    """Secret `N-datalab`; Educates copies it into the workshop namespace, csi-rclone finds its configuration there.
+
+    While the login of a database or store is away, it says of that one what it said before.
+    """
     values = _storage(lab, keys)
     for server in lab.databases:
-        values |= _database(lab, server, seen.databases.get(server.host, DatabaseFacts()))
+        facts = seen.databases.get(server.host, DatabaseFacts())
+        values |= _database(lab, server, facts)
+        if facts.login is None:
+            values |= _said(seen, _login_variables(lab, server))
     for store in lab.document_stores:
+        values |= _said(seen, names.document_store_variables(store.key))
         values |= _document_store(lab, store.key, seen.document_stores.get(store.key, StoreFacts()))
     for store in lab.cache_stores:
+        values |= _said(seen, names.cache_store_variables(store.key))
         values |= _cache_store(lab, store.key, seen.cache_stores.get(store.key, StoreFacts()))
     for store in lab.vector_stores:
+        values |= _said(seen, names.vector_store_variables(store.key))
         values |= _vector_store(lab, store.key, seen.vector_stores.get(store.key, StoreFacts()))
     return opaque(lab, beside(lab, names.credentials(lab.name)), values)
 
@@ -63,6 +73,21 @@ def _rclone(lab: Lab, keys: StorageKeys, force_path_style: str) -> str:
         "force_path_style": force_path_style,
     }
     return "".join([f"[{REMOTE}]\n", *(f"{key} = {value}\n" for key, value in settings.items())])
+
+
+def _said(seen: Observed, variables: Iterable[str]) -> dict[str, str]:
+    """What the live Secret says of these variables."""
+    secret = {"data": seen.credentials}
+    return {name: value for name in variables if (value := decoded(secret, name)) is not None}
+
+
+def _login_variables(lab: Lab, server: DatabaseServer) -> list[str]:
+    """Variables that the login of a server is part of."""
+    urls = ("URL", "URL_EXTERNAL") if lab.environment.data.database.gateway.is_complete else ("URL",)
+    return [
+        *(names.variable("POSTGRES", server.host, key) for key in ("HOST", "PORT", "USER", "PASSWORD")),
+        *(names.variable("POSTGRES", server.host, database, url) for database in server.databases for url in urls),
+    ]
 
 
 def _host(lab: Lab, service: str) -> str:

@@ -215,6 +215,39 @@ def test_stores_whose_passwords_are_known() -> None:
     }
 
 
+EVERY_STORE = {
+    "databases": {"pg0": DATABASE},
+    "documentStores": {"a": STORE},
+    "cacheStores": {"b": STORE},
+    "vectorStores": {"c": STORE},
+}
+
+
+@pytest.mark.parametrize("within", [environment(), OUTSIDE], ids=["inside", "outside"])
+def test_while_a_login_is_away_the_secret_says_what_it_said(within: EnvironmentConfig) -> None:
+    here = lab(within, **EVERY_STORE)
+    made = credentials(here, KEYS, running(here))
+    assert credentials(here, KEYS, Observed(credentials=made["data"])) == made
+
+
+def test_while_a_login_is_away_what_is_declared_no_more_goes() -> None:
+    here = lab(OUTSIDE, **EVERY_STORE)
+    made = credentials(here, KEYS, running(here))["data"]
+    fewer = told(environment(), Observed(credentials=made), databases={"pg0": DATABASE | {"names": ["dev"]}})
+    assert sorted(fewer) == sorted(
+        [
+            *(name for name in names.database_server_variables("pg0") if not name.endswith("EXTERNAL")),
+            "POSTGRES_PG0_DEV_URL",
+        ]
+    )
+
+
+def test_what_somebody_garbled_in_the_secret_is_not_said_again() -> None:
+    seen = Observed(credentials={"REDIS_B_PASSWORD": "no base64", "REDIS_B_URL": ""})
+    assert told(environment(), seen, cacheStores={"b": STORE})["REDIS_B_URL"] == ""
+    assert "REDIS_B_PASSWORD" not in told(environment(), seen, cacheStores={"b": STORE})
+
+
 def test_variables_are_those_that_admission_keeps_apart() -> None:
     spec = {"documentStores": {"a": STORE}, "cacheStores": {"b": STORE}, "vectorStores": {"c": STORE}}
     seen = running(lab(OUTSIDE, databases={"pg0": DATABASE}, **spec))
