@@ -92,7 +92,7 @@ class Daemon:
             )
         if ready:
             try:
-                self.wait_for("ready", START_SECONDS)
+                self.wait_for("ready")
             except BaseException:
                 self.kill()
                 raise
@@ -129,7 +129,7 @@ class Daemon:
             self.stop()
         unregister(self.cluster, REGISTERED)
 
-    def wait_for(self, event: str, seconds: float = 20) -> dict[str, Any]:
+    def wait_for(self, event: str, seconds: float = START_SECONDS) -> dict[str, Any]:
         """The first log line of this event since the last start, once it is there."""
 
         def line() -> dict[str, Any] | None:

@@ -66,6 +66,19 @@ def background(name: str, entered: Callable[[], AbstractAsyncContextManager[obje
         raise failures[0]
 
 
+def install_educates(cluster: Cluster) -> None:
+    """Have the API server serve Educates' kinds, with nobody who works on them."""
+
+    async def installing() -> None:
+        client = await Client.connect(str(cluster.educates_kubeconfig), user_agent="standins")
+        try:
+            await install(client, SHARED if SHARED.exists() else None)
+        finally:
+            await client.close()
+
+    asyncio.run(installing())
+
+
 @contextlib.contextmanager
 def standins(
     cluster: Cluster,

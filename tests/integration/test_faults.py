@@ -1,4 +1,4 @@
-"""What goes wrong around a lab, on a control plane of its own: parts missing, gone, restarted, or in the way."""
+"""What goes wrong around a lab, on control planes of its own: parts missing, gone, restarted, or in the way."""
 
 import contextlib
 import datetime
@@ -13,8 +13,8 @@ import pytest
 from hack.cluster import Cluster
 from hack.generate_manifests import PROTECTED
 from tests.integration.daemon import REGISTERED, WEBHOOKS, Daemon, eventually, running, unregister
-from tests.integration.objects import open_namespace, unique
-from tests.integration.stage import Stage, standins
+from tests.integration.objects import open_namespace, read, unique
+from tests.integration.stage import Stage, install_educates, standins
 from webhooks import certificates
 from webhooks.registration import Endpoint, claim_webhooks
 
@@ -30,16 +30,25 @@ AUTH_URL = "nginx.ingress.kubernetes.io/auth-url"
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A control plane without Educates, for tests that would disturb others."""
+    """A control plane with Educates' kinds, for tests that would disturb others."""
     with Cluster.start(tmp_path_factory.mktemp("own-control-plane")) as cluster:
+        install_educates(cluster)
         yield cluster
 
 
 @pytest.fixture(scope="module")
-def daemon(own: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon that tests here stop, kill and start."""
+def only(own: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """The daemon of that control plane."""
     with running(own, tmp_path_factory) as daemon:
         yield daemon
+
+
+@pytest.fixture
+def daemon(only: Daemon) -> Daemon:
+    """A running daemon, which tests here stop, kill and start; one that failed before its end may have left it so."""
+    if not only.started:
+        only.start()
+    return only
 
 
 @pytest.fixture
@@ -62,15 +71,24 @@ def unprotect(daemon: Daemon, lab: str) -> None:
     eventually(lambda: daemon.cluster.kubectl(*strip, check=False).returncode == 0)
 
 
-def test_educates_may_be_installed_later(stage: Stage, daemon: Daemon) -> None:
-    lab = stage.lab("main")
-    told = stage.until(lab, "RuntimeReady", "False", "RuntimeMissing")
-    assert "install Educates" in told["message"]
-    pid = daemon.pid
-    with standins(stage.cluster, installed=False):
-        stage.until_ready(lab, 90)
-        assert daemon.pid == pid
-        stage.delete(lab)
+def test_educates_may_be_installed_later(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with (
+        Cluster.start(tmp_path_factory.mktemp("without-educates")) as cluster,
+        running(cluster, tmp_path_factory) as daemon,
+    ):
+        stage = Stage(cluster, open_namespace(cluster))
+        lab = stage.lab("main")
+        told = stage.until(lab, "RuntimeReady", "False", "RuntimeMissing")
+        assert "install Educates" in told["message"]
+        pid = daemon.pid
+        with standins(cluster, installed=False):
+            stage.until_ready(lab, 90)
+            assert daemon.pid == pid
+
+
+def broken_watches(daemon: Daemon) -> float:
+    """How many watches ended otherwise than they should."""
+    return sum(value for name, value in daemon.metrics().items() if name.startswith("datalabd_watch_restarts_total"))
 
 
 # An API server that starts answers before it has read its roles.
@@ -81,8 +99,9 @@ def test_a_restarted_api_server_is_followed_again(stage: Stage, daemon: Daemon) 
         stage.until_ready(before, 90)
         session = stage.get("workshopsession", f"{before}-main", "")
         pid = daemon.pid
+        noticed = broken_watches(daemon)
         stage.cluster.stop_apiserver()
-        time.sleep(2)
+        eventually(lambda: broken_watches(daemon) > noticed)
         stage.cluster.start_apiserver()
         after = stage.lab("main")
         stage.until_ready(after, 90)
@@ -232,7 +251,10 @@ def test_of_two_claims_that_slipped_in_with_one_name_the_older_wins(stage: Stage
     other.namespace = open_namespace(stage.cluster)
     without_webhooks(daemon)
     name = stage.lab()
-    time.sleep(1.1)  # times of creation are whole seconds
+    created = datetime.datetime.fromisoformat(
+        read(stage.cluster, "datalab", name, stage.namespace)["metadata"]["creationTimestamp"]
+    )
+    eventually(lambda: time.time() >= created.timestamp() + 1)  # times of creation are whole seconds
     other.lab(name=name)
     daemon.start()
     with standins(stage.cluster):

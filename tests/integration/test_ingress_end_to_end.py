@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -356,7 +355,9 @@ def test_nobody_opens_it_while_we_are_gone(scene: Scene) -> None:
     """The process is killed, and its webhooks are taken away: what is left is the API server's own."""
     scene.daemon.kill()
     unregister(scene.stage.cluster, WEBHOOKS)
-    time.sleep(1)  # the API server reads its registrations with a moment's delay
+    probe = ("annotate", "ingress", f"{scene.lab}-main", "probe=yes", "--dry-run=server")
+    # The API server reads its registrations with a moment's delay.
+    eventually(lambda: "failed calling webhook" not in scene.as_owner(*probe).stderr)
     for answer in attempts(scene):
         assert answer.returncode != 0, answer
         assert "ValidatingAdmissionPolicy" in answer.stderr
