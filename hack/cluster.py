@@ -29,7 +29,7 @@ import ssl
 import subprocess
 import sys
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -236,6 +236,11 @@ def _gone(process: psutil.Process) -> bool:
     return ended
 
 
+def _option(argv: Sequence[str], name: str) -> str:
+    """The value of `name=value` among arguments."""
+    return next(argument for argument in argv if argument.startswith(f"{name}=")).partition("=")[2]
+
+
 def _listens(process: psutil.Process | None, port: int) -> bool:
     """Whether it is this process that listens there, and not another that came first."""
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -244,6 +249,16 @@ def _listens(process: psutil.Process | None, port: int) -> bool:
             for connection in process.net_connections("tcp")
         )
     return False
+
+
+def _egress(services: Path) -> dict[str, Any]:
+    """What has the API server reach Services through a UNIX socket, and everything else directly."""
+    connection = {"proxyProtocol": "HTTPConnect", "transport": {"uds": {"udsName": str(services)}}}
+    return {
+        "apiVersion": "apiserver.k8s.io/v1beta1",
+        "kind": "EgressSelectorConfiguration",
+        "egressSelections": [{"name": "cluster", "connection": connection}],
+    }
 
 
 # ---- The cluster
@@ -272,19 +287,20 @@ class Cluster:
         self._guard: tuple[psutil.Process, int] | None = None
 
     @classmethod
-    def start(cls, directory: Path, *, detach: bool = False) -> Self:
+    def start(cls, directory: Path, *, detach: bool = False, services: Path | None = None) -> Self:
         """A fresh, ready cluster, with its default namespace and service account; the remains of a stopped one in
         `directory` are removed.
 
-        Unless `detach`, it ends with the process that started it, however that ends. Raises `ClusterError`, with the
-        end of the log of what failed, after stopping what had started.
+        Unless `detach`, it ends with the process that started it, however that ends. What the API server sends to
+        Services goes to the UNIX socket `services`, if given: HTTP CONNECT with cluster IP and port. Raises
+        `ClusterError`, with the end of the log of what failed, after stopping what had started.
         """
         cluster = cls(directory)
         programs = binaries()
         cluster._kubectl = programs["kubectl"]
         cluster._make_directory()
         try:
-            cluster._boot(programs, detach=detach)
+            cluster._boot(programs, detach=detach, services=services)
         except BaseException:
             cluster.stop()
             raise
@@ -354,7 +370,46 @@ class Cluster:
     def start_apiserver(self) -> None:
         """Start it again with the same port, certificate and data; returns when it is ready."""
         if self.processes()["kube-apiserver"] is None:
-            self._run(self._read()["processes"]["kube-apiserver"]["argv"])
+            self._run(self._argv("kube-apiserver"))
+        self._wait_ready()
+
+    def snapshot(self, file: Path) -> None:
+        """Write a snapshot of etcd as it is now, as `etcdctl snapshot save` does."""
+        url = _option(self._argv("etcd"), "--listen-client-urls")
+        with (
+            httpx.stream("POST", f"{url}/v3/maintenance/snapshot", content="{}", trust_env=False) as answer,
+            file.open("wb") as out,
+        ):
+            answer.raise_for_status()
+            for line in answer.iter_lines():
+                out.write(b64decode(json.loads(line)["result"].get("blob", "")))
+
+    def restore(self, file: Path) -> None:
+        """Go back to a snapshot of etcd, as Kubernetes advises; returns when the API server is ready again.
+
+        All that watches is made to list anew: revisions go on far beyond those that anybody saw, and those before
+        count as compacted.
+        """
+        etcd, manager = self._argv("etcd"), self._argv("kube-controller-manager")
+        for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
+            if process := self.processes()[name]:
+                _end(process)
+        data = Path(_option(etcd, "--data-dir"))
+        shutil.rmtree(data)
+        revisions = ("--bump-revision=1000000000", "--mark-compacted")
+        done = subprocess.run(
+            [binaries()["etcdutl"], "snapshot", "restore", file, f"--data-dir={data}", *revisions],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            raise ClusterError(f"the snapshot cannot be restored:\n{done.stderr}")
+        self._run(etcd)
+        port = int(_option(etcd, "--listen-client-urls").rpartition(":")[2])
+        self._wait("etcd", lambda: _listens(self.processes()["etcd"], port))
+        self._run(self._argv("kube-apiserver"))
+        self._wait_answers("kube-apiserver", "/readyz")
+        self._run(manager)
         self._wait_ready()
 
     def run(self, name: str, argv: Sequence[str], kubeconfig: Path) -> Path:
@@ -412,17 +467,19 @@ class Cluster:
         (self.directory / "pki").mkdir()
         (self.directory / "logs").mkdir()
 
-    def _boot(self, programs: Mapping[str, Path], *, detach: bool) -> None:
+    def _boot(self, programs: Mapping[str, Path], *, detach: bool, services: Path | None) -> None:
         self._write({"processes": {}})
         if not detach:
             self._guard = self._start_guard()
         key = self._write_service_account_key()
         self._write_tokens()
-        policy = self.directory / "audit-policy.yaml"
-        policy.write_text(yaml.safe_dump(AUDIT_POLICY))
-
+        policy = self._write_yaml("audit-policy.yaml", AUDIT_POLICY)
+        egress = (
+            [f"--egress-selector-config-file={self._write_yaml('egress.yaml', _egress(services))}"] if services else []
+        )
         etcd = bound(lambda: self._start_etcd(programs["etcd"]), ClusterError)
-        self.url = bound(lambda: self._start_apiserver(programs["kube-apiserver"], etcd, key, policy), ClusterError)
+        apiserver = programs["kube-apiserver"]
+        self.url = bound(lambda: self._start_apiserver(apiserver, etcd, key, policy, egress), ClusterError)
         self._write(self._read() | {"url": self.url})
         self._write_kubeconfig(self.kubeconfig, "admin", self.admin_token)
         self._write_kubeconfig(self.educates_kubeconfig, EDUCATES, self._token(EDUCATES))
@@ -466,7 +523,7 @@ class Cluster:
         self._wait("etcd", lambda: _listens(self.processes()["etcd"], port))
         return url
 
-    def _start_apiserver(self, program: Path, etcd: str, key: Path, policy: Path) -> str:
+    def _start_apiserver(self, program: Path, etcd: str, key: Path, policy: Path, options: Sequence[str]) -> str:
         """Its URL, where it listens but may not be ready yet."""
         port = free_port()
         self._run(
@@ -488,6 +545,7 @@ class Cluster:
                 f"--audit-log-path={self.audit_log}",
                 "--audit-log-maxsize=100000",  # MB: the default rotates away what a reader has not read yet
                 "--profiling=false",
+                *options,
             ]
         )
         self._wait("kube-apiserver", lambda: _listens(self.processes()["kube-apiserver"], port))
@@ -497,6 +555,11 @@ class Cluster:
         name = Path(argv[0]).name
         log = self.directory / "logs" / f"{name}.log"
         self._record(name, argv, _spawn(argv, log, environ=RARE_COLLECTION | os.environ))
+
+    def _argv(self, name: str) -> list[str]:
+        """How a process was started last."""
+        argv: list[str] = self._read()["processes"][name]["argv"]
+        return argv
 
     def _record(self, name: str, argv: list[str], process: psutil.Process) -> None:
         state = self._read()
@@ -562,6 +625,11 @@ class Cluster:
         unfinished = self._state.with_suffix(".unfinished")
         unfinished.write_text(json.dumps(state, indent=1))
         unfinished.replace(self._state)
+
+    def _write_yaml(self, name: str, content: Any) -> Path:
+        path = self.directory / name
+        path.write_text(yaml.safe_dump(content))
+        return path
 
     def _write_service_account_key(self) -> Path:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

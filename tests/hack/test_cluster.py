@@ -163,6 +163,19 @@ class TestRunning:
         assert cluster.url == url
         assert cluster.kubectl("get", "configmap", "kept").returncode == 0
 
+    def test_it_goes_back_to_a_snapshot_and_has_watchers_list_anew(self, cluster: Cluster, tmp_path: Path) -> None:
+        cluster.kubectl("create", "configmap", "before")
+        cluster.snapshot(tmp_path / "snapshot")
+        cluster.kubectl("delete", "configmap", "before")
+        later = cluster.api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "after"}})
+        cluster.restore(tmp_path / "snapshot")
+        assert cluster.api.get("configmap", "before") is not None
+        assert cluster.api.get("configmap", "after") is None
+        seen = later["metadata"]["resourceVersion"]
+        path = "/api/v1/namespaces/default/configmaps"
+        told = cluster.api.request("GET", path, watch="true", resourceVersion=seen)
+        assert (told["type"], told["object"]["code"]) == ("ERROR", httpx.codes.GONE)
+
     def test_attaching_finds_the_same_cluster(self, cluster: Cluster) -> None:
         other = Cluster.attach(cluster.directory)
         assert (other.url, other.processes()) == (cluster.url, cluster.processes())
