@@ -3,8 +3,9 @@
 import asyncio
 import base64
 import datetime
+import functools
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 import structlog
@@ -15,7 +16,7 @@ from controllers.denials import Denials
 from controllers.identity import IdentityReconciler
 from controllers.workqueue import backoff
 from datalabd import defects, metrics, names
-from datalabd.api.meta import FINALIZER, UNPROTECTED, Manifest, NamespacedName, claim_of, several
+from datalabd.api.meta import FINALIZER, RETAINED, UNPROTECTED, Manifest, NamespacedName, claim_of, several
 from datalabd.errors import (
     ClaimInvalid,
     Conflict,
@@ -35,6 +36,7 @@ from datalabd.kube.apply import Written, converge, describe, retain, write_statu
 from datalabd.kube.cache import Cache
 from datalabd.kube.client import JSON_PATCH, Client
 from datalabd.kube.events import Recorder
+from datalabd.kube.fights import Fights, rival
 from datalabd.kube.resources import resource_of
 from datalabd.kube.store import key_of
 from datalabd.lab import Lab, resolve
@@ -43,6 +45,7 @@ from datalabd.plan import Plan, Stage, plan, rights
 from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, repairs
 from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class
+from datalabd.plan.metadata import digest
 from datalabd.plan.prune import prune
 from datalabd.status import deleting, refused, status, unwritable
 from datalabd.validation import CLUSTER_NAME, Names, Rival, names_lost, names_of, taken, unique_names, validate
@@ -52,6 +55,8 @@ log = structlog.get_logger()
 UNREAD_SECONDS = 30.0
 """How soon to look again whether a Secret can be read."""
 
+_GONE = "gone"
+"""What is wished of an object that is deleted."""
 _HEALED = {
     resource.kind: resource for resource in (kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS, kinds.SECRETS)
 }
@@ -60,7 +65,15 @@ _HEALED = {
 class DatalabReconciler:
     """Makes the claims it is given real. Reads caches only; every write is safe to repeat."""
 
-    def __init__(self, client: Client, cache: Cache, recorder: Recorder, identity: IdentityReconciler) -> None:
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        recorder: Recorder,
+        identity: IdentityReconciler,
+        later: Callable[[NamespacedName, float], None] = lambda key, seconds: None,
+    ) -> None:
+        """`later` asks for a pass over a claim after so many seconds, however the present one ends."""
         self._client = client
         self._cache = cache
         self._recorder = recorder
@@ -70,6 +83,9 @@ class DatalabReconciler:
         """How often in a row an object was put right, and when (loop time) it may be again."""
         self._waiting_for: dict[NamespacedName, set[NamespacedName]] = {}
         """Claims that lack a name, and those that have it."""
+        self._later = later
+        self._fights: dict[NamespacedName, Fights] = {}
+        metrics.CONTESTED.set_function(lambda: sum(len(fights.contested()) for fights in self._fights.values()))
         self._unprotected: dict[NamespacedName, int] = {}
         metrics.UNPROTECTED_INGRESSES.set_function(lambda: sum(self._unprotected.values()))
 
@@ -192,12 +208,12 @@ class DatalabReconciler:
             self._identity.want(lab.key, wanted.realm)
             # Closing what stands open comes first: nothing that fails later may leave it so.
             unprotected = await self._sweep(lab)
-            problem = await self._apply(wanted, written) or unprotected
+            problem = await self._apply(lab.key, wanted, written) or unprotected
             await self._hand_on(lab, wanted)
             await self._secure_volumes(lab, view)
             await self._prune(lab, wanted, view.owned, written)
             await self._heal(lab, seen, found)
-            await self._bring_back(lost(lab, seen))
+            await self._bring_back(lab.key, lost(lab, seen))
         except (KubeError, Foreign) as error:
             problem = error
         if isinstance(problem, Denied):
@@ -205,7 +221,8 @@ class DatalabReconciler:
         self._cache.follow(lab.key)
         # What was just written is in the cache already; the status speaks of that, not of what was.
         seen = observe(lab, await self._view(claim, lab))
-        await self._write_status(claim, status(claim, lab, seen, wanted, found, problem, _now()))
+        told = problem or self._fights_over(lab.key).problem()
+        await self._write_status(claim, status(claim, lab, seen, wanted, found, told, _now()))
         await self._tell(claim, written)
         if problem is not None:
             raise problem
@@ -231,11 +248,13 @@ class DatalabReconciler:
         if FINALIZER in finalizers:
             return claim
         body = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": [*finalizers, FINALIZER]}}
-        after = await self._client.patch(kinds.DATALABS, metadata["namespace"], metadata["name"], body)
-        self._cache.informers.store(kinds.DATALABS).observe(after)
-        return after
+        patch = functools.partial(self._client.patch, kinds.DATALABS, metadata["namespace"], metadata["name"], body)
+        desired = {"metadata": {"finalizers": body["metadata"]["finalizers"]}}
+        if not await self._put_right(key_of(claim), claim, FINALIZER, desired, patch):
+            return claim
+        return self._cache.informers.store(kinds.DATALABS).get(*key_of(claim)) or claim
 
-    async def _apply(self, wanted: Plan, written: Written) -> DatalabdError | None:
+    async def _apply(self, key: NamespacedName, wanted: Plan, written: Written) -> DatalabdError | None:
         """Apply all stages that wait for nothing; the first failure of a lab-wide one ends it.
 
         Parts are apart: one that fails holds up neither the others nor what comes after, such as ending a session. The
@@ -247,20 +266,21 @@ class DatalabReconciler:
             if stage.waits is not None or stage.part in failures:
                 continue
             try:
-                ungrown += await self._apply_stage(stage, written)
+                ungrown += await self._apply_stage(key, stage, written)
             except (KubeError, Foreign) as error:
                 if stage.part is None:
                     raise
                 failures[stage.part] = error
         return next(iter([*failures.values(), *ungrown]), None)
 
-    async def _apply_stage(self, stage: Stage, written: Written) -> list[DatalabdError]:
+    async def _apply_stage(self, key: NamespacedName, stage: Stage, written: Written) -> list[DatalabdError]:
         """Apply what a stage has; returns why volumes did not grow."""
         ungrown: list[DatalabdError] = []
+        fights = self._fights_over(key)
         for manifest in stage.objects:
             store = self._cache.informers.store(resource_of(manifest))
             try:
-                await converge(self._client, store, manifest, written, create_only=stage.create_only)
+                await converge(self._client, store, manifest, written, fights, create_only=stage.create_only)
             except Forbidden as error:
                 if manifest["kind"] != kinds.VOLUME_CLAIMS.kind or store.get(*key_of(manifest)) is None:
                     raise
@@ -286,18 +306,21 @@ class DatalabReconciler:
                 continue
             metadata = volume["metadata"]
             body = {"metadata": {"uid": metadata["uid"]}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}}
+            patch = functools.partial(self._client.patch, kinds.VOLUMES, "", metadata["name"], body)
             try:
-                after = await self._client.patch(kinds.VOLUMES, "", metadata["name"], body)
+                await self._put_right(lab.key, volume, "Retain", body, patch)
             except (Forbidden, NotFound) as error:
                 # Platforms may keep volumes to themselves; the claim in its namespace is kept all the same.
                 log.debug("reclaim policy not changed", volume=metadata["name"], error=str(error))
-                continue
-            self._cache.informers.store(kinds.VOLUMES).observe(after)
 
     async def _prune(self, lab: Lab, wanted: Plan, owned: tuple[Manifest, ...], written: Written) -> None:
         """Remove what we own and no longer plan; durable objects are marked and stay."""
         unwanted = prune(lab, wanted.wanted, owned)
+        fights = self._fights_over(lab.key)
         for obj in unwanted.retain:
+            if fights.must_wait(describe(obj), RETAINED):
+                continue
+            fights.wrote(describe(obj), RETAINED)
             await retain(self._client, self._cache.informers.store(resource_of(obj)), obj)
             written.applied.append(describe(obj))
         for obj in unwanted.delete:
@@ -306,16 +329,17 @@ class DatalabReconciler:
             place = self._cache.informers.store(kinds.NAMESPACES).get("", namespace)
             if namespace and (place is None or place["metadata"].get("deletionTimestamp")):
                 continue  # it goes with its namespace
+            if fights.must_wait(describe(obj), _GONE):
+                continue
             if await self._client.delete(resource_of(obj), namespace, metadata["name"], metadata["uid"]):
+                fights.wrote(describe(obj), _GONE)
                 written.pruned.append(describe(obj))
 
     async def _heal(self, lab: Lab, seen: Observed, found: list[Repair]) -> None:
         for repair in found:
             if isinstance(repair, Patch):
                 try:
-                    await self._client.patch(
-                        _HEALED[repair.kind], repair.namespace, repair.name, list(repair.operations), JSON_PATCH
-                    )
+                    await self._patch(lab.key, repair)
                 except KubeError as error:
                     # A failed `test` is answered with 422: the object moved on, and its event brings us back.
                     raise Conflict(409, "Outdated", str(error)) from error
@@ -331,14 +355,34 @@ class DatalabReconciler:
                     if claim is not None:
                         await self._recorder.emit(claim, "Warning", "Recreating", "Heal", note)
 
-    async def _bring_back(self, secret: Manifest | None) -> None:
+    async def _patch(self, key: NamespacedName, repair: Patch) -> None:
+        resource = _HEALED[repair.kind]
+        live = self._cache.informers.store(resource).get(repair.namespace, repair.name)
+        if live is None:
+            return  # its deletion brings us back
+        *_, change = repair.operations
+        desired = change["value"]
+        for part in reversed(change["path"].strip("/").split("/")):
+            desired = {part: desired}
+        await self._put_right(
+            key,
+            live,
+            digest(desired),
+            desired,
+            functools.partial(
+                self._client.patch, resource, repair.namespace, repair.name, list(repair.operations), JSON_PATCH
+            ),
+        )
+
+    async def _bring_back(self, key: NamespacedName, secret: Manifest | None) -> None:
         """Create what the runtime made once and somebody deleted."""
-        if secret is None:
+        if secret is None or self._fights_over(key).must_wait(describe(secret), "there"):
             return
         try:
             await self._client.create(kinds.SECRETS, secret)
         except Conflict:
             return  # it is there, and our cache will hear of it
+        self._fights_over(key).wrote(describe(secret), "there")
         log.info("brought back", object=describe(secret))
 
     async def _is_needed(self, lab: Lab, seen: Observed) -> bool:
@@ -421,8 +465,9 @@ class DatalabReconciler:
             name = ingress["metadata"]["name"]
             note = f"Ingress {name} lacked annotations of its protection; they were added"
             try:
-                if absent:
-                    await self._annotate(ingress, absent)
+                if absent and not await self._annotate(lab.key, ingress, absent):
+                    left.add(name)
+                    continue  # told of as contested
             except NotFound:
                 continue  # it went with its session
             except KubeError as error:
@@ -441,11 +486,11 @@ class DatalabReconciler:
         self._unprotected[lab.key] = len(left)
         return failure
 
-    async def _annotate(self, ingress: Manifest, changes: dict[str, str | None]) -> None:
+    async def _annotate(self, key: NamespacedName, ingress: Manifest, changes: dict[str, str | None]) -> bool:
         metadata = ingress["metadata"]
         body = {"metadata": {"uid": metadata["uid"], "annotations": changes}}
-        after = await self._client.patch(kinds.INGRESSES, metadata["namespace"], metadata["name"], body)
-        self._cache.informers.store(kinds.INGRESSES).observe(after)
+        patch = functools.partial(self._client.patch, kinds.INGRESSES, metadata["namespace"], metadata["name"], body)
+        return await self._put_right(key, ingress, "protection", body, patch)
 
     def _ingresses(self, lab: Lab) -> Iterable[Manifest]:
         namespace = names.workshop_namespace(lab.name)
@@ -459,7 +504,7 @@ class DatalabReconciler:
         store = self._cache.informers.store(kinds.DATALABS)
         await self._tell_move(claim, wanted)
         try:
-            is_news = await write_status(self._client, store, claim, wanted)
+            is_news = await write_status(self._client, store, claim, wanted, self._fights_over(key_of(claim)))
         except Invalid as error:
             # Better a short one than none: without it the claim would go on saying what was so before.
             wanted = unwritable(claim, error, _now())
@@ -494,7 +539,28 @@ class DatalabReconciler:
             if what:
                 await self._recorder.emit(claim, "Normal", reason, "Apply", ", ".join(what))
 
+    def _fights_over(self, key: NamespacedName) -> Fights:
+        if key not in self._fights:
+            self._fights[key] = Fights(functools.partial(self._later, key))
+        return self._fights[key]
+
+    async def _put_right(
+        self, key: NamespacedName, obj: Manifest, wish: str, desired: Manifest, write: Callable[[], Awaitable[Manifest]]
+    ) -> bool:
+        """Whether `write` was made, which is to have `obj` hold what `desired` does; not while that has to wait."""
+        fights, what, resource = self._fights_over(key), describe(obj), resource_of(obj)
+        if fights.must_wait(what, wish):
+            return False
+        if fights.wants_rival(what):
+            live = await self._client.get(resource, *key_of(obj))
+            fights.name_rival(what, rival(live, desired))
+        after = await write()
+        fights.wrote(what, wish)
+        self._cache.informers.store(resource).observe(after)
+        return True
+
     def _forget(self, key: NamespacedName) -> None:
+        self._fights.pop(key, None)
         self._waiting_for.pop(key, None)
         self._unprotected.pop(key, None)
         self._identity.forget(key)

@@ -36,7 +36,7 @@ class Manager:
         identities: Workqueue[NamespacedName] = Workqueue("identity")
         self._identity = IdentityReconciler(identities, self._queue.add, identity_resync_seconds)
         self._identity_controller = Controller("identity", self._identity.reconcile, identities, IDENTITY_WORKERS)
-        self._reconciler = DatalabReconciler(client, cache, Recorder(client), self._identity)
+        self._reconciler = DatalabReconciler(client, cache, Recorder(client), self._identity, self._queue.add_after)
         self._controller = Controller("datalab", self._reconciler.reconcile, self._queue, workers)
         self._subscribe()
 

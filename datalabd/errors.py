@@ -4,6 +4,7 @@ DatalabdError
 ├── ClaimInvalid(field, reason)      the user must act: condition and Event; no retry until the claim changes
 ├── EnvironmentInvalid(field, …)     the operator must act: condition; retry when the environment changes
 ├── Foreign(what, owner)             an object we would write belongs to somebody else; retried slowly
+├── Contested(what, rival)          somebody sets back what we set; put right again with growing pauses
 ├── NotYet(what, retry_after)        nothing is wrong: wait for an event, look again at the latest then
 │   └── Unreadable(kind, error)      a kind that the lab needs cannot be read
 ├── InternalError(place)             a defect of ours; retried, as its cause may go
@@ -49,6 +50,19 @@ class Foreign(DatalabdError):
         super().__init__(f"{what} exists and belongs to {owner}")
         self.what = what
         self.owner = owner
+
+
+class Contested(DatalabdError):
+    """`rival` sets `what` back each time it is put right; so it is with `others` more objects."""
+
+    def __init__(self, what: str, rival: str, others: int = 0) -> None:
+        more = f"; {others} more objects are fought over" if others else ""
+        super().__init__(
+            f"{what} does not stay as it is applied: {rival} sets it back each time; it is put right with growing "
+            f"pauses until that ends{more}"
+        )
+        self.what = what
+        self.rival = rival
 
 
 class NotYet(DatalabdError):

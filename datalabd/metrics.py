@@ -60,6 +60,12 @@ CERTIFICATE_EXPIRY = Gauge(
     "datalabd_certificate_expiry_timestamp_seconds", "When the serving certificate expires, Unix time."
 )
 LEADER = Gauge("datalabd_leader", "1 while this replica holds the lease and writes.")
+WRITTEN_OFTEN = Counter(
+    "datalabd_objects_written_often_total",
+    "Objects written 20 times within a minute, each counted once for every such minute.",
+    ["resource"],
+)
+CONTESTED = Gauge("datalabd_contested_objects", "Objects that somebody sets back each time they are put right.")
 UNPROTECTED_INGRESSES = Gauge(
     "datalabd_unprotected_ingresses", "Session Ingresses that lack the annotations of their environment's protection."
 )

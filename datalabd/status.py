@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from datalabd.api.meta import Manifest
-from datalabd.api.v1beta2 import State
+from datalabd.api.v1beta2 import CONCERNS, State
 from datalabd.errors import (
     ClaimInvalid,
+    Contested,
     DatalabdError,
     Denied,
     EnvironmentInvalid,
@@ -23,9 +24,6 @@ from datalabd.plan.educates import sessions as educates_sessions
 from datalabd.plan.educates.healing import Repair, Stuck
 from datalabd.stores import DatabaseFacts, Job, StoreFacts
 from datalabd.text import ENTRY_MAX, bounded, moment, timestamp
-
-CONCERNS = ("StorageReady", "RuntimeReady", "SessionsReady", "DatabasesReady", "StoresReady", "IdentityReady")
-"""Aspects of a lab, in the order in which the first that is not ready explains why the lab is not."""
 
 KEPT = ("environment", "started", "sessions", "credentials", "databases", "realm", "users", "effective")
 """What stays as it was said last while a claim cannot be acted upon."""
@@ -169,6 +167,8 @@ def _synced(claim: Manifest, problem: DatalabdError | None) -> Condition:
             return Condition("Synced", "False", "KindUnreadable", str(problem))
         case Denied():
             return Condition("Synced", "False", "RightsMissing", rights.missing(claim, problem), stalled=True)
+        case Contested():
+            return Condition("Synced", "False", "Contested", str(problem), stalled=True)
         case InternalError():
             return Condition("Synced", "False", "InternalError", str(problem), stalled=True)
     return Condition("Synced", "False", "ReconcileError", str(problem))

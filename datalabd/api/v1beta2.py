@@ -352,6 +352,12 @@ class DatabaseStatus(Model):
     restore: JobStatus | None = Field(None, description="The last restore in place.")
 
 
+CONCERNS = ("StorageReady", "RuntimeReady", "SessionsReady", "DatabasesReady", "StoresReady", "IdentityReady")
+"""Aspects of a lab, in the order in which the first that is not ready explains why the lab is not."""
+CONDITIONS = ("Ready", "Synced", *CONCERNS, "Reconciling", "Stalled")
+"""Types of conditions that are ours to write and to take away."""
+
+
 class Condition(Model):
     """One aspect of how the lab is."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from datalabd.api import quantity
 from datalabd.api.meta import (
+    APPLIED,
     CLAIM_NAME,
     CLAIM_NAMESPACE,
     CLAIM_UID,
@@ -14,10 +15,13 @@ from datalabd.api.meta import (
     V1BETA2,
     Manifest,
 )
+from datalabd.api.v1beta2 import CONDITIONS
 from datalabd.errors import Conflict, Foreign, NotFound
 from datalabd.kube.client import JSON_PATCH, Client
+from datalabd.kube.fights import Fights, rival
 from datalabd.kube.resources import Resource, resource_of
 from datalabd.kube.store import Store
+from datalabd.plan.metadata import digest
 from datalabd.stores import POSTGRES, VECTOR_STORE
 
 
@@ -35,23 +39,27 @@ class Written:
 
 
 async def converge(
-    client: Client, store: Store, manifest: Manifest, written: Written, *, create_only: bool = False
-) -> Manifest:
+    client: Client, store: Store, manifest: Manifest, written: Written, fights: Fights, *, create_only: bool = False
+) -> Manifest | None:
     """The live object, equal to `manifest` in every field that sets; with `create_only` as whoever came first made it.
 
-    Sends nothing where the cached object already agrees. Raises `Foreign` where an object of that name is not this
-    claim's, `Conflict` where it changes under us.
+    Sends nothing where the cached object already agrees, nor while `fights` has it wait; None: there is no object then.
+    Raises `Foreign` where an object of that name is not this claim's, `Conflict` where it changes under us.
     """
     resource = resource_of(manifest)
     metadata = manifest["metadata"]
+    what, wish = describe(manifest), metadata["annotations"][APPLIED]
     live = store.get(metadata.get("namespace", ""), metadata["name"])
     if live is None:
+        if fights.must_wait(what, wish):
+            return None
         try:
             created = await client.create(resource, manifest)
         except Conflict:
             live = await client.get(resource, metadata.get("namespace", ""), metadata["name"])
         else:
-            written.created.append(describe(manifest))
+            written.created.append(what)
+            fights.wrote(what, wish)
             store.observe(created)
             return created
     require_ours(live, manifest)
@@ -60,13 +68,33 @@ async def converge(
         written.unchanged += 1
         return live
     if live["metadata"].get("deletionTimestamp"):
-        raise Conflict(409, "Deleting", f"{describe(manifest)} is being deleted")
+        raise Conflict(409, "Deleting", f"{what} is being deleted")
+    if fights.must_wait(what, wish):
+        return live
+    if fights.wants_rival(what):
+        found = await client.get(resource, metadata.get("namespace", ""), metadata["name"])
+        fights.name_rival(what, rival(found, manifest))
     await take_over(client, resource, live)
-    target = manifest | {"metadata": metadata | {"uid": live["metadata"]["uid"]}}
+    target = _sent(manifest, live) | {"metadata": metadata | {"uid": live["metadata"]["uid"]}}
     after = await client.apply(resource, target)
-    written.applied.append(describe(manifest))
+    if RETAINED in (after["metadata"].get("labels") or {}):
+        # Whoever else put it on owns it: an apply that leaves it out takes away only what was ours.
+        body = {"metadata": {"uid": live["metadata"]["uid"], "labels": {RETAINED: None}}}
+        after = await client.patch(resource, metadata.get("namespace", ""), metadata["name"], body)
+    written.applied.append(what)
+    fights.wrote(what, wish, reached=agrees(after, manifest))
     store.observe(after)
     return after
+
+
+def _sent(desired: Any, live: Any) -> Any:
+    """What an apply sends: all but the empty maps and lists that the server dropped.
+
+    It books their owner all the same, forgets him, and so takes every such apply for a change.
+    """
+    if not isinstance(desired, dict) or not isinstance(live, dict):
+        return desired
+    return {key: _sent(value, live.get(key)) for key, value in desired.items() if value not in ({}, []) or key in live}
 
 
 def require_ours(live: Manifest, desired: Manifest) -> None:
@@ -166,11 +194,19 @@ async def retain(client: Client, store: Store, obj: Manifest) -> None:
     store.observe(after)
 
 
-async def write_status(client: Client, store: Store, claim: Manifest, wanted: Manifest) -> bool:
-    """Whether the claim's status had to be written to become `wanted`."""
-    if wanted == claim.get("status"):
+async def write_status(
+    client: Client, store: Store, claim: Manifest, wanted: Manifest, fights: Fights | None = None
+) -> bool:
+    """Whether the claim's status was written to become `wanted`; conditions of types that we do not know stay.
+
+    It is not while `fights` has it wait.
+    """
+    if wanted == _ours(claim.get("status")):
         return False
     metadata = claim["metadata"]
+    what, wish = f"status of {describe(claim)}", digest(wanted)
+    if fights is not None and fights.must_wait(what, wish):
+        return False
     body = {
         "apiVersion": V1BETA2,
         "kind": "Datalab",
@@ -179,10 +215,35 @@ async def write_status(client: Client, store: Store, claim: Manifest, wanted: Ma
     }
     try:
         after = await client.apply(resource_of(body), body, subresource="status")
+        if _ours(after.get("status")) != wanted:
+            # What others put there is theirs, and an apply takes away only what was ours.
+            foreign = [known for known in after["status"].get("conditions") or () if known["type"] not in CONDITIONS]
+            whole = wanted | {"conditions": [*wanted["conditions"], *foreign]}
+            after = await client.patch(
+                resource_of(body),
+                metadata["namespace"],
+                metadata["name"],
+                [
+                    {"op": "test", "path": "/metadata/resourceVersion", "value": after["metadata"]["resourceVersion"]},
+                    {"op": "replace", "path": "/status", "value": whole},
+                ],
+                JSON_PATCH,
+                subresource="status",
+            )
     except NotFound:
         return False  # the claim was deleted meanwhile
+    if fights is not None:
+        fights.wrote(what, wish, reached=_ours(after.get("status")) == wanted)
     store.observe(after)
     return True
+
+
+def _ours(status: Manifest | None) -> Manifest | None:
+    """A status without the conditions of others."""
+    conditions = (status or {}).get("conditions")
+    if not status or conditions is None:
+        return status
+    return status | {"conditions": [known for known in conditions if known["type"] in CONDITIONS]}
 
 
 def describe(obj: Manifest) -> str:

@@ -41,6 +41,7 @@ from datalabd.errors import (
     Unavailable,
 )
 from datalabd.kube.resources import Resource
+from datalabd.kube.writes import Writes
 from datalabd.text import ENTRY_MAX, LINE_MAX, bounded
 
 REQUEST_TIMEOUT = httpx.Timeout(30, connect=10)
@@ -196,6 +197,7 @@ class Client:
         self._renewing = asyncio.Lock()
         self._generation = 0
         self._writes = asyncio.Semaphore(MAX_WRITES)
+        self._written = Writes()
         self._may_write: Callable[[], bool] | None = None
 
     @classmethod
@@ -357,9 +359,8 @@ class Client:
         """The created object; `Conflict` where one of that name exists."""
         params = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
         namespace = manifest["metadata"].get("namespace", "")
-        async with self._writes:
-            with _about(resource, namespace, manifest["metadata"].get("name", "")):
-                return await self.request("POST", path(resource, namespace), params=params, body=manifest)
+        async with self._writing(resource, namespace, manifest["metadata"].get("name", "")):
+            return await self.request("POST", path(resource, namespace), params=params, body=manifest)
 
     async def apply(self, resource: Resource, manifest: Manifest, *, subresource: str = "") -> Manifest:
         """The object after a server-side apply by our field manager, taking over fields others had set.
@@ -368,50 +369,61 @@ class Client:
         """
         metadata = manifest["metadata"]
         namespace, name = metadata.get("namespace", ""), metadata["name"]
-        async with self._writes:
-            with _about(resource, namespace, name):
-                return await self.request(
-                    "PATCH",
-                    path(resource, namespace, name, subresource),
-                    params={"fieldManager": FIELD_MANAGER, "force": "true"},
-                    body=manifest,
-                    content_type=APPLY_PATCH,
-                )
+        async with self._writing(resource, namespace, name):
+            return await self.request(
+                "PATCH",
+                path(resource, namespace, name, subresource),
+                params={"fieldManager": FIELD_MANAGER, "force": "true"},
+                body=manifest,
+                content_type=APPLY_PATCH,
+            )
 
     async def replace(self, resource: Resource, manifest: Manifest) -> Manifest:
         """The object after a PUT; `Conflict` unless `metadata.resourceVersion` is the live one."""
         metadata = manifest["metadata"]
         namespace, name = metadata.get("namespace", ""), metadata["name"]
-        async with self._writes:
-            with _about(resource, namespace, name):
-                return await self.request(
-                    "PUT", path(resource, namespace, name), params={"fieldManager": FIELD_MANAGER}, body=manifest
-                )
+        async with self._writing(resource, namespace, name):
+            return await self.request(
+                "PUT", path(resource, namespace, name), params={"fieldManager": FIELD_MANAGER}, body=manifest
+            )
 
     async def patch(
-        self, resource: Resource, namespace: str, name: str, body: Any, content_type: str = MERGE_PATCH
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        body: Any,
+        content_type: str = MERGE_PATCH,
+        *,
+        subresource: str = "",
     ) -> Manifest:
         """The object after a JSON or merge patch."""
-        async with self._writes:
-            with _about(resource, namespace, name):
-                return await self.request(
-                    "PATCH",
-                    path(resource, namespace, name),
-                    params={"fieldManager": FIELD_MANAGER},
-                    body=body,
-                    content_type=content_type,
-                )
+        async with self._writing(resource, namespace, name):
+            return await self.request(
+                "PATCH",
+                path(resource, namespace, name, subresource),
+                params={"fieldManager": FIELD_MANAGER},
+                body=body,
+                content_type=content_type,
+            )
 
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> bool:
         """Ask for the deletion of exactly the object with that uid; False where it was gone or replaced already."""
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
-        async with self._writes:
-            try:
-                with _about(resource, namespace, name):
-                    await self.request("DELETE", path(resource, namespace, name), body=options)
-            except (NotFound, Conflict):
-                return False
+        try:
+            async with self._writing(resource, namespace, name):
+                await self.request("DELETE", path(resource, namespace, name), body=options)
+        except (NotFound, Conflict):
+            return False
         return True
+
+    @contextlib.asynccontextmanager
+    async def _writing(self, resource: Resource, namespace: str, name: str) -> AsyncIterator[None]:
+        """One of the writes in flight at once; counted where the API server takes it."""
+        async with self._writes:
+            with _about(resource, namespace, name):
+                yield
+        self._written.count(resource, namespace, name)
 
 
 @contextlib.contextmanager

@@ -7,9 +7,33 @@ import pytest
 
 from datalabd.api.meta import CLAIM_NAME, CLAIM_NAMESPACE, CLAIM_UID, MANAGED_BY, RETAINED, Manifest
 from datalabd.errors import Foreign
-from datalabd.kube.apply import Written, agrees, describe, require_ours
+from datalabd.kube.apply import Written, _ours, _sent, agrees, describe, require_ours
 from datalabd.plan import plan
 from tests.factories import LABELS, environment, fresh, lab, running
+
+# --- what is sent, and what of a status is ours ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("desired", "live", "sent"),
+    [
+        pytest.param({"a": [], "b": {}, "c": 1}, {"c": 2}, {"c": 1}, id="empty values that the server dropped"),
+        pytest.param({"a": []}, {"a": [1]}, {"a": []}, id="a list that is to be emptied"),
+        pytest.param({"a": {"b": {}}}, {"a": {}}, {"a": {}}, id="inside"),
+        pytest.param({"a": {"b": {}}}, {}, {"a": {"b": {}}}, id="inside of what is not there"),
+        pytest.param({"a": [{"b": {}}]}, {"a": [{}]}, {"a": [{"b": {}}]}, id="lists are sent as they are"),
+        pytest.param({"a": 0, "b": ""}, {}, {"a": 0, "b": ""}, id="zero and empty text are values"),
+    ],
+)
+def test_sent(desired: Manifest, live: Manifest, sent: Manifest) -> None:
+    assert _sent(desired, live) == sent
+
+
+def test_conditions_of_others_are_none_of_a_status() -> None:
+    ready, other = {"type": "Ready", "status": "True"}, {"type": "Reviewed", "status": "True"}
+    assert _ours({"started": "1/1", "conditions": [other, ready]}) == {"started": "1/1", "conditions": [ready]}
+    assert (_ours(None), _ours({"started": "1/1"})) == (None, {"started": "1/1"})
+
 
 # --- agrees -----------------------------------------------------------------------------------------------------------
 
