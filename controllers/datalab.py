@@ -41,13 +41,13 @@ from datalabd.kube.resources import resource_of
 from datalabd.kube.store import key_of
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Phase, Place, View, is_durable, observe, phase_of
-from datalabd.plan import Plan, Stage, plan, rights
+from datalabd.plan import Plan, Stage, plan
 from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, repairs
 from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class
 from datalabd.plan.metadata import digest
 from datalabd.plan.prune import prune
-from datalabd.status import deleting, refused, status, unwritable
+from datalabd.status import refused, status, unwritable
 from datalabd.validation import CLUSTER_NAME, Names, Rival, names_lost, names_of, taken, unique_names, validate
 
 log = structlog.get_logger()
@@ -115,7 +115,9 @@ class DatalabReconciler:
             return Result()
         structlog.contextvars.bind_contextvars(generation=claim["metadata"]["generation"])
         if claim["metadata"].get("deletionTimestamp"):
-            return await self._tear_down(claim)
+            return await teardown.teardown(
+                self._client, self._cache, self._recorder, self._identity, self._denials, claim
+            )
         place = self._cache.informers.store(kinds.NAMESPACES).get("", key.namespace)
         if place is not None and place["metadata"].get("deletionTimestamp"):
             return Result()  # the claim goes next, and with it comes the teardown; what we may do there may be gone
@@ -125,15 +127,6 @@ class DatalabReconciler:
             await self._write_status(claim, refused(claim, problem, _now()))
             raise
         return await self._converge(claim, lab)
-
-    async def _tear_down(self, claim: Manifest) -> Result:
-        try:
-            return await teardown.teardown(self._client, self._cache, self._recorder, self._identity, claim)
-        except Denied as denied:
-            self._denials.require_lasting(key_of(claim), denied)
-            message = rights.missing(claim, denied)
-            await self._write_status(claim, deleting(claim, message, stalled=True, now=_now()))
-            raise
 
     def _resolve(self, claim: Manifest) -> Lab:
         """The lab of a claim, by the same rules as admission: a claim may have been stored while nobody was asked."""

@@ -2,21 +2,24 @@
 
 Each step is repeated until nothing is left of what it removes, so that a pass can be interrupted. The finalizer, last,
 is never dropped because time ran out: after five minutes the status names the obstacle, and a person may skip the step
-with the annotation `datalabs.pkg.internal/abandon`.
+with the annotation `datalabs.pkg.internal/abandon`. Whenever that was written, each step is begun first and given its
+time: no session is left to run on without a claim only because somebody asked for it.
 """
 
 import datetime
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import pydantic
 import structlog
 
 from controllers.controller import Result
+from controllers.denials import Denials
 from controllers.identity import IdentityReconciler, Step, access_to
 from datalabd import names
-from datalabd.api.meta import ABANDON, CLAIM_UID, FINALIZER, RETAINED, Manifest, NamespacedName, is_planned
-from datalabd.errors import ClaimInvalid, EnvironmentInvalid, KubeError, NotFound, NotYet
+from datalabd.api.meta import ABANDON, CLAIM_UID, FINALIZER, RETAINED, Manifest, NamespacedName, is_planned, items
+from datalabd.errors import ClaimInvalid, Denied, EnvironmentInvalid, KubeError, NotFound, NotYet
 from datalabd.identity import admin
 from datalabd.kube import resources as kinds
 from datalabd.kube.apply import describe, retain, write_status
@@ -27,6 +30,7 @@ from datalabd.kube.resources import Resource, resource_of
 from datalabd.kube.store import key_of
 from datalabd.lab import resolve
 from datalabd.observed import is_durable
+from datalabd.plan import rights
 from datalabd.plan.keycloak import realm_address
 from datalabd.status import deleting
 from datalabd.stores import KINDS as STORES
@@ -81,35 +85,57 @@ class Teardown:
 
 
 async def teardown(
-    client: Client, cache: Cache, recorder: Recorder, identity: IdentityReconciler, claim: Manifest
+    client: Client,
+    cache: Cache,
+    recorder: Recorder,
+    identity: IdentityReconciler,
+    denials: Denials,
+    claim: Manifest,
 ) -> Result:
     """One pass over a claim that is being deleted."""
     metadata = claim["metadata"]
     finalizers = metadata.get("finalizers") or []
     if FINALIZER not in finalizers:
         return Result()
-    cache.require_synced(claim, metadata["namespace"])
     work = Teardown(client, cache, recorder, identity, claim, _retains(cache, claim))
-    abandoned = {step.strip() for step in (metadata.get("annotations") or {}).get(ABANDON, "").split(",")}
-    for name, step in STEPS.items():
-        if name in abandoned:
-            await _abandon(work, name)
-            continue
-        left = await step(work)
-        if left:
-            return await _wait(work, name, left)
-    body = {
-        "metadata": {
-            "resourceVersion": metadata["resourceVersion"],
-            "finalizers": [finalizer for finalizer in finalizers if finalizer != FINALIZER],
-        }
-    }
+    at = ""
     try:
+        cache.require_synced(claim, metadata["namespace"])
+        for at, step in STEPS.items():
+            await _take(work, at, step)
+        at = ""
+        body = {
+            "metadata": {
+                "resourceVersion": metadata["resourceVersion"],
+                "finalizers": [finalizer for finalizer in finalizers if finalizer != FINALIZER],
+            }
+        }
         await client.patch(kinds.DATALABS, metadata["namespace"], metadata["name"], body)
     except NotFound:
         return Result()  # gone already, and our cache will hear of it
+    except KubeError as error:
+        if isinstance(error, Denied):
+            denials.require_lasting(key_of(claim), error)
+        await _report_failure(work, at, error)
+        raise
     log.info("torn down")
     return Result(pruned=1)
+
+
+async def _take(work: Teardown, name: str, step: Callable[[Teardown], Awaitable[str]]) -> None:
+    """Take one step, or skip it if that was asked for and it had its time; raises `NotYet` while it waits."""
+    asked = items((work.claim["metadata"].get("annotations") or {}).get(ABANDON, ""))
+    skip = name in asked and _elapsed(work.claim) >= STALLED_AFTER_SECONDS
+    try:
+        left = await step(work)
+    except KubeError as error:
+        if not skip:
+            raise
+        left = str(error)
+    if left and not skip:
+        await _wait(work, name, left)
+    elif left:
+        await _abandon(work, name)
 
 
 async def _abandon(work: Teardown, step: str) -> None:
@@ -125,21 +151,37 @@ async def _abandon(work: Teardown, step: str) -> None:
             log.warning("left unmarked", object=describe(obj), error=str(error))
 
 
-async def _wait(work: Teardown, step: str, left: str) -> Result:
+async def _wait(work: Teardown, step: str, left: str) -> NoReturn:
     """Say what the deletion waits for; its end is seen by watches, so look again only when it becomes overdue."""
-    now = datetime.datetime.now(datetime.UTC)
-    metadata = work.claim["metadata"]
-    since = datetime.datetime.fromisoformat(metadata["deletionTimestamp"])
-    elapsed = (now - since).total_seconds()
+    elapsed = _elapsed(work.claim)
     stalled = elapsed >= STALLED_AFTER_SECONDS
-    message = f"deleting {step}: waits for {left}"
-    if stalled:
+    message = f"waits for {left}"
+    await _report(work, step, message, stalled=stalled)
+    raise NotYet(f"deleting {step}: {message}", 60.0 if stalled else STALLED_AFTER_SECONDS - elapsed)
+
+
+async def _report_failure(work: Teardown, step: str, error: KubeError) -> None:
+    """Say what stops the deletion, if only a person can mend it or it has not gone by itself."""
+    if isinstance(error, Denied):
+        await _report(work, step, rights.missing(work.claim, error), stalled=True)
+    elif _elapsed(work.claim) >= STALLED_AFTER_SECONDS:
+        await _report(work, step, str(error), stalled=True)
+
+
+async def _report(work: Teardown, step: str, message: str, *, stalled: bool) -> None:
+    if stalled and step:
         message += f"; mend that, or skip the step with annotation {ABANDON}={step}"
-    wanted = deleting(work.claim, message, stalled, now)
+    wanted = deleting(work.claim, message, stalled, datetime.datetime.now(datetime.UTC), step=step)
     await write_status(work.client, work.cache.informers.store(kinds.DATALABS), work.claim, wanted)
     if stalled:
-        await work.recorder.emit(work.claim, "Warning", "TeardownStalled", "Delete", message)
-    raise NotYet(message, 60.0 if stalled else STALLED_AFTER_SECONDS - elapsed)
+        note = f"deleting {step}: {message}" if step else message
+        await work.recorder.emit(work.claim, "Warning", "TeardownStalled", "Delete", note)
+
+
+def _elapsed(claim: Manifest) -> float:
+    """Seconds since the deletion was asked for."""
+    since = datetime.datetime.fromisoformat(claim["metadata"]["deletionTimestamp"])
+    return (datetime.datetime.now(datetime.UTC) - since).total_seconds()
 
 
 async def _access(work: Teardown) -> str:

@@ -41,6 +41,7 @@ from webhooks.registration import (
     CLAIMS,
     INGRESSES,
     Endpoint,
+    abandonment,
     claim_webhooks,
     data_protection,
     ingress_webhooks,
@@ -303,7 +304,7 @@ class Process:
         """Install the CRDs with their conversion, and all webhooks, answered at this endpoint."""
         self._has_registered = True
         manifests = custom_resource_definitions(endpoint.client_config("/convert")) + claim_webhooks(endpoint)
-        manifests += protection() + rights_protection() + data_protection(self._account)
+        manifests += protection() + abandonment() + rights_protection() + data_protection(self._account)
         manifests += ingress_policies.session_ingresses(self._account)
         manifests += ingress_policies.protecting_objects(self._account)
         manifests += ingress_policies.session_backends()

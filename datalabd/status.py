@@ -110,17 +110,30 @@ def unwritable(claim: Manifest, problem: DatalabdError, now: datetime.datetime) 
     return _assemble(claim, [], _synced(claim, problem), now)
 
 
-def deleting(claim: Manifest, waits: str, stalled: bool, now: datetime.datetime) -> Manifest:
-    """The status of a claim being deleted, which waits for `waits`."""
+def deleting(claim: Manifest, waits: str, stalled: bool, now: datetime.datetime, *, step: str = "") -> Manifest:
+    """The status of a claim being deleted, which waits for `waits`; `step` is the one of its deletion that does."""
     before = claim.get("status") or {}
-    synced = Condition("Synced", "True", "Deleting", waits)
-    ready = Condition("Ready", "False", "Deleting", waits)
-    phase = _abnormal("Stalled" if stalled else "Reconciling", "Deleting", waits)
+    message = f"{_DELETING}{step}: {waits}" if step else waits
+    synced = Condition("Synced", "True", "Deleting", message)
+    ready = Condition("Ready", "False", "Deleting", message)
+    phase = _abnormal("Stalled" if stalled else "Reconciling", "Deleting", message)
     kept = {key: before[key] for key in KEPT if key in before}
     return kept | {
         "observedGeneration": claim["metadata"]["generation"],
         "conditions": _dated(claim, [synced, ready, phase], now),
     }
+
+
+_DELETING = "deleting "
+
+
+def stalled_step(claim: Manifest) -> str:
+    """The step that a deletion does not get past, by the claim's status (`deleting`); empty: none."""
+    for condition in (claim.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "Stalled" and condition.get("reason") == "Deleting":
+            what, found, _ = str(condition.get("message")).partition(": ")
+            return what.removeprefix(_DELETING) if found and what.startswith(_DELETING) else ""
+    return ""
 
 
 def _assemble(claim: Manifest, concerns: list[Condition], synced: Condition, now: datetime.datetime) -> Manifest:

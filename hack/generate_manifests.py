@@ -31,12 +31,14 @@ from webhooks.ingress_policies import (
     session_ingresses,
 )
 from webhooks.registration import (
+    ABANDONED_STEPS,
     CLAIMS,
     INGRESSES,
     PROTECTED_CLAIMS,
     PROTECTED_DATA,
     PROTECTED_RIGHTS,
     Endpoint,
+    abandonment,
     claim_webhooks,
     data_protection,
     protection,
@@ -53,6 +55,7 @@ NAME = FIELD_MANAGER
 NAMESPACE = Settings().namespace
 LOCAL = f"{NAME}-local"
 PROTECTED = (
+    ABANDONED_STEPS,
     PROTECTED_CLAIMS,
     PROTECTED_DATA,
     PROTECTED_RIGHTS,
@@ -87,7 +90,7 @@ def registrations() -> Files:
     Not those for Ingresses: what they guard depends on the environments, and each apply of a file would undo that.
     """
     return {
-        "webhook/protection.yaml": protection() + rights_protection() + data_protection(ACCOUNT),
+        "webhook/protection.yaml": protection() + abandonment() + rights_protection() + data_protection(ACCOUNT),
         "webhook/ingresses.yaml": session_ingresses(ACCOUNT) + protecting_objects(ACCOUNT) + session_backends(),
         "webhook/claims.yaml": claim_webhooks(Endpoint(b"", service=(NAMESPACE, Settings().service))),
     }

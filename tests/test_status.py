@@ -22,7 +22,7 @@ from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import plan
 from datalabd.plan.educates.healing import repairs
-from datalabd.status import deleting, refused, status, unwritable
+from datalabd.status import deleting, refused, stalled_step, status, unwritable
 from datalabd.stores import DatabaseFacts, Job, StoreFacts, Turn
 from tests.factories import IAM, MADE, NOW, claim, environment, fresh, lab, running, session_is
 
@@ -872,6 +872,26 @@ def test_deleting(stalled: bool, abnormal: str) -> None:
         "sessions": {"main": {"state": "started", "phase": "Running"}},
         "effective": {"auth": "credentials"},
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        pytest.param(deleting(claim(), "waits for x: y", True, NOW, step="storage"), "storage", id="stalled at a step"),
+        pytest.param(deleting(claim(), "waits for x", False, NOW, step="storage"), "", id="not stalled"),
+        pytest.param(deleting(claim(), "deleting storage", True, NOW), "", id="stalled at none"),
+        pytest.param(deleting(claim(), "no right: deleting storage: x", True, NOW), "", id="of another thing"),
+        pytest.param(refused(claim(), MISSING, NOW), "", id="not being deleted"),
+        pytest.param({}, "", id="nothing known"),
+    ],
+)
+def test_stalled_step(status: Manifest, expected: str) -> None:
+    assert stalled_step(claim() | {"status": status}) == expected
+
+
+def test_the_step_of_a_deletion_stands_first() -> None:
+    found = deleting(claim(), "waits for x", True, NOW, step="storage")
+    assert {condition["message"] for condition in found["conditions"]} == {"deleting storage: waits for x"}
 
 
 def test_deleting_what_never_had_a_status() -> None:

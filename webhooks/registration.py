@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from datalabd import names, routes
 from datalabd.api.meta import (
+    ABANDON,
     APPLIED,
     CLAIM_NAME,
     CLAIM_NAMESPACE,
@@ -28,6 +29,7 @@ _LABELS = {MANAGED_BY: FIELD_MANAGER, "app.kubernetes.io/name": FIELD_MANAGER}
 CLAIMS = "datalabd"
 INGRESSES = "datalabd-ingresses"
 PROTECTED_CLAIMS = "datalabd-protected-claims"
+ABANDONED_STEPS = "datalabd-abandoned-steps"
 PROTECTED_DATA = "datalabd-protected-data"
 PROTECTED_RIGHTS = "datalabd-protected-rights"
 COMPONENT = "training.educates.dev/component"
@@ -39,6 +41,8 @@ RUNS_SESSIONS = 'authorizer.group("training.educates.dev").resource("workshopses
 
 No role in a namespace grants this, as these objects are of the cluster.
 """
+ENDS_SESSIONS = 'authorizer.group("training.educates.dev").resource("workshopsessions").check("delete").allowed()'
+"""CEL: whether the user may end sessions that nobody else would end."""
 CLEANERS = (
     "system:serviceaccount:kube-system:generic-garbage-collector",
     "system:serviceaccount:kube-system:namespace-controller",
@@ -154,6 +158,33 @@ def protection() -> list[Manifest]:
         "reason": "Forbidden",
     }
     return policy(PROTECTED_CLAIMS, {"matchConstraints": {"resourceRules": [rules]}, "validations": [validation]})
+
+
+def abandonment() -> list[Manifest]:
+    """The policy by which only who may end sessions can have a deletion leave sessions or the runtime behind."""
+    annotation = f'metadata.?annotations[?"{ABANDON}"].orValue("").split(",")'
+    had = f"oldObject != null && oldObject.{annotation}.exists(had, had.trim() == step.trim())"
+    asked = f'object.{annotation}.exists(step, step.trim() in ["sessions", "runtime"] && !({had}))'
+    rules = {
+        "apiGroups": ["pkg.internal"],
+        "apiVersions": ["*"],
+        "resources": ["datalabs"],
+        "operations": ["CREATE", "UPDATE"],
+    }
+    validation = {
+        "expression": ENDS_SESSIONS,
+        "message": "what is left of a session or runtime is ended by those who may delete workshopsessions; "
+        "have one of them skip this step",
+        "reason": "Forbidden",
+    }
+    return policy(
+        ABANDONED_STEPS,
+        {
+            "matchConstraints": {"resourceRules": [rules]},
+            "matchConditions": [{"name": "abandons-sessions", "expression": asked}],
+            "validations": [validation],
+        },
+    )
 
 
 def rights_protection() -> list[Manifest]:

@@ -22,6 +22,7 @@ from datalabd.api.meta import (
     shorten,
 )
 from datalabd.plan import backups, rotation
+from datalabd.status import stalled_step
 
 
 def errors(claim: Manifest, old: Manifest | None, environment: EnvironmentConfig | None = None) -> list[FieldError]:
@@ -36,6 +37,8 @@ def errors(claim: Manifest, old: Manifest | None, environment: EnvironmentConfig
         FieldError(f"metadata.annotations[{key}]", Problem.INVALID, shorten(item), problem)
         for key, said in changed.items()
         for item in ([said] if key == PROTECT else items(said))
+        # Steps that were skipped before this one are still to be.
+        if key != ABANDON or item not in items(before.get(key, ""))
         if (problem := next(CHECKS[key](claim, item), None) or _not_had(item, key, environment))
     ]
 
@@ -102,9 +105,14 @@ def _restore(claim: Manifest, item: str) -> Iterator[str]:
         yield from _undeclared(claim, match["source"] or match["host"])
 
 
-def _abandonment(_: Manifest, item: str) -> Iterator[str]:
+def _abandonment(claim: Manifest, item: str) -> Iterator[str]:
+    """A step that has not been given its time would leave sessions that run on without a claim."""
+    stalled = stalled_step(claim) if claim["metadata"].get("deletionTimestamp") else ""
     if item not in TEARDOWN_STEPS:
         yield f"there is no such step of a deletion: supported values: {', '.join(TEARDOWN_STEPS)}"
+    elif item != stalled:
+        now = f"this one has stalled at {stalled}" if stalled else "this claim has no deletion that has stalled"
+        yield f"only the step at which a deletion has stalled, by condition Stalled, can be skipped; {now}"
 
 
 def _protection(_: Manifest, said: str) -> Iterator[str]:

@@ -23,6 +23,8 @@ START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 T = TypeVar("T")
 WEBHOOKS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+IMPATIENT = "from controllers import teardown\nteardown.STALLED_AFTER_SECONDS = 0.0"
+"""What a datalabd runs first to which every deletion has stalled that waits for anything (`Daemon.start`)."""
 REGISTERED = (*WEBHOOKS, "validatingadmissionpolicybindings", "validatingadmissionpolicies")
 
 
@@ -80,12 +82,20 @@ class Daemon:
         )
         return f"http://127.0.0.1:{port}"
 
-    def start(self, *, ready: bool = True) -> None:
-        """Start it, and unless told otherwise wait until it says that it is ready."""
+    def start(self, *, ready: bool = True, before: str = "") -> None:
+        """Start it, and unless told otherwise wait until it says that it is ready.
+
+        `before` is Python that its process runs first: another version of datalabd, or one with less patience.
+        """
         assert self._process is None, "it runs already"
         self._began = self.log.stat().st_size if self.log.exists() else 0
         config = kubeconfig(self.cluster, confined=True)
-        command = [sys.executable, "-m", "datalabd", "run", "--local", "--kubeconfig", str(config), *self._options]
+        program = (
+            ["-c", f"{before}\nimport sys\nfrom datalabd.__main__ import main\nsys.exit(main())"]
+            if before
+            else ["-m", "datalabd"]
+        )
+        command = [sys.executable, *program, "run", "--local", "--kubeconfig", str(config), *self._options]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -118,10 +128,10 @@ class Daemon:
             self._process.wait()
             self._process = None
 
-    def restart(self) -> None:
-        """Stop it in good order and start it again."""
+    def restart(self, *, before: str = "") -> None:
+        """Stop it in good order and start it again; see `start`."""
         self.stop()
-        self.start()
+        self.start(before=before)
 
     def clear(self) -> None:
         """Leave nothing of it that would refuse the requests of other tests, whatever state it is in."""

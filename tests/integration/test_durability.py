@@ -13,12 +13,13 @@ import pytest
 
 from datalabd.api.meta import ABANDON, APPLIED, CLAIM_UID, RETAINED, UNPROTECTED, Manifest
 from datalabd.kube.client import Client
+from datalabd.status import stalled_step
 from hack.cluster import Cluster
 from hack.deadlines import scaled
 from hack.postgresql import Servers, missing
 from hack.standins import MongoDBOperator, PostgresOperator, QdrantOperator, RedisOperator
-from tests.integration.daemon import ROOT, Daemon, eventually
-from tests.integration.objects import claim, dry_run, let_go, open_namespace
+from tests.integration.daemon import IMPATIENT, ROOT, Daemon, eventually
+from tests.integration.objects import claim, dry_run, let_go, open_namespace, read
 from tests.integration.stage import Stage, standins
 from tests.integration.test_databases import psql
 
@@ -108,6 +109,11 @@ class Lab:
     def uid(self) -> str:
         """uid of its claim."""
         return uid(self.stage.get("datalab", self.name))
+
+    @property
+    def claim(self) -> Manifest:
+        """The claim, which must be there."""
+        return read(self.stage.cluster, "datalab", self.name, self.stage.namespace)
 
     @property
     def home(self) -> Key:
@@ -282,17 +288,22 @@ def test_a_lab_that_is_not_kept_goes_wholly_and_in_order(labs: dict[str, Lab], o
 
 
 def test_a_store_whose_operator_never_comes_back_can_be_abandoned(
-    labs: dict[str, Lab], operator: threading.Event
+    labs: dict[str, Lab], operator: threading.Event, datalabd: Daemon
 ) -> None:
     lab = labs["abandoned"]
     lab.until_ready()
     operator.set()
     lab.stage.delete(lab.name, wait=False)
     eventually(lambda: lab.waits.startswith("deleting storage"), 30)
-    lab.stage.annotate(lab.name, ABANDON, "storage")
-    eventually(lambda: lab.waits == f"deleting runtime: waits for Namespace {lab.name}", 30)
-    lab.stage.annotate(lab.name, ABANDON, "storage, runtime")
-    lab.stage.gone("datalab", lab.name, lab.stage.namespace)
+    datalabd.restart(before=IMPATIENT)
+    try:
+        eventually(lambda: stalled_step(lab.claim) == "storage", 30)
+        lab.stage.annotate(lab.name, ABANDON, "storage")
+        eventually(lambda: stalled_step(lab.claim) == "runtime", 30)
+        lab.stage.annotate(lab.name, ABANDON, "storage, runtime")
+        lab.stage.gone("datalab", lab.name, lab.stage.namespace)
+    finally:
+        datalabd.restart()
     assert lab.runtime == {}
     operator.clear()
     lab.until_nothing_is_left()

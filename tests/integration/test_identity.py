@@ -20,11 +20,12 @@ from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
 from datalabd.kube.informers import Informers
 from datalabd.plan import rights
+from datalabd.status import stalled_step
 from hack import idle
 from hack.account import kubeconfig
 from hack.cluster import Cluster
 from hack.keycloak import Realm, Server
-from tests.integration.daemon import Daemon, eventually, running
+from tests.integration.daemon import IMPATIENT, Daemon, eventually, running
 from tests.integration.gate import Gate
 from tests.integration.objects import let_go, open_namespace, unique
 from tests.integration.stage import Stage, background, standins
@@ -334,7 +335,9 @@ def test_access_closes_before_anything_else_goes(labs: Labs, realm: Realm) -> No
     assert [realm.group(group) for group in (lab, f"{lab}-admin")] == [None, None]
 
 
-def test_a_deletion_waits_for_keycloak_unless_told_not_to(labs: Labs, realm: Realm, gate: Gate) -> None:
+def test_a_deletion_waits_for_keycloak_unless_told_not_to(
+    labs: Labs, realm: Realm, gate: Gate, datalabd: Daemon
+) -> None:
     lab, patient = labs.lab("main"), labs.lab()
     for each in (lab, patient):
         labs.until_ready(each, WAIT)
@@ -350,8 +353,14 @@ def test_a_deletion_waits_for_keycloak_unless_told_not_to(labs: Labs, realm: Rea
         eventually(lambda each=each: waits(each), WAIT)  # type: ignore[misc]
     session = labs.get("workshopsession", f"{lab}-main", "") or {}
     assert "deletionTimestamp" not in session["metadata"]
-    labs.annotate(lab, ABANDON, "access,identity")
-    labs.gone("datalab", lab, labs.namespace)
+    datalabd.restart(before=IMPATIENT)
+    try:
+        for step, asked in (("access", "access"), ("identity", "access,identity")):
+            eventually(lambda step=step: stalled_step(labs.get("datalab", lab) or {}) == step, WAIT)  # type: ignore[misc]
+            labs.annotate(lab, ABANDON, asked)
+        labs.gone("datalab", lab, labs.namespace)
+    finally:
+        datalabd.restart()
     assert client_of(realm, lab)["enabled"] is True
     assert labs.get("datalab", patient) is not None
     gate.open()

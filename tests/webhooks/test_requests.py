@@ -2,7 +2,8 @@ import pytest
 
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import ABANDON, BACKUP, PROTECT, RESTORE, ROTATE, Manifest
-from tests.factories import claim, environment
+from datalabd.status import deleting
+from tests.factories import NOW, claim, environment
 from webhooks.requests import errors
 
 SERVER = {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}
@@ -24,8 +25,6 @@ def asking(key: str, value: str) -> Manifest:
         (RESTORE, "pg0/undo"),
         (RESTORE, "pg0/undo@2026-01-31T12:00:00Z"),
         (RESTORE, "pg1=pg0/copy@2026-01-31T12:00:00+02:00"),
-        (ABANDON, "storage"),
-        (ABANDON, "access, sessions,storage,runtime ,credentials,identity,"),
         (ABANDON, ""),
         (PROTECT, "true"),
         (PROTECT, "false"),
@@ -61,7 +60,7 @@ def test_what_will_be_heeded(key: str, value: str) -> None:
         (ROTATE, "," * 5000, "must have at most 2048 bytes"),
         (
             ABANDON,
-            "storage, volumes",
+            "volumes",
             "there is no such step of a deletion: "
             "supported values: access, sessions, storage, runtime, credentials, identity",
         ),
@@ -93,6 +92,47 @@ def test_an_annotation_that_stays_is_not_asked_about() -> None:
     assert errors(asking(ROTATE, "postgres/gone/1"), before) == []
     assert errors({"metadata": {"annotations": None}, "spec": None}, None) == []
     assert errors({"metadata": {"annotations": {BACKUP: "pg0/1"}}, "spec": "x"}, None) != []
+
+
+def going(step: str, annotation: str, *, stalled: bool = True, deleted: bool = True) -> Manifest:
+    """A claim whose deletion waits in a step."""
+    made = asking(ABANDON, annotation)
+    times = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleted else {}
+    status = deleting(made, "waits for something", stalled, NOW, step=step)
+    return made | {"metadata": made["metadata"] | times, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("step", "before", "now"),
+    [
+        pytest.param("storage", "", "storage", id="the one named"),
+        pytest.param("runtime", "storage", "storage, runtime", id="one after another"),
+        pytest.param("runtime", "storage,sessions", "sessions", id="fewer"),
+    ],
+)
+def test_the_step_at_which_a_deletion_has_stalled_may_be_skipped(step: str, before: str, now: str) -> None:
+    assert errors(going(step, now), going(step, before)) == []
+
+
+NOT_STALLED = "this claim has no deletion that has stalled"
+
+
+@pytest.mark.parametrize(
+    ("claim", "items", "said"),
+    [
+        pytest.param(asking(ABANDON, "access,sessions"), ["access", "sessions"], NOT_STALLED, id="not deleted"),
+        pytest.param(going("sessions", "sessions", deleted=False), ["sessions"], NOT_STALLED, id="status alone"),
+        pytest.param(going("sessions", "sessions", stalled=False), ["sessions"], NOT_STALLED, id="not stalled yet"),
+        pytest.param(
+            going("sessions", "sessions,runtime"), ["runtime"], "this one has stalled at sessions", id="another step"
+        ),
+    ],
+)
+def test_no_other_step_may_be_skipped(claim: Manifest, items: list[str], said: str) -> None:
+    """Sessions would run on without a claim, and nobody would see them."""
+    found = errors(claim, None)
+    wanted = f"only the step at which a deletion has stalled, by condition Stalled, can be skipped; {said}"
+    assert [(error.value, error.detail) for error in found] == [(item, wanted) for item in items]
 
 
 @pytest.mark.parametrize("key", [ABANDON, PROTECT])
