@@ -52,7 +52,7 @@ check: $(INSTALLED) ## What every change has to pass, without a cluster: `lint` 
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint core
 
 .PHONY: test
-test: core control-plane keycloak ## All tests, those on the local control plane included
+test: core control-plane keycloak oauth2-proxy ## All tests, those on the local control plane included
 	$(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not ($(QUICK))" --durations=10 $(PYTEST_FLAGS)
 
 .PHONY: lint
@@ -117,6 +117,10 @@ endif
 .PHONY: keycloak
 keycloak: $(INSTALLED)  # where it cannot be had, tests say so
 	-@$(RUN) -m hack.keycloak build >/dev/null
+
+.PHONY: oauth2-proxy
+oauth2-proxy: $(INSTALLED)  # where it cannot be had, tests say so
+	-@$(RUN) -m hack.oauth2_proxy build >/dev/null
 
 # A lock file names everything: pip that resolves again trips over an extra (coverage[toml]) once a newer version is out.
 LOCKED := --quiet --disable-pip-version-check --no-deps --require-hashes

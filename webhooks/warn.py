@@ -26,6 +26,7 @@ from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, StorageKeys
 from datalabd.plan import plan, qdrant
 from datalabd.plan.educates.sessions import current
+from datalabd.plan.ingress_protection import handed_on
 from datalabd.plan.prune import identity
 from datalabd.validation import listed
 
@@ -145,6 +146,17 @@ def environment(new: EnvironmentConfig, old: EnvironmentConfig | None, labs: int
         told.append("data.network.ingressPeers: any pod outside the labs reaches sessions, which ask for no login")
     if data.auth.type.is_delegated and protection.type is ProtectionType.NGINX and "{" not in data.ingress.auth_url:
         told.append("data.ingress.protection.authURL: names no lab, as {group} would: who may sign in enters every lab")
+    headers = protection.response_headers if protection.type is ProtectionType.NGINX else []
+    if withheld := [header for header in headers if header not in handed_on(headers)]:
+        told.append(
+            f"data.ingress.protection.responseHeaders: {listed(withheld, 45)}: not handed to sessions, "
+            "which could open other labs with it"
+        )
+    if protection.type is ProtectionType.APISIX and protection.opa_url:
+        told.append(
+            "data.ingress.protection.opaURL: sessions receive their visitors' access tokens; "
+            "have the policy admit only tokens whose audience is the lab's own client"
+        )
     unset, fields = Protection(), Protection.model_fields
     idle = [
         str(fields[name].alias)

@@ -403,8 +403,9 @@ class Protection(EnvironmentModel):
         list[Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_-]+$")]],
         Field(max_length=50),
     ] = Field(
-        ["Authorization", "X-Auth-Request-User", "X-Auth-Request-Email", "X-Auth-Request-Preferred-Username"],
-        description="nginx: headers of the approval that the session receives.",
+        ["X-Auth-Request-User", "X-Auth-Request-Email", "X-Auth-Request-Preferred-Username"],
+        description="nginx: headers of the approval that the session receives. One that holds a credential (its name "
+        "contains authorization, token or cookie) is never handed on.",
     )
     discovery_url: UrlTemplate = Field(
         None, description=f"apisix: OpenID discovery document; derived from iam.url if left out. {_TEMPLATES}"

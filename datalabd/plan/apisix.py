@@ -89,8 +89,9 @@ def plugins(lab: Lab) -> Manifest:
         "discovery": address(protection.discovery_url or realm, known),
         "bearer_only": False,
         "scope": SCOPE,
-        "access_token_in_authorization_header": True,
-        "set_access_token_header": True,
+        # Sessions receive the headers that are set here, and a token may open other labs.
+        "access_token_in_authorization_header": False,
+        "set_access_token_header": False,
         "set_id_token_header": False,
         "set_userinfo_header": False,
         "set_refresh_token_header": False,
@@ -98,6 +99,8 @@ def plugins(lab: Lab) -> Manifest:
     asked = []
     if protection.opa_url and protection.opa_policy:
         config["use_jwks"] = True
+        # Open Policy Agent reads the token from the request.
+        config["access_token_in_authorization_header"] = config["set_access_token_header"] = True
         opa = {"host": address(protection.opa_url, known), "policy": address(protection.opa_policy, known)}
         asked = [{"name": "opa", "enable": True, "config": opa}]
     else:

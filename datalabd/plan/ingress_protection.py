@@ -1,7 +1,7 @@
 """What makes an ingress controller ask who comes: annotations of session Ingresses, by the environment's protection."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
 from datalabd import names
@@ -32,6 +32,9 @@ WEAKENING = (
 )
 """Annotations of a session's Ingress by which it could be opened, in the syntax of Python and of RE2."""
 
+CREDENTIAL_HEADERS = re.compile(r"authorization|token|cookie", re.IGNORECASE)
+"""Headers of an approval that hold a credential of the visitor, which may open other labs too."""
+
 _WORD = re.compile(rf"(?<!\$)({'|'.join(map(re.escape, TEMPLATE_WORDS))})")
 
 
@@ -49,7 +52,7 @@ def annotations(environment: EnvironmentConfig, name: str, namespace: str, host:
             wanted = {
                 f"{NGINX}/auth-url": address(ingress.auth_url, values),
                 f"{NGINX}/auth-signin": address(ingress.signin_url, values),
-                f"{NGINX}/auth-response-headers": ",".join(protection.response_headers),
+                f"{NGINX}/auth-response-headers": ",".join(handed_on(protection.response_headers)),
             }
         case ProtectionType.APISIX:
             wanted = {f"{APISIX}/plugin-config-name": names.apisix_plugins(name)}
@@ -58,6 +61,11 @@ def annotations(environment: EnvironmentConfig, name: str, namespace: str, host:
         case ProtectionType.ANNOTATIONS:
             wanted = {key: _filled(value, values) for key, value in protection.annotations.items()}
     return wanted | {PROTECTION: ",".join(sorted(wanted))}
+
+
+def handed_on(headers: Iterable[str]) -> list[str]:
+    """Those headers of the approval that a session receives: none that holds a credential of the visitor's."""
+    return [header for header in headers if not CREDENTIAL_HEADERS.search(header)]
 
 
 def missing(wanted: dict[str, str], ingress: Manifest) -> dict[str, str | None]:

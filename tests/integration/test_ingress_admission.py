@@ -22,7 +22,7 @@ CALLS = 'datalabd_webhook_requests_total{code="200",webhook="validate-routes"}'
 WANTED = {
     f"{NGINX}/auth-url": f"https://auth.{DOMAIN}/oauth2/auth",
     f"{NGINX}/auth-signin": f"https://auth.{DOMAIN}/oauth2/start?rd=https://$host$escaped_request_uri",
-    f"{NGINX}/auth-response-headers": "Authorization,X-Auth-Request-User",
+    f"{NGINX}/auth-response-headers": "X-Auth-Request-User",
     PROTECTION: f"{NGINX}/auth-response-headers,{NGINX}/auth-signin,{NGINX}/auth-url",
 }
 

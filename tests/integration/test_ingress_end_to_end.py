@@ -1,14 +1,19 @@
-"""Who gets into a session: tokens of a real Keycloak, asked for by a real nginx that live Ingresses configure.
+"""Who gets into a session, and what it learns: logins of a real Keycloak by a real oauth2-proxy, before a real nginx.
 
-Only the session behind it, and the small service that nginx asks, are of this module.
+Live Ingresses and the how-to's configuration of the controller make the one of nginx. The session alone is of this
+module.
 """
 
 import asyncio
+import base64
 import contextlib
+import html
 import json
 import re
+import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +22,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from aiohttp import web
 from jwcrypto import jwk, jwt  # type: ignore[import-untyped]  # it ships no types
 
@@ -25,8 +31,10 @@ from datalabd.api.meta import Manifest, NamespacedName
 from datalabd.keycloak import Access, Keycloak
 from datalabd.lab import resolve
 from datalabd.plan.realm import realm_state
+from hack import oauth2_proxy
 from hack.cluster import Cluster
 from hack.keycloak import Realm, Server
+from hack.oauth2_proxy import OAuth2Proxy
 from tests.integration.daemon import WEBHOOKS, Daemon, eventually, unregister
 from tests.integration.objects import Answer, create, open_namespace, unique
 from tests.integration.stage import Stage, standins
@@ -34,44 +42,40 @@ from tests.servers import keycloak_server
 
 __all__ = ["keycloak_server"]
 
-pytestmark = [pytest.mark.cluster, pytest.mark.servers("Keycloak", "nginx"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.servers("Keycloak", "nginx", "oauth2-proxy"), pytest.mark.timeout(600)]
 
 NGINX = "nginx.ingress.kubernetes.io"
+SIGN_IN = "auth.lab.example.org"
+CLIENT_ID, CLIENT_SECRET = "proxy", "not-a-secret-either"
+CLIENT = {
+    "clientId": CLIENT_ID,
+    "secret": CLIENT_SECRET,
+    "redirectUris": [f"http://{SIGN_IN}/*"],
+    "standardFlowEnabled": True,
+    "directAccessGrantsEnabled": True,
+}
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "protect-ingress.md"
 OWNER = ("--as=dave",)
 """An administrator of the lab's own namespace."""
 PASSWORD = "not-a-secret"
 
 
-# --- what nginx asks, and what stands behind it -----------------------------------------------------------------------
+# --- what stands behind nginx -----------------------------------------------------------------------------------------
 
 
-class ForwardAuth:
-    """Approves a request whose token the realm has signed for a member of the group that the address allows."""
+class Session:
+    """What a session that asks for nothing answers to everybody; it keeps all that it receives."""
 
-    def __init__(self, issuer: str) -> None:
-        self._issuer = issuer
-        certificates = httpx.get(f"{issuer}/protocol/openid-connect/certs", timeout=60).raise_for_status()
-        self._keys = jwk.JWKSet.from_json(certificates.text)
+    def __init__(self) -> None:
+        self.received: list[dict[str, str]] = []
+        """Headers of each request, in order."""
 
-    async def approve(self, request: web.Request) -> web.Response:
-        """202 for a member, 403 for somebody else, 401 for nobody."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        try:
-            if scheme != "Bearer":
-                raise ValueError("no token")
-            claims = {"iss": self._issuer, "exp": None}
-            signed = jwt.JWT(jwt=token, key=self._keys, check_claims=claims, algs=["RS256"])
-            said = json.loads(signed.claims)
-        except (ValueError, jwt.JWException, jwk.JWException) as error:
-            return web.Response(status=401, text=f"{error}\n")
-        if request.query["allowed_groups"] not in said.get("groups", []):
-            return web.Response(status=403)
-        return web.Response(status=202, headers={"X-Auth-Request-User": said["preferred_username"]})
-
-
-async def session(request: web.Request) -> web.Response:
-    """What a session that asks for nothing answers to everybody."""
-    return web.json_response({"host": request.host, "user": request.headers.get("X-Auth-Request-User")})
+    async def answer(self, request: web.Request) -> web.Response:
+        """The host that was asked for, and who asks."""
+        self.received.append(dict(request.headers))
+        return web.json_response(
+            {"host": request.host, "user": request.headers.get("X-Auth-Request-Preferred-Username")}
+        )
 
 
 @contextlib.contextmanager
@@ -107,7 +111,22 @@ def served(handler: Callable[[web.Request], object]) -> Iterator[str]:
 # --- nginx, as ingress-nginx would configure it -----------------------------------------------------------------------
 
 
-def location(ingress: Manifest, backend: str) -> str:
+def controller_settings() -> tuple[str, str]:
+    """Of the controller's own configuration in the how-to: its http-snippet, and the headers that backends receive."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    maps = [
+        obj
+        for block in blocks
+        for obj in yaml.safe_load_all(block)
+        if isinstance(obj, dict) and obj.get("kind") == "ConfigMap"
+    ]
+    by_name = {f"{obj['metadata']['namespace']}/{obj['metadata']['name']}": obj["data"] for obj in maps}
+    settings = by_name["ingress-nginx/ingress-nginx-controller"]
+    headers = by_name[settings["proxy-set-headers"]]
+    return settings["http-snippet"], "".join(f'proxy_set_header {name} "{value}";' for name, value in headers.items())
+
+
+def location(ingress: Manifest, backend: str, headers: str) -> str:
     """The `server` of an Ingress: open, but for what its annotations ask for."""
     annotations = ingress["metadata"].get("annotations") or {}
     hosts = " ".join(rule["host"] for rule in ingress["spec"]["rules"])
@@ -119,8 +138,10 @@ def location(ingress: Manifest, backend: str) -> str:
                 proxy_pass {url};
                 proxy_pass_request_body off;
                 proxy_set_header Content-Length "";
+                proxy_set_header X-Auth-Request-Redirect $request_uri;
             }}"""
-        asks = "auth_request /_auth;"
+        asks = "auth_request /_auth; auth_request_set $auth_cookie $upstream_http_set_cookie;"
+        asks += "add_header Set-Cookie $auth_cookie;"
         for header in filter(None, annotations.get(f"{NGINX}/auth-response-headers", "").split(",")):
             variable = re.sub("[^a-z]", "_", header.lower())
             asks += f"auth_request_set $auth_{variable} $upstream_http_{variable};"
@@ -132,8 +153,23 @@ def location(ingress: Manifest, backend: str) -> str:
         server {{
             listen {{listen}};
             server_name {hosts};
-            location / {{ {asks} proxy_pass {backend}; proxy_set_header Host $host; {passed} }}{refused}
+            location / {{ {asks} proxy_pass {backend}; proxy_set_header Host $host; {passed} {headers} }}{refused}
         }}"""
+
+
+class Resolved(httpx.HTTPTransport):
+    """Finds every host at one port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._port = port
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer of what listens there, asked for the host that the address names."""
+        url = request.url.copy_with(host="127.0.0.1", port=self._port)
+        return super().handle_request(
+            httpx.Request(request.method, url, headers=request.headers, stream=request.stream)
+        )
 
 
 class Nginx:
@@ -146,11 +182,14 @@ class Nginx:
             self._port = probe.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def serve(self, ingresses: list[Manifest], backend: str) -> None:
-        """Serve these Ingresses and nothing else."""
+    def serve(self, *routes: tuple[Manifest, str]) -> None:
+        """Serve these Ingresses, each with what is behind it, and nothing else."""
         self.stop()
         listen = f"127.0.0.1:{self._port}"
-        servers = "".join(location(ingress, backend).replace("{listen}", listen) for ingress in ingresses)
+        snippet, headers = controller_settings()
+        servers = "".join(
+            location(ingress, backend, headers).replace("{listen}", listen) for ingress, backend in routes
+        )
         temporary = "".join(
             f"{name}_temp_path {self._directory / name};"
             for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -158,7 +197,8 @@ class Nginx:
         configuration = self._directory / "nginx.conf"
         configuration.write_text(
             f"daemon off; worker_processes 1; pid {self._directory / 'pid'}; error_log {self._directory / 'log'};"
-            f"events {{}} http {{ access_log off; {temporary}"
+            f"events {{}} http {{ access_log off; {temporary} proxy_buffer_size 64k; proxy_buffers 8 64k;"
+            f"proxy_busy_buffers_size 128k; large_client_header_buffers 8 64k;\n{snippet}\n"
             f"server {{ listen {listen} default_server; return 404; }}{servers} }}"
         )
         command = ["nginx", "-p", str(self._directory), "-c", str(configuration)]
@@ -172,10 +212,20 @@ class Nginx:
             self._process.wait(30)
             self._process = None
 
-    def get(self, host: str, token: str = "") -> httpx.Response:
+    def get(self, host: str, token: str = "", **headers: str) -> httpx.Response:
         """What a visitor of this host is answered; redirects are not followed."""
-        headers = {"Host": host} | ({"Authorization": f"Bearer {token}"} if token else {})
-        return httpx.get(f"http://127.0.0.1:{self._port}/lab?a=b", headers=headers, trust_env=False)
+        headers |= {"Host": host} | ({"Authorization": f"Bearer {token}"} if token else {})
+        return httpx.get(f"http://127.0.0.1:{self._port}/lab?a=b", headers=headers, trust_env=False, timeout=30)
+
+    def browser(self, trust: ssl.SSLContext) -> httpx.Client:
+        """A browser without cookies, to which every host below the labs' domain is this server."""
+        return httpx.Client(
+            verify=trust,
+            mounts={"http://*.lab.example.org": Resolved(self._port)},
+            follow_redirects=True,
+            timeout=60,
+            trust_env=False,
+        )
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -189,13 +239,18 @@ class Nginx:
 
 @dataclass
 class Scene:
-    """A lab whose one session runs, and all who take part."""
+    """Two labs of one member, each with a session that runs, and all who take part."""
 
     stage: Stage
     daemon: Daemon
     lab: str
+    other: str
+    session: Session
     backend: str
+    proxy: OAuth2Proxy
     nginx: Nginx
+    trust: ssl.SSLContext
+    """Of who signed Keycloak's certificate: its cookies are for encrypted connections alone."""
     member: str
     stranger: str
     """Their tokens."""
@@ -204,10 +259,21 @@ class Scene:
     def host(self) -> str:
         return f"{self.lab}-main.lab.example.org"
 
+    @property
+    def other_host(self) -> str:
+        return f"{self.other}-main.lab.example.org"
+
     def live(self) -> None:
-        """Have nginx serve the Ingresses that are there now."""
-        answer = self.stage.cluster.kubectl("get", "ingress", "-n", self.lab, "-o", "json")
-        self.nginx.serve(json.loads(answer.stdout)["items"], self.backend)
+        """Have nginx serve the Ingresses that are there now, and oauth2-proxy's."""
+        login = {"metadata": {}, "spec": {"rules": [{"host": SIGN_IN}]}}
+        found = [
+            ingress
+            for lab in (self.lab, self.other)
+            for ingress in json.loads(self.stage.cluster.kubectl("get", "ingress", "-n", lab, "-o", "json").stdout)[
+                "items"
+            ]
+        ]
+        self.nginx.serve((login, self.proxy.url), *((ingress, self.backend) for ingress in found))
 
     def as_owner(self, *args: str, stdin: str | None = None) -> Answer:
         """What kubectl answers the administrator of the lab's namespace."""
@@ -216,20 +282,64 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def realm(keycloak_server: Server) -> Realm:
-    """A realm of two users, with the client by which a proxy would log them in: its tokens tell their groups."""
+    """A realm of two users, with the client by which oauth2-proxy logs them in: its tokens tell their groups."""
     realm = keycloak_server.realm(unique("realm"))
     for user in ("ann", "eve"):
         realm.add_user(user, PASSWORD)
-    groups = {"claim.name": "groups", "full.path": "false", "access.token.claim": "true"}
-    mapper = {"name": "groups", "protocol": "openid-connect", "protocolMapper": "oidc-group-membership-mapper"}
-    client = {"clientId": "proxy", "publicClient": True, "directAccessGrantsEnabled": True}
-    realm.request("POST", "/clients", body=client | {"protocolMappers": [mapper | {"config": groups}]})
+    in_tokens = {"access.token.claim": "true", "id.token.claim": "true"}
+    groups = {
+        "name": "groups",
+        "protocol": "openid-connect",
+        "protocolMapper": "oidc-group-membership-mapper",
+        "config": in_tokens | {"claim.name": "groups", "full.path": "false"},
+    }
+    audience = {
+        "name": "audience",
+        "protocol": "openid-connect",
+        "protocolMapper": "oidc-audience-mapper",
+        "config": in_tokens | {"included.client.audience": CLIENT_ID},
+    }
+    realm.request("POST", "/clients", body=CLIENT | {"protocolMappers": [groups, audience]})
     return realm
 
 
 def token(realm: Realm, user: str) -> str:
-    form = {"grant_type": "password", "client_id": "proxy", "username": user, "password": PASSWORD}
-    return str(realm.token(**form).raise_for_status().json()["access_token"])
+    form = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "username": user, "password": PASSWORD}
+    form["grant_type"] = "password"
+    answer = httpx.post(f"{issuer(realm)}/protocol/openid-connect/token", data=form, verify=trust(realm), timeout=60)
+    return str(answer.raise_for_status().json()["access_token"])
+
+
+def issuer(realm: Realm) -> str:
+    return f"{realm.server.secure_url}/realms/{realm.name}"
+
+
+def trust(realm: Realm) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=realm.server.ca.decode())
+
+
+def proxy_settings(issuer: str, ca: Path) -> dict[str, object]:
+    """oauth2-proxy as the how-to says, with all that its answers can hold: what leaks from there would show."""
+    return {
+        "provider": "oidc",
+        "oidc_issuer_url": issuer,
+        "provider_ca_files": [str(ca)],
+        "client_id": CLIENT_ID,
+        "client_secret": CLIENT_SECRET,
+        "redirect_url": f"http://{SIGN_IN}/oauth2/callback",
+        "cookie_secret": secrets.token_hex(16),
+        "cookie_domains": [".lab.example.org"],
+        "cookie_secure": False,
+        "whitelist_domains": [".lab.example.org"],
+        "email_domains": ["*"],
+        "reverse_proxy": True,
+        "skip_provider_button": True,
+        "skip_jwt_bearer_tokens": True,
+        "set_xauthrequest": True,
+        "set_authorization_header": True,
+        "pass_access_token": True,
+        "upstreams": ["static://202"],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -238,28 +348,35 @@ def scene(
 ) -> Iterator[Scene]:
     if shutil.which("nginx") is None:
         pytest.skip("no nginx: install it (on Debian, nginx-light)")
-    issuer = f"{realm.server.url}/realms/{realm.name}"
+    if lacking := oauth2_proxy.missing():
+        pytest.skip(lacking)
     namespace = open_namespace(cluster)
     with contextlib.ExitStack() as stack:
-        asked = stack.enter_context(served(ForwardAuth(issuer).approve))
-        backend = stack.enter_context(served(session))
+        directory = tmp_path_factory.mktemp("oauth2-proxy")
+        (directory / "ca.pem").write_bytes(realm.server.ca)
+        settings = proxy_settings(issuer(realm), directory / "ca.pem")
+        proxy = stack.enter_context(OAuth2Proxy(directory, settings))
+        session = Session()
+        backend = stack.enter_context(served(session.answer))
         stack.enter_context(standins(cluster, installed=False))
         stage = Stage(cluster, namespace, auth={"type": "delegated"}, iam={"realm": realm.name})
         protection = {
             "type": "nginx",
-            "authURL": f"{asked}/?allowed_groups={{group}}",
-            "signinURL": f"{asked}/start?rd=https://$host$escaped_request_uri",
-            "responseHeaders": ["X-Auth-Request-User"],
+            "authURL": f"{proxy.url}/oauth2/auth?allowed_groups={{group}}",
+            "signinURL": f"http://{SIGN_IN}/oauth2/start?rd=http://$host$escaped_request_uri",
+            "responseHeaders": ["X-Auth-Request-Preferred-Username", "Authorization", "X-Auth-Request-Access-Token"],
         }
         patch = json.dumps({"data": {"ingress": {"protection": protection}}})
         cluster.kubectl("patch", "environmentconfig", stage.environment, "--type=merge", "-p", patch)
-        lab = stage.lab("main")
-        stage.until_ready(lab, 120)
-        converge(stage, lab, realm)
-        cluster.kubectl("create", "rolebinding", "owner", "-n", lab, "--clusterrole=admin", "--user=dave")
+        labs = [stage.lab("main") for _ in range(2)]
+        for lab in labs:
+            stage.until_ready(lab, 120)
+            converge(stage, lab, realm)
+        cluster.kubectl("create", "rolebinding", "owner", "-n", labs[0], "--clusterrole=admin", "--user=dave")
         nginx = Nginx(tmp_path_factory.mktemp("nginx"))
         stack.callback(nginx.stop)
-        yield Scene(stage, datalabd, lab, backend, nginx, token(realm, "ann"), token(realm, "eve"))
+        tokens = token(realm, "ann"), token(realm, "eve")
+        yield Scene(stage, datalabd, labs[0], labs[1], session, backend, proxy, nginx, trust(realm), *tokens)
 
 
 def converge(stage: Stage, lab: str, realm: Realm) -> None:
@@ -293,7 +410,7 @@ def only_members_get_in(scene: Scene) -> None:
         for nobody in ("", "not.a.token", forged(scene.member)):
             answer = scene.nginx.get(host, nobody)
             assert answer.status_code == 302
-            assert answer.headers["Location"].endswith(f"/start?rd=https://{host}/lab?a=b")
+            assert answer.headers["Location"] == f"http://{SIGN_IN}/oauth2/start?rd=http://{host}/lab?a=b"
 
 
 def forged(genuine: str) -> str:
@@ -310,12 +427,115 @@ def test_without_annotations_everybody_would_get_in(scene: Scene) -> None:
     """What stands behind nginx asks for nothing: it is the annotations that do."""
     ingress = scene.stage.get("ingress", f"{scene.lab}-main", scene.lab)
     assert ingress is not None
-    scene.nginx.serve([ingress | {"metadata": ingress["metadata"] | {"annotations": {}}}], scene.backend)
+    scene.nginx.serve((ingress | {"metadata": ingress["metadata"] | {"annotations": {}}}, scene.backend))
     assert scene.nginx.get(scene.host).status_code == 200
 
 
 def test_members_alone_get_in(scene: Scene) -> None:
     only_members_get_in(scene)
+
+
+# --- what a session learns --------------------------------------------------------------------------------------------
+
+
+def log_in(scene: Scene, browser: httpx.Client) -> None:
+    """Open a session as a member who logs in on the way."""
+    page = browser.get(f"http://{scene.host}/lab")
+    form = re.search(r'<form[^>]* action="([^"]+)"', page.text)
+    assert form, page.text
+    opened = browser.post(html.unescape(form[1]), data={"username": "ann", "password": PASSWORD})
+    assert (opened.status_code, opened.url.host) == (200, scene.host), opened.text
+    assert opened.json() == {"host": scene.host, "user": "ann"}
+
+
+def login_cookies(browser: httpx.Client) -> list[str]:
+    """The cookies of its login, as it sends them."""
+    return [
+        f"{cookie.name}={cookie.value}" for cookie in browser.cookies.jar if cookie.name.startswith("_oauth2_proxy")
+    ]
+
+
+def pieces(received: list[dict[str, str]]) -> set[str]:
+    """Everything in what a session received that could be a credential: values, and their parts."""
+    values = {value for headers in received for value in headers.values()}
+    words = {word for value in values for word in re.split(r"[\s;,]+", value) if word}
+    return values | words | {word.partition("=")[2] for word in words if "=" in word}
+
+
+def openings(piece: str) -> list[dict[str, str]]:
+    """The headers by which one could try to get in with it."""
+    basic = base64.b64encode(f"ann:{piece}".encode()).decode()
+    return [
+        {"Cookie": piece},
+        {"Cookie": f"_oauth2_proxy={piece}"},
+        {"Authorization": piece},
+        {"Authorization": f"Bearer {piece}"},
+        {"Authorization": f"Basic {basic}"},
+    ]
+
+
+def admitted(scene: Scene, headers: dict[str, str]) -> list[str]:
+    """Where these headers open something: the other lab, oauth2-proxy."""
+    opened = [scene.other_host] if scene.nginx.get(scene.other_host, **headers).status_code == 200 else []
+    for path in ("auth", "userinfo"):
+        answer = httpx.get(f"{scene.proxy.url}/oauth2/{path}", headers=headers, trust_env=False, timeout=30)
+        opened += [f"oauth2-proxy, {path}"] if answer.is_success else []
+    return opened
+
+
+def test_nothing_that_a_session_receives_opens_another_lab(scene: Scene) -> None:
+    scene.live()
+    scene.session.received.clear()
+    with scene.nginx.browser(scene.trust) as browser:
+        log_in(scene, browser)
+        browser.cookies.set("workshop-session-id", "its-own", domain=scene.host)
+        assert browser.get(f"http://{scene.host}/lab").status_code == 200
+        assert browser.get(f"http://{scene.other_host}/lab").status_code == 200, "one login is for all labs"
+        cookies = login_cookies(browser)
+    everywhere = [scene.other_host, "oauth2-proxy, auth", "oauth2-proxy, userinfo"]
+    basic = base64.b64encode(f"ann:{scene.member}".encode()).decode()
+    for genuine in (
+        {"Cookie": "; ".join(cookies)},
+        {"Authorization": f"Bearer {scene.member}"},
+        {"Authorization": f"Basic {basic}"},
+    ):
+        assert admitted(scene, genuine) == everywhere, "what is tried below is refused for what it is"
+        assert scene.nginx.get(scene.host, **genuine).status_code == 200
+    received = [headers for headers in scene.session.received if headers["Host"] == scene.host]
+    assert len(received) == 5
+    assert received[1]["Cookie"] == "workshop-session-id=its-own"
+    opened = {
+        piece: where
+        for piece in pieces(received)
+        for headers in openings(piece)
+        if piece.isprintable() and (where := admitted(scene, headers))
+    }
+    assert opened == {}
+
+
+@pytest.mark.parametrize(
+    ("sent", "arrives"),
+    [
+        pytest.param({"Cookie": "a=1; _oauth2_proxy_0=x; b=2; _oauth2_proxy_1=y; c=3"}, "a=1; b=2; c=3", id="between"),
+        pytest.param({"Cookie": "_oauth2_proxy=x"}, None, id="alone"),
+        pytest.param({"Cookie": "a=_oauth2_proxy; _oauth2_proxy_csrf=x"}, "a=_oauth2_proxy;", id="a value alike"),
+        pytest.param(
+            {"Cookie": "a=1; " + "; ".join(f"_oauth2_proxy_{n}=x" for n in range(5))},
+            None,
+            id="more than are taken out",
+        ),
+        pytest.param({"Cookie": "a=1;_oauth2_proxy=x;b=2"}, "a=1;b=2", id="no spaces"),
+    ],
+)
+def test_cookies_of_a_session_arrive_without_those_of_the_login(
+    scene: Scene, sent: dict[str, str], arrives: str | None
+) -> None:
+    scene.live()
+    assert scene.nginx.get(scene.host, scene.member, **sent).status_code == 200
+    assert scene.session.received[-1].get("Cookie") == arrives
+
+
+# --- what its owner may do --------------------------------------------------------------------------------------------
 
 
 def attempts(scene: Scene) -> list[Answer]:

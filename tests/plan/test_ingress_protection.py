@@ -7,7 +7,7 @@ from datalabd.plan.ingress_protection import annotations, main_host, missing, ot
 from tests.factories import environment
 
 NGINX = "nginx.ingress.kubernetes.io"
-HEADERS = "Authorization,X-Auth-Request-User,X-Auth-Request-Email,X-Auth-Request-Preferred-Username"
+HEADERS = "X-Auth-Request-User,X-Auth-Request-Email,X-Auth-Request-Preferred-Username"
 ALL = "{name} {namespace} {realm} {group} {host}"
 
 
@@ -40,6 +40,20 @@ ALL = "{name} {namespace} {realm} {group} {host}"
                 f"{NGINX}/auth-response-headers": "X-User",
             },
             id="nginx, in the operator's words",
+        ),
+        pytest.param(
+            {
+                "type": "nginx",
+                "authURL": "https://a.example.org",
+                "signinURL": "https://a.example.org",
+                "responseHeaders": ["authorization", "X-User", "X-Auth-Request-Access-Token", "Set-Cookie"],
+            },
+            {
+                f"{NGINX}/auth-url": "https://a.example.org",
+                f"{NGINX}/auth-signin": "https://a.example.org",
+                f"{NGINX}/auth-response-headers": "X-User",
+            },
+            id="nginx, no credential is handed on",
         ),
         pytest.param(
             {"type": "apisix", "discoveryURL": "https://id.example.org"},

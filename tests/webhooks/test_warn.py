@@ -446,6 +446,33 @@ def test_one_sign_in_for_all_labs(closed: bool) -> None:
     assert warn.environment(here, None, 0) == ([] if closed else [said])
 
 
+@pytest.mark.parametrize(
+    ("protection", "expected"),
+    [
+        pytest.param(
+            {"type": "nginx", "responseHeaders": ["X-User", "Authorization"]},
+            [
+                "data.ingress.protection.responseHeaders: Authorization: not handed to sessions, "
+                "which could open other labs with it"
+            ],
+            id="nginx",
+        ),
+        pytest.param({"type": "nginx"}, [], id="nginx, by default"),
+        pytest.param(
+            {"type": "apisix", "opaURL": "http://opa.opa:8181", "opaPolicy": "labs"},
+            [
+                "data.ingress.protection.opaURL: sessions receive their visitors' access tokens; "
+                "have the policy admit only tokens whose audience is the lab's own client"
+            ],
+            id="apisix with Open Policy Agent",
+        ),
+    ],
+)
+def test_credentials_of_visitors_that_sessions_could_receive(protection: dict[str, Any], expected: list[str]) -> None:
+    ingress = {"domain": "lab.example.org", "protection": protection}
+    assert warn.environment(environment(ingress=ingress, iam=IAM), None, 0) == expected
+
+
 def test_sessions_that_ask_for_nothing_and_everybody_reaches() -> None:
     protection = {"type": "external"}
     here = environment(auth={"type": "delegated"}, ingress={"domain": "lab.example.org", "protection": protection})
