@@ -23,7 +23,8 @@ from typing import Any, Self
 import httpx
 
 from hack import cache
-from hack.guarded import Guarded, free_port
+from hack.guarded import Guarded
+from hack.ports import free_port
 
 MODULE = Path(__file__).resolve().parent / "oauth2proxy"
 PACKAGE = "github.com/oauth2-proxy/oauth2-proxy/v7"

@@ -35,6 +35,7 @@ from hack import oauth2_proxy
 from hack.cluster import Cluster
 from hack.keycloak import Realm, Server
 from hack.oauth2_proxy import OAuth2Proxy
+from hack.ports import free_port
 from tests.integration.daemon import WEBHOOKS, Daemon, eventually, unregister
 from tests.integration.objects import Answer, create, open_namespace, unique
 from tests.integration.stage import Stage, standins
@@ -177,9 +178,7 @@ class Nginx:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def serve(self, *routes: tuple[Manifest, str]) -> None:
