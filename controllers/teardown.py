@@ -190,8 +190,8 @@ async def _access(work: Teardown) -> str:
 
 
 async def _identity(work: Teardown) -> str:
-    """Last, what the lab had in Keycloak: until here its names there are nobody else's."""
-    return await _in_realm(work, Step.REMOVE)
+    """Last, what the lab had in Keycloak: until here its names there are nobody else's. Then what opened it."""
+    return await _in_realm(work, Step.REMOVE) or await _beside(work, names.identity_secret(work.name))
 
 
 async def _in_realm(work: Teardown, step: Step) -> str:
@@ -320,13 +320,11 @@ async def durable_left(client: Client, cache: Cache, lab: str, *, retains: bool)
 
 
 async def _credentials(work: Teardown) -> str:
-    """The lab's credentials, then the runtime's copy of them, which would outlive its source."""
+    """The lab's login and credentials, then the runtime's copy of them, which would outlive its source."""
     name = names.credentials(work.name)
+    if left := await _beside(work, names.login(work.name)) or await _beside(work, name):
+        return left
     store = work.cache.informers.store(kinds.SECRETS)
-    source = store.get(work.claim["metadata"]["namespace"], name)
-    if source is not None and source in work.owned:
-        await work.delete(source)
-        return describe(source)
     copy = store.get(names.workshop_namespace(work.name), name)
     # Without an environment of ours the namespace is going, or somebody else's.
     if copy is not None and work.of_kind(kinds.WORKSHOP_ENVIRONMENTS):
@@ -337,6 +335,15 @@ async def _credentials(work: Teardown) -> str:
         await work.delete(secret)
         return describe(secret)
     return ""
+
+
+async def _beside(work: Teardown, name: str) -> str:
+    """One Secret of the lab beside its claim: a deletion that orphans what the claim owns would leave it there."""
+    secret = work.cache.informers.store(kinds.SECRETS).get(work.claim["metadata"]["namespace"], name)
+    if secret is None or secret not in work.owned:
+        return ""
+    await work.delete(secret)
+    return describe(secret)
 
 
 STEPS: dict[str, Callable[[Teardown], Awaitable[str]]] = {

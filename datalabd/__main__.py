@@ -39,7 +39,9 @@ def _render(options: argparse.Namespace) -> int:
 def _purge(options: argparse.Namespace) -> int:
     from datalabd import purge
 
-    return purge.run(options.lab, options.object, agreed=options.yes, kubeconfig=options.kubeconfig)
+    return purge.run(
+        options.lab, options.object, agreed=options.yes, kubeconfig=options.kubeconfig, unmarked=options.unmarked
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -72,6 +74,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="datalabd", description="From a Datalab claim to a running, bounded lab.")
+    parser.add_argument("--version", action="version", version=version("datalabd"), help="print the version")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     run = verbs.add_parser("run", help="serve the webhooks and reconcile claims until stopped")
     run.add_argument("--kubeconfig", metavar="FILE", help="default: KUBECONFIG, ~/.kube/config, the pod's account")
@@ -99,6 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     purge.add_argument("lab", metavar="NAMESPACE/NAME", help="its claim, which may be gone")
     purge.add_argument(
         "--object", metavar="KIND/NAME", action="append", default=[], help="only this; may be given several times"
+    )
+    purge.add_argument(
+        "--unmarked",
+        action="store_true",
+        help="also what no deletion of the claim has marked as retained, sessions that run included: "
+        "the claim went without datalabd",
     )
     purge.add_argument("--yes", action="store_true", help="do not ask")
     purge.add_argument("--kubeconfig", metavar="FILE", help="default: KUBECONFIG, ~/.kube/config, the pod's account")

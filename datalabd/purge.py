@@ -1,6 +1,6 @@
 """`datalabd purge`: what was retained of a lab is let go for good, once a person agreed to the list of it.
 
-    find → tell → ask → databases and stores → volumes and their Secrets → environment with its namespace → Workshop
+    find → tell → ask → sessions → databases and stores → volumes and Secrets → environment, its namespace → Workshop
 
 Deleted is exactly what stood in the list, as it stood there: each request names uid and resourceVersion, so that what
 a claim takes up again meanwhile stays. Nothing is remembered outside the cluster: a purge that was cut short is run
@@ -39,6 +39,7 @@ SECRETS = replace(kinds.SECRETS, metadata_only=True)
 """What is in them is nobody's business here."""
 DURABLE_KINDS = (*STORE_KINDS, kinds.VOLUME_CLAIMS, SECRETS)
 STEPS = (
+    {kinds.WORKSHOP_SESSIONS.kind},
     {kind.kind for kind in STORE_KINDS},
     {kinds.VOLUME_CLAIMS.kind, SECRETS.kind},
     {kinds.WORKSHOP_ENVIRONMENTS.kind},
@@ -66,6 +67,10 @@ class Kept:
     """Databases, stores, home directories and the Secrets they are opened with, in this order."""
     runtime: tuple[Manifest, ...] = ()
     """WorkshopEnvironment and Workshop: the last to go."""
+    sessions: tuple[Manifest, ...] = ()
+    """WorkshopSessions, which none is left of but where the claim went without datalabd."""
+    beside: tuple[Manifest, ...] = ()
+    """Secrets of the lab beside its claim, of which the same holds."""
     others: tuple[Manifest, ...] = ()
     """Volumes that operators made in the lab's namespace: they go with it, if not before."""
     namespace: Manifest | None = None
@@ -81,12 +86,20 @@ class Kept:
     @property
     def unmarked(self) -> list[Manifest]:
         """What is the lab's and was never marked as retained: its claim declares it, or went without us."""
-        return [obj for obj in (*self.durable, *self.runtime) if not is_retained(obj)]
+        return [obj for obj in self.everything if not is_retained(obj)]
+
+    @property
+    def everything(self) -> list[Manifest]:
+        """All that would keep a new claim from having the lab, in order of deletion."""
+        return [*self.sessions, *self.durable, *self.beside, *self.runtime]
 
 
-def run(lab: str, objects: Sequence[str], *, agreed: bool, kubeconfig: str | None) -> int:
+def run(
+    lab: str, objects: Sequence[str], *, agreed: bool, kubeconfig: str | None = None, unmarked: bool = False
+) -> int:
     """Purge what is retained of a lab (`NAMESPACE/NAME`), or of that only `objects` (`KIND/NAME`).
 
+    With `unmarked` also what no deletion of its claim has marked: the claim went without datalabd.
     Returns the exit code. 0: it is gone, or there was nothing. 1: refused, declined or not finished, and the last line
     says why. 2: that is no name of a lab.
     """
@@ -95,7 +108,7 @@ def run(lab: str, objects: Sequence[str], *, agreed: bool, kubeconfig: str | Non
         print(f"datalabd: {lab} is not NAMESPACE/NAME of a claim", file=sys.stderr)
         return 2
     try:
-        return _run(NamespacedName(namespace, name), objects, agreed, kubeconfig)
+        return _run(NamespacedName(namespace, name), objects, agreed, kubeconfig, unmarked)
     except KeyboardInterrupt:
         print("datalabd: interrupted; run it again to go on", file=sys.stderr)
     except DatalabdError as error:
@@ -103,11 +116,11 @@ def run(lab: str, objects: Sequence[str], *, agreed: bool, kubeconfig: str | Non
     return 1
 
 
-def _run(lab: NamespacedName, objects: Sequence[str], agreed: bool, kubeconfig: str | None) -> int:
+def _run(lab: NamespacedName, objects: Sequence[str], agreed: bool, kubeconfig: str | None, unmarked: bool) -> int:
     kept = asyncio.run(_look(lab, kubeconfig))
-    chosen = choose(kept, objects)
+    chosen = choose(kept, objects, unmarked=unmarked)
     if not chosen:
-        print(f"Nothing is retained of lab {lab}.")
+        print(f"Nothing is {'left' if unmarked else 'retained'} of lab {lab}.")
         return 0
     print("\n".join(tell(kept, chosen, datetime.datetime.now(datetime.UTC))), flush=True)
     # Outside of an event loop, which would keep the first Ctrl-C for itself.
@@ -156,6 +169,9 @@ async def find(client: Client, lab: NamespacedName) -> Kept:
         for obj in await _list(client, kind, labelSelector=selector)
         if is_planned(obj) and obj["metadata"]["name"] == lab.name
     ]
+    claimed = await _is_claimed(client, lab)
+    sessions = [] if claimed else await _list(client, kinds.WORKSHOP_SESSIONS, labelSelector=selector)
+    beside = [] if claimed else await _list(client, SECRETS, lab.namespace, labelSelector=selector)
     # Another namespace of that name would hold somebody else's volumes.
     namespace = await _live(client, kinds.NAMESPACES, "", inside)
     owners = {owner["uid"] for owner in (namespace or {"metadata": {}})["metadata"].get("ownerReferences") or ()}
@@ -166,9 +182,12 @@ async def find(client: Client, lab: NamespacedName) -> Kept:
     others = [obj for obj in claims if obj["metadata"]["uid"] not in listed and is_durable(lab.name, obj)]
     return Kept(
         lab,
-        await _is_claimed(client, lab),
+        claimed,
         tuple(durable),
         tuple(runtime),
+        tuple(filter(is_planned, sessions)),
+        # What the claim owns goes with it by itself.
+        tuple(obj for obj in beside if is_planned(obj) and not obj["metadata"].get("ownerReferences")),
         tuple(others),
         namespace,
         await _volumes(client, (*durable, *others)),
@@ -197,11 +216,11 @@ async def _volume(client: Client, name: str, claim_uid: str) -> Manifest | None:
     return volume if (volume["spec"].get("claimRef") or {}).get("uid") == claim_uid else None
 
 
-def choose(kept: Kept, objects: Sequence[str]) -> list[Manifest]:
+def choose(kept: Kept, objects: Sequence[str], *, unmarked: bool = False) -> list[Manifest]:
     """What is to be deleted of `kept`, in order; raises `Refused` where some of it must not be."""
     if objects:
         return [_named(kept, text) for text in dict.fromkeys(objects)]
-    if not kept.durable and not kept.runtime:
+    if not kept.everything:
         return []
     if kept.claimed:
         retained = ", ".join(_short(obj) for obj in kept.retained if obj in kept.durable) or "none"
@@ -209,12 +228,12 @@ def choose(kept: Kept, objects: Sequence[str]) -> list[Manifest]:
             f"the claim {kept.lab} is not gone: delete it first, "
             f"or name with --object what it declares no more: {retained}"
         )
-    if kept.unmarked:
+    if kept.unmarked and not unmarked:
         raise Refused(
-            f"{', '.join(map(describe, kept.unmarked))}: not retained by a deletion of the claim; "
-            f"label it {RETAINED}=true if it is to go too"
+            f"{', '.join(map(describe, kept.unmarked))}: not retained by a deletion of the claim, which went without "
+            "datalabd; pass --unmarked if all of it is to go too"
         )
-    return kept.retained
+    return kept.everything
 
 
 def _named(kept: Kept, text: str) -> Manifest:
@@ -322,14 +341,14 @@ async def _require_nothing_durable(client: Client, before: Kept) -> None:
 
 
 async def _let_go(client: Client, kept: Kept, obj: Manifest) -> None:
-    """Have one object deleted, as long as it stays retained; nothing else that happens to it matters."""
+    """Have one object deleted, as long as it stays retained if it was; nothing else that happens to it matters."""
     resource, name, uid = resource_of(obj), describe(obj), obj["metadata"]["uid"]
     where = (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
     while True:
         live = await _live(client, resource, *where)
         if live is None or live["metadata"]["uid"] != uid or live["metadata"].get("deletionTimestamp"):
             return
-        if not is_retained(live):
+        if is_retained(obj) and not is_retained(live):
             # A purge cut short may have annotated it; it is declared again, and protected like the rest.
             await client.patch(resource, *where, {"metadata": {"uid": uid, "annotations": {UNPROTECTED: None}}})
             raise Refused(f"{name} was taken up again by its claim, and stays")

@@ -1,6 +1,7 @@
 """What a purge would delete, as the person who is asked reads it; what it does stands in tests/integration."""
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,20 @@ def test_all_of_a_lab_whose_claim_is_gone() -> None:
     assert choose(GONE, []) == [DATABASE, HOME, AUTH, ENVIRONMENT]
 
 
+def test_all_that_a_claim_left_which_went_without_us() -> None:
+    session = obj("WorkshopSession", "s-jane-main", namespace="", retained=False)
+    login = obj("Secret", "s-jane-login", namespace="claims", retained=False)
+    kept = replace(GONE, sessions=(session,), beside=(login,))
+    with pytest.raises(Refused):
+        choose(kept, [])
+    assert choose(kept, [], unmarked=True) == [session, DATABASE, HOME, AUTH, login, ENVIRONMENT]
+
+
+def test_a_lab_that_lives_is_not_purged_of_what_is_unmarked() -> None:
+    with pytest.raises(Refused, match="is not gone: delete it first"):
+        choose(LIVING, [], unmarked=True)
+
+
 def test_nothing_is_chosen_where_nothing_is() -> None:
     assert choose(Kept(LAB, claimed=False), []) == []
     assert choose(Kept(LAB, claimed=True), []) == []
@@ -103,8 +118,8 @@ def test_one_object_by_name(text: str) -> None:
         pytest.param(
             Kept(LAB, claimed=False, durable=(HOME, home("other", retained=False))),
             [],
-            "PersistentVolumeClaim s-jane/s-jane-other-persistent: not retained by a deletion of the claim; "
-            "label it datalabs.pkg.internal/retained=true if it is to go too",
+            "PersistentVolumeClaim s-jane/s-jane-other-persistent: not retained by a deletion of the claim, which went "
+            "without datalabd; pass --unmarked if all of it is to go too",
             id="a claim that went without us",
         ),
     ],

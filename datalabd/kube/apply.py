@@ -107,7 +107,10 @@ def require_ours(live: Manifest, desired: Manifest) -> None:
         same = have.get(CLAIM_NAME) == want[CLAIM_NAME] and have.get(CLAIM_NAMESPACE) == want[CLAIM_NAMESPACE]
         if same and RETAINED in have:
             return
-        raise Foreign(describe(live), "an earlier lab of this name" if same else "another lab")
+        if same:
+            advice = f"see what it left: datalabd purge {want[CLAIM_NAMESPACE]}/{want[CLAIM_NAME]} --unmarked"
+            raise Foreign(describe(live), f"an earlier lab of this name; {advice}")
+        raise Foreign(describe(live), "another lab")
     raise Foreign(describe(live), "something other than datalabd")
 
 

@@ -97,3 +97,13 @@ def test_a_class_that_a_claim_lost_is_taken_back_from_its_volume(stage: Stage) -
     assert 'must stay "growing"' in replace(stage.cluster, other).stderr
     answer = replace(stage.cluster, manifest)
     assert answer.returncode == 0, answer.stderr
+
+
+def test_a_deletion_that_orphans_leaves_nothing_that_blocks_the_next_claim(stage: Stage) -> None:
+    lab = stage.lab("main")
+    stage.until_ready(lab)
+    assert stage.get("secret", f"{lab}-login") is not None
+    stage.cluster.kubectl("delete", "datalab", lab, "-n", stage.namespace, "--cascade=orphan")
+    assert stage.list("secrets", f"datalabs.pkg.internal/name={lab}", stage.namespace) == []
+    stage.lab("main", name=lab)
+    stage.until_ready(lab)

@@ -12,7 +12,7 @@ from datalabd.api.meta import RETAINED, UNPROTECTED, Manifest
 from hack.cluster import Cluster
 from hack.deadlines import scaled
 from hack.standins import STORES
-from tests.integration.daemon import ROOT, Daemon, eventually
+from tests.integration.daemon import ROOT, WEBHOOKS, Daemon, eventually, unregister
 from tests.integration.objects import claim, dry_run, unique
 from tests.integration.stage import Stage, standins
 
@@ -44,18 +44,20 @@ def stage(cluster: Cluster, played: None, namespace: str) -> Stage:
     return Stage(cluster, namespace)
 
 
-def begin(carol: Path, stage: Stage, lab: str, *objects: str) -> subprocess.Popen[str]:
+def begin(carol: Path, stage: Stage, lab: str, *objects: str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """A purge that waits for its answer."""
     which = [f"--object={item}" for item in objects]
     lab_of = ["purge", f"{stage.namespace}/{lab}", "--kubeconfig", str(carol)]
-    command = [sys.executable, "-u", "-m", "datalabd", *lab_of, *which]
+    command = [sys.executable, "-u", "-m", "datalabd", *lab_of, *which, *options]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 
 
-def purge(carol: Path, stage: Stage, lab: str, *objects: str, answer: str = "") -> tuple[int, str]:
+def purge(
+    carol: Path, stage: Stage, lab: str, *objects: str, answer: str = "", options: tuple[str, ...] = ()
+) -> tuple[int, str]:
     """The exit code and output of a purge that is agreed to, unless there is another answer."""
-    process = begin(carol, stage, lab, *objects)
+    process = begin(carol, stage, lab, *objects, options=options)
     output, _ = process.communicate(f"{answer or lab}\n", timeout=scaled(240))
     return process.returncode, output
 
@@ -204,19 +206,28 @@ def test_a_lab_taken_up_again_before_the_answer_stays(stage: Stage, carol: Path)
     stage.until_ready(lab)
 
 
-def test_what_went_without_us_is_not_touched(stage: Stage, carol: Path, datalabd: Daemon) -> None:
+def test_what_went_without_us_goes_when_that_is_asked_for(stage: Stage, carol: Path, datalabd: Daemon) -> None:
     """Somebody took the finalizer away: the claim is gone, and nothing says that a person let go of the rest."""
-    lab = stage.lab("main")
-    stage.until_ready(lab)
-    datalabd.stop()
+    lab = stage.lab("main", cacheStores={"cache": {"storage": "1Gi"}})
+    stage.until_ready(lab, 90)
+    datalabd.kill()
+    unregister(stage.cluster, WEBHOOKS)
     try:
         stage.cluster.api.delete("datalab", lab, stage.namespace)
         gone = ["patch", "datalab", lab, "-n", stage.namespace, "--type=merge", "-p"]
         stage.cluster.kubectl(*gone, '{"metadata": {"finalizers": null}}')
         stage.gone("datalab", lab, stage.namespace)
-        code, output = purge(carol, stage, lab)
     finally:
         datalabd.start()
+    stage.lab("main", name=lab)
+    taken = stage.until(lab, "Synced", "False", "NameTaken")
+    assert f"see what it left: datalabd purge {stage.namespace}/{lab} --unmarked" in taken["message"]
+    stage.delete(lab)
+    code, output = purge(carol, stage, lab)
     assert code == 1
-    assert f"label it {RETAINED}=true if it is to go too" in output
-    assert stage.get("pvc", f"{lab}-main-persistent", lab) is not None
+    assert "which went without datalabd; pass --unmarked if all of it is to go too" in output
+    code, output = purge(carol, stage, lab, options=("--unmarked",))
+    assert code == 0, output
+    assert left_of(stage, lab) == []
+    stage.lab("main", name=lab)
+    stage.until_ready(lab, 90)

@@ -153,6 +153,9 @@ def test_ours(labels: dict[str, str]) -> None:
     require_ours(live(labels), DESIRED)
 
 
+EARLIER = "an earlier lab of this name; see what it left: datalabd purge team/lab --unmarked"
+
+
 @pytest.mark.parametrize(
     ("labels", "owner"),
     [
@@ -161,7 +164,7 @@ def test_ours(labels: dict[str, str]) -> None:
         pytest.param(LABELS | {MANAGED_BY: "helm"}, "something other than datalabd", id="another manager"),
         pytest.param({MANAGED_BY: "datalabd"}, "something other than datalabd", id="no claim"),
         pytest.param({CLAIM_UID: "claim-uid"}, "something other than datalabd", id="a uid alone"),
-        pytest.param(LABELS | {CLAIM_UID: "earlier"}, "an earlier lab of this name", id="an earlier claim"),
+        pytest.param(LABELS | {CLAIM_UID: "earlier"}, EARLIER, id="an earlier claim"),
         pytest.param(
             LABELS | {CLAIM_UID: "x", CLAIM_NAMESPACE: "others"}, "another lab", id="one of this name elsewhere"
         ),
