@@ -47,7 +47,7 @@ from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, re
 from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class
 from datalabd.plan.metadata import digest
 from datalabd.plan.prune import prune
-from datalabd.status import refused, status, unwritable
+from datalabd.status import refused, status, until_stalled, unwritable
 from datalabd.validation import CLUSTER_NAME, Names, Rival, names_lost, names_of, taken, unique_names, validate
 
 log = structlog.get_logger()
@@ -506,6 +506,8 @@ class DatalabReconciler:
             raise
         if is_news:
             await self._tell_transition(claim, wanted)
+        if (pause := until_stalled(wanted, _now())) is not None:
+            self._later(key_of(claim), pause + 1.0)  # times of conditions are whole seconds
 
     async def _tell_move(self, claim: Manifest, after: Manifest) -> None:
         """An Event when a lab has gone to another realm, before only the new one stands in status."""

@@ -29,6 +29,10 @@ KEPT = ("environment", "started", "sessions", "credentials", "databases", "realm
 """What stays as it was said last while a claim cannot be acted upon."""
 
 
+PATIENCE_SECONDS = 120.0
+"""How long a lab waits for what may well come later, unchanged, before it says that it needs a person."""
+COME_LATER = frozenset({"StorageSecret", "IamSecret", "EnvironmentNotFound"})
+"""Reasons of such waits: whoever applies a claim may apply these a moment after it."""
 USERS_SHOWN = 3
 """User names in a condition; the rest is in `status.users`."""
 
@@ -139,15 +143,54 @@ def stalled_step(claim: Manifest) -> str:
 def _assemble(claim: Manifest, concerns: list[Condition], synced: Condition, now: datetime.datetime) -> Manifest:
     conditions = [_ready(concerns, synced), synced, *concerns]
     blocking = [c for c in (synced, *concerns) if _blocks(c)]
-    stalled = next((c for c in blocking if c.stalled), None)
-    if stalled is not None:
-        conditions.append(_abnormal("Stalled", stalled.reason, stalled.message))
-    elif blocking:
-        conditions.append(_abnormal("Reconciling", blocking[0].reason, blocking[0].message))
+    stalled = [c for c in blocking if c.stalled]
+    # What needs a person at once is told before what may come.
+    told = next(iter([*(c for c in stalled if c.reason not in COME_LATER), *stalled, *blocking]), None)
+    if told is not None:
+        kind = "Stalled" if told.stalled and not _may_come(claim, told, now) else "Reconciling"
+        conditions.append(_abnormal(kind, told.reason, told.message))
     return {
         "observedGeneration": claim["metadata"]["generation"],
         "conditions": _dated(claim, conditions, now),
     }
+
+
+def _may_come(claim: Manifest, condition: Condition, now: datetime.datetime) -> bool:
+    """Whether what a lab waits for may still come by itself: nothing has stood still for long."""
+    if condition.reason not in COME_LATER:
+        return False
+    for kind in ("Stalled", "Reconciling"):
+        before = _condition(claim.get("status") or {}, kind)
+        if before and _says_the_same(claim, before, _abnormal(kind, condition.reason, condition.message)):
+            return kind == "Reconciling" and _seconds_since(before, now) < PATIENCE_SECONDS
+    return True
+
+
+def until_stalled(status: Manifest, now: datetime.datetime) -> float | None:
+    """Seconds until a lab of this status says that it needs a person, if nothing comes; None: it will not."""
+    waits = _condition(status, "Reconciling")
+    if waits.get("reason") not in COME_LATER:
+        return None
+    return max(0.0, PATIENCE_SECONDS - _seconds_since(waits, now))
+
+
+def _condition(status: Manifest, kind: str) -> Manifest:
+    return next((condition for condition in status.get("conditions") or () if condition["type"] == kind), {})
+
+
+def _seconds_since(condition: Manifest, now: datetime.datetime) -> float:
+    since = moment(condition["lastTransitionTime"])
+    return PATIENCE_SECONDS if since is None else (now - since).total_seconds()
+
+
+def _awaits(condition: Condition) -> bool:
+    return condition.type == "Reconciling" and condition.reason in COME_LATER
+
+
+def _says_the_same(claim: Manifest, before: Manifest, condition: Condition) -> bool:
+    """Whether a condition of the live status says what this one does, of the same claim."""
+    said = (before["reason"], before.get("message", ""), before.get("observedGeneration"))
+    return said == (condition.reason, bounded(condition.message), claim["metadata"]["generation"])
 
 
 def _blocks(condition: Condition) -> bool:
@@ -376,7 +419,10 @@ def _users(before: Manifest, lab: Lab, seen: Observed) -> Manifest:
 
 
 def _dated(claim: Manifest, conditions: list[Condition], now: datetime.datetime) -> list[Manifest]:
-    """Conditions as stored: a time of transition changes only with the status."""
+    """Conditions as stored: a time of transition changes only with the status.
+
+    That of Reconciling, which is there only while True, says since when the lab waits for what may come.
+    """
     before = {known["type"]: known for known in (claim.get("status") or {}).get("conditions") or ()}
     stamp = timestamp(now)
     return [
@@ -387,7 +433,9 @@ def _dated(claim: Manifest, conditions: list[Condition], now: datetime.datetime)
             "message": bounded(condition.message),
             "observedGeneration": condition.generation or claim["metadata"]["generation"],
             "lastTransitionTime": known["lastTransitionTime"]
-            if (known := before.get(condition.type)) and known["status"] == condition.status
+            if (known := before.get(condition.type))
+            and known["status"] == condition.status
+            and (not _awaits(condition) or _says_the_same(claim, known, condition))
             else stamp,
         }
         for condition in conditions

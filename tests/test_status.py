@@ -22,7 +22,7 @@ from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import plan
 from datalabd.plan.educates.healing import repairs
-from datalabd.status import deleting, refused, stalled_step, status, unwritable
+from datalabd.status import deleting, refused, stalled_step, status, until_stalled, unwritable
 from datalabd.stores import DatabaseFacts, Job, StoreFacts, Turn
 from tests.factories import IAM, MADE, NOW, claim, environment, fresh, lab, running, session_is
 
@@ -121,14 +121,14 @@ FAILED: dict[str, Any] = {"phase": Phase.FAILED, "message": "no such object"}
             STORAGE_PROBLEM | {"credentials": None},
             "StorageReady",
             ("StorageSecret", "Secret team/lab does not exist"),
-            "Stalled",
+            "Reconciling",
             id="no storage Secret",
         ),
         pytest.param(
             STORAGE_PROBLEM,
             "StorageReady",
             ("StorageSecret", "Secret team/lab does not exist; sessions go on with the credentials known before"),
-            "Stalled",
+            "Reconciling",
             id="the storage Secret is gone",
         ),
         pytest.param(
@@ -354,7 +354,7 @@ def identity(status: str, reason: str, message: str = "", generation: int = 3) -
             {"admin": None, "admin_problem": "Secret iam/admin does not exist", "identity": None},
             identity("True", "Available"),
             ("False", "IamSecret", "Secret iam/admin does not exist"),
-            "Stalled",
+            "Reconciling",
             id="no credentials",
         ),
         pytest.param(
@@ -548,10 +548,44 @@ def test_stores(changes: dict[str, Any], expected: tuple[str, str, str]) -> None
     assert said(of(here, running(here, **changes)))["StoresReady"] == expected
 
 
-def test_what_stalls_is_named_before_what_goes_on() -> None:
+def test_what_may_come_is_named_before_what_goes_on_and_after_what_needs_a_person() -> None:
     found = said(of(HERE, running(HERE, **STORAGE_PROBLEM, phase=Phase.PENDING)))
-    assert found["Stalled"][1] == "StorageSecret"
-    assert "Reconciling" not in found
+    assert (found["Reconciling"][1], found["Ready"][1]) == ("StorageSecret", "StorageSecret")
+    found = said(of(HERE, running(HERE, **STORAGE_PROBLEM, phase=Phase.ABSENT, runtime_served=False)))
+    assert (found["Stalled"][1], found["Ready"][1]) == ("RuntimeMissing", "StorageSecret")
+
+
+def test_what_does_not_come_stalls_after_two_minutes_without_change() -> None:
+    here, seen = claim(), running(HERE, **STORAGE_PROBLEM)
+
+    def after(seconds: float, seen: Observed = seen, generation: int = 3) -> str:
+        now = NOW + datetime.timedelta(seconds=seconds)
+        here["metadata"]["generation"] = generation
+        here["status"] = status(here, HERE, seen, plan(HERE, seen, str), [], None, now)
+        kinds = [item["type"] for item in here["status"]["conditions"]]
+        (found,) = [kind for kind in ("Stalled", "Reconciling") if kind in kinds]
+        pause = until_stalled(here["status"], now)
+        return found if pause is None else f"{found}, {pause:.0f} s to go"
+
+    assert after(0) == "Reconciling, 120 s to go"
+    assert after(119) == "Reconciling, 1 s to go"
+    assert after(120) == "Stalled"
+    assert after(1000) == "Stalled"
+    other = replace(seen, storage_problem="Secret team/lab has no value for AWS_ACCESS_KEY_ID")
+    assert after(1001, other) == "Reconciling, 120 s to go"
+    assert after(1100, other) == "Reconciling, 21 s to go"
+    assert after(1101, other, generation=4) == "Reconciling, 120 s to go"
+
+
+def test_a_wait_whose_begin_cannot_be_read_is_over() -> None:
+    before = of(HERE, running(HERE, **STORAGE_PROBLEM))
+    for item in before["conditions"]:
+        item["lastTransitionTime"] = "long ago"
+    assert said(of(HERE, running(HERE, **STORAGE_PROBLEM), before=before))["Stalled"][1] == "StorageSecret"
+
+
+def test_what_is_on_its_way_does_not_stall() -> None:
+    assert until_stalled(of(HERE, running(HERE, phase=Phase.PENDING)), NOW) is None
 
 
 def test_what_stalls_later_does_not_hide_why_the_lab_is_not_ready() -> None:
@@ -576,7 +610,7 @@ def test_what_stalls_later_does_not_hide_why_the_lab_is_not_ready() -> None:
         pytest.param(
             EnvironmentInvalid("courses", "EnvironmentNotFound", "no such environment"),
             ("EnvironmentNotFound", "no such environment"),
-            "Stalled",
+            "Reconciling",
             id="environment",
         ),
         pytest.param(
@@ -827,7 +861,7 @@ def test_refused_keeps_what_was_known() -> None:
             condition("Synced", "False", "EnvironmentNotFound", "no such environment"),
             condition("StorageReady", "True", "Available", "", EARLIER, of=2),
             condition("RuntimeReady", "True", "Running", "", EARLIER, of=2),
-            condition("Stalled", "True", "EnvironmentNotFound", "no such environment"),
+            condition("Reconciling", "True", "EnvironmentNotFound", "no such environment"),
         ],
         "environment": "courses",
         "started": "1/1",
@@ -849,7 +883,10 @@ def test_refused_at_first_sight() -> None:
 
 def test_refused_again_changes_nothing() -> None:
     once = refused(claim() | {"status": BEFORE}, MISSING, NOW)
-    assert refused(claim() | {"status": once}, MISSING, LATER) == once
+    assert refused(claim() | {"status": once}, MISSING, NOW + datetime.timedelta(seconds=100)) == once
+    stalled = refused(claim() | {"status": once}, MISSING, LATER)
+    assert "Stalled" in said(stalled)
+    assert refused(claim() | {"status": stalled}, MISSING, LATER) == stalled
 
 
 @pytest.mark.parametrize(("stalled", "abnormal"), [(False, "Reconciling"), (True, "Stalled")])

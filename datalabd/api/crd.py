@@ -137,7 +137,11 @@ def _object(description: str, spec: type[Model], status: type[Model]) -> Manifes
         "description": description,
         "type": "object",
         "required": ["spec"],
-        "properties": {"spec": schema(spec), "status": schema(status)},
+        "properties": {
+            "spec": schema(spec),
+            # For kstatus: a claim that nobody has looked at yet is not current.
+            "status": schema(status) | {"default": {"observedGeneration": -1}},
+        },
     }
 
 

@@ -70,6 +70,28 @@ def test_defaults_are_written_out(cluster: Cluster) -> None:
     }
 
 
+def kstatus(live: dict[str, Any]) -> str:
+    """What kstatus says of an object of a kind that it does not know (sigs.k8s.io/cli-utils, `pkg/kstatus/status`)."""
+    status = live.get("status") or {}
+    conditions = {condition["type"]: condition["status"] for condition in status.get("conditions") or ()}
+    if live["metadata"].get("deletionTimestamp"):
+        return "Terminating"
+    if status.get("observedGeneration", live["metadata"]["generation"]) != live["metadata"]["generation"]:
+        return "InProgress"
+    if conditions.get("Reconciling") == "True":
+        return "InProgress"
+    if conditions.get("Stalled") == "True":
+        return "Failed"
+    return "Current" if conditions.get("Ready", "True") == "True" else "InProgress"
+
+
+def test_a_claim_that_nobody_has_looked_at_is_not_current(cluster: Cluster) -> None:
+    live = json.loads(create(cluster, "unseen", {"users": ["ann"]}).stdout)
+    assert (live["status"], kstatus(live)) == ({"observedGeneration": -1}, "InProgress")
+    read = json.loads(cluster.kubectl("get", "datalab", "unseen", "-o", "json").stdout)
+    assert (read["status"], kstatus(read)) == ({"observedGeneration": -1}, "InProgress")
+
+
 STORES = {f"store-{number}": {"storage": "1Gi"} for number in range(50)}
 LARGEST: dict[str, Any] = {
     "users": [f"user-{number}" for number in range(500)],
