@@ -77,6 +77,18 @@ def session_hosts(claim: str, name: str) -> list[str]:
     return [main, f"editor-{main}", f"{main}-editor", f"data-{main}", f"{main}-data", f"registry-{main}"]
 
 
+def host_owners(label: str) -> set[str]:
+    """Names of labs that have a host with this leftmost label, or would with another session or database server.
+
+    None for more than one label: labs have no such hosts.
+    """
+    if "." in label:
+        return set()
+    rests = [label, *(label.removeprefix(part) for part in ("editor-", "data-", "registry-") if label.startswith(part))]
+    cuts = [(rest[:at], rest[at + 1 :]) for rest in rests for at, letter in enumerate(rest) if letter == "-"]
+    return {label} | {claim for claim, _ in cuts} | {claim for _, claim in cuts}
+
+
 def session_namespaces(claim: str, name: str) -> list[str]:
     """Namespaces that come and go with one session."""
     return [session(claim, name), vcluster_namespace(claim, name)]

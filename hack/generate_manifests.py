@@ -114,6 +114,7 @@ def roles() -> Files:
         _may(READ, kinds.DEPLOYMENTS),
         _may(READ, kinds.INGRESSES),
         _may(("create",), kinds.EVENTS),
+        _may(("create",), kinds.SUBJECT_ACCESS_REVIEWS),
         _may(READ, kinds.CRDS),
         _may(INSTALL, kinds.CRDS, names=[crd["metadata"]["name"] for crd in custom_resource_definitions()]),
         *(_may(READ, kind) for kind in (*WEBHOOKS, *POLICIES)),

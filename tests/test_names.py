@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datalabd import names
 
@@ -64,3 +66,16 @@ def test_variables_of_a_database() -> None:
 )
 def test_postgres_users(users: list[str], expected: list[str]) -> None:
     assert names.postgres_users(users) == expected
+
+
+@given(
+    st.from_regex(r"[a-z]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True), st.from_regex(r"[a-z0-9-]{1,8}", fullmatch=True)
+)
+def test_the_labs_that_may_have_a_host(claim: str, part: str) -> None:
+    for label in [claim, *names.session_hosts(claim, part), names.database_host(claim, part)]:
+        assert claim in names.host_owners(label)
+
+
+def test_hosts_that_no_lab_of_a_name_has() -> None:
+    assert "lab" not in names.host_owners("labs") | names.host_owners("a-labs") | names.host_owners("editor-labs")
+    assert names.host_owners("lab-a.apps") == set()

@@ -26,9 +26,9 @@ ENDPOINT_CONTROLLERS = (
 )
 """Who writes down where the pods of a Service are."""
 
-ROUTE_VERB = "route"
-"""What a role must allow on environmentconfigs.pkg.internal to have hosts of the platform."""
-_RUNS_PLATFORM = f'authorizer.group("pkg.internal").resource("environmentconfigs").check("{ROUTE_VERB}").allowed()'
+_RUNS_PLATFORM = (
+    f'authorizer.group("pkg.internal").resource("environmentconfigs").check("{routes.ROUTE_VERB}").allowed()'
+)
 _OLD = "(oldObject == null ? {} : oldObject.metadata.?annotations.orValue({}))"
 _OLD_LABELS = "(oldObject == null ? {} : oldObject.metadata.?labels.orValue({}))"
 _CLASS = "kubernetes.io/ingress.class"
@@ -211,13 +211,13 @@ def platform_hosts(domains: Iterable[str], hosts: Iterable[str]) -> list[Manifes
                 _validation(
                     f"{unchanged} || !({_untyped(reaches)}) || {_RUNS_PLATFORM}",
                     "it answers for a host where people sign in, or for all hosts: that takes the right to"
-                    f" {ROUTE_VERB} environmentconfigs.pkg.internal",
+                    f" {routes.ROUTE_VERB} environmentconfigs.pkg.internal",
                 ),
                 _validation(
                     'request.resource.resource != "ingresses" || variables.snippets.size() == 0'
                     f" || !({_untyped(routes.INGRESS.reaches(below))}) || {_RUNS_PLATFORM} || {RUNS_SESSIONS}",
                     "snippets of an Ingress that reaches below a lab's domain could open every lab: that takes the"
-                    f" right to {ROUTE_VERB} environmentconfigs.pkg.internal",
+                    f" right to {routes.ROUTE_VERB} environmentconfigs.pkg.internal",
                 ),
             ],
         },

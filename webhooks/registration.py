@@ -68,6 +68,15 @@ class Endpoint:
         return config | {"url": f"{self._url}{path}"}
 
 
+_CHANGES = {
+    "name": "changes-what-is-guarded",
+    "expression": "oldObject == null || object.?spec != oldObject.?spec"
+    " || object.metadata.?labels != oldObject.metadata.?labels"
+    " || object.metadata.?annotations != oldObject.metadata.?annotations",
+}
+"""Whoever put a finalizer on a route can take it off, whatever became of its hosts and whether we run or not."""
+
+
 def claim_webhooks(endpoint: Endpoint) -> list[Manifest]:
     """The registrations for claims of both versions, and for environments.
 
@@ -121,6 +130,7 @@ def ingress_webhooks(endpoint: Endpoint, domains: Iterable[str]) -> list[Manifes
     ) | {
         "objectSelector": {"matchLabels": SESSION_INGRESS},
         "namespaceSelector": {"matchLabels": {COMPONENT: "environment"}},
+        "matchConditions": [_CHANGES],
         # Others may mutate after us: the annotations have to be there in the end.
         "reinvocationPolicy": "IfNeeded",
     }
@@ -129,8 +139,9 @@ def ingress_webhooks(endpoint: Endpoint, domains: Iterable[str]) -> list[Manifes
         _webhook(f"guard.{kind.plural}.pkg.internal", endpoint.client_config("/validate/routes"), [kind.rule])
         | {
             "matchConditions": [
+                _CHANGES,
                 # Without a domain there is nothing to guard.
-                {"name": "reaches-a-lab-domain", "expression": kind.reaches(words) if words.domains else "false"}
+                {"name": "reaches-a-lab-domain", "expression": kind.reaches(words) if words.domains else "false"},
             ]
         }
         for kind in routes.KINDS.values()

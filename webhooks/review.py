@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from datalabd.api.meta import ERRORS_MAX, FieldError, Manifest, several
@@ -31,6 +31,8 @@ class AdmissionRequest:
     old_object: Manifest | None
     dry_run: bool
     username: str
+    user: Manifest = field(default_factory=dict)
+    """Who writes, as the API server authenticated them: username, uid, groups, extra."""
 
     @classmethod
     def decode(cls, review: Any) -> Self:
@@ -40,6 +42,9 @@ class AdmissionRequest:
         request = review.get("request")
         if not isinstance(request, dict) or not isinstance(request.get("uid"), str):
             raise BadReview("the AdmissionReview has no request with a uid")
+        user = request.get("userInfo") or {}
+        if not isinstance(user, dict):
+            raise BadReview("the AdmissionReview has no user that could be read")
         return cls(
             uid=request["uid"],
             operation=str(request.get("operation") or ""),
@@ -48,7 +53,8 @@ class AdmissionRequest:
             object=_object(request.get("object")),
             old_object=_object(request.get("oldObject")),
             dry_run=request.get("dryRun") is True,
-            username=str((request.get("userInfo") or {}).get("username") or ""),
+            username=str(user.get("username") or ""),
+            user=user,
         )
 
 

@@ -13,14 +13,23 @@ from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
 from webhooks import mutate, route_validation
-from webhooks.review import AdmissionRequest, BadReview, allowed
+from webhooks.authorizer import Authorizer
+from webhooks.review import AdmissionRequest, BadReview, allowed, denied
 
 log = structlog.get_logger()
+
+RUN_PLATFORM = (
+    (routes.ROUTE_VERB, kinds.ENVIRONMENT_CONFIGS.group, kinds.ENVIRONMENT_CONFIGS.plural),
+    ("create", kinds.WORKSHOP_SESSIONS.group, kinds.WORKSHOP_SESSIONS.plural),
+)
+"""Rights of which one lets a writer have names below the domains of labs."""
 
 
 async def mutate_ingress(cache: Cache, client: Client, review: Any) -> Manifest:
     """Fails closed: a lab's Ingress is refused while nobody can say how it is to be protected."""
     request = AdmissionRequest.decode(review)
+    if request.object is not None and request.object["metadata"].get("deletionTimestamp"):
+        return allowed(request.uid)  # whoever holds it has to be able to let go
     claims = cache.claims_named(request.namespace)
     runtime = await _runtime(cache, client, request.namespace)
     is_lab = bool(claims) if runtime is None else _is_ours(runtime)
@@ -38,8 +47,11 @@ async def mutate_ingress(cache: Cache, client: Client, review: Any) -> Manifest:
     return mutate.ingress(request, claim, environment)
 
 
-async def validate_route(cache: Cache, review: Any) -> Manifest:
-    """Refuses a route that reaches for a lab's hosts, of whichever claim that is known."""
+async def validate_route(cache: Cache, authorizer: Authorizer, review: Any) -> Manifest:
+    """Refuses a route that reaches for hosts which are a lab's, or below a domain of labs without leave.
+
+    Fails closed: a name below such a domain is refused while nobody can say what its writer may do.
+    """
     request = AdmissionRequest.decode(review)
     for route in (request.object, request.old_object):
         if route is not None and route.get("kind") not in routes.KINDS:
@@ -50,10 +62,21 @@ async def validate_route(cache: Cache, review: Any) -> Manifest:
         for claim in cache.claims()
         if (domain := known.get(environment_name(claim)))
     }
-    answer = route_validation.route(request, cache.claims(), domains)
-    if not answer["response"]["allowed"]:
-        log.info("route refused", namespace=request.namespace, name=request.name, user=request.username)
-    return answer
+    verdict = route_validation.route(request, cache.claims(), domains, cache.openings())
+    errors = [*verdict.errors]
+    if verdict.reserved and not await _runs_platform(cache, authorizer, request):
+        errors += verdict.reserved
+    if not errors:
+        return allowed(request.uid)
+    log.info("route refused", namespace=request.namespace, name=request.name, user=request.username)
+    return denied(request, errors[: route_validation.ERRORS_MAX])
+
+
+async def _runs_platform(cache: Cache, authorizer: Authorizer, request: AdmissionRequest) -> bool:
+    """Whether the writer is datalabd, may route environments, or makes sessions, as the runtime does."""
+    if request.username == cache.account:
+        return True
+    return any([await authorizer.allows(request.user, right) for right in RUN_PLATFORM])
 
 
 def _is_ours(runtime: Manifest) -> bool:

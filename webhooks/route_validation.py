@@ -1,48 +1,80 @@
-"""Refuses routes that reach for a lab's hosts."""
+"""Refuses routes that reach for hosts which are a lab's, or below the labs' domain without leave."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from datalabd import names, routes
+from datalabd.api.environment import OpenTo
 from datalabd.api.meta import FieldError, Manifest, Problem
 from datalabd.kube.store import key_of
-from datalabd.plan.ingress_protection import REGISTRY_INGRESS, SESSION_INGRESS, weakening
+from datalabd.plan.ingress_protection import SESSION_INGRESS, weakening
+from datalabd.routes import hosts
 from datalabd.validation import names_of
-from webhooks.review import AdmissionRequest, allowed, denied
+from webhooks.review import AdmissionRequest
 
 ERRORS_MAX = 20
 """Mistakes told of one route, which may have thousands of rules."""
-HOST_MAX = 253
-"""Characters of a host: what is longer is nobody's."""
-PURPOSES = frozenset({"session", "registry", "database"})
-"""What the hosts of a lab are for."""
 TAKEN = "this host belongs to a lab, which answers for it"
+RESERVED = (
+    "it lies below the domain of labs: that takes an entry in ingress.openTo of their environment, or the right to"
+    f" {routes.ROUTE_VERB} environmentconfigs.pkg.internal"
+)
+
+Lab = tuple[Manifest, str | None]
+"""A claim and the domain of its environment, as far as that is known."""
 
 
-def route(request: AdmissionRequest, claims: Iterable[Manifest], domains: dict[str, str]) -> Manifest:
-    """Refusal of a route, of whichever kind, that would answer for a host of a lab without being that lab's own.
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong with a route."""
 
-    `domains` has the domain of each claim, by `<namespace>/<name>`. An update that reaches for nothing new passes, so
-    that a route older than the lab can still be finalized, and mended. One with more than is looked into passes only if
-    nothing of that changes.
+    errors: Sequence[FieldError] = ()
+    reserved: Sequence[FieldError] = ()
+    """What is wrong only if whoever writes it does not run the platform."""
+
+
+def route(
+    request: AdmissionRequest,
+    claims: Iterable[Manifest],
+    domains: Mapping[str, str],
+    openings: Mapping[str, Sequence[OpenTo]],
+) -> Verdict:
+    """What is wrong with a route, of whichever kind: hosts of a lab whose own it is not, whoever writes it; and other
+    names below a domain of labs that no environment opens to it.
+
+    `domains` has the domain of each claim, by `<namespace>/<name>`; `openings` says to whom names below each domain are
+    open. An update that reaches for nothing new passes, so that a route older than the lab can still be finalized, and
+    mended. One with more than is looked into passes only if nothing of that changes.
     """
-    if request.object is None:
-        return allowed(request.uid)
+    now, old = request.object, request.old_object
+    if now is None or _unchanged(now, old):
+        return Verdict()
     try:
-        reached = routes.reached(request.object)
+        reached = routes.reached(now)
     except routes.TooMany as error:
-        if _unchanged(request.object, request.old_object):
-            return allowed(request.uid)
         detail = f"a route may have at most {error.limit}, as some may be a lab's; divide it"
-        return denied(request, [FieldError(error.where, Problem.TOO_MANY, None, detail)])
+        return Verdict([FieldError(error.where, Problem.TOO_MANY, None, detail)])
     labs = [(claim, domains.get(str(key_of(claim)))) for claim in claims]
-    forbidden = {} if not reached else _forbidden(request.object, request.namespace, reached, labs)
+    held = _held(old) if old else {}
+    forbidden, own = _labs_hosts(now, request.namespace, reached, labs)
     errors = [FieldError(where, Problem.FORBIDDEN, host or None, TAKEN) for host, where in forbidden.items()]
-    if old := request.old_object:
-        had = _forbidden(old, request.namespace, _had(old), labs)
-        errors = [error for error in errors if (error.value or "") not in had]
+    if old and errors:
+        before, _ = _labs_hosts(old, request.namespace, held, labs)
+        errors = [error for error in errors if (error.value or hosts.EVERY) not in before]
     errors += _elsewhere(request, labs)
     errors += _weakened(request)
-    return denied(request, list(dict.fromkeys(errors))[:ERRORS_MAX]) if errors else allowed(request.uid)
+    # An ending is tried at the end of all hosts at once: this is asked of 500 hosts and 500 others.
+    endings = tuple(host[1:] for host in held if hosts.is_broad(host))
+    reserved = [
+        FieldError(where, Problem.FORBIDDEN, host or None, RESERVED)
+        for host, where in reached.items()
+        if host not in forbidden
+        and host not in own
+        and host not in held
+        and not host.endswith(endings)
+        and not _is_open(host, request.namespace, labs, openings)
+    ]
+    return Verdict(list(dict.fromkeys(errors))[:ERRORS_MAX], reserved[:ERRORS_MAX])
 
 
 def _unchanged(now: Manifest, old: Manifest | None) -> bool:
@@ -55,7 +87,7 @@ def _unchanged(now: Manifest, old: Manifest | None) -> bool:
     return old is not None and parts(now) == parts(old)
 
 
-def _had(old: Manifest) -> dict[str, str]:
+def _held(old: Manifest) -> dict[str, str]:
     """The hosts a route answered for; none where nobody can say, so that whatever it reaches for now is new."""
     try:
         return routes.reached(old)
@@ -63,58 +95,51 @@ def _had(old: Manifest) -> dict[str, str]:
         return {}
 
 
-def _forbidden(
-    manifest: Manifest, namespace: str, reached: dict[str, str], labs: Iterable[tuple[Manifest, str | None]]
-) -> dict[str, str]:
-    """Those of the reached hosts, with their fields, at which the route meets a lab whose own it is not."""
-    named = "\n".join(host for host in reached if len(host) <= HOST_MAX)
-    broad = [host for host in reached if not host or host.startswith("*.")]
+def _labs_hosts(
+    manifest: Manifest, namespace: str, reached: Mapping[str, str], labs: Iterable[Lab]
+) -> tuple[dict[str, str], set[str]]:
+    """Those of the reached hosts, with their fields, at which the route meets a lab whose own it is not; and those of
+    the lab whose own it is."""
+    named = "\n".join(host for host in reached if len(host) <= hosts.HOST_MAX)
+    broad = [host for host in reached if hosts.is_broad(host)]
     found: set[str] = set()
+    own: set[str] = set()
     covered: set[str] = set()
     for claim, domain in labs:
         if domain is None:
             continue
         name = claim["metadata"]["name"]
-        purposes = _purposes(manifest) if namespace == names.workshop_namespace(name) else frozenset[str]()
-        if purposes != PURPOSES and domain not in covered:
+        purposes = routes.purposes(manifest, namespace, name)
+        if purposes != routes.PURPOSES and domain not in covered:
             # What covers the lab's main host, which all labs have, covers all of them.
             covered.add(domain)
-            found.update(host for host in broad if f".{domain}".endswith(host[1:]))
+            found.update(host for host in broad if hosts.stands_for_labels(host, domain))
         if name in named:
-            found.update(host for host, purpose in _hosts(claim, domain) if host in reached and purpose not in purposes)
-    return {host: where for host, where in reached.items() if host in found}
+            for host, purpose in routes.lab_hosts(*names_of(claim), domain):
+                if host in reached:
+                    (own if purpose in purposes else found).add(host)
+    return {host: where for host, where in reached.items() if host in found}, own - found
 
 
-def _purposes(manifest: Manifest) -> frozenset[str]:
-    """What a route in the workshop namespace of a lab may have hosts of that lab for.
+def _is_open(host: str, namespace: str, labs: Sequence[Lab], openings: Mapping[str, Sequence[OpenTo]]) -> bool:
+    """Whether a host is none below a domain of labs, or is one that an environment of that domain opens.
 
-    Administrators of that namespace can write there as the runtime does: what nobody protects is not for sessions.
+    What a lab derives, or would with another session, is never open. Where domains lie within each other, the longest
+    decides.
     """
-    if manifest["kind"] == "TLSRoute":
-        return frozenset({"database"})
-    if manifest["kind"] == "Ingress":
-        labels = manifest["metadata"].get("labels") or {}
-        if labels.items() >= SESSION_INGRESS.items():
-            return PURPOSES
-        if labels.items() >= REGISTRY_INGRESS.items():
-            return frozenset({"registry"})
-    return frozenset()
+    below = [domain for domain in openings if hosts.reaches_below(host, domain)]
+    if not below:
+        return True
+    domain = max((domain for domain in below if host.endswith(f".{domain}")), key=len, default="")
+    if not domain or hosts.stands_for_labels(host, domain):
+        return False
+    if not any(opening.lists(namespace, host) for opening in openings[domain]):
+        return False
+    owners = names.host_owners(host.removesuffix(f".{domain}"))
+    return not any(chosen == domain and claim["metadata"]["name"] in owners for claim, chosen in labs)
 
 
-def _hosts(claim: Manifest, domain: str) -> Iterator[tuple[str, str]]:
-    """Every host a lab derives, with what it is for."""
-    name, sessions, databases = names_of(claim)
-    yield f"{name}.{domain}", "session"
-    for session in sessions:
-        *gateway, registry = names.session_hosts(name, session)
-        for label in gateway:
-            yield f"{label}.{domain}", "session"
-        yield f"{registry}.{domain}", "registry"
-    for database in databases:
-        yield f"{names.database_host(name, database)}.{domain}", "database"
-
-
-def _elsewhere(request: AdmissionRequest, labs: Iterable[tuple[Manifest, str | None]]) -> list[FieldError]:
+def _elsewhere(request: AdmissionRequest, labs: Iterable[Lab]) -> list[FieldError]:
     """Whether an Ingress would take requests of its own hosts past a lab's protection, to Services of that lab."""
     annotations = _annotations(request.object)
     target = annotations.get(routes.SERVICE_NAMESPACE)

@@ -20,6 +20,7 @@ from datalabd.lab import environment_name
 from datalabd.observed import ENVIRONMENT_LABEL
 from datalabd.validation import Names, VolumeClasses, names_of
 from webhooks import convert, mutate, route_admission, validate, warn
+from webhooks.authorizer import Authorizer
 from webhooks.review import AdmissionRequest, allowed
 
 log = structlog.get_logger()
@@ -28,6 +29,7 @@ BODY_MAX = 8 * 1024 * 1024
 """Bytes: the API server sends objects of up to 3 MiB, twice for an update."""
 CACHE = web.AppKey("cache", Cache)
 CLIENT = web.AppKey("client", Client)
+AUTHORIZER = web.AppKey("authorizer", Authorizer)
 
 Answer = Callable[[web.Request, Any], Awaitable[Manifest]]
 
@@ -35,7 +37,7 @@ Answer = Callable[[web.Request, Any], Awaitable[Manifest]]
 def application(client: Client, cache: Cache) -> web.Application:
     """The webhook application."""
     app = web.Application(client_max_size=BODY_MAX)
-    app[CLIENT], app[CACHE] = client, cache
+    app[CLIENT], app[CACHE], app[AUTHORIZER] = client, cache, Authorizer(client)
     for path, answer in (
         ("/mutate/datalabs", _mutate_datalab),
         ("/validate/datalabs", _validate_datalab),
@@ -139,7 +141,7 @@ async def _mutate_ingress(http: web.Request, review: Any) -> Manifest:
 
 
 async def _validate_route(http: web.Request, review: Any) -> Manifest:
-    return await route_admission.validate_route(http.app[CACHE], review)
+    return await route_admission.validate_route(http.app[CACHE], http.app[AUTHORIZER], review)
 
 
 def _environment(cache: Cache, claim: Manifest) -> EnvironmentConfig | None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -255,6 +256,8 @@ Amount = Annotated[
     WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": _AMOUNT}),
 ]
 Names = Annotated[list[ObjectName], BeforeValidator(_without_blanks), Field(max_length=100)]
+NamespaceGlob = Annotated[str, StringConstraints(max_length=63, pattern=r"^[a-z0-9*]([a-z0-9*-]*[a-z0-9*])?$")]
+HostGlob = Annotated[str, StringConstraints(max_length=253, pattern=r"^[a-z0-9*]([a-z0-9.*-]*[a-z0-9*])?$")]
 Origin = Annotated[str, StringConstraints(max_length=300, pattern=ORIGIN)]
 ReservedName = Annotated[str, StringConstraints(max_length=63, pattern=NAME_PATTERN)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
@@ -431,6 +434,25 @@ class Protection(EnvironmentModel):
         return self
 
 
+class OpenTo(EnvironmentModel):
+    """Who may have names below the labs' domain, besides labs and those who run the platform."""
+
+    namespaces: Annotated[list[NamespaceGlob], BeforeValidator(_without_blanks), Field(max_length=100)] = Field(
+        [], description="Namespaces whose routes may have any name there that no lab derives; * is any text."
+    )
+    hosts: Annotated[list[HostGlob], BeforeValidator(_without_blanks), Field(max_length=100)] = Field(
+        [],
+        description="Names there that routes of any namespace may have, where no lab derives them, such as "
+        "*.apps.lab.example.org; * is any text.",
+    )
+
+    def lists(self, namespace: str, host: str) -> bool:
+        """Whether a route of this namespace may have this host, a name or a wildcard."""
+        return any(fnmatchcase(namespace, glob) for glob in self.namespaces) or any(
+            fnmatchcase(host, glob) for glob in self.hosts
+        )
+
+
 class Ingress(EnvironmentModel):
     """Addresses of the labs; class, domain and secret have to equal those of the runtime's installation."""
 
@@ -440,6 +462,9 @@ class Ingress(EnvironmentModel):
     )
     secret: ObjectName = Field("wildcard-tls", description="TLS Secret of the wildcard certificate.")
     protection: Protection = Field(Protection(), description="What keeps strangers from a session's addresses.")
+    open_to: OpenTo = Field(
+        OpenTo(), description="Who may have names below the domain, besides labs and those who run the platform."
+    )
 
     @property
     def auth_url(self) -> str:
@@ -925,6 +950,11 @@ def _contradictions(data: EnvironmentData) -> Iterator[FieldError]:
         for field, value in zip(("parentName", "parentNamespace", "sectionName"), named, strict=True):
             if any(named) and not value:
                 yield FieldError(f"data.database.gateway.{field}", Problem.REQUIRED, None, "the others are set")
+    for index, glob in enumerate(data.ingress.open_to.hosts):
+        below, (_, star, ending) = f".{data.ingress.domain}", glob.rpartition("*")
+        if not (ending.endswith(below) or (star and below.endswith(ending))):
+            detail = f"lies not below the domain, {data.ingress.domain}"
+            yield FieldError(f"data.ingress.openTo.hosts[{index}]", Problem.INVALID, glob, detail)
     protection, path = data.ingress.protection, "data.ingress.protection"
     if protection.type is ProtectionType.APISIX and not protection.discovery_url and not data.iam.url:
         detail = "where type is apisix and iam.url is not set"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from datalabd import identity, names
-from datalabd.api.environment import EnvironmentConfig, ProtectionType, domain_of, hosts_of
+from datalabd.api.environment import EnvironmentConfig, OpenTo, ProtectionType, domain_of, hosts_of
 from datalabd.api.meta import ACCOUNT, CLAIM_UID, RETAINED, Manifest, NamespacedName, claim_of, is_planned, shorten
 from datalabd.errors import EnvironmentInvalid, NotYet, Unreadable
 from datalabd.identity import IamView
@@ -67,7 +67,7 @@ class Cache:
 
     def __init__(self, informers: Informers, account: str = ACCOUNT) -> None:
         self.informers = informers
-        self._account = account
+        self.account = account
         """Who we are to the API server."""
         self._environments: dict[tuple[str, str], EnvironmentConfig | EnvironmentInvalid] = {}
         """Parsed environments, or what is wrong with them, by uid and resourceVersion."""
@@ -134,6 +134,16 @@ class Cache:
             if (domain := domain_of(manifest))
         }
         return dict(self._domains)
+
+    def openings(self) -> dict[str, list[OpenTo]]:
+        """By domain of the labs, to whom its environments open names there; one that is invalid opens none."""
+        found: dict[str, list[OpenTo]] = {domain: [] for domain in self.domains().values()}
+        for kind in (kinds.CROSSPLANE_ENVIRONMENTS, kinds.ENVIRONMENT_CONFIGS):
+            for manifest in self.informers.store(kind):
+                with contextlib.suppress(EnvironmentInvalid):
+                    ingress = self._parsed(manifest).data.ingress
+                    found.setdefault(ingress.domain, []).append(ingress.open_to)
+        return found
 
     def platform_hosts(self) -> set[str]:
         """The hosts of all environments where people sign in, and those of the platform below the labs' domains."""
@@ -331,7 +341,7 @@ class Cache:
             owned=self.owned(lab.key, lab.uid) + self._left_behind(lab),
             served=frozenset(kind.kind for kind in OPTIONAL_KINDS if self.informers.synced(kind, OURS)),
             runtime_served=all(self.informers.synced(kind, EVERYWHERE) for kind in RUNTIME_KINDS),
-            account=self._account,
+            account=self.account,
         )
 
 

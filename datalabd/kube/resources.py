@@ -62,6 +62,9 @@ APISIX_PLUGIN_CONFIGS = Resource("apisix.apache.org/v2", "apisixpluginconfigs", 
 ENDPOINT_SLICES = Resource("discovery.k8s.io/v1", "endpointslices", "EndpointSlice")
 EVENTS = Resource("events.k8s.io/v1", "events", "Event")
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
+SUBJECT_ACCESS_REVIEWS = Resource(
+    "authorization.k8s.io/v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False
+)
 CRDS = Resource(
     "apiextensions.k8s.io/v1",
     "customresourcedefinitions",

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datalabd import names
 from datalabd.api.meta import Manifest
-from datalabd.plan.ingress_protection import NGINX
+from datalabd.plan.ingress_protection import NGINX, REGISTRY_INGRESS, SESSION_INGRESS
 from datalabd.routes import hosts, traefik
 
 SERVER_ALIAS = f"{NGINX}/server-alias"
@@ -32,6 +33,9 @@ ENTRIES_MAX = 5000
 """Entries of a list of a route, and hosts of all of them with their repetitions."""
 RULES_MAX = 65536
 """Characters of all rules of a route of Traefik."""
+
+ROUTE_VERB = "route"
+"""What a role must allow on environmentconfigs.pkg.internal to have hosts of the platform."""
 
 Hosts = Iterator[tuple[str, str]]
 """Hosts, each with the field that has it."""
@@ -270,3 +274,39 @@ def reached(manifest: Manifest) -> dict[str, str]:
 def rules(kinds: Sequence[RouteKind] = tuple(KINDS.values())) -> list[Manifest]:
     """The rules of a registration that chooses all routes."""
     return [kind.rule for kind in kinds]
+
+
+# --- whose hosts ------------------------------------------------------------------------------------------------------
+
+PURPOSES = frozenset({"session", "registry", "database"})
+"""What the hosts of a lab are for."""
+
+
+def purposes(manifest: Manifest, namespace: str, lab: str) -> frozenset[str]:
+    """What a route in a namespace may have hosts of a lab for; nothing, if the namespace is not the lab's own.
+
+    Administrators of that namespace can write there as the runtime does: what nobody protects is not for sessions.
+    """
+    if namespace != names.workshop_namespace(lab):
+        return frozenset()
+    if manifest["kind"] == "TLSRoute":
+        return frozenset({"database"})
+    if manifest["kind"] == "Ingress":
+        labels = manifest["metadata"].get("labels") or {}
+        if labels.items() >= SESSION_INGRESS.items():
+            return PURPOSES
+        if labels.items() >= REGISTRY_INGRESS.items():
+            return frozenset({"registry"})
+    return frozenset()
+
+
+def lab_hosts(lab: str, sessions: Sequence[str], databases: Sequence[str], domain: str) -> Iterator[tuple[str, str]]:
+    """Every host that a lab derives, with what it is for."""
+    yield f"{lab}.{domain}", "session"
+    for session in sessions:
+        *gateway, registry = names.session_hosts(lab, session)
+        for label in gateway:
+            yield f"{label}.{domain}", "session"
+        yield f"{registry}.{domain}", "registry"
+    for database in databases:
+        yield f"{names.database_host(lab, database)}.{domain}", "database"

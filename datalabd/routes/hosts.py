@@ -71,6 +71,14 @@ def reaches_below(host: str, domain: str) -> bool:
     return host.endswith(below) or (is_broad(host) and below.endswith(host[1:]))
 
 
+def stands_for_labels(host: str, domain: str) -> bool:
+    """Whether a host is a pattern that takes names of one more label than the domain, as labs have them."""
+    if not is_broad(host):
+        return False
+    ending, below = host[1:], f".{domain}"
+    return below.endswith(ending) or (ending.endswith(below) and "." not in ending.removesuffix(below))
+
+
 def _ascii(host: str) -> str:
     """The host in the form in which DNS has it; empty for what may be any."""
     if host.isascii():

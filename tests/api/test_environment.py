@@ -9,6 +9,7 @@ from datalabd.api.environment import (
     AuthType,
     EnvironmentConfig,
     Login,
+    OpenTo,
     ProtectionType,
     Retention,
     domain_of,
@@ -710,3 +711,41 @@ def test_hosts_of_the_platform(data: dict[str, Any], expected: set[str]) -> None
 
 def test_without_a_domain_nothing_is_known_of_the_platform() -> None:
     assert hosts_of({"metadata": {"name": "a"}, "data": {}}) == set()
+
+
+OPEN_TO = [
+    pytest.param({"namespaces": ["team-*", "shop"]}, [], id="namespaces"),
+    pytest.param({"hosts": ["shop.a.org", "*.apps.a.org", "*.a.org", "*a.org", "*"]}, [], id="hosts"),
+    pytest.param({"namespaces": None, "hosts": ["", " "]}, [], id="blanks"),
+    pytest.param({"hosts": ["shop.b.org"]}, ["data.ingress.openTo.hosts[0]"], id="host elsewhere"),
+    pytest.param({"hosts": ["x.a.org", "a.org"]}, ["data.ingress.openTo.hosts[1]"], id="the domain itself"),
+    pytest.param({"hosts": ["*.b.org"]}, ["data.ingress.openTo.hosts[0]"], id="glob elsewhere"),
+    pytest.param({"hosts": ["org"]}, ["data.ingress.openTo.hosts[0]"], id="part of the domain"),
+    pytest.param({"hosts": ["Shop.a.org"]}, ["data.ingress.openTo.hosts[0]"], id="capitals"),
+    pytest.param({"hosts": ["s[ab].a.org"]}, ["data.ingress.openTo.hosts[0]"], id="other patterns"),
+    pytest.param({"namespaces": ["a.b"]}, ["data.ingress.openTo.namespaces[0]"], id="no namespace"),
+    pytest.param({"namespaces": ["a"] * 101}, ["data.ingress.openTo.namespaces"], id="too many"),
+]
+
+
+@pytest.mark.parametrize(("open_to", "expected"), OPEN_TO)
+def test_names_open_to_others(open_to: dict[str, Any], expected: list[str]) -> None:
+    found = all_mistakes(manifest(ingress={"domain": "a.org", "openTo": open_to}))
+    assert [mistake.path for mistake in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("namespace", "host", "expected"),
+    [
+        ("team-a", "x.a.org", True),
+        ("team", "x.a.org", False),
+        ("shop", "x.a.org", True),
+        ("other", "w.apps.a.org", True),
+        ("other", "v.w.apps.a.org", True),
+        ("other", "*.apps.a.org", True),
+        ("other", "apps.a.org", False),
+        ("other", "", False),
+    ],
+)
+def test_what_is_open_to_whom(namespace: str, host: str, expected: bool) -> None:
+    assert OpenTo(namespaces=["team-*", "shop"], hosts=["*.apps.a.org"]).lists(namespace, host) is expected

@@ -88,7 +88,12 @@ def test_the_order_and_number_of_domains_do_not_matter() -> None:
 def test_without_a_domain_nothing_is_guarded() -> None:
     guards = webhooks(ingress_webhooks(INSIDE, []))[1:]
     assert len(guards) == len(routes.KINDS)
-    assert {guard["matchConditions"][0]["expression"] for guard in guards} == {"false"}
+    assert {guard["matchConditions"][1]["expression"] for guard in guards} == {"false"}
+
+
+def test_an_update_that_changes_nothing_guarded_is_not_asked_about() -> None:
+    for webhook in webhooks(ingress_webhooks(INSIDE, ["a"])):
+        assert webhook["matchConditions"][0]["name"] == "changes-what-is-guarded"
 
 
 def test_a_guard_has_room_for_its_condition() -> None:

@@ -78,6 +78,7 @@ def test_a_request_is_decoded() -> None:
         old_object={"kind": "Datalab", "metadata": {}},
         dry_run=True,
         username="joe",
+        user={"username": "joe", "groups": ["a"]},
     )
 
 

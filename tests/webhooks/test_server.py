@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient
 from prometheus_client import REGISTRY
 
 from datalabd.api.meta import (
+    ACCOUNT,
     CLAIM_NAME,
     CLAIM_NAMESPACE,
     ENVIRONMENT,
@@ -590,7 +591,69 @@ async def test_an_api_server_that_does_not_answer_is_a_503(webhooks: Webhooks) -
 
 
 async def guard(webhooks: Webhooks, manifest: Manifest, namespace: str = "shop", **request: Any) -> Manifest:
-    return await webhooks.ask("/validate/routes", namespace=namespace, object=manifest, **request)
+    """The answer about a route that datalabd itself writes, if nobody else is named: all names but labs' are its."""
+    user = {"userInfo": {"username": ACCOUNT}}
+    return await webhooks.ask("/validate/routes", **user | {"namespace": namespace, "object": manifest} | request)
+
+
+def may(allowed: bool) -> Reply:
+    return status(201, status={"allowed": allowed})
+
+
+@pytest.mark.parametrize(
+    ("routes", "runs", "allowed"),
+    [
+        pytest.param(True, False, True, id="may route environments"),
+        pytest.param(False, True, True, id="makes sessions"),
+        pytest.param(False, False, False, id="neither"),
+    ],
+)
+async def test_a_free_name_takes_a_right(webhooks: Webhooks, routes: bool, runs: bool, allowed: bool) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    webhooks.api_server.script += [may(routes), may(runs)]
+    user = {"username": "ann", "uid": "1", "groups": ["dev"], "extra": {"scopes": ["a"]}}
+    response = await guard(webhooks, ingress(f"shop.{DOMAIN}"), userInfo=user)
+    assert response["allowed"] is allowed
+    if not allowed:
+        assert message(response).startswith(
+            f'spec.rules[0].host: Forbidden: "shop.{DOMAIN}": it lies below the domain of labs: '
+        )
+    assert [path.path for path in webhooks.api_server.requests] == [
+        "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    ] * 2
+
+
+async def test_a_free_name_is_refused_while_nobody_says_what_its_writer_may_do(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    webhooks.answer_next(status(500))
+    request = {"uid": "u-1", "namespace": "shop", "userInfo": {"username": "ann"}, "object": ingress(f"shop.{DOMAIN}")}
+    body = {"apiVersion": "admission.k8s.io/v1", "request": request}
+    async with webhooks.client.post("/validate/routes", json=body) as answer:
+        assert answer.status == 503
+
+
+async def test_a_host_of_a_lab_takes_more_than_a_right(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.DATALABS, claim(sessions=[{"name": "a"}]))
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    response = await guard(webhooks, ingress(f"lab-a.{DOMAIN}"), userInfo={"username": "root"})
+    assert "this host belongs to a lab" in message(response)
+    assert webhooks.api_server.requests == []
+
+
+async def test_an_environment_opens_names_to_others(webhooks: Webhooks) -> None:
+    opening = {"namespaces": ["shop-*"], "hosts": [f"*.apps.{DOMAIN}"]}
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment(ingress={"domain": DOMAIN, "openTo": opening}))
+    user = {"userInfo": {"username": "ann"}}
+    assert (await guard(webhooks, ingress(f"any.{DOMAIN}"), namespace="shop-a", **user))["allowed"]
+    assert (await guard(webhooks, ingress(f"a.apps.{DOMAIN}"), namespace="elsewhere", **user))["allowed"]
+    assert webhooks.api_server.requests == []
+
+
+async def test_an_invalid_environment_opens_nothing(webhooks: Webhooks) -> None:
+    ingress_ = {"domain": DOMAIN, "openTo": {"namespaces": ["*"]}}
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment(ingress=ingress_, auth={"type": "nobody"}))
+    webhooks.api_server.script += [may(False), may(False)]
+    assert not (await guard(webhooks, ingress(f"a.{DOMAIN}"), userInfo={"username": "ann"}))["allowed"]
 
 
 @pytest.mark.parametrize(
