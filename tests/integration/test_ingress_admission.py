@@ -76,8 +76,8 @@ def annotations(manifest: Manifest) -> dict[str, str]:
     return found
 
 
-def tried(cluster: Cluster, manifest: Manifest) -> Answer:
-    return create(cluster, manifest, "--dry-run=server", "-o", "json", check=False)
+def tried(cluster: Cluster, manifest: Manifest, *options: str) -> Answer:
+    return create(cluster, manifest, "--dry-run=server", "-o", "json", *options, check=False)
 
 
 def accepted(answer: Answer) -> Manifest:
@@ -198,6 +198,7 @@ def test_an_environment_that_cannot_be_read_opens_nothing(cluster: Cluster, data
 
 ALIAS = f"{NGINX}/server-alias"
 WWW_REDIRECT = f"{NGINX}/from-to-www-redirect"
+HAPROXY = "haproxy-ingress.github.io/server-alias"
 
 
 @pytest.mark.parametrize(
@@ -272,6 +273,7 @@ def test_a_route_of_any_kind_may_not_reach_a_lab(
     if kind not in ("HTTPProxy", "TLSRoute"):  # without a host one is a part of another, and the other is invalid
         refused(asked(), "this host belongs to a lab")
     accepted(asked(f"shop.{DOMAIN}"))
+    refused(tried(cluster, route(kind, namespace, f"shop.{DOMAIN}"), *ANN), RESERVED)
     before = datalabd.metrics()[CALLS]
     accepted(tried(cluster, route(kind, namespace, "shop.example.com")))
     assert datalabd.metrics()[CALLS] == before
@@ -388,6 +390,136 @@ def test_an_ingress_older_than_the_lab_can_be_changed_but_reach_no_further(
     cluster.api.delete("datalab", name, "default")
 
 
+# --- free names below the domain --------------------------------------------------------------------------------------
+
+RESERVED = "it lies below the domain of labs"
+SIGN_IN = "it answers for a host where people sign in"
+ANN = ("--as=ann",)
+"""A tenant: she may write routes of all kinds everywhere, and nothing else."""
+ROUTER = ("--as=system:serviceaccount:cert-manager:cert-manager",)
+"""As she, and may route environments."""
+RUNTIME = ("--as=system:serviceaccount:educates:session-manager",)
+"""As she, and may create WorkshopSessions."""
+_MAY = {
+    "routes": (
+        [ANN, ROUTER, RUNTIME],
+        {
+            "apiGroups": [
+                "networking.k8s.io",
+                "gateway.networking.k8s.io",
+                "apisix.apache.org",
+                "traefik.io",
+                "projectcontour.io",
+            ],
+            "resources": ["*"],
+            "verbs": ["*"],
+        },
+    ),
+    "route": ([ROUTER], {"apiGroups": ["pkg.internal"], "resources": ["environmentconfigs"], "verbs": ["route"]}),
+    "sessions": (
+        [RUNTIME],
+        {"apiGroups": ["training.educates.dev"], "resources": ["workshopsessions"], "verbs": ["create"]},
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def writers(cluster: Cluster) -> Iterator[None]:
+    """What those may who write routes here."""
+    api = {"apiVersion": "rbac.authorization.k8s.io/v1"}
+    for name, (users, rule) in _MAY.items():
+        metadata = {"name": f"writers-{name}"}
+        cluster.api.create(api | {"kind": "ClusterRole", "metadata": metadata, "rules": [rule]})
+        binding = {
+            "kind": "ClusterRoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": metadata["name"]},
+            "subjects": [
+                {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user.removeprefix("--as=")}
+                for (user,) in users
+            ],
+        }
+        cluster.api.create(api | binding)
+    yield
+    for name in _MAY:
+        cluster.api.delete("clusterrolebinding", f"writers-{name}")
+        cluster.api.delete("clusterrole", f"writers-{name}")
+
+
+@pytest.mark.parametrize(
+    ("user", "free", "labs"),
+    [
+        pytest.param(ANN, False, False, id="tenant"),
+        pytest.param(ROUTER, True, False, id="who may route environments"),
+        pytest.param(RUNTIME, True, False, id="who makes sessions"),
+        pytest.param((), True, False, id="administrator"),
+    ],
+)
+def test_who_may_have_a_free_name(
+    cluster: Cluster, lab: str, namespace: str, user: tuple[str, ...], free: bool, labs: bool
+) -> None:
+    for host in (f"anything.{DOMAIN}", f"{lab}-second.{DOMAIN}"):
+        answer = tried(cluster, ingress(namespace, host), *user)
+        if free:
+            accepted(answer)
+        else:
+            refused(answer, "spec.rules[0].host", RESERVED)
+    assert (tried(cluster, ingress(namespace, f"{lab}-a.{DOMAIN}"), *user).returncode == 0) is labs
+    accepted(tried(cluster, ingress(namespace, "shop.example.com"), *user))
+
+
+@pytest.mark.usefixtures("routes_known")
+@pytest.mark.parametrize(
+    ("kind", "host", "said"),
+    [
+        pytest.param("IngressRoute", "{lab}-a.{domain}.", "this host belongs to a lab", id="Traefik, lab"),
+        pytest.param("IngressRoute", "auth.{domain}.", SIGN_IN, id="Traefik, login page"),
+        pytest.param("IngressRouteTCP", "pg0-{lab}.{domain}.", "this host belongs to a lab", id="Traefik, database"),
+        pytest.param("ApisixRoute", "*example.org", SIGN_IN, id="APISIX, above the domain"),
+        pytest.param("ApisixRoute", "*{domain}", SIGN_IN, id="APISIX, the domain"),
+        pytest.param("ApisixRoute", "*-a.{domain}", "this host belongs to a lab", id="APISIX, within a label"),
+        pytest.param("HTTPRoute", "{lab}-a.{domain}.", "this host belongs to a lab", id="Gateway API, dot at the end"),
+        pytest.param("HTTPProxy", "{lab}-A.{domain}:443", "this host belongs to a lab", id="Contour, port and case"),
+    ],
+)
+def test_every_spelling_of_a_host_is_the_host(
+    cluster: Cluster, lab: str, namespace: str, kind: str, host: str, said: str
+) -> None:
+    named = host.replace("{lab}", lab).replace("{domain}", DOMAIN)
+    refused(tried(cluster, route(kind, namespace, named), *ANN), said)
+
+
+def test_a_name_that_was_had_before_stays_and_no_other_comes(cluster: Cluster, namespace: str) -> None:
+    older = ingress(namespace, f"older.{DOMAIN}", f"another.{DOMAIN}")
+    cluster.api.create(older)
+    live = read(cluster, "ingress", older["metadata"]["name"], namespace)
+    annotated = live | {"metadata": live["metadata"] | {"annotations": {"a": "b"}}}
+    assert replace(cluster, annotated, *ANN).returncode == 0
+    assert replace(cluster, live | {"spec": {"rules": [rule(f"another.{DOMAIN}")]}}, *ANN).returncode == 0
+    refused(replace(cluster, live | {"spec": {"rules": [rule(f"third.{DOMAIN}")]}}, *ANN), RESERVED)
+    refused(replace(cluster, live, *ANN), f"older.{DOMAIN}", RESERVED)
+    cluster.api.delete("ingress", older["metadata"]["name"], namespace)
+
+
+def test_an_environment_opens_names(cluster: Cluster, datalabd: Daemon, namespace: str) -> None:
+    name = unique("ingress-open")
+    domain = f"{name}.example.org"
+    opening = {"namespaces": [f"{namespace[:-1]}*"], "hosts": [f"*.apps.{domain}"]}
+    cluster.api.create(environment(name, ingress={"openTo": opening}))
+    until_guarded(cluster, datalabd, domain)
+    accepted(tried(cluster, ingress(namespace, f"shop.{domain}"), *ANN))
+    refused(tried(cluster, ingress("default", f"shop.{domain}"), *ANN), RESERVED)
+    accepted(tried(cluster, ingress("default", f"shop.apps.{domain}", f"*.apps.{domain}"), *ANN))
+    manifest = claim("default", name, sessions=[{"name": "a"}])
+    lab = manifest["metadata"]["name"]
+    cluster.api.create(manifest)
+    eventually(lambda: read(cluster, "datalab", lab, "default")["metadata"].get("finalizers"))
+    refused(tried(cluster, ingress(namespace, f"{lab}-a.{domain}"), *ANN), "this host belongs to a lab")
+    refused(tried(cluster, ingress(namespace, f"{lab}-b.{domain}"), *ANN), RESERVED)
+    cluster.api.delete("datalab", lab, "default")
+    eventually(lambda: cluster.kubectl("delete", "dlenv", name, check=False).returncode == 0)
+
+
 # --- who is asked about -----------------------------------------------------------------------------------------------
 
 
@@ -401,7 +533,12 @@ def test_an_ingress_older_than_the_lab_can_be_changed_but_reach_no_further(
         pytest.param(["a.example.com", f"x.{DOMAIN}"], {}, True, id="second rule"),
         pytest.param([None], {}, True, id="rule without a host"),
         pytest.param([], {"spec": {"defaultBackend": BACKEND}}, True, id="default backend alone"),
-        pytest.param(["a.example.com"], {"annotations": {ALIAS: "b"}}, True, id="alias"),
+        pytest.param(["a.example.com"], {"annotations": {ALIAS: "b"}}, False, id="alias elsewhere"),
+        pytest.param(["a.example.com"], {"annotations": {ALIAS: f"b, x.{DOMAIN}"}}, True, id="alias below the domain"),
+        pytest.param(["a.example.com"], {"annotations": {ALIAS: ".example.org"}}, True, id="alias with a leading dot"),
+        pytest.param(["a.example.com"], {"annotations": {ALIAS: "~.*"}}, True, id="alias by pattern"),
+        pytest.param(["a.example.com"], {"annotations": {HAPROXY: f"X.{DOMAIN}"}}, True, id="alias of HAProxy"),
+        pytest.param(["a.example.com"], {"annotations": {f"{HAPROXY}-regex": "b"}}, True, id="pattern of HAProxy"),
         pytest.param([], {"spec": {"defaultBackend": BACKEND, "rules": []}}, True, id="default backend and no rule"),
         pytest.param(["a.example.com"], {}, False, id="elsewhere"),
         pytest.param([DOMAIN], {}, False, id="the domain itself"),
@@ -438,14 +575,61 @@ def test_a_new_environment_widens_the_guard(cluster: Cluster, datalabd: Daemon) 
     cluster.kubectl("delete", "dlenv", name)
 
 
+def test_an_update_that_changes_nothing_guarded_is_not_asked_about(
+    cluster: Cluster, datalabd: Daemon, namespace: str
+) -> None:
+    older = ingress(namespace, f"held.{DOMAIN}", finalizers=["example.org/hold"])
+    cluster.api.create(older)
+    name = older["metadata"]["name"]
+    before = datalabd.metrics()[CALLS]
+    cluster.api.delete("ingress", name, namespace)
+    patch = json.dumps({"metadata": {"finalizers": None}})
+    cluster.kubectl("patch", "ingress", name, "-n", namespace, "--type=merge", "-p", patch, *ANN)
+    assert datalabd.metrics()[CALLS] == before
+    assert cluster.api.get("ingress", name, namespace) is None
+
+
+def test_a_load_balancers_finalizer_goes_when_the_lab_is_gone(cluster: Cluster, datalabd: Daemon) -> None:
+    """The namespace is retained, the claim is not: nobody can say any more how the Ingress would be protected."""
+    manifest = claim("default", PROTECTED, sessions=[{"name": "a"}])
+    name = manifest["metadata"]["name"]
+    cluster.api.create(manifest)
+    eventually(lambda: read(cluster, "datalab", name, "default")["metadata"].get("finalizers"))
+    workshop_namespace(cluster, name)
+    made = of_session(name, "a")
+    made["metadata"]["finalizers"] = ["ingress.k8s.aws/resources"]
+    cluster.api.create(made)
+    cluster.kubectl("delete", "datalab", name, "-n", "default")
+    cluster.api.delete("ingress", made["metadata"]["name"], name)
+    live = read(cluster, "ingress", made["metadata"]["name"], name)
+    assert live["metadata"]["deletionTimestamp"]
+    noted = live | {"metadata": live["metadata"] | {"annotations": annotations(live) | {"a": "b"}}}
+    assert replace(cluster, noted).returncode == 0
+    patch = json.dumps([{"op": "remove", "path": "/metadata/finalizers"}])
+    cluster.kubectl("patch", "ingress", made["metadata"]["name"], "-n", name, "--type=json", "-p", patch)
+    eventually(lambda: cluster.api.get("ingress", made["metadata"]["name"], name) is None)
+    cluster.api.delete("namespace", name)
+
+
 # --- nobody there -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def nobody(datalabd: Daemon, lab: str) -> Iterator[None]:
+def held(cluster: Cluster, namespace: str) -> str:
+    """An Ingress below the domain that a finalizer holds."""
+    made = ingress(namespace, f"held-{namespace}.{DOMAIN}", finalizers=["example.org/hold"])
+    cluster.api.create(made)
+    return str(made["metadata"]["name"])
+
+
+@pytest.fixture
+def nobody(request: pytest.FixtureRequest, cluster: Cluster, datalabd: Daemon, lab: str) -> Iterator[None]:
+    if "held" in request.fixturenames:
+        request.getfixturevalue("held")  # made while somebody says that it may be
     datalabd.kill()
     yield
     datalabd.start()
+    until_guarded(cluster, datalabd, DOMAIN)
 
 
 @pytest.mark.usefixtures("nobody")
@@ -460,6 +644,12 @@ def test_an_ingress_below_the_domain_is_refused_while_nobody_guards_it(cluster: 
     answer = tried(cluster, ingress(namespace, f"shop.{DOMAIN}"))
     assert answer.returncode != 0
     assert 'failed calling webhook "guard.ingresses.pkg.internal"' in answer.stderr
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_finalizer_goes_while_nobody_is_there(cluster: Cluster, held: str, namespace: str) -> None:
+    patch = json.dumps({"metadata": {"finalizers": None}})
+    cluster.kubectl("patch", "ingress", held, "-n", namespace, "--type=merge", "-p", patch)
 
 
 @pytest.mark.usefixtures("nobody")
