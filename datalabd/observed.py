@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from datalabd import names, stores
 from datalabd.api.meta import ACCOUNT, CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest, claim_of, is_planned
+from datalabd.endpoints import is_listed, shown
 from datalabd.identity import Admin, IamView, Outcome, admin
 from datalabd.lab import Lab
 from datalabd.stores import DatabaseFacts, Inside, Size, StoreFacts, Turn, decoded
@@ -153,6 +154,8 @@ class Observed:
     storage: StorageKeys | None = None
     storage_problem: str = ""
     """Why there are no storage credentials, in one sentence."""
+    endpoint_refused: bool = False
+    """Whether that is because their Secret names an endpoint that the environment does not list."""
     credentials: Mapping[str, str] | None = field(default=None, repr=False)
     """Data of Secret `N-datalab` as it stands, encoded."""
     credentials_copied: bool = False
@@ -276,19 +279,21 @@ def view(lab: Lab, live: Live, now: datetime.datetime) -> View:
 
 def observe(lab: Lab, view: View) -> Observed:
     """The facts about a lab."""
-    storage, problem = storage_keys(lab, view.storage_secret)
+    keys, problem = storage_keys(lab, view.storage_secret)
+    refusal = _endpoint_refusal(lab, keys)
     managing, iam_problem = admin(lab.environment.data.iam, view.iam)
     environment = view.environment
     educates = _educates(environment)
     uid = environment["metadata"]["uid"] if environment else ""
     namespace = names.workshop_namespace(lab.name)
     return Observed(
-        storage=storage,
-        storage_problem=problem,
+        storage=None if refusal else keys,
+        storage_problem=problem or refusal,
+        endpoint_refused=bool(refusal),
         credentials=_data(view.credentials),
         credentials_copied=view.credentials_copy is not None
         and _data(view.credentials_copy) == _data(view.credentials),
-        login=_login(lab, view, storage),
+        login=_login(lab, view, keys),
         login_exists=view.login_secret is not None,
         login_turn=stores.turn(view.login_secret),
         client_secret=_client_secret(lab, view),
@@ -362,6 +367,19 @@ def storage_keys(lab: Lab, secret: Manifest | None) -> tuple[StorageKeys | None,
         # They are written into an INI file: a line break there would add settings.
         return None, f"Secret {where} has a line break or control character in one of its values"
     return keys, ""
+
+
+def _endpoint_refusal(lab: Lab, keys: StorageKeys | None) -> str:
+    """Why a Secret of the claim's own namespace may not name this endpoint; empty: it may.
+
+    Who writes Secrets of the environment's own namespace is trusted to know.
+    """
+    storage = lab.environment.data.storage
+    if keys is None or storage.secret_namespace or is_listed(keys.endpoint, storage):
+        return ""
+    named = f"Secret {lab.storage_secret} names an endpoint, {shown(keys.endpoint)}"
+    advice = "its operator may add it to storage.endpoints, or leave AWS_ENDPOINT_URL out of the Secret"
+    return f"{named}, which environment {lab.environment.name} does not list; {advice}"
 
 
 def is_durable(lab_name: str, obj: Manifest) -> bool:

@@ -233,7 +233,8 @@ def _synced(claim: Manifest, problem: DatalabdError | None) -> Condition:
 def _storage(lab: Lab, seen: Observed) -> Condition:
     if seen.storage is None:
         known = "; sessions go on with the credentials known before" if seen.credentials is not None else ""
-        return Condition("StorageReady", "False", "StorageSecret", seen.storage_problem + known, stalled=True)
+        reason = "EndpointNotAllowed" if seen.endpoint_refused else "StorageSecret"
+        return Condition("StorageReady", "False", reason, seen.storage_problem + known, stalled=True)
     if seen.credentials is None:
         return Condition("StorageReady", "False", "Creating", "the lab's credentials are being written")
     return Condition("StorageReady", "True", "Available")

@@ -157,6 +157,7 @@ _INGRESS = optional(
 _STORAGE = optional(
     secretNamespace=blank_or(_PLATFORM),
     endpoint=blank_or(st.sampled_from(["https://s3.example.org", "s3.internal:9000", "http://10.0.0.1/%20"])),
+    endpoints=some(blank_or(st.sampled_from(["https://minio.example.org:9000", "http://[fd00::1]/"]))),
     region=blank_or(st.sampled_from(["eu-central-1", "x"])),
     type=st.sampled_from(["s3", "swift"]),
     provider=st.sampled_from(["Other", "AWS", "Minio"]),

@@ -287,6 +287,42 @@ def test_a_secret_beside_the_claim_needs_no_grant() -> None:
     assert storage_keys(here, secret("lab", **NEEDED))[0] is not None
 
 
+METADATA = {"AWS_ENDPOINT_URL": "http://169.254.169.254/latest"}
+REFUSED = (
+    "Secret team/lab names an endpoint, http://169.254.169.254:80, which environment courses does not list; its "
+    "operator may add it to storage.endpoints, or leave AWS_ENDPOINT_URL out of the Secret"
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "expected"),
+    [
+        pytest.param({}, METADATA, REFUSED, id="metadata service"),
+        pytest.param({"endpoint": "https://s3.example.org"}, METADATA, REFUSED, id="another than the environment's"),
+        pytest.param({"endpoints": ["http://169.254.169.254"]}, METADATA, "", id="listed, whatever it is"),
+        pytest.param({"endpoint": "http://169.254.169.254:80"}, METADATA, "", id="the environment's own"),
+        pytest.param({"endpoint": "s3"}, {}, "", id="none but the environment's"),
+        pytest.param({}, {}, "", id="none"),
+        pytest.param({"secretNamespace": "team"}, METADATA, "", id="a Secret of the environment's namespace"),
+    ],
+)
+def test_an_endpoint_that_the_environment_does_not_list(
+    settings: dict[str, Any], values: dict[str, str], expected: str
+) -> None:
+    found = observe(lab(environment(storage=settings)), View(storage_secret=secret("lab", **NEEDED | values)))
+    assert (found.storage is None, found.storage_problem, found.endpoint_refused) == (
+        bool(expected),
+        expected,
+        bool(expected),
+    )
+
+
+def test_a_login_of_storage_keys_does_not_hang_on_their_endpoint() -> None:
+    here = lab(environment(auth={"login": "storage"}))
+    found = observe(here, View(storage_secret=secret("lab", **NEEDED | METADATA)))
+    assert found.login == Login("a", "s")
+
+
 # --- identity ---------------------------------------------------------------------------------------------------------
 
 WITH_KEYCLOAK = lab(environment(iam=IAM))

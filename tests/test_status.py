@@ -132,6 +132,13 @@ FAILED: dict[str, Any] = {"phase": Phase.FAILED, "message": "no such object"}
             id="the storage Secret is gone",
         ),
         pytest.param(
+            {"storage": None, "storage_problem": "another endpoint", "endpoint_refused": True},
+            "StorageReady",
+            ("EndpointNotAllowed", "another endpoint; sessions go on with the credentials known before"),
+            "Stalled",
+            id="an endpoint that is not listed",
+        ),
+        pytest.param(
             {"credentials": None},
             "StorageReady",
             ("Creating", "the lab's credentials are being written"),

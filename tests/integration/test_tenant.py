@@ -78,3 +78,21 @@ def test_steps_that_were_to_be_skipped_before_a_deletion_are_begun_all_the_same(
     stage.delete(lab)
     stage.gone("workshopsession", f"{lab}-m")
     stage.gone("namespace", f"{lab}-m")
+
+
+def test_a_secret_of_the_tenant_sends_the_node_nowhere(stage: Stage) -> None:
+    lab = stage.lab("m")
+    stage.until_ready(lab)
+    before = stage.get("secret", f"{lab}-datalab") or {}
+    elsewhere = {"AWS_ENDPOINT_URL": "http://169.254.169.254/latest"}
+    stage.cluster.api.patch("secret", lab, {"stringData": elsewhere}, stage.namespace)
+    message = stage.until(lab, "StorageReady", "False", "EndpointNotAllowed")["message"]
+    assert message.startswith(f"Secret {stage.namespace}/{lab} names an endpoint, http://169.254.169.254:80, which")
+    assert stage.get("secret", f"{lab}-datalab") == before
+    assert stage.condition(lab, "SessionsReady")["status"] == "True"
+    other = stage.lab("m", storage=False, secretName=lab)
+    stage.until(other, "StorageReady", "False", "EndpointNotAllowed")
+    assert stage.get("secret", f"{other}-datalab") is None
+    stage.edit_environment({"storage": {"endpoints": ["http://169.254.169.254"]}})
+    stage.until_ready(lab)
+    assert stage.values(f"{lab}-datalab")["AWS_ENDPOINT_URL"] == elsewhere["AWS_ENDPOINT_URL"]
