@@ -48,7 +48,8 @@ from datalabd.plan.ingress_protection import annotations, main_host, missing, ot
 from datalabd.plan.metadata import digest
 from datalabd.plan.prune import prune
 from datalabd.status import refused, status, until_stalled, unwritable
-from datalabd.validation import CLUSTER_NAME, Names, Rival, names_lost, names_of, taken, unique_names, validate
+from datalabd.submission import Names, Submission
+from datalabd.validation import CLUSTER_NAME, Rival, names_lost, names_of, taken, unique_names, validate
 
 log = structlog.get_logger()
 
@@ -135,10 +136,11 @@ class DatalabReconciler:
         if elsewhere:
             self._waiting_for[key_of(claim)] = set(elsewhere.values())
         environment = self._cache.environment_of(claim)
-        errors = [*validate(claim, None, environment), *taken(claim, elsewhere)]
+        submission = Submission(claim, environment)
+        errors = [*validate(submission), *taken(claim, elsewhere)]
         if errors:
             raise ClaimInvalid(errors[0].path, "; ".join(several(errors)).removeprefix(f"{errors[0].path}: "))
-        return resolve(claim, environment)
+        return resolve(claim, environment, submission.spec)
 
     def waiting_for(self, key: NamespacedName) -> list[NamespacedName]:
         """Claims that had to leave a name to this one, and may have it when this one changes or goes."""
@@ -150,17 +152,15 @@ class DatalabReconciler:
         Admission refuses the second claim, but two can pass at once. Then the one whose runtime exists wins, else the
         older, else the smaller uid.
         """
-        key, age, mine = key_of(claim), _age(claim), unique_names(names_of(claim))
-        rivals = [
-            Rival(key_of(other), theirs, self._held(other), _age(other) < age)
-            for other in self._cache.claims()
-            if key_of(other) != key and not mine.isdisjoint(unique_names(theirs := names_of(other)))
-        ]
-        rivals += [
-            Rival(kept, Names(kept.name), Names(kept.name), comes_first=True)
-            for kept in self._cache.retained()
-            if kept != key
-        ]
+        key, age, index = key_of(claim), _age(claim), self._cache.names
+        makers = {maker for name in unique_names(names_of(claim)) for maker in index.makers(name)} - {key}
+        rivals = []
+        for maker in sorted(makers):
+            other = self._cache.claim(maker)
+            if other is not None:
+                rivals.append(Rival(maker, names_of(other), self._held(other), _age(other) < age))
+            else:  # a runtime that was kept
+                rivals.append(Rival(maker, Names(maker.name), Names(maker.name), comes_first=True))
         return names_lost(claim, self._held(claim), rivals) if rivals else {}
 
     def _held(self, claim: Manifest) -> Names | None:

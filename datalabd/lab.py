@@ -7,7 +7,7 @@ from typing import Any
 from datalabd.api.conversion import database_classes
 from datalabd.api.environment import EnvironmentConfig, Login, Retention
 from datalabd.api.meta import DEFAULT_ENVIRONMENT, ENVIRONMENT, Manifest, NamespacedName
-from datalabd.api.v1beta2 import Budget, Datalab, KubernetesRole, Policy, State
+from datalabd.api.v1beta2 import Budget, Datalab, DatalabSpec, KubernetesRole, Policy, State
 from datalabd.api.v1beta2 import Store as DeclaredStore
 from datalabd.defaults import REGISTRY_STORAGE
 from datalabd.errors import ClaimInvalid
@@ -143,13 +143,13 @@ def storage_secret(claim: Manifest, environment: EnvironmentConfig) -> Namespace
     )
 
 
-def resolve(claim: Manifest, environment: EnvironmentConfig) -> Lab:
-    """The lab a v1beta2 claim makes in an environment.
+def resolve(claim: Manifest, environment: EnvironmentConfig, spec: DatalabSpec | None = None) -> Lab:
+    """The lab a v1beta2 claim makes in an environment; `spec` is its spec where that is parsed already.
 
     Raises `ClaimInvalid` where the environment does not allow what the claim asks for, and pydantic's ValidationError
     for a stored claim that no admission has seen.
     """
-    parsed = Datalab.parse(claim)
+    parsed = Datalab.parse(claim if spec is None else claim | {"spec": spec})
     spec, data = parsed.spec, environment.data
     quota, security = data.defaults.quota, data.defaults.security
     lab = Lab(

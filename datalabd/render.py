@@ -48,7 +48,8 @@ from datalabd.observed import PLUGIN_CONFIG, Observed, View, observe, view
 from datalabd.plan import Plan, Stage, network_policies, plan
 from datalabd.plan.prune import Identity, identity
 from datalabd.plan.realm import realm_state
-from datalabd.validation import Names, clashes, names_of, validate, warnings
+from datalabd.submission import Names, Submission
+from datalabd.validation import clashes, names_of, validate, warnings
 
 INPUT_MAX = 16 * 1024 * 1024
 """Bytes of one input."""
@@ -145,7 +146,8 @@ def render(
             environment = _environment(found, environment_name(claim))
         except EnvironmentInvalid as error:
             mistakes.append(f"EnvironmentConfig {error.name}: {error}")
-        errors += validate(claim, None, environment)
+        submission = Submission(claim, environment)
+        errors += validate(submission)
         if key.name:
             if key in mine:
                 errors.append(FieldError("metadata.name", Problem.DUPLICATE, key.name, ""))
@@ -155,7 +157,7 @@ def render(
         mistakes += [f"{who}: {error}" for error in errors]
         if environment is None or errors:
             continue
-        notes += [f"{who}: warning: {warning}" for warning in warnings(claim, None, environment)]
+        notes += [f"{who}: warning: {warning}" for warning in warnings(submission)]
         try:
             labs.append(resolve(_stored(claim, live), environment))
         except ClaimInvalid as error:

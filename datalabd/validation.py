@@ -7,32 +7,28 @@ them, so that an author sees every mistake at once. An update is not blamed for 
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
 from datalabd import names
-from datalabd.api import v1beta1
-from datalabd.api.conversion import CLASSES, database_classes, to_v1beta2
+from datalabd.api.conversion import CLASSES, to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import (
     V1BETA1,
     FieldError,
     Manifest,
-    Model,
     NamespacedName,
     Problem,
-    field_error,
     shorten,
 )
 from datalabd.api.patterns import DNS_NAME, SERVICE_LABEL, in_words
 from datalabd.api.quantity import parse
 from datalabd.api.v1beta2 import DatalabSpec, Policy, Role
-from datalabd.lab import environment_name
 from datalabd.sources import size_errors, source_errors
+from datalabd.steps import Steps, run
 from datalabd.stores import APPLICATION_ROLES
+from datalabd.submission import Names, ParsedClaim, Submission, names_in
 
 RESERVED = re.compile(
     r"default|kube|kube-.*|educates|educates-.*|datalabd|datalabd-.*|pkg-internal|pkg-internal-.*|"
@@ -50,95 +46,62 @@ _SESSION_ITEM = re.compile(r"spec\.sessions\[(\d+)\]")
 _SESSION_FIELD = re.compile(r"(spec\.sessions\[(\d+)\])\.(?:name|state)")
 
 
-class Names(NamedTuple):
-    """What the derived names of a claim are made of."""
+def validate(new: Submission, old: Submission | None = None) -> list[FieldError]:
+    """Every reason to refuse a claim, by fields of the version it is written in; none if it is being deleted.
 
-    claim: str
-    sessions: tuple[str, ...] = ()
-    databases: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class VolumeClasses:
-    """Storage classes of the volumes that a lab has, None for the cluster's default; what is None is not known."""
-
-    homes: Mapping[str, str | None] | None = None
-    """By session."""
-    servers: Mapping[str, tuple[str | None, str | None]] | None = None
-    """Of data and backups, by host of a PostgreSQL server."""
-
-
-@dataclass(frozen=True)
-class _Claim:
-    """A claim that passed the schema, in the hub's words."""
-
-    name: str
-    namespace: str
-    spec: DatalabSpec
-    environment: EnvironmentConfig | None
-    classes: dict[str, dict[str, str]]
-    written_in: str
-    volumes: VolumeClasses
-
-
-def validate(
-    claim: Manifest,
-    old: Manifest | None,
-    environment: EnvironmentConfig | None,
-    volumes: VolumeClasses = VolumeClasses(),  # immutable
-) -> list[FieldError]:
-    """Every reason to refuse the claim, by fields of the version it is written in; none if it is being deleted.
-
-    `old` is the claim before an update, in the same version: what was wrong in it already is not reported again, unless
-    the update chooses another environment. Without `environment`, what depends on it is left unchecked. Classes are
-    compared with those of `volumes`, where these are known, else with what the claim said before.
+    `old` is the claim before an update, in the same version and seen in the same environment: what was wrong in it
+    already is not reported again, unless the update chooses another environment. What depends on the environment is
+    left unchecked without one. Classes are compared with those of the volumes, where these are known, else with what
+    the claim said before.
     """
-    if _metadata(claim).get("deletionTimestamp"):
+    return run(validation(new, old))
+
+
+def validation(new: Submission, old: Submission | None) -> Steps[list[FieldError]]:
+    """The same in steps."""
+    if new.is_going or (old is not None and new.says_the_same(old)):
         return []
-    errors = _errors(claim, environment)
+    errors = yield from _errors(new)
     if old is None:
         return errors
-    if _environment(claim) == _environment(old):
-        known = set(_errors(old, environment))
+    if errors and new.environment_name == old.environment_name:
+        known = set((yield from _errors(old)))
         errors = [error for error in errors if error not in known]
-    before, after = _parsed(old, environment), _parsed(claim, environment, volumes)
-    if before is not None and after is not None:
-        errors += [_written(claim, error) for check in UPDATE_CHECKS for error in check(before, after)]
+    before, after = old.parsed, new.parsed
+    if before is None or after is None:
+        return errors
+    for check in UPDATE_CHECKS:
+        yield
+        errors += [_written(new.claim, error) for error in check(before, after)]
     return errors
 
 
-def warnings(claim: Manifest, old: Manifest | None, environment: EnvironmentConfig | None) -> list[str]:
+def warnings(new: Submission, old: Submission | None = None) -> list[str]:
     """What the author of an acceptable claim should know, a sentence each; none for a claim being deleted."""
-    after = _parsed(claim, environment)
-    if after is None or _metadata(claim).get("deletionTimestamp"):
+    if new.parsed is None or new.is_going or (old is not None and new.says_the_same(old)):
         return []
-    before = None if old is None else _parsed(old, environment)
-    told = [warning for source in WARNINGS for warning in source(after)]
-    known = set() if before is None else {warning for source in WARNINGS for warning in source(before)}
-    return [warning for warning in told if warning not in known]
+    found = [warning for source in WARNINGS for warning in source(new.parsed)]
+    if not found or old is None or old.parsed is None:
+        return found
+    known = {warning for source in WARNINGS for warning in source(old.parsed)}
+    return [warning for warning in found if warning not in known]
 
 
 def listed(items: Sequence[str], room: int) -> str:
     """Names in a row, `a, b and 3 more`, in at most `room` characters; the first is cut where it is too long itself."""
-    rests = [f" and {more} more" if more else "" for more in range(len(items))]
-    rows = (", ".join(items[: len(items) - more]) + rest for more, rest in enumerate(rests))
-    cut = items[0][: max(room - len(rests[-1]) - 1, 0)]
-    return next((row for row in rows if len(row) <= room), f"{cut}…{rests[-1]}")
+
+    def rest(shown: int) -> str:
+        return f" and {len(items) - shown} more" if shown < len(items) else ""
+
+    most = min(len(items), room // 2 + 1)  # an item takes two characters at least
+    rows = (", ".join(items[:shown]) + rest(shown) for shown in range(most, 0, -1))
+    cut = items[0][: max(room - len(rest(1)) - 1, 0)]
+    return next((row for row in rows if len(row) <= room), f"{cut}…{rest(1)}")
 
 
 def names_of(claim: Manifest) -> Names:
     """What the derived names of a claim, of either version, are made of; as much as can be read of an invalid one."""
-    spec = _dict(to_v1beta2(claim).get("spec"))
-    sessions = spec.get("sessions")
-    return Names(
-        str(_metadata(claim).get("name", "")),
-        tuple(
-            session["name"]
-            for session in (sessions if isinstance(sessions, list) else [])
-            if isinstance(session, dict) and isinstance(session.get("name"), str)
-        ),
-        tuple(_dict(spec.get("databases"))),
-    )
+    return names_in(to_v1beta2(claim))
 
 
 CLUSTER_NAME = tuple[str, str]
@@ -227,52 +190,15 @@ def unique_names(made_of: Names) -> frozenset[CLUSTER_NAME]:
 # --- schema -----------------------------------------------------------------------------------------------------------
 
 
-def _errors(claim: Manifest, environment: EnvironmentConfig | None) -> list[FieldError]:
-    found = list(_schema_errors(claim))
+def _errors(submission: Submission) -> Steps[list[FieldError]]:
+    found = list(submission.schema_errors)
     if not found:
-        parsed = _parsed(claim, environment)
+        parsed = submission.parsed
         assert parsed is not None, "the schema was checked above"
-        found = [error for check in CHECKS for error in check(parsed)]
-    return list(dict.fromkeys(_written(claim, error) for error in found))
-
-
-def _schema_errors(claim: Manifest) -> Iterator[FieldError]:
-    if "spec" not in claim:
-        yield FieldError("spec", Problem.REQUIRED, None, "")
-        return
-    yield from _model_errors(DatalabSpec, to_v1beta2(claim)["spec"])
-    if claim.get("apiVersion") == V1BETA1:
-        yield from _model_errors(v1beta1.DatalabSpec, claim["spec"])
-
-
-def _model_errors(model: type[Model], spec: Any) -> Iterator[FieldError]:
-    try:
-        model.model_validate(spec)
-    except ValidationError as error:
-        for details in error.errors(include_url=False):
-            found = field_error(details)
-            yield replace(found, path=f"spec.{found.path}".rstrip("."))
-
-
-def _parsed(
-    claim: Manifest,
-    environment: EnvironmentConfig | None,
-    volumes: VolumeClasses = VolumeClasses(),  # immutable
-) -> _Claim | None:
-    try:
-        spec = DatalabSpec.model_validate(to_v1beta2(claim).get("spec"))
-    except ValidationError:
-        return None
-    metadata = _metadata(claim)
-    return _Claim(
-        name=metadata.get("name", ""),
-        namespace=metadata.get("namespace") or "default",
-        spec=spec,
-        environment=environment,
-        classes=database_classes(claim),
-        written_in=claim.get("apiVersion", ""),
-        volumes=volumes,
-    )
+        for check in CHECKS:
+            yield
+            found += check(parsed)
+    return list(dict.fromkeys(_written(submission.claim, error) for error in found))
 
 
 def _written(claim: Manifest, error: FieldError) -> FieldError:
@@ -297,11 +223,6 @@ def _metadata(claim: Manifest) -> Manifest:
     return _dict(claim.get("metadata"))
 
 
-def _environment(claim: Manifest) -> str:
-    metadata = _metadata(claim)
-    return environment_name({"metadata": {key: _dict(metadata.get(key)) for key in ("annotations", "labels")}})
-
-
 def _dict(value: Any) -> Manifest:
     return value if isinstance(value, dict) else {}
 
@@ -309,13 +230,13 @@ def _dict(value: Any) -> Manifest:
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-def _name(claim: _Claim) -> Iterator[FieldError]:
+def _name(claim: ParsedClaim) -> Iterator[FieldError]:
     if claim.name and (len(claim.name) > names.LABEL_MAX or not re.fullmatch(SERVICE_LABEL, claim.name)):
         detail = f"{in_words(SERVICE_LABEL)}, at most {names.LABEL_MAX} characters"
         yield FieldError("metadata.name", Problem.INVALID, shorten(claim.name), detail)
 
 
-def _reserved(claim: _Claim) -> Iterator[FieldError]:
+def _reserved(claim: ParsedClaim) -> Iterator[FieldError]:
     """No namespace, client or host of ours may be one that exists for another purpose."""
     namespaces = {claim.namespace: "the claim's own namespace"}
     hosts: dict[str, str] = {}
@@ -353,7 +274,7 @@ def _hosts(environment: EnvironmentConfig) -> Iterator[str]:
             yield label
 
 
-def _lengths(claim: _Claim) -> Iterator[FieldError]:
+def _lengths(claim: ParsedClaim) -> Iterator[FieldError]:
     for index, session in enumerate(claim.spec.sessions):
         derived = [
             names.volume(claim.name, session.name),
@@ -389,7 +310,7 @@ def _cluster_names(made_of: Names) -> Iterator[tuple[CLUSTER_NAME, str]]:
         yield ("host", names.database_host(claim, host)), f"spec.databases[{host}]"
 
 
-def _own_names(claim: _Claim) -> Iterator[tuple[tuple[str, str], str]]:
+def _own_names(claim: ParsedClaim) -> Iterator[tuple[tuple[str, str], str]]:
     """Every name of a claim that is unique within it, as (kind, name), with the field it comes from."""
     spec = claim.spec
     sessions = tuple(session.name for session in spec.sessions)
@@ -435,7 +356,7 @@ def _stateful_sets(spec: DatalabSpec) -> Iterator[tuple[tuple[str, str], str]]:
         yield ("StatefulSet", names.vector_store_services(key)[0]), f"spec.vectorStores[{key}]"
 
 
-def _distinct_names(claim: _Claim) -> Iterator[FieldError]:
+def _distinct_names(claim: ParsedClaim) -> Iterator[FieldError]:
     """No two fields may lead to the same namespace, host, Service, StatefulSet, volume or variable."""
     first: dict[tuple[str, str], str] = {}
     told: set[str] = set()
@@ -451,7 +372,7 @@ def _distinct_names(claim: _Claim) -> Iterator[FieldError]:
 # --- members ----------------------------------------------------------------------------------------------------------
 
 
-def _repetitions(claim: _Claim) -> Iterator[FieldError]:
+def _repetitions(claim: ParsedClaim) -> Iterator[FieldError]:
     spec = claim.spec
     lists = {
         # Keycloak knows names in lower case only.
@@ -466,7 +387,7 @@ def _repetitions(claim: _Claim) -> Iterator[FieldError]:
             before.add(value)
 
 
-def _visible(claim: _Claim) -> Iterator[FieldError]:
+def _visible(claim: ParsedClaim) -> Iterator[FieldError]:
     """Whoever reads a claim is to see who gets in, in the order in which it is written."""
     for index, user in enumerate(claim.spec.users):
         if not user.isprintable():
@@ -474,13 +395,14 @@ def _visible(claim: _Claim) -> Iterator[FieldError]:
             yield FieldError(f"spec.users[{index}]", Problem.INVALID, shorten(user), detail)
 
 
-def _overrides(claim: _Claim) -> Iterator[FieldError]:
+def _overrides(claim: ParsedClaim) -> Iterator[FieldError]:
+    users = set(claim.spec.users)
     for user in claim.spec.user_overrides:
-        if user not in claim.spec.users:
+        if user not in users:
             yield FieldError(f"spec.userOverrides[{shorten(user)}]", Problem.INVALID, None, "must be one of spec.users")
 
 
-def _postgres_databases(claim: _Claim) -> Iterator[FieldError]:
+def _postgres_databases(claim: ParsedClaim) -> Iterator[FieldError]:
     for host, database in claim.spec.databases.items():
         for index, name in enumerate(database.names):
             if name in POSTGRES_TEMPLATES:
@@ -490,7 +412,7 @@ def _postgres_databases(claim: _Claim) -> Iterator[FieldError]:
 # --- references -------------------------------------------------------------------------------------------------------
 
 
-def _secret_name(claim: _Claim) -> Iterator[FieldError]:
+def _secret_name(claim: ParsedClaim) -> Iterator[FieldError]:
     secret = claim.spec.secret_name
     if secret and not re.fullmatch(DNS_NAME, secret.strip()):
         yield FieldError("spec.secretName", Problem.INVALID, shorten(secret), in_words(DNS_NAME))
@@ -499,14 +421,14 @@ def _secret_name(claim: _Claim) -> Iterator[FieldError]:
         yield FieldError("spec.secretName", Problem.INVALID, shorten(secret), detail)
 
 
-def _sources(claim: _Claim) -> Iterator[FieldError]:
+def _sources(claim: ParsedClaim) -> Iterator[FieldError]:
     blocked = [] if claim.environment is None else claim.environment.data.network.blacklist_ips
     yield from size_errors(claim.spec.files, "spec.files")
     for index, file in enumerate(claim.spec.files):
         yield from source_errors(file, f"spec.files[{index}]", claim.namespace, blocked)
 
 
-def _storage_class(claim: _Claim) -> Iterator[FieldError]:
+def _storage_class(claim: ParsedClaim) -> Iterator[FieldError]:
     wanted = claim.spec.persistence.storage_class_name
     allowed = [] if claim.environment is None else claim.environment.data.storage_classes.allowed
     if wanted is not None and allowed and wanted not in allowed:
@@ -514,7 +436,7 @@ def _storage_class(claim: _Claim) -> Iterator[FieldError]:
         yield FieldError("spec.persistence.storageClassName", Problem.UNSUPPORTED, wanted, detail)
 
 
-def _allowed(claim: _Claim) -> Iterator[FieldError]:
+def _allowed(claim: ParsedClaim) -> Iterator[FieldError]:
     if claim.environment is None:
         return
     allowed, spec = claim.environment.data.allowed, claim.spec
@@ -535,7 +457,7 @@ def _allowed(claim: _Claim) -> Iterator[FieldError]:
         yield FieldError("spec.vcluster", Problem.FORBIDDEN, None, f"environment {name} allows no virtual clusters")
 
 
-Check = Callable[[_Claim], Iterator[FieldError]]
+Check = Callable[[ParsedClaim], Iterator[FieldError]]
 CHECKS: list[Check] = [
     _name,
     _reserved,
@@ -559,7 +481,7 @@ _STORES = ("databases", "document_stores", "cache_stores", "vector_stores")
 """Fields of the spec that hold servers and stores by key."""
 
 
-def _shrinking(before: _Claim, after: _Claim) -> Iterator[FieldError]:
+def _shrinking(before: ParsedClaim, after: ParsedClaim) -> Iterator[FieldError]:
     """Volumes grow, and never shrink."""
     sizes: list[tuple[str, str | None, str | None]] = []
     if _kept_sessions(before, after):
@@ -579,7 +501,7 @@ def _shrinking(before: _Claim, after: _Claim) -> Iterator[FieldError]:
             yield FieldError(at, Problem.FORBIDDEN, None, detail)
 
 
-def _growing(before: _Claim, after: _Claim) -> Iterator[FieldError]:
+def _growing(before: ParsedClaim, after: ParsedClaim) -> Iterator[FieldError]:
     """MongoDB's operator fails on a changed size; the others resize volumes."""
     old, new = before.spec.document_stores, after.spec.document_stores
     for key in new:
@@ -591,12 +513,12 @@ def _growing(before: _Claim, after: _Claim) -> Iterator[FieldError]:
             yield FieldError(f"spec.documentStores[{key}].storage", Problem.FORBIDDEN, None, detail)
 
 
-def _home_size(claim: _Claim) -> str | None:
+def _home_size(claim: ParsedClaim) -> str | None:
     stated = claim.spec.quota.storage
     return stated if stated or claim.environment is None else claim.environment.data.defaults.quota.storage
 
 
-def _storage_class_change(before: _Claim, after: _Claim) -> Iterator[FieldError]:
+def _storage_class_change(before: ParsedClaim, after: ParsedClaim) -> Iterator[FieldError]:
     was, wanted = _home_class(before), _home_class(after)
     known = after.volumes.homes
     homes = {name: was if known is None else known.get(name, wanted) for name in _kept_sessions(before, after)}
@@ -609,18 +531,18 @@ def _storage_class_change(before: _Claim, after: _Claim) -> Iterator[FieldError]
         yield FieldError("spec.persistence.storageClassName", Problem.FORBIDDEN, None, detail)
 
 
-def _home_class(claim: _Claim) -> str | None:
+def _home_class(claim: ParsedClaim) -> str | None:
     wanted = claim.spec.persistence.storage_class_name
     allowed = [] if claim.environment is None else claim.environment.data.storage_classes.allowed
     return wanted if not allowed or wanted in allowed else allowed[0]
 
 
-def _kept_sessions(before: _Claim, after: _Claim) -> list[str]:
+def _kept_sessions(before: ParsedClaim, after: ParsedClaim) -> list[str]:
     declared = {session.name for session in before.spec.sessions}
     return [session.name for session in after.spec.sessions if session.name in declared]
 
 
-def _database_class_change(before: _Claim, after: _Claim) -> Iterator[FieldError]:
+def _database_class_change(before: ParsedClaim, after: ParsedClaim) -> Iterator[FieldError]:
     # Only v1beta1 has these fields; what v1beta2 cannot say it cannot change.
     if after.written_in != V1BETA1:
         return
@@ -634,7 +556,7 @@ def _database_class_change(before: _Claim, after: _Claim) -> Iterator[FieldError
                 yield FieldError(f"spec.databases[{host}].{field}", Problem.FORBIDDEN, None, detail)
 
 
-def _database_class(claim: _Claim, host: str, field: str) -> str | None:
+def _database_class(claim: ParsedClaim, host: str, field: str) -> str | None:
     stated = claim.classes.get(host, {}).get(field)
     if stated is not None or claim.environment is None:
         return stated
@@ -642,7 +564,7 @@ def _database_class(claim: _Claim, host: str, field: str) -> str | None:
     return settings.storage_class_name if field == "storageClassName" else settings.backup_storage_class_name
 
 
-def _renaming(before: _Claim, after: _Claim) -> Iterator[FieldError]:
+def _renaming(before: ParsedClaim, after: ParsedClaim) -> Iterator[FieldError]:
     """A server or store that comes as another of its kind goes is meant to be that one, and is not."""
     for field in _STORES:
         old, new = getattr(before.spec, field), getattr(after.spec, field)
@@ -658,7 +580,7 @@ def _renaming(before: _Claim, after: _Claim) -> Iterator[FieldError]:
                 )
 
 
-UPDATE_CHECKS: list[Callable[[_Claim, _Claim], Iterator[FieldError]]] = [
+UPDATE_CHECKS: list[Callable[[ParsedClaim, ParsedClaim], Iterator[FieldError]]] = [
     _renaming,
     _shrinking,
     _growing,
@@ -671,31 +593,31 @@ UPDATE_CHECKS: list[Callable[[_Claim, _Claim], Iterator[FieldError]]] = [
 # --- warnings ---------------------------------------------------------------------------------------------------------
 
 
-def _idle_overrides(claim: _Claim) -> Iterator[str]:
+def _idle_overrides(claim: ParsedClaim) -> Iterator[str]:
     first = claim.spec.users[0] if claim.spec.users else None
     override = claim.spec.user_overrides.get(first) if first is not None else None
     if override is not None and override.role is Role.USER:
         yield f"spec.userOverrides[{first}].role: has no effect, the first of spec.users is always an administrator"
 
 
-def _letter_case(claim: _Claim) -> Iterator[str]:
+def _letter_case(claim: ParsedClaim) -> Iterator[str]:
     for index, user in enumerate(claim.spec.users):
         if user != user.lower():
             yield f"spec.users[{index}]: Keycloak knows user names in lower case only; {user.lower()} is looked for"
 
 
-def _composition(claim: _Claim) -> Iterator[str]:
+def _composition(claim: ParsedClaim) -> Iterator[str]:
     if claim.spec.crossplane is not None:
         yield "spec.crossplane: is ignored: no composition makes this lab"
 
 
-def _blanks(claim: _Claim) -> Iterator[str]:
+def _blanks(claim: ParsedClaim) -> Iterator[str]:
     secret = claim.spec.secret_name
     if secret and secret != secret.strip():
         yield "spec.secretName: white space around it is dropped"
 
 
-def _unsafe_sources(claim: _Claim) -> Iterator[str]:
+def _unsafe_sources(claim: ParsedClaim) -> Iterator[str]:
     for index, file in enumerate(claim.spec.files):
         for field in ("image", "git", "http"):
             source = getattr(file, field)
@@ -705,7 +627,7 @@ def _unsafe_sources(claim: _Claim) -> Iterator[str]:
             yield f"spec.files[{index}].image.dangerousSkipTLSVerify: anybody on the way can replace the files"
 
 
-def _unreachable_sources(claim: _Claim) -> Iterator[str]:
+def _unreachable_sources(claim: ParsedClaim) -> Iterator[str]:
     egress = claim.spec.security.external_egress
     if egress is None and claim.environment is not None:
         egress = claim.environment.data.defaults.security.external_egress
@@ -713,16 +635,17 @@ def _unreachable_sources(claim: _Claim) -> Iterator[str]:
         yield "spec.files: can only come from inside the cluster, because externalEgress is false"
 
 
-def _privileges(claim: _Claim) -> Iterator[str]:
+def _privileges(claim: ParsedClaim) -> Iterator[str]:
     if claim.spec.security.policy is Policy.PRIVILEGED:
         yield "spec.security.policy: privileged lets session users take over the node their session runs on"
 
 
-def _without_role(claim: _Claim) -> Iterator[str]:
+def _without_role(claim: ParsedClaim) -> Iterator[str]:
     if not claim.spec.databases:
         return
     fitting = [user for user in claim.spec.users if names.postgres_users([user])]
-    others = [user for user in claim.spec.users if user not in (*fitting, "postgres")]
+    named = {*fitting, "postgres"}
+    others = [user for user in claim.spec.users if user not in named]
     owners: list[str] = []
     if claim.environment is not None and not claim.environment.data.database.superuser:
         owners = [user for user in fitting if user in APPLICATION_ROLES]
@@ -735,7 +658,7 @@ def _without_role(claim: _Claim) -> Iterator[str]:
             yield f"spec.users: no PostgreSQL role for {listed(left_out, NAMES_ROOM)}: {why}"
 
 
-WARNINGS: list[Callable[[_Claim], Iterator[str]]] = [
+WARNINGS: list[Callable[[ParsedClaim], Iterator[str]]] = [
     _idle_overrides,
     _letter_case,
     _composition,

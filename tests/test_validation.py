@@ -6,7 +6,8 @@ import pytest
 from datalabd.api.conversion import to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import V1BETA1, V1BETA2, Manifest, NamespacedName
-from datalabd.validation import Names, Rival, VolumeClasses, clashes, names_lost, names_of, occupied, validate, warnings
+from datalabd.submission import Names, Submission, VolumeClasses
+from datalabd.validation import Rival, clashes, names_lost, names_of, occupied, validate, warnings
 
 LABEL = "must be lower-case letters, digits and '-', beginning and ending with a letter or digit"
 LETTER = "must be lower-case letters, digits and '-', beginning with a letter, ending with a letter or digit"
@@ -33,7 +34,8 @@ def said(
     environment: EnvironmentConfig | None = None,
     volumes: VolumeClasses = VolumeClasses(),  # noqa: B008  # immutable
 ) -> list[str]:
-    return [str(error) for error in validate(written, old, environment, volumes)]
+    before = None if old is None else Submission(old, environment)
+    return [str(error) for error in validate(Submission(written, environment, volumes), before)]
 
 
 def database(*names: str, storage: str = "1Gi", backup: str = "1Gi", **more: Any) -> Manifest:
@@ -451,7 +453,7 @@ def test_sessions_of_v1beta1(items: list[Any], expected: list[str]) -> None:
 
 def test_classes_of_v1beta1_databases_are_names() -> None:
     databases = {"pg0": database("a", storageClassName="A b", backupStorageClassName="slow")}
-    assert [error.path for error in validate(claim(V1BETA1, databases=databases), None, None)] == [
+    assert [error.path for error in validate(Submission(claim(V1BETA1, databases=databases), None))] == [
         "spec.databases[pg0].storageClassName"
     ]
 
@@ -467,7 +469,7 @@ def test_classes_of_v1beta1_databases_are_names() -> None:
 )
 @pytest.mark.parametrize("version", [V1BETA1, V1BETA2])
 def test_what_is_no_claim_is_refused(version: str, broken: Manifest) -> None:
-    assert validate({"apiVersion": version} | broken, None, None) != []
+    assert validate(Submission({"apiVersion": version} | broken, None)) != []
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -527,7 +529,7 @@ def test_hosts_of_the_platform(name: str, session: str | None) -> None:
 
 @pytest.mark.parametrize("name", ["Lab", "1lab", "a.b", "x" * 64])
 def test_name_that_cannot_be_a_service(name: str) -> None:
-    assert validate(claim(name=name), None, None)[0].path == "metadata.name"
+    assert validate(Submission(claim(name=name), None))[0].path == "metadata.name"
 
 
 def test_a_name_still_to_be_generated_is_not_judged() -> None:
@@ -1015,14 +1017,14 @@ def test_names_of(written: Manifest, expected: Names) -> None:
     ],
 )
 def test_warnings(spec: dict[str, Any], expected: list[str]) -> None:
-    assert warnings(claim(**spec), None, None) == expected
+    assert warnings(Submission(claim(**spec), None)) == expected
 
 
 def test_warning_about_members_called_as_the_roles_of_a_lab() -> None:
     written = claim(users=["joe", "datalab-a"], databases={"pg0": database("a")})
     theirs = environment(database={"superuser": False})
-    assert warnings(written, None, environment()) == []
-    assert warnings(written, None, theirs) == [
+    assert warnings(Submission(written, environment())) == []
+    assert warnings(Submission(written, theirs)) == [
         "spec.users: no PostgreSQL role for datalab-a: the lab's own roles are called so"
     ]
 
@@ -1030,12 +1032,13 @@ def test_warning_about_members_called_as_the_roles_of_a_lab() -> None:
 def test_warning_about_egress_that_the_environment_closes() -> None:
     closed = environment(defaults={"security": {"externalEgress": False}})
     written = claim(files=[{"http": {"url": "https://example.org"}}])
-    assert len(warnings(written, None, closed)) == 1
+    assert len(warnings(Submission(written, closed))) == 1
 
 
 def test_an_update_is_warned_of_what_is_new() -> None:
     old = claim(security={"policy": "privileged"})
-    assert warnings(claim(users=["Joe"], security={"policy": "privileged"}), old, None) == [
+    new = claim(users=["Joe"], security={"policy": "privileged"})
+    assert warnings(Submission(new, None), Submission(old, None)) == [
         "spec.users[0]: Keycloak knows user names in lower case only; joe is looked for"
     ]
 
@@ -1043,4 +1046,4 @@ def test_an_update_is_warned_of_what_is_new() -> None:
 def test_a_claim_being_deleted_is_not_warned() -> None:
     written = claim(users=["Joe"])
     written["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert warnings(written, None, None) == []
+    assert warnings(Submission(written, None)) == []

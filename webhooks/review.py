@@ -1,10 +1,11 @@
 """AdmissionReview and ConversionReview, decoded and encoded. Nothing here knows what is being reviewed."""
 
 import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+import orjson
 
 from datalabd.api.meta import ERRORS_MAX, FieldError, Manifest, several
 
@@ -65,10 +66,10 @@ def allowed(
     response: Manifest = {"uid": uid, "allowed": True}
     if warnings:
         response["warnings"] = [warning[:WARNING_MAX] for warning in warnings[:WARNINGS_MAX]]
-    operations = _patch(before, after) if before is not None and after is not None else []
+    operations = _patch(before, after) if before is not None and after is not None and before is not after else []
     if operations:
         response["patchType"] = "JSONPatch"
-        response["patch"] = base64.b64encode(json.dumps(operations).encode()).decode()
+        response["patch"] = base64.b64encode(orjson.dumps(operations)).decode()
     return {"apiVersion": ADMISSION, "kind": "AdmissionReview", "response": response}
 
 
@@ -143,14 +144,20 @@ def _patch(before: Manifest, after: Manifest, path: str = "") -> list[Manifest]:
     for key in before.keys() - after.keys():
         operations.append({"op": "remove", "path": f"{path}/{_escaped(key)}"})
     for key, value in after.items():
+        had = before.get(key, _NOTHING)
+        if value is had:
+            continue
         where = f"{path}/{_escaped(key)}"
-        if key not in before:
+        if had is _NOTHING:
             operations.append({"op": "add", "path": where, "value": value})
-        elif isinstance(value, dict) and isinstance(before[key], dict):
-            operations += _patch(before[key], value, where)
-        elif value != before[key]:
+        elif isinstance(value, dict) and isinstance(had, dict):
+            operations += _patch(had, value, where)
+        elif orjson.dumps(value) != orjson.dumps(had):  # as values, True and 1 are equal
             operations.append({"op": "replace", "path": where, "value": value})
     return operations
+
+
+_NOTHING = object()
 
 
 def _escaped(key: str) -> str:

@@ -18,10 +18,13 @@ from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
 from datalabd.observed import ENVIRONMENT_LABEL
-from datalabd.validation import Names, VolumeClasses, names_of
+from datalabd.submission import Submission, VolumeClasses
+from datalabd.validation import names_of, unique_names
 from webhooks import convert, mutate, route_admission, validate, warn
 from webhooks.authorizer import Authorizer
 from webhooks.review import AdmissionRequest, allowed
+from webhooks.turns import Turns
+from webhooks.validate import Taken
 
 log = structlog.get_logger()
 
@@ -30,6 +33,7 @@ BODY_MAX = 8 * 1024 * 1024
 CACHE = web.AppKey("cache", Cache)
 CLIENT = web.AppKey("client", Client)
 AUTHORIZER = web.AppKey("authorizer", Authorizer)
+TURNS = web.AppKey("turns", Turns)
 
 Answer = Callable[[web.Request, Any], Awaitable[Manifest]]
 
@@ -37,7 +41,7 @@ Answer = Callable[[web.Request, Any], Awaitable[Manifest]]
 def application(client: Client, cache: Cache) -> web.Application:
     """The webhook application."""
     app = web.Application(client_max_size=BODY_MAX)
-    app[CLIENT], app[CACHE], app[AUTHORIZER] = client, cache, Authorizer(client)
+    app[CLIENT], app[CACHE], app[AUTHORIZER], app[TURNS] = client, cache, Authorizer(client), Turns()
     for path, answer in (
         ("/mutate/datalabs", _mutate_datalab),
         ("/validate/datalabs", _validate_datalab),
@@ -53,30 +57,32 @@ def application(client: Client, cache: Cache) -> web.Application:
 
 def _handler(name: str, answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
     """A route that decodes, measures and logs; an answer that fails is a 500, which the API server reads as no."""
+    in_flight = metrics.WEBHOOK_IN_FLIGHT.labels(webhook=name)
+    duration = metrics.WEBHOOK_SECONDS.labels(webhook=name)
+    succeeded = metrics.WEBHOOK_REQUESTS.labels(webhook=name, code="200")
 
     async def handle(request: web.Request) -> web.Response:
         began = time.monotonic()
         code = 500
+        in_flight.inc()
         try:
-            with metrics.WEBHOOK_IN_FLIGHT.labels(webhook=name).track_inprogress():
-                try:
-                    review = await request.json(loads=orjson.loads)
-                    body = await answer(request, review)
-                except (ValueError, RecursionError) as error:  # no JSON, no review, or nested without end
-                    code = 400
-                    return web.Response(status=code, text=f"{error}\n")
-                except KubeError as error:
-                    code = 503
-                    log.warning("webhook could not decide", webhook=name, error=str(error))
-                    return web.Response(status=code, text="the API server did not answer; try again\n")
-                except web.HTTPException as error:
-                    code = error.status
-                    raise
+            body = await answer(request, orjson.loads(await request.read()))
             code = 200
-            return web.json_response(body)
+            return web.Response(body=orjson.dumps(body), content_type="application/json")
+        except (ValueError, RecursionError) as error:  # no JSON, no review, or nested without end
+            code = 400
+            return web.Response(status=code, text=f"{error}\n")
+        except KubeError as error:
+            code = 503
+            log.warning("webhook could not decide", webhook=name, error=str(error))
+            return web.Response(status=code, text="the API server did not answer; try again\n")
+        except web.HTTPException as error:
+            code = error.status
+            raise
         finally:
-            metrics.WEBHOOK_REQUESTS.labels(webhook=name, code=str(code)).inc()
-            metrics.WEBHOOK_SECONDS.labels(webhook=name).observe(time.monotonic() - began)
+            in_flight.dec()
+            duration.observe(time.monotonic() - began)
+            (succeeded if code == 200 else metrics.WEBHOOK_REQUESTS.labels(webhook=name, code=str(code))).inc()
 
     return handle
 
@@ -91,22 +97,18 @@ async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
     claim = request.object
     if claim is None:
         return allowed(request.uid)
-    key = NamespacedName(request.namespace, claim["metadata"].get("name", ""))
     if not claim["metadata"].get("deletionTimestamp"):
         _require_known(cache)
-    retained = cache.retained()
-    others = {kept: Names(kept.name) for kept in retained}
-    others |= {key_of(other): names_of(other) for other in cache.claims()}
-    others.pop(key, None)
-    answer = validate.datalab(
-        request,
-        _environment(cache, claim),
-        others.items(),
-        _foreign_namespaces(cache, claim),
-        _environment(cache, request.old_object) if request.old_object else None,
-        kept=key in retained,
-        volumes=cache.volume_classes(claim) if request.old_object else VolumeClasses(),
-    )
+    key = NamespacedName(request.namespace, claim["metadata"].get("name", ""))
+    environment, was = _environment(cache, claim), request.old_object if request.operation == "UPDATE" else None
+    new = Submission(claim, environment, VolumeClasses() if was is None else cache.volume_classes(claim))
+    old = None if was is None else Submission(was, environment)
+    taken = Taken()
+    if old is None or old.names != new.names:
+        taken = Taken(cache.names.holders(unique_names(new.names), key), _foreign_namespaces(cache, claim))
+    old_environment = None if was is None else _environment(cache, was)
+    steps = validate.datalab(request, new, old, taken, old_environment, kept=cache.names.is_kept(key))
+    answer = await http.app[TURNS].take(request.username, steps)
     if not answer["response"]["allowed"]:
         log.info("claim refused", namespace=request.namespace, name=request.name, user=request.username)
     return answer
@@ -117,7 +119,8 @@ async def _warn_of_deletion(http: web.Request, review: Any) -> Manifest:
     claim = request.old_object
     if claim is None or claim["metadata"].get("deletionTimestamp"):
         return allowed(request.uid)
-    return allowed(request.uid, warnings=warn.few(warn.deletion(claim, _environment(http.app[CACHE], claim))))
+    effects = warn.deletion(Submission(claim, _environment(http.app[CACHE], claim)))
+    return allowed(request.uid, warnings=warn.few(effects))
 
 
 async def _validate_environment(http: web.Request, review: Any) -> Manifest:
@@ -132,8 +135,8 @@ async def _validate_environment(http: web.Request, review: Any) -> Manifest:
     return answer
 
 
-async def _convert(_: web.Request, review: Any) -> Manifest:
-    return convert.datalabs(review)
+async def _convert(http: web.Request, review: Any) -> Manifest:
+    return await http.app[TURNS].take("", convert.datalabs(review))
 
 
 async def _mutate_ingress(http: web.Request, review: Any) -> Manifest:

@@ -1,51 +1,61 @@
 """Refuses claims that cannot become a lab, and environments that are no use."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from datalabd.api.environment import EnvironmentConfig, mistakes
 from datalabd.api.meta import Manifest, NamespacedName
 from datalabd.errors import EnvironmentInvalid
-from datalabd.validation import Names, VolumeClasses, clashes, names_of, occupied, validate, warnings
+from datalabd.steps import Steps
+from datalabd.submission import Submission
+from datalabd.validation import CLUSTER_NAME, occupied, taken, validation, warnings
 from webhooks import requests, warn
 from webhooks.review import ADMISSION, AdmissionRequest, allowed, denied
 
 
+@dataclass(frozen=True)
+class Taken:
+    """Names that a claim would make and cannot have."""
+
+    holders: Mapping[CLUSTER_NAME, NamespacedName] = field(default_factory=dict)
+    """By whom they are made already."""
+    foreign: Collection[str] = ()
+    """Namespaces that the lab would need, and that are there already without being its own."""
+
+
 def datalab(
     request: AdmissionRequest,
-    environment: EnvironmentConfig | None,
-    others: Iterable[tuple[NamespacedName, Names]],
-    foreign: Collection[str],
+    new: Submission,
+    old: Submission | None = None,
+    taken_names: Taken = Taken(),  # immutable
     old_environment: EnvironmentConfig | None = None,
     *,
     kept: bool = False,
-    volumes: VolumeClasses = VolumeClasses(),  # noqa: B008  # immutable
-) -> Manifest:
+) -> Steps[Manifest]:
     """All mistakes of a claim in one answer, or approval with what it will do and what is legal but unwise.
 
-    `others` are all names taken; `foreign` are namespaces that the lab would need, and that are there already without
-    being its own; `kept`: an earlier claim of this name and namespace left something behind; `old_environment` is that
-    before an update; `volumes` are those that the lab has.
+    `old` is the claim before an update, seen in the environment of the new one, and `old_environment` the one that it
+    chose itself; `kept`: an earlier claim of this name and namespace left something behind.
     """
-    claim = request.object
-    if claim is None:
-        return allowed(request.uid)
-    old = request.old_object if request.operation == "UPDATE" else None
-    errors = [*validate(claim, old, environment, volumes), *requests.errors(claim, old, environment)]
-    if old is None or names_of(old) != names_of(claim):
-        errors = [*errors, *clashes(claim, others)]
+    before = None if old is None else old.claim
+    errors = yield from validation(new, old)
+    errors = [*errors, *requests.errors(new.claim, before, new.environment)]
+    if old is None or old.names != new.names:
+        errors = [*errors, *taken(new.claim, taken_names.holders)]
         told = {error.path for error in errors}
-        errors = [*errors, *(error for error in occupied(claim, old, foreign) if error.path not in told)]
+        foreign = occupied(new.claim, before, taken_names.foreign)
+        errors = [*errors, *(error for error in foreign if error.path not in told)]
     if errors:
         return denied(request, errors)
-    notes = [*requests.warnings(claim, old), *warnings(claim, old, environment)]
-    if environment is not None and not claim["metadata"].get("deletionTimestamp"):
-        effects = (
-            warn.creation(claim, environment, kept=kept)
-            if old is None
-            else warn.change(claim, old, environment, old_environment)
-        )
+    yield
+    notes = [*requests.warnings(new.claim, before), *warnings(new, old)]
+    if new.environment is not None and not new.is_going:
+        if old is None:
+            effects = yield from warn.creation(new, kept=kept)
+        else:
+            effects = yield from warn.change(new, old, old_environment)
         notes = [*effects, *notes]
-    elif environment is None and old is None:
+    elif new.environment is None and old is None:
         notes = [*notes, "the environment this claim chooses does not exist, or is invalid; the lab waits for it"]
     return allowed(request.uid, warnings=warn.few(notes))
 

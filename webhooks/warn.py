@@ -5,11 +5,11 @@ Sentences of at most `LENGTH_MAX` characters, the gravest first, as only `COUNT_
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from pydantic import ValidationError
 
 from datalabd.api import quantity
-from datalabd.api.conversion import to_v1beta2
 from datalabd.api.environment import (
     Allowed,
     EnvironmentConfig,
@@ -24,10 +24,12 @@ from datalabd.api.v1beta2 import DatalabSpec, Policy, State
 from datalabd.errors import ClaimInvalid
 from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, StorageKeys
-from datalabd.plan import plan, qdrant
-from datalabd.plan.educates.sessions import current
+from datalabd.plan import qdrant, stages
+from datalabd.plan.educates.sessions import PARTS, Part
 from datalabd.plan.ingress_protection import handed_on
-from datalabd.plan.prune import identity
+from datalabd.plan.prune import Identity, identity
+from datalabd.steps import Steps
+from datalabd.submission import Submission
 from datalabd.validation import listed
 
 LENGTH_MAX = 120
@@ -37,6 +39,8 @@ SUPPLIED = Observed(
 )
 """A lab of which nothing exists yet, and which lacks nothing that others supply."""
 STORES = {"documentStores": "document_stores", "cacheStores": "cache_stores", "vectorStores": "vector_stores"}
+_ATTRIBUTES = {str(info.alias): (name,) for name, info in DatalabSpec.model_fields.items()}
+"""Attributes of a parsed spec by the field that each is read from."""
 _READ_BY: dict[ProtectionType, tuple[str, ...]] = {
     ProtectionType.NGINX: ("auth_url", "signin_url", "response_headers"),
     ProtectionType.APISIX: ("discovery_url", "opa_url", "opa_policy"),
@@ -53,12 +57,15 @@ def few(sentences: Sequence[str]) -> list[str]:
     return [*shown, f"and {more} more"] if more else shown
 
 
-def creation(claim: Manifest, environment: EnvironmentConfig, *, kept: bool = False) -> list[str]:
+def creation(new: Submission, *, kept: bool = False) -> Steps[list[str]]:
     """What a new claim makes; `kept`: an earlier one of its name and namespace left something behind."""
-    lab = _lab(claim, environment)
+    lab = _lab(new, new.environment)
     if lab is None:
         return []
-    objects = {identity(obj) for stage in plan(lab, SUPPLIED, str).stages for obj in stage.objects}
+    objects: set[Identity] = set()
+    for stage in stages(lab, replace(SUPPLIED), str):
+        objects.update(map(identity, stage.objects))
+        yield
     sizes = list(_volumes(lab))
     kinds = [f"{_count(count, what)} of {size}" for (what, size), count in Counter(sizes).items()]
     total = float(sum(quantity.parse(size) for _, size in sizes)) / 2**30
@@ -70,27 +77,32 @@ def creation(claim: Manifest, environment: EnvironmentConfig, *, kept: bool = Fa
     return [*found, made]
 
 
-def change(
-    claim: Manifest, old: Manifest, environment: EnvironmentConfig, old_environment: EnvironmentConfig | None
-) -> list[str]:
-    """What an update destroys, keeps and restarts; both claims are of the same version."""
-    claim, old = to_v1beta2(claim), to_v1beta2(old)
-    if claim.get("spec") == old.get("spec") and environment == (old_environment or environment):
+def change(new: Submission, old: Submission, old_environment: EnvironmentConfig | None) -> Steps[list[str]]:
+    """What an update destroys, keeps and restarts; both claims are of the same version.
+
+    `old_environment` is the one the old claim chose; None for the one both are seen in.
+    """
+    environment = new.environment
+    same = old_environment is None or old_environment == environment
+    if environment is None or (same and new.hub.get("spec") == old.hub.get("spec")):
         return []
     # What a claim may ask for was decided before; what was allowed once may not be any more.
-    old_environment, environment = _open(old_environment or environment), _open(environment)
-    after, before = _lab(claim, environment), _lab(old, old_environment)
+    environment = _open(environment)
+    old_environment = environment if old_environment is None or same else _open(old_environment)
+    after, before = _lab(new, environment), _lab(old, old_environment)
     if after is None or before is None:
         return []
+    yield
     told = [*_removals(before, after), *_renames(before, after), *_endings(before, after)]
-    running = [session for session in before.started if session in after.started]
-    if running and _differ(before, after, running[0]):
-        fields = [
-            f"spec.{field}"
-            for field in sorted(old["spec"].keys() | claim["spec"].keys())
-            if (alone := _lab(_with(old, claim, field), old_environment)) and _differ(before, alone, running[0])
-        ]
-        if (alone := _lab(old, environment)) and _differ(before, alone, running[0]):
+    started = set(after.started)
+    running = [session for session in before.started if session in started]
+    if running and (parts := _differing(before, after, running[0])):
+        yield
+        fields = _changed(old.hub["spec"], new.hub["spec"])
+        if len(fields) > 1 or not same:  # else it is that one
+            fields = yield from _causes(old, new, old_environment, fields, parts, running[0])
+        fields = [f"spec.{field}" for field in fields]
+        if not same and _differs(parts, _lab(old, environment), running[0]):
             fields.append("the environment")
         many = len(running) > 1
         sessions = f"session{'s' if many else ''} {listed(running, 30)} take{'' if many else 's'} over "
@@ -98,11 +110,10 @@ def change(
     return told
 
 
-def deletion(claim: Manifest, environment: EnvironmentConfig | None) -> list[str]:
+def deletion(old: Submission) -> list[str]:
     """What deleting a claim destroys and keeps; what is durable is kept while nobody can read its environment."""
-    try:
-        spec = DatalabSpec.model_validate(to_v1beta2(claim).get("spec"))
-    except ValidationError:
+    spec, environment = old.spec, old.environment
+    if spec is None:
         return []
     stores = sum(len(getattr(spec, field)) for field in STORES.values())
     counts = ((len(spec.sessions), "home"), (len(spec.databases), "database server"), (stores, "store"))
@@ -175,24 +186,35 @@ def _other_tag(old: EnvironmentConfig, new: EnvironmentConfig) -> str:
     return before if before.rpartition(":")[2] != after.rpartition(":")[2] else ""
 
 
-def _lab(claim: Manifest, environment: EnvironmentConfig) -> Lab | None:
-    """The lab of a claim of either version; None for one that was stored while nobody checked."""
+def _lab(
+    submission: Submission, environment: EnvironmentConfig | None, field: str = "", other: Submission | None = None
+) -> Lab | None:
+    """The lab of a claim in an environment, or of one with a single field of its spec as another claim has it.
+
+    None for a claim that was stored while nobody checked.
+    """
+    hub, spec = submission.hub, submission.spec
+    if environment is None or spec is None:
+        return None
+    if other is not None and other.spec is not None:
+        declared = {key: value for key, value in hub["spec"].items() if key != field}
+        hub = hub | {"spec": declared | {key: value for key, value in other.hub["spec"].items() if key == field}}
+        spec = spec.model_copy(update={name: getattr(other.spec, name) for name in _ATTRIBUTES.get(field, ())})
     try:
-        return resolve(to_v1beta2(claim), environment)
+        return resolve(hub, environment, spec)
     except (ClaimInvalid, ValidationError):
         return None
+
+
+def _changed(old: Manifest, new: Manifest) -> list[str]:
+    """Fields of two specs that differ."""
+    return sorted(field for field in old.keys() | new.keys() if old.get(field) != new.get(field))
 
 
 def _open(environment: EnvironmentConfig) -> EnvironmentConfig:
     """The environment without limits to what a claim may ask for."""
     limits = {"allowed": Allowed(policies=list(Policy)), "storage_classes": StorageClasses()}
     return environment.model_copy(update={"data": environment.data.model_copy(update=limits)})
-
-
-def _with(claim: Manifest, other: Manifest, field: str) -> Manifest:
-    """The claim with one field of its spec as the other has it."""
-    spec = {name: value for name, value in claim["spec"].items() if name != field}
-    return claim | {"spec": spec | ({field: other["spec"][field]} if field in other["spec"] else {})}
 
 
 def _volumes(lab: Lab) -> Iterator[tuple[str, str]]:
@@ -222,7 +244,8 @@ def _removals(before: Lab, after: Lab) -> Iterator[str]:
             yield _told(what, gone, f" are {'kept, for when declared again' if after.retains else 'deleted for good'}")
     for host, database in after.claim.spec.databases.items():
         declared = before.claim.spec.databases.get(host)
-        left = [name for name in declared.names if name not in database.names] if declared else []
+        announced = set(database.names)
+        left = [name for name in declared.names if name not in announced] if declared else []
         if left:
             yield _told(f"spec.databases[{host}].names: ", left, " kept, but no longer announced")
 
@@ -247,9 +270,37 @@ def _endings(before: Lab, after: Lab) -> Iterator[str]:
         yield _told("spec.vcluster: the virtual clusters of ", going_on, " are deleted when they stop")
 
 
-def _differ(before: Lab, after: Lab, session: str) -> bool:
-    """Whether a session, any of a lab, would take over something else if it started after rather than before."""
-    return current(before, SUPPLIED, session) != current(after, SUPPLIED, session)
+def _differing(before: Lab, after: Lab, session: str) -> list[tuple[Part, object]]:
+    """Parts of what a session, any of a lab, takes over that would be others if it started after rather than before.
+
+    Each with what it was.
+    """
+    supplied, changed = replace(SUPPLIED), replace(SUPPLIED)
+    parts = [(part, part(before, supplied, session)) for part in PARTS]
+    return [(part, was) for part, was in parts if part(after, changed, session) != was]
+
+
+def _differs(parts: list[tuple[Part, object]], lab: Lab | None, session: str) -> bool:
+    """Whether any of these parts would not be what it was."""
+    supplied = replace(SUPPLIED)
+    return lab is not None and any(part(lab, supplied, session) != was for part, was in parts)
+
+
+def _causes(
+    old: Submission,
+    new: Submission,
+    old_environment: EnvironmentConfig | None,
+    fields: list[str],
+    parts: list[tuple[Part, object]],
+    session: str,
+) -> Steps[list[str]]:
+    """Those of the changed fields that would each change these parts by themselves."""
+    found = []
+    for field in fields:
+        if _differs(parts, _lab(old, old_environment, field, new), session):
+            found.append(field)
+        yield
+    return found
 
 
 def _told(before: str, names: Sequence[str], after: str) -> str:

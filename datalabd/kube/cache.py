@@ -12,13 +12,15 @@ from datalabd.errors import EnvironmentInvalid, NotYet, Unreadable
 from datalabd.identity import IamView
 from datalabd.kube import resources as kinds
 from datalabd.kube.informers import EVERYWHERE, Informers
+from datalabd.kube.name_index import NameIndex
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope
 from datalabd.lab import Lab, environment_name, storage_secret
 from datalabd.observed import Phase, View, view
 from datalabd.plan import rights
 from datalabd.stores import POSTGRES, server_sizes
-from datalabd.validation import VolumeClasses, names_of
+from datalabd.submission import VolumeClasses
+from datalabd.validation import names_of
 
 OURS = Scope(label_selector="app.kubernetes.io/managed-by=datalabd")
 SESSION_PARTS = Scope(
@@ -69,6 +71,7 @@ class Cache:
         self.informers = informers
         self.account = account
         """Who we are to the API server."""
+        self.names = NameIndex(informers.store(kinds.DATALABS), informers.store(kinds.WORKSHOP_ENVIRONMENTS))
         self._environments: dict[tuple[str, str], EnvironmentConfig | EnvironmentInvalid] = {}
         """Parsed environments, or what is wrong with them, by uid and resourceVersion."""
         self._followed: dict[NamespacedName, set[tuple[Resource, Scope]]] = {}
@@ -196,11 +199,6 @@ class Cache:
             and claim_of(obj) == lab.key
             and obj["metadata"]["labels"].get(CLAIM_UID) != lab.uid
         )
-
-    def retained(self) -> list[NamespacedName]:
-        """Labs whose runtime was kept although their claim is gone: their names are not free."""
-        found = (claim_of(environment) for environment in self.informers.store(kinds.WORKSHOP_ENVIRONMENTS))
-        return [key for key in found if key is not None and self.claim(key) is None]
 
     def volume_classes(self, claim: Manifest) -> VolumeClasses:
         """Storage classes of the volumes that a lab has, as far as their kinds are listed."""

@@ -81,23 +81,27 @@ Fresh = Callable[[], str]
 def plan(lab: Lab, seen: Observed, fresh: Fresh) -> Plan:
     """The plan of a lab, from what is seen of it; `fresh` is asked for the passwords that do not exist yet."""
     return Plan(
-        (
-            _login(lab, seen, fresh),
-            _client_secret(lab, seen, fresh),
-            _credentials(lab, seen),
-            _runtime(lab, seen),
-            _workshop_namespace(lab, seen),
-            _client_secret_copy(lab, seen),
-            *_apisix(lab, seen, fresh),
-            *_databases(lab, seen),
-            *_document_stores(lab, seen, fresh),
-            *_cache_stores(lab, seen, fresh),
-            *_vector_stores(lab, seen, fresh),
-            *(stage for session in lab.started for stage in _session(lab, seen, session)),
-        ),
+        tuple(stages(lab, seen, fresh)),
         tuple(rotation.new_passwords(lab, seen, fresh)),
         keycloak.wanted(lab, seen),
     )
+
+
+def stages(lab: Lab, seen: Observed, fresh: Fresh) -> Iterator[Stage]:
+    """The stages of a plan, each made when it is asked for: those of a large lab take a while."""
+    yield _login(lab, seen, fresh)
+    yield _client_secret(lab, seen, fresh)
+    yield _credentials(lab, seen)
+    yield _runtime(lab, seen)
+    yield _workshop_namespace(lab, seen)
+    yield _client_secret_copy(lab, seen)
+    yield from _apisix(lab, seen, fresh)
+    yield from _databases(lab, seen)
+    yield from _document_stores(lab, seen, fresh)
+    yield from _cache_stores(lab, seen, fresh)
+    yield from _vector_stores(lab, seen, fresh)
+    for session in lab.started:
+        yield from _session(lab, seen, session)
 
 
 def _login(lab: Lab, seen: Observed, fresh: Fresh) -> Stage:

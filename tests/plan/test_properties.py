@@ -45,6 +45,7 @@ from datalabd.plan.prune import identity, prune
 from datalabd.render import Objects
 from datalabd.status import status
 from datalabd.stores import CACHE_STORE, DOCUMENT_STORE, KINDS, POSTGRES, ROUTE, VECTOR_STORE
+from datalabd.submission import Submission
 from datalabd.validation import validate, warnings
 from tests.strategies import claims, environments, labs, spellings, stored
 
@@ -422,9 +423,9 @@ def test_what_is_drawn_is_valid(data: st.DataObject) -> None:
     assert mistakes(written) == []
     environment = EnvironmentConfig.parse(written)
     claim = data.draw(claims(environment))
-    assert validate(claim, None, environment) == []
-    assert validate(stored(claim), None, environment) == []
-    assert all(len(line) < 256 for line in warnings(claim, None, environment))
+    assert validate(Submission(claim, environment)) == []
+    assert validate(Submission(stored(claim), environment)) == []
+    assert all(len(line) < 256 for line in warnings(Submission(claim, environment)))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.meta import V1BETA1, V1BETA2, Manifest
+from datalabd.steps import run
 from webhooks import convert
 
 
@@ -12,7 +13,7 @@ def asked(wanted: str, *objects: Any) -> Manifest:
         "kind": "ConversionReview",
         "request": {"uid": "u-1", "desiredAPIVersion": wanted, "objects": list(objects)},
     }
-    response: Manifest = convert.datalabs(review)["response"]
+    response: Manifest = run(convert.datalabs(review))["response"]
     return response
 
 

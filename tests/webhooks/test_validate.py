@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from datalabd.api.meta import V1BETA1, V1BETA2, Manifest
+from datalabd.steps import run
+from datalabd.submission import Submission
 from datalabd.validation import listed
 from tests.factories import claim, environment
 from webhooks import validate
@@ -22,7 +24,8 @@ def database(storage: str = "1Gi", backup: str = "1Gi") -> Manifest:
 def answer(new: Manifest, old: Manifest | None = None) -> Manifest:
     operation = "CREATE" if old is None else "UPDATE"
     request = AdmissionRequest("u-1", operation, "team", "lab", new, old, dry_run=False, username="joe")
-    response: Manifest = validate.datalab(request, HERE, [], foreign=())["response"]
+    before = None if old is None else Submission(old, HERE)
+    response: Manifest = run(validate.datalab(request, Submission(new, HERE), before))["response"]
     return response
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import V1BETA1, Manifest
+from datalabd.steps import run
+from datalabd.submission import Submission
 from tests.factories import IAM, claim, environment
 from webhooks import warn
 from webhooks.warn import COUNT_MAX, LENGTH_MAX, few
@@ -22,6 +24,18 @@ def database(*names: str) -> Manifest:
 
 def sessions(*names: str, stopped: tuple[str, ...] = ()) -> list[Manifest]:
     return [{"name": name, "state": "stopped" if name in stopped else "started"} for name in names]
+
+
+def creation(new: Manifest, environment: EnvironmentConfig, *, kept: bool = False) -> list[str]:
+    """What is told of a new claim."""
+    return run(warn.creation(Submission(new, environment), kept=kept))
+
+
+def change(
+    new: Manifest, old: Manifest, environment: EnvironmentConfig, old_environment: EnvironmentConfig | None
+) -> list[str]:
+    """What is told of an update."""
+    return run(warn.change(Submission(new, environment), Submission(old, environment), old_environment))
 
 
 # --- creation ---------------------------------------------------------------------------------------------------------
@@ -56,14 +70,14 @@ def sessions(*names: str, stopped: tuple[str, ...] = ()) -> list[Manifest]:
     ],
 )
 def test_creation_tells_volumes(spec: dict[str, Any], expected: str) -> None:
-    (told,) = warn.creation(claim(**spec), HERE)
+    (told,) = creation(claim(**spec), HERE)
     assert told.startswith("creates ")
     assert told.partition(" objects, ")[2] == (expected or "0 volumes")
 
 
 def test_creation_counts_what_the_plan_makes() -> None:
     def objects(**spec: Any) -> int:
-        (told,) = warn.creation(claim(data={"enabled": False}, **spec), HERE)
+        (told,) = creation(claim(data={"enabled": False}, **spec), HERE)
         return int(told.split()[1])
 
     # A document store is its credentials, itself and its policy, beside the accounts and rights that all of them share.
@@ -74,7 +88,7 @@ def test_creation_counts_what_the_plan_makes() -> None:
 
 
 def test_creation_over_what_was_kept() -> None:
-    assert warn.creation(claim(), HERE, kept=True)[0] == (
+    assert creation(claim(), HERE, kept=True)[0] == (
         "what an earlier claim of this name and namespace left behind is found again"
     )
 
@@ -88,7 +102,7 @@ def test_creation_over_what_was_kept() -> None:
     ],
 )
 def test_nothing_is_told_of_a_claim(broken: Manifest) -> None:
-    assert warn.creation(broken, HERE) == []
+    assert creation(broken, HERE) == []
 
 
 # --- change -----------------------------------------------------------------------------------------------------------
@@ -106,7 +120,7 @@ RESTART = "only when stopped and started again"
 
 def changed(environment: EnvironmentConfig = HERE, **spec: Any) -> list[str]:
     """What is told when these fields of a full claim change."""
-    return warn.change(claim(**FULL | spec), claim(**FULL), environment, environment)
+    return change(claim(**FULL | spec), claim(**FULL), environment, environment)
 
 
 @pytest.mark.parametrize(
@@ -225,53 +239,49 @@ def test_change(spec: dict[str, Any], expected: list[str]) -> None:
 def test_change_of_the_environment() -> None:
     elsewhere = environment(ingress={"domain": "other.example.org"}, retention="Delete")
     after = claim(**FULL | {"sessions": sessions("a")})
-    assert warn.change(after, claim(**FULL), elsewhere, HERE) == [
+    assert change(after, claim(**FULL), elsewhere, HERE) == [
         "spec.sessions: the files of session b are deleted for good",
         f"session a takes over the environment {RESTART}",
     ]
 
 
 def test_an_old_environment_that_is_gone_is_taken_for_the_new_one() -> None:
-    assert warn.change(claim(), claim(), HERE, None) == []
+    assert change(claim(), claim(), HERE, None) == []
 
 
 def test_a_field_and_the_environment_may_each_be_the_cause() -> None:
     elsewhere = environment(defaults={"quota": {"memory": "9Gi"}})
     after, before = claim(sessions=sessions("a"), quota={"memory": "9Gi"}), claim(sessions=sessions("a"))
-    assert warn.change(after, before, elsewhere, HERE) == [
-        f"session a takes over spec.quota, the environment {RESTART}"
-    ]
+    assert change(after, before, elsewhere, HERE) == [f"session a takes over spec.quota, the environment {RESTART}"]
 
 
 def test_a_field_and_the_environment_may_only_together_be_the_cause() -> None:
     elsewhere = environment(defaults={"quota": {"memory": "9Gi"}})
     after, before = claim(sessions=sessions("a")), claim(sessions=sessions("a"), quota={"memory": "2Gi"})
-    assert warn.change(after, before, elsewhere, HERE) == [f"session a takes over the change {RESTART}"]
+    assert change(after, before, elsewhere, HERE) == [f"session a takes over the change {RESTART}"]
 
 
 def test_a_field_that_is_left_out_again() -> None:
     before = claim(sessions=sessions("a"), quota={"memory": "8Gi"})
-    assert warn.change(claim(sessions=sessions("a")), before, HERE, HERE) == [
-        f"session a takes over spec.quota {RESTART}"
-    ]
+    assert change(claim(sessions=sessions("a")), before, HERE, HERE) == [f"session a takes over spec.quota {RESTART}"]
 
 
 def test_what_is_not_allowed_any_more_hides_no_removal() -> None:
     closed = environment(allowed={"vcluster": False}, storageClasses={"allowed": ["fast"]})
     before = claim(sessions=sessions("b", stopped=("b",)), vcluster=True, persistence={"storageClassName": "slow"})
-    assert warn.change(claim(), before, closed, closed) == [
+    assert change(claim(), before, closed, closed) == [
         "spec.sessions: the files of session b are kept, for when declared again"
     ]
 
 
 def test_an_old_claim_that_cannot_be_read() -> None:
-    assert warn.change(claim(), claim(users=None, sessions=sessions("a")), HERE, HERE) == []
+    assert change(claim(), claim(users=None, sessions=sessions("a")), HERE, HERE) == []
 
 
 def test_a_change_in_the_older_version() -> None:
     before = claim(sessions=["a", {"name": "b", "state": "paused"}]) | {"apiVersion": V1BETA1}
     after = claim(sessions=["b"]) | {"apiVersion": V1BETA1}
-    assert warn.change(after, before, HERE, HERE) == [
+    assert change(after, before, HERE, HERE) == [
         "spec.sessions: the files of session a are kept, for when declared again"
     ]
 
@@ -314,7 +324,7 @@ LONG = [f"{number}-{'x' * 49}" for number in range(20)]
 )
 @pytest.mark.parametrize("within", [HERE, DELETES], ids=["Retain", "Delete"])
 def test_sentences_are_short(before: dict[str, Any], after: dict[str, Any], within: EnvironmentConfig) -> None:
-    told = warn.change(claim(**after), claim(**before), within, within)
+    told = change(claim(**after), claim(**before), within, within)
     assert told
     assert [text for text in told if len(text) > LENGTH_MAX] == []
 
@@ -360,7 +370,7 @@ def test_few() -> None:
     ],
 )
 def test_deletion(spec: dict[str, Any], within: EnvironmentConfig | None, expected: list[str]) -> None:
-    assert warn.deletion(claim(**spec), within) == expected
+    assert warn.deletion(Submission(claim(**spec), within)) == expected
 
 
 # --- environments -----------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """WorkshopSessions: when one may be created, what it is created with, and which running ones are outdated."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from datalabd import names
 from datalabd.api.meta import Manifest
@@ -91,6 +91,21 @@ def current(lab: Lab, seen: Observed, session: str) -> str:
 
 
 @derived_once
+def _credentials(lab: Lab, seen: Observed) -> Mapping[str, str] | None:
+    """Data of the credentials as they should be; as they are while the storage keys cannot be read."""
+    return seen.credentials if seen.storage is None else credentials(lab, seen.storage, seen)["data"]
+
+
+Part = Callable[[Lab, Observed, str], object]
+PARTS: tuple[Part, ...] = (
+    lambda lab, seen, session: session_content(lab),
+    lambda lab, seen, session: _spec(lab, session, seen.login),
+    lambda lab, seen, session: _credentials(lab, seen),
+)
+"""What `current` is a digest of, to see which part of it changes."""
+
+
+@derived_once
 def _taken_over_by_all(lab: Lab, seen: Observed) -> tuple[bytes, bytes]:
     """What all sessions of the lab take over, as JSON: a digest of their content, and their variables."""
     return canonical(digest(session_content(lab))), canonical(_credentials(lab, seen) or {})
@@ -119,12 +134,6 @@ def _opening(seen: Observed) -> str:
             if not store.auth:
                 return f"{kind} store {key}"
     return ""
-
-
-@derived_once
-def _credentials(lab: Lab, seen: Observed) -> Mapping[str, str] | None:
-    """Data of the credentials as they should be; as they are while the storage keys cannot be read."""
-    return seen.credentials if seen.storage is None else credentials(lab, seen.storage, seen)["data"]
 
 
 def _spec(lab: Lab, session: str, login: Login | None) -> Manifest:

@@ -1,0 +1,82 @@
+"""Long work on one event loop: nobody holds it for long, and users who wait are served in turn.
+
+A claim may be large, and a user may write many at once. Work comes in steps; after `SLICE_SECONDS` of them the loop
+goes on with what else there is, and the next user has a turn. There is no limit to how much anybody asks for: whoever
+asks for much waits for himself, and the others for one slice of his.
+"""
+
+import asyncio
+import time
+from collections import deque
+from typing import TypeVar
+
+from datalabd.steps import Steps
+
+SLICE_SECONDS = 0.005
+T = TypeVar("T")
+
+
+class Turns:
+    """Whose turn it is, of those with work on one event loop."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        """Whether somebody has the turn, or was just given it."""
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        """Who waits, by user; the first user is the next."""
+
+    async def take(self, user: str, work: Steps[T]) -> T:
+        """Do the work: at once where nobody waits, else in turn with the work of other users."""
+        if self._taken:
+            await self._given(self._queue(user))
+        self._taken = True
+        while True:
+            try:
+                return _slice(work)
+            except _Unfinished:
+                mine = self._queue(user)
+            finally:
+                self._pass_on()
+            await self._given(mine)
+
+    def _queue(self, user: str) -> asyncio.Future[None]:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(user, deque()).append(turn)
+        return turn
+
+    def _pass_on(self) -> None:
+        """Give the turn to the next user, who waits for another after everybody else."""
+        while self._waiting:
+            user = next(iter(self._waiting))
+            turns = self._waiting.pop(user)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[user] = turns
+            if not turn.done():  # else whoever waited for it has gone
+                turn.set_result(None)
+                return
+        self._taken = False
+
+    async def _given(self, turn: asyncio.Future[None]) -> None:
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._pass_on()
+            raise
+
+
+class _Unfinished(Exception):
+    """There is work left for another turn."""
+
+
+def _slice(work: Steps[T]) -> T:
+    """Steps for as long as one turn takes; `_Unfinished` if that was not the last."""
+    until = time.perf_counter() + SLICE_SECONDS
+    while time.perf_counter() < until:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+    raise _Unfinished
