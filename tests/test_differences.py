@@ -54,8 +54,9 @@ REFUSED: dict[str, list[tuple[Manifest, str]]] = {
     "many-sessions": [(claim(sessions=[{"name": f"s{number}"} for number in range(101)]), "spec.sessions")],
     "many-servers": [(claim(databases=many(51, SERVER)), "spec.databases")],
     "many-stores": [
-        (claim(**{field: many(51, STORE)}), f"spec.{field}")
-        for field in ("documentStores", "cacheStores", "vectorStores")
+        (claim(documentStores=many(51, STORE)), "spec.documentStores"),
+        (claim(cacheStores=many(51, STORE)), "spec.cacheStores"),
+        (claim(vectorStores=many(51, STORE)), "spec.vectorStores"),
     ],
 }
 
