@@ -13,6 +13,7 @@ from datalabd.defaults import default
 from datalabd.keycloak import _mappers
 from datalabd.observed import Observed
 from datalabd.plan.credentials import credentials
+from datalabd.submission import Submission
 from datalabd.validation import validate, warnings
 from tests.factories import KEYS, environment, lab
 
@@ -89,8 +90,8 @@ def white_space() -> None:
 def crossplane_field() -> None:
     """A claim as the composition's users wrote it."""
     written = claim(crossplane={"compositionRef": {"name": "datalab"}})
-    assert validate(written, None, environment()) == []
-    assert warnings(written, None, None) == ["spec.crossplane: is ignored: no composition makes this lab"]
+    assert validate(Submission(written, environment())) == []
+    assert warnings(Submission(written, None)) == ["spec.crossplane: is ignored: no composition makes this lab"]
 
 
 def hand_made_mappers() -> None:
@@ -120,7 +121,7 @@ def test_the_page_lists_what_is_taken_otherwise() -> None:
     [pytest.param(*case, id=f"{id} {case[1]}") for id, cases in REFUSED.items() for case in cases],
 )
 def test_a_claim_is_refused_that_the_composition_takes(written: Manifest, field: str) -> None:
-    assert [error.path for error in validate(default(written), None, environment())] == [field]
+    assert [error.path for error in validate(Submission(default(written), environment()))] == [field]
 
 
 @pytest.mark.parametrize("difference", OTHERWISE)
