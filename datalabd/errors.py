@@ -1,6 +1,7 @@
 """Every error of the project.
 
 DatalabdError
+├── StartupError                     the process cannot start; the message says what to mend
 ├── ClaimInvalid(field, reason)      the user must act: condition and Event; no retry until the claim changes
 ├── EnvironmentInvalid(field, …)     the operator must act: condition; retry when the environment changes
 ├── Foreign(what, owner)             an object we would write belongs to somebody else; retried slowly
@@ -23,6 +24,10 @@ DatalabdError
 
 class DatalabdError(Exception):
     """Base of all errors raised on purpose."""
+
+
+class StartupError(DatalabdError):
+    """The process cannot start, or go on; the message says what to mend."""
 
 
 class ClaimInvalid(DatalabdError):

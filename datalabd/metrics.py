@@ -56,6 +56,11 @@ UNREADABLE = Gauge(
 )
 STORE_OBJECTS = Gauge("datalabd_store_objects", "Objects in the cache.", ["resource"])
 LOOP_LAG = Histogram("datalabd_event_loop_lag_seconds", "How late a timer of the event loop fires.", buckets=_SECONDS)
+REGISTRATIONS_MENDED = Counter(
+    "datalabd_registrations_mended_total",
+    "CRDs, webhook configurations and policies of ours that somebody changed or deleted, and that were put right.",
+    ["kind", "name"],
+)
 CERTIFICATE_EXPIRY = Gauge(
     "datalabd_certificate_expiry_timestamp_seconds", "When the serving certificate expires, Unix time."
 )

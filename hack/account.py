@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from datalabd.api.meta import ACCOUNT, FIELD_MANAGER
-from datalabd.app import LOCAL_LEASE_NAMESPACE
 from datalabd.config import Settings
 from datalabd.plan import rights
 from hack.cluster import Cluster
+from webhooks.installation import LOCAL_LEASE_NAMESPACE
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 NAMESPACE = Settings().namespace

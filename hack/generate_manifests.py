@@ -15,7 +15,6 @@ import yaml
 
 from datalabd.api.crd import custom_resource_definitions
 from datalabd.api.meta import ACCOUNT, FIELD_MANAGER, Manifest
-from datalabd.app import CERTIFICATE_SECRET, LOCAL_LEASE_NAMESPACE
 from datalabd.config import Settings
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import API_SERVER, INSIDE_KINDS, RUNTIME_KINDS
@@ -30,6 +29,7 @@ from webhooks.ingress_policies import (
     session_backends,
     session_ingresses,
 )
+from webhooks.installation import LEASE, LOCAL_LEASE_NAMESPACE
 from webhooks.registration import (
     ABANDONED_STEPS,
     CLAIMS,
@@ -44,6 +44,7 @@ from webhooks.registration import (
     protection,
     rights_protection,
 )
+from webhooks.serving_certificate import CERTIFICATE_SECRET
 
 ROOT = Path(__file__).resolve().parent.parent / "manifests"
 HEADER = "# Made by hack/generate_manifests.py; edit the code it is made of instead.\n"
@@ -129,10 +130,13 @@ def roles() -> Files:
         *GRANTED_ONWARDS,
     ]
     own = [
-        *_lease(),
+        _may(("create",), kinds.LEASES),
+        _may(("get", "update"), kinds.LEASES, names=[LEASE]),
         _may(("create",), kinds.SECRETS),
-        _may(("get", "patch"), kinds.SECRETS, names=[CERTIFICATE_SECRET]),
+        _may(("get", "list", "watch", "patch"), kinds.SECRETS, names=[CERTIFICATE_SECRET]),
     ]
+    # It may be read by the role of the same namespace above, which an installed datalabd needs as well.
+    local_lease = [_may(("create",), kinds.LEASES), _may(("update",), kinds.LEASES, names=[LEASE])]
     return {
         "rbac/roles.yaml": [
             _role("ClusterRole", {"name": NAME}, everywhere),
@@ -142,6 +146,7 @@ def roles() -> Files:
             _role("ClusterRole", {"name": rights.SESSION}, [_may(WRITE, kinds.NETWORK_POLICIES)], RUNTIME),
             _role("Role", {"name": NAME, "namespace": NAMESPACE}, own),
             _role("Role", {"name": NAME, "namespace": API_SERVER.namespace}, [_may(READ, kinds.ENDPOINT_SLICES)]),
+            _role("Role", {"name": NAME, "namespace": LOCAL_LEASE_NAMESPACE}, [LOOK_FOR_LOCAL_RUN]),
         ],
         "rbac/users.yaml": [
             _role("ClusterRole", {"name": "datalab-viewer"}, [_may(VIEW, kinds.DATALABS), _status()], VIEWER),
@@ -156,13 +161,9 @@ def roles() -> Files:
                     *(_may(("delete",), kind, names=[CLAIMS, INGRESSES]) for kind in WEBHOOKS),
                 ],
             ),
-            _role("Role", {"name": LOCAL, "namespace": LOCAL_LEASE_NAMESPACE}, _lease()),
+            _role("Role", {"name": LOCAL, "namespace": LOCAL_LEASE_NAMESPACE}, local_lease),
         ],
     }
-
-
-def _lease() -> list[Manifest]:
-    return [_may(("create",), kinds.LEASES), _may(("get", "update"), kinds.LEASES, names=[NAME])]
 
 
 def _status() -> Manifest:
@@ -187,6 +188,9 @@ def _role(
 
 GRANTED_ONWARDS: list[Manifest] = [_may(("get", "patch", "delete"), kinds.PODS)]
 """Never used: the Role of document stores grants it, and nobody may grant what he may not do himself."""
+
+LOOK_FOR_LOCAL_RUN = _may(("get",), kinds.LEASES, names=[LEASE])
+"""Where the webhooks are answered at a URL, to know whether somebody is there."""
 
 PARTS: list[Callable[[], Files]] = [crds, registrations, roles]
 """Everything that is generated."""

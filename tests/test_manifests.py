@@ -19,7 +19,6 @@ import pytest
 import yaml
 
 from datalabd.api.meta import ACCOUNT, Manifest
-from datalabd.app import CERTIFICATE_SECRET
 from datalabd.config import Settings
 from datalabd.metrics import REGISTRY
 from datalabd.plan import rights
@@ -27,6 +26,7 @@ from hack.cluster import Cluster
 from hack.deadlines import scaled
 from tests.integration.daemon import eventually
 from webhooks.registration import CLAIMS
+from webhooks.serving_certificate import CERTIFICATE_SECRET
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 READY_SECONDS = 60.0

@@ -9,7 +9,7 @@ import datetime
 import ipaddress
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -103,6 +103,28 @@ def renew(bundle: Bundle, hosts: Sequence[str], now: datetime.datetime) -> Bundl
     if _is_due(leaf, now) or _hosts_of(leaf) != set(hosts):
         return _leaf(_current(bundle.ca, now), bundle.ca_key, hosts, now)
     return bundle
+
+
+def split(pem: bytes) -> frozenset[bytes]:
+    """The certificates of a PEM text, each as DER; none where it is no such text."""
+    try:
+        found = x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        return frozenset()
+    return frozenset(certificate.public_bytes(serialization.Encoding.DER) for certificate in found)
+
+
+def with_predecessors(pem: bytes, others: Iterable[bytes], now: datetime.datetime) -> bytes:
+    """A PEM text of authorities with `others`, DER, after them: those that are valid at `now` and not there yet."""
+    more = (x509.load_der_x509_certificate(other) for other in sorted(set(others) - split(pem)))
+    return b"".join(
+        [pem]
+        + [
+            certificate.public_bytes(serialization.Encoding.PEM)
+            for certificate in more
+            if certificate.not_valid_after_utc > now
+        ]
+    )
 
 
 def load(context: ssl.SSLContext, bundle: Bundle) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from datalabd import names, routes
 from datalabd.api.meta import (
@@ -321,3 +322,82 @@ def _configuration(kind: str, name: str, *webhooks: Manifest) -> Manifest:
         "metadata": {"name": name, "labels": _LABELS},
         "webhooks": list(webhooks),
     }
+
+
+_DEFAULTS: Manifest = {
+    "namespaceSelector": {},
+    "objectSelector": {},
+    "scope": "*",
+    "matchPolicy": "Equivalent",
+    "reinvocationPolicy": "Never",
+}
+"""What the API server adds where we say nothing."""
+
+
+def agrees(live: Manifest, desired: Manifest) -> bool:
+    """Whether a webhook configuration, policy or binding is what it should be, but for what others may add.
+
+    That is labels and annotations, and namespaces that are taken out of a webhook: providers keep their own out of all
+    of them, as AKS' admissions enforcer does. Anything else that is there besides narrows what we are asked about.
+    """
+    labels, wanted = live["metadata"].get("labels") or {}, desired["metadata"].get("labels") or {}
+    return (
+        wanted.items() <= labels.items()
+        and _equal(_without_additions(live.get("webhooks"), desired), desired.get("webhooks"))
+        and _equal(live.get("spec"), desired.get("spec"))
+    )
+
+
+def merged(live: Manifest, desired: Manifest) -> Manifest:
+    """The live object made what it should be, for a PUT; what others may add is kept."""
+    labels = (live["metadata"].get("labels") or {}) | desired["metadata"].get("labels", {})
+    out = live | desired | {"metadata": live["metadata"] | {"labels": labels}}
+    if "webhooks" in desired:
+        additions = {webhook.get("name"): _additions(webhook) for webhook in live.get("webhooks") or ()}
+        out["webhooks"] = [_with_additions(webhook, additions) for webhook in desired["webhooks"]]
+    return out
+
+
+def _additions(webhook: Manifest) -> list[Manifest]:
+    """Terms that take namespaces out of a webhook, without those that would take out every one."""
+    terms = (webhook.get("namespaceSelector") or {}).get("matchExpressions") or []
+    return [
+        term
+        for term in terms
+        if term.get("operator") == "NotIn"
+        or (term.get("operator") == "DoesNotExist" and term.get("key") != "kubernetes.io/metadata.name")
+    ]
+
+
+def _with_additions(webhook: Manifest, additions: dict[str | None, list[Manifest]]) -> Manifest:
+    selector = webhook.get("namespaceSelector") or {}
+    own = selector.get("matchExpressions") or []
+    more = [term for term in additions.get(webhook["name"], []) if term not in own]
+    return webhook | {"namespaceSelector": selector | {"matchExpressions": [*own, *more]}} if more else webhook
+
+
+def _without_additions(webhooks: list[Manifest] | None, desired: Manifest) -> list[Manifest] | None:
+    """Live webhooks without what others may add to them."""
+    if webhooks is None:
+        return None
+    wanted = {webhook["name"]: webhook.get("namespaceSelector") or {} for webhook in desired.get("webhooks") or ()}
+    out = []
+    for webhook in webhooks:
+        selector = webhook.get("namespaceSelector") or {}
+        own = wanted.get(webhook.get("name"), {}).get("matchExpressions") or []
+        added = _additions(webhook)
+        left = [term for term in selector.get("matchExpressions") or [] if term in own or term not in added]
+        out.append(webhook | {"namespaceSelector": selector | {"matchExpressions": left}})
+    return out
+
+
+def _equal(live: Any, desired: Any) -> bool:
+    """Whether two values are one to the API server: what is empty, or has its default, may as well be absent."""
+    if isinstance(live, dict) and isinstance(desired, dict):
+        return all(
+            _equal(live.get(key, _DEFAULTS.get(key)), desired.get(key, _DEFAULTS.get(key)))
+            for key in live.keys() | desired.keys()
+        )
+    if isinstance(live, list) and isinstance(desired, list):
+        return len(live) == len(desired) and all(map(_equal, live, desired))
+    return live == desired or (not live and not desired and not isinstance(live, bool) and live != 0)

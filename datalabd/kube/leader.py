@@ -18,6 +18,20 @@ from datalabd.kube.lease import CLIENT_GO, Fence, Lease, LeaseLost, Times
 log = structlog.get_logger()
 
 
+async def until_first(*work: Awaitable[None]) -> None:
+    """Do all of this at once until one ends or fails; return as that did, once the others are cancelled."""
+    tasks = [asyncio.ensure_future(part) for part in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in done if task.cancelled() or task.exception() is not None]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in failed or done:
+        task.result()
+
+
 class Leader:
     """One candidate for a Lease."""
 

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import signal
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
 
 import psutil
@@ -24,32 +24,44 @@ from hack.cluster import Cluster
 from hack.deadlines import scaled
 from tests.integration.objects import claim
 from webhooks import certificates
+from webhooks.certificates import Bundle
+from webhooks.serving_certificate import Own, Source
 
 pytestmark = pytest.mark.cluster
 
 CLAIM_WEBHOOKS = (kinds.MUTATING_WEBHOOKS, kinds.VALIDATING_WEBHOOKS)
 
 
+class Due(Own):
+    """An authority that is due to be changed, and may be only once a test says so."""
+
+    check_seconds = 0.1
+
+    def __init__(self, hosts: Sequence[str]) -> None:
+        super().__init__(hosts)
+        self.may_change = False
+
+    async def current(self, known: Bundle | None, now: datetime.datetime) -> Bundle:
+        """The same, until it may change."""
+        if known is None:
+            due = now - datetime.timedelta(hours=1)
+            lifetime = certificates.CA_LIFETIME + certificates.CLOCK_SKEW
+            first = certificates.issue(self._hosts, due + certificates.CLOCK_SKEW - lifetime * 2 / 3)
+            # Renewed the day before: the certificate is young, the authority is not.
+            return certificates.renew(first, self._hosts, due - datetime.timedelta(days=1))
+        return await super().current(known, now) if self.may_change else known
+
+
 class Ageing(Process):
-    """datalabd with an authority that is due to be changed, and with leave to do so only when a test says so."""
+    """datalabd with such an authority."""
 
     def __init__(self, cluster: Cluster) -> None:
         settings = Settings(identity="datalabd-0").on_workstation(None)
         super().__init__(settings, str(kubeconfig(cluster, confined=True)), Local())
-        self._certificate_check_seconds = 0.1
-        self.may_change = False
+        self.source = Due(["127.0.0.1"])
 
-    def _issue(self, now: datetime.datetime) -> certificates.Bundle:
-        due = now - datetime.timedelta(hours=1)
-        lifetime = certificates.CA_LIFETIME + certificates.CLOCK_SKEW
-        first = certificates.issue(self._hosts, due + certificates.CLOCK_SKEW - lifetime * 2 / 3)
-        # Renewed the day before: the certificate is young, the authority is not.
-        return certificates.renew(first, self._hosts, due - datetime.timedelta(days=1))
-
-    async def _certify(self, client: Client) -> certificates.Bundle:
-        if self._bundle is not None and not self.may_change:
-            return self._bundle
-        return await super()._certify(client)
+    def _source(self, client: Client) -> Source:
+        return self.source
 
 
 @contextlib.asynccontextmanager
@@ -121,7 +133,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 
 async def change(process: Ageing, client: Client) -> None:
     """Let the authority be changed, and return when the new certificate is served."""
     before = await handshake(client)
-    process.may_change = True
+    process.source.may_change = True
 
     async def changed() -> bool:
         return await handshake(client) != before
@@ -184,9 +196,9 @@ async def test_old_claims_are_converted_after_the_change(process: Ageing, client
 
 async def test_the_certificate_is_not_changed_again(process: Ageing, client: Client) -> None:
     await change(process, client)
-    bundle = process._bundle
-    assert bundle is not None
-    assert certificates.renew(bundle, ["127.0.0.1"], datetime.datetime.now(datetime.UTC)) is bundle
+    serial = await handshake(client)
+    await asyncio.sleep(5 * Due.check_seconds)
+    assert await handshake(client) == serial
 
 
 async def test_a_stopped_local_run_leaves_no_webhook_behind(cluster: Cluster, client: Client) -> None:
