@@ -16,7 +16,7 @@ from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed
 from datalabd.plan import network_policies
 from datalabd.plan.educates.workshop import live_session_policies
-from tests.plan.policies import Cluster, Host, Labels, Pod
+from hack.policies import Cluster, Host, Labels, Pod
 
 NETWORK: Manifest = {
     "externalEgressCIDRs": ["0.0.0.0/0", "::/0"],
@@ -47,13 +47,14 @@ class End:
     lab: str = ""
 
 
-def lab(name: str, *, external_egress: bool = True, **network: Any) -> Lab:
+def lab(name: str, *, external_egress: bool = True, user_ingress: bool = False, **network: Any) -> Lab:
     """One of the two labs; `network` is laid over what the environment says by default here."""
     environment = EnvironmentConfig.parse(
         {
             "metadata": {"name": "datalab"},
             "data": {
                 "ingress": {"domain": "lab.example.org"},
+                "allowed": {"userIngress": user_ingress},
                 "network": NETWORK | network,
                 "database": {"gateway": GATEWAY},
             },
@@ -176,14 +177,14 @@ def _lab_ends(lab: str) -> Iterator[tuple[str, str, Labels, str]]:
 
 def flows(within: Cluster) -> Flows:
     """Who reaches whom; pairs of which neither belongs to a lab are left out, as is everything with itself."""
-    found: dict[str, dict[str, str]] = {}
-    for source in ends():
-        for target in ends():
-            if source is target or not (source.lab or target.lab):
-                continue
-            if ports := _open(within, source, target):
-                found.setdefault(source.name, {})[target.name] = ports
-    return found
+    rows = {source.name: reached(within, source) for source in ends()}
+    return {name: row for name, row in rows.items() if row}
+
+
+def reached(within: Cluster, source: End) -> Mapping[str, str]:
+    """What one end reaches, and at which ports; between ends that belong to no lab nothing is said."""
+    pairs = ((source, target) for target in ends() if source is not target and (source.lab or target.lab))
+    return {target.name: ports for _, target in pairs if (ports := _open(within, source, target))}
 
 
 def _open(within: Cluster, source: End, target: End) -> str:

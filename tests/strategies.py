@@ -173,6 +173,11 @@ _NETWORK = optional(
     dns=some(_PEER),
     apiServerCIDRs=some(_CIDR),
     ingressPeers=some(_PEER),
+    peers=some(
+        optional(
+            {"from": _PEER, "to": st.sampled_from(["session", "sessionNamespace", "stores", "databases"])}, ports=_PORTS
+        )
+    ),
 )
 _GATEWAY = st.just({"parentName": "", "sectionName": " "}) | st.fixed_dictionaries(
     {"parentName": _OBJECT_NAME, "parentNamespace": _PLATFORM, "sectionName": _OBJECT_NAME}

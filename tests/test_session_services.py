@@ -11,9 +11,9 @@ import yaml
 
 from datalabd.api.meta import Manifest
 from hack import flows, session_services
+from hack.policies import Cluster, Host, Labels, Pod
 from hack.session_services import Amount
 from hack.standins.budget import BUDGETS
-from tests.plan.policies import Cluster, Host, Labels, Pod
 
 VALUES: Manifest = yaml.safe_load(session_services.GATEWAY_VALUES.read_text())
 PAGE = (session_services.DIRECTORY.parent / "additional-services.md").read_text()
@@ -247,8 +247,9 @@ def test_nobody_else_reaches_them(source: Pod | Host, name: str) -> None:
     assert not any(within().reaches(source, pod(name), port) for port in ports(name))
 
 
-def test_they_reach_no_session() -> None:
-    assert not any(within().reaches(pod("dask-worker"), session, 10080) for session in (SESSION, OTHER_SESSION))
+def test_they_reach_their_own_session_alone() -> None:
+    reached = [within().reaches(pod("dask-worker"), session, 10080) for session in (SESSION, OTHER_SESSION)]
+    assert reached == [True, False]
 
 
 def test_ports_and_selectors_of_services_lead_to_their_pods() -> None:

@@ -637,6 +637,29 @@ _DNS = [
 _NO_LAB = Selector(match_expressions=[Expression(key="training.educates.dev/component", operator="DoesNotExist")])
 
 
+class PeerTarget(StrEnum):
+    """What of a lab a peer reaches."""
+
+    SESSION = "session"
+    SESSION_NAMESPACE = "sessionNamespace"
+    STORES = "stores"
+    DATABASES = "databases"
+
+
+class NetworkPeer(EnvironmentModel):
+    """Something that reaches a part of each lab."""
+
+    from_: Source = Field(alias="from", description="Where the connections come from.")
+    to: PeerTarget = Field(
+        description="What they reach: session pods, all pods in sessions' own namespaces, document, cache and vector "
+        "stores, or PostgreSQL servers."
+    )
+    ports: Annotated[list[PeerPort], Field(max_length=50)] = Field(
+        default_factory=list,
+        description="Ports; if left out those that clients use, and every port in the sessions' own namespaces.",
+    )
+
+
 class Network(EnvironmentModel):
     """What labs may reach, and what may reach them."""
 
@@ -656,6 +679,9 @@ class Network(EnvironmentModel):
         [Source(namespace_selector=_NO_LAB)],
         description="Where the ingress controller's requests to sessions and registries come from; if left out any "
         "namespace that is no lab's.",
+    )
+    peers: Annotated[list[NetworkPeer], Field(max_length=50)] = Field(
+        [], description="What else may reach labs, such as monitoring, or an SQL gateway outside its own namespace."
     )
 
 
@@ -728,6 +754,11 @@ class Allowed(EnvironmentModel):
         list(Budget), description="Size classes a claim may ask for."
     )
     vcluster: Bool = Field(True, description="Whether a claim may ask for virtual clusters.")
+    user_ingress: Bool = Field(
+        False,
+        description="Whether the ingress controller reaches the pods in sessions' own namespaces, so that users can "
+        "publish what they run there.",
+    )
     limits: Limits = Field(Limits(), description="How much one claim may ask for in all; what exists is left alone.")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from datalabd import names
-from datalabd.api.environment import Peer, PeerPort, Selector, Source
+from datalabd.api.environment import Peer, PeerPort, PeerTarget, Selector, Source
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
 from datalabd.observed import ENVIRONMENT_LABEL, Observed
@@ -55,7 +55,13 @@ def workshop_policies(lab: Lab, seen: Observed) -> list[Manifest]:
         [
             *_egress(lab, seen, "allow-session-egress", [_session_namespaces(lab)], {"matchExpressions": NO_CLIENTS}),
             _policy(lab, "deny-ingress", "Ingress", []),
-            _policy(lab, "allow-gateway-ingress", "Ingress", _from(peers, GATEWAY_PORT), _labelled(SESSION_PODS)),
+            _policy(
+                lab,
+                "allow-gateway-ingress",
+                "Ingress",
+                [*_from(peers, GATEWAY_PORT), *_from_peers(lab, PeerTarget.SESSION, GATEWAY_PORT)],
+                _labelled(SESSION_PODS),
+            ),
             _policy(lab, "allow-registry-ingress", "Ingress", to_registry, _labelled(REGISTRIES)),
         ],
     )
@@ -65,21 +71,30 @@ def session_policies(lab: Lab, seen: Observed, own: Sequence[str]) -> list[Manif
     """For each of a session's own namespaces, where its user's workloads run; `own` are their names or variables.
 
     The first of them is also the session's name. Without these a pod started there would reach whatever the workshop
-    namespace is kept from, and be reached by the users of other sessions.
+    namespace is kept from, and be reached by the users of other sessions. The last policy stands in the workshop
+    namespace: workloads connect back to the session that started them, as executors do to a Spark driver.
     """
+    network = lab.environment.data.network
+    published = [_peer(source) for source in network.ingress_peers] if lab.environment.data.allowed.user_ingress else []
     workshop = {NAMESPACE_NAME: names.workshop_namespace(lab.name)}
     namespaces = [_namespaces({NAMESPACE_NAME: name}) for name in own]
-    session = _namespaces(workshop) | {"podSelector": _labelled(SESSION_PODS | {SESSION_LABEL: own[0]})}
+    pods = _labelled(SESSION_PODS | {SESSION_LABEL: own[0]})
+    session = _namespaces(workshop) | {"podSelector": pods}
     policies = _wanted(
         lab,
         [
             *_egress(lab, seen, "allow-lab-egress", [_namespaces(workshop), *namespaces], {}),
             _policy(lab, "deny-ingress", "Ingress", []),
             _policy(lab, "allow-lab-ingress", "Ingress", _from([session, *namespaces])),
+            _policy(lab, "allow-user-ingress", "Ingress", _from(published)),
+            _policy(lab, "allow-peer-ingress", "Ingress", _from_peers(lab, PeerTarget.SESSION_NAMESPACE)),
         ],
     )
+    back = _wanted(lab, [_policy(lab, f"allow-session-ingress-{own[0]}", "Ingress", _from(namespaces), pods)])
     return [
-        policy | {"metadata": policy["metadata"] | {"namespace": namespace}} for namespace in own for policy in policies
+        policy | {"metadata": policy["metadata"] | {"namespace": namespace}}
+        for namespace, made in (*((namespace, policies) for namespace in own), (workshop[NAMESPACE_NAME], back))
+        for policy in made
     ]
 
 
@@ -94,18 +109,22 @@ def service_policies(lab: Lab) -> list[Manifest]:
     policies = [_data_service(lab, session) for session in lab.sessions] if lab.claim.spec.data.enabled else []
     for server in lab.databases:
         pods = {POSTGRES_LABEL: server.host}
-        policy = _store(lab, f"postgres-{server.host}", pods, [postgres.PORT], from_gateway, _copies(lab, server.host))
+        more = [
+            *_copies(lab, server.host),
+            *_from_peers(lab, PeerTarget.DATABASES, postgres.PORT),
+        ]
+        policy = _store(lab, f"postgres-{server.host}", pods, [postgres.PORT], from_gateway, more)
         policies.append(policy)
     for store in lab.document_stores:
         pods = {"app": names.document_store_services(store.key)[0]}
-        policies.append(_store(lab, f"mongodb-{store.key}", pods, [int(credentials.MONGODB_PORT)]))
+        policies.append(_other_store(lab, f"mongodb-{store.key}", pods, [int(credentials.MONGODB_PORT)]))
     for store in lab.cache_stores:
         pods = {"app": names.cache_store_services(store.key)[0], "redis_setup_type": "standalone"}
-        policies.append(_store(lab, f"redis-{store.key}", pods, [int(credentials.REDIS_PORT)]))
+        policies.append(_other_store(lab, f"redis-{store.key}", pods, [int(credentials.REDIS_PORT)]))
     for store in lab.vector_stores:
         pods = {"app": names.vector_store_services(store.key)[0]}
         ports = [int(credentials.QDRANT_PORT), int(credentials.QDRANT_GRPC_PORT)]
-        policies.append(_store(lab, f"qdrant-{store.key}", pods, ports))
+        policies.append(_other_store(lab, f"qdrant-{store.key}", pods, ports))
     return [
         policy | {"metadata": policy["metadata"] | {"namespace": names.workshop_namespace(lab.name)}}
         for policy in _wanted(lab, policies)
@@ -178,6 +197,11 @@ def _copies(lab: Lab, source: str) -> list[Manifest]:
     made = [host for host, asked in backups.restores(lab.claim.metadata.annotations).items() if asked.source == source]
     peers = [{"podSelector": _labelled({POSTGRES_LABEL: host})} for host in sorted(made)]
     return _from(peers, PGBACKREST_PORT) if peers else []
+
+
+def _other_store(lab: Lab, name: str, pods: dict[str, str], ports: list[int]) -> Manifest:
+    """That of a document, cache or vector store."""
+    return _store(lab, name, pods, ports, more=_from_peers(lab, PeerTarget.STORES, *ports))
 
 
 def _store(
@@ -257,6 +281,15 @@ def _peer(source: Source) -> Manifest:
 def _from(peers: list[Manifest], *ports: int) -> list[Manifest]:
     """One rule; none without peers, as an empty list of them would mean everybody."""
     return [_rule("from", peers, [_tcp(port) for port in ports])] if peers else []
+
+
+def _from_peers(lab: Lab, target: PeerTarget, *ports: int) -> list[Manifest]:
+    """One rule for each peer of the environment that reaches this target, at these ports if it names none."""
+    return [
+        _rule("from", [_peer(peer.from_)], _ports(peer.ports) or [_tcp(port) for port in ports])
+        for peer in lab.environment.data.network.peers
+        if peer.to is target
+    ]
 
 
 def _rule(side: Literal["from", "to"], peers: list[Manifest], ports: list[Manifest] | None = None) -> Manifest:

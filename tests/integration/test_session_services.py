@@ -16,13 +16,12 @@ import pytest
 import yaml
 
 from datalabd.api.meta import Manifest
-from hack import session_services
+from hack import policies, session_services
 from hack.cluster import Cluster, binaries
 from hack.standins.budget import BUDGETS
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.objects import let_go, open_namespace
 from tests.integration.stage import Stage, standins
-from tests.plan import policies
 from tests.reference import shared
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]

@@ -246,7 +246,9 @@ def _session_namespaces(objects: Objects, case: Case) -> None:
     ]
     for policy in ordered:
         policy["metadata"]["namespace"] = own
-    _session(objects, case)["objects"][:0] = ordered
+    back = _policy(f"allow-session-ingress-{own}", "Ingress", {"matchLabels": labels}, [{"from": [_namespace(own)]}])
+    back["metadata"]["namespace"] = case.name
+    _session(objects, case)["objects"][:0] = [*ordered, back]
 
 
 def _kept_current(objects: Objects, case: Case) -> None:

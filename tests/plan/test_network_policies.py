@@ -1,5 +1,6 @@
 import ipaddress
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,8 @@ from datalabd.plan import plan
 from datalabd.plan.metadata import ours
 from datalabd.plan.network_policies import exceptions, service_policies, session_policies, workshop_policies
 from hack import flows
+from hack.policies import Cluster, OwnNode, Pod, in_block
 from tests.factories import claim, environment, lab, running
-from tests.plan.policies import Cluster, OwnNode, Pod, in_block
 
 # --- exceptions -------------------------------------------------------------------------------------------------------
 
@@ -185,7 +186,7 @@ def test_policies_of_session_namespaces() -> None:
             ("deny-ingress", []),
             ("allow-lab-ingress", [{"from": [in_namespace("lab") | {"podSelector": pods}, *namespaces]}]),
         )
-    ]
+    ] + [policy(here, "allow-session-ingress-lab-main", {"from": namespaces}, pods=pods, namespace="lab")]
 
 
 def test_the_data_service_of_every_declared_session() -> None:
@@ -433,10 +434,10 @@ OF_A_LAB = {
     "registry t": OUT,
     "data service s": OUT,
     "data service t": OUT,
-    "pod in n-s": {"pod in n-s-vc": "all"} | STORES | OUT | API,
-    "pod in n-t": {"pod in n-t-vc": "all"} | STORES | OUT | API,
-    "pod in n-s-vc": {"pod in n-s": "all"} | STORES | OUT | API,
-    "pod in n-t-vc": {"pod in n-t": "all"} | STORES | OUT | API,
+    "pod in n-s": {"session s": "all", "pod in n-s-vc": "all"} | STORES | OUT | API,
+    "pod in n-t": {"session t": "all", "pod in n-t-vc": "all"} | STORES | OUT | API,
+    "pod in n-s-vc": {"session s": "all", "pod in n-s": "all"} | STORES | OUT | API,
+    "pod in n-t-vc": {"session t": "all", "pod in n-t": "all"} | STORES | OUT | API,
     "PostgreSQL pg0": {"backups of pg0": "all"} | OUT | API,
     "backups of pg0": {"PostgreSQL pg0": "all"} | OUT | API,
     "PostgreSQL pg1": OUT | API,
@@ -490,6 +491,76 @@ def test_every_flow_without_external_egress() -> None:
         for name, row in OF_A_LAB.items()
     }
     assert flows.flows(two(external_egress=False)) == both(closed, INTO_A_LAB)
+
+
+MONITORING = {"namespaceSelector": {"matchLabels": {SYSTEM: "monitoring"}}}
+PUBLISHED = {"session s": "10080", "session t": "10080"}
+SESSION_NAMESPACES = dict.fromkeys(("pod in n-s", "pod in n-s-vc", "pod in n-t", "pod in n-t-vc"), "all")
+DATABASES = {name: ports for name, ports in STORES.items() if "pg" in name}
+OTHER_STORES = {name: ports for name, ports in STORES.items() if "pg" not in name}
+
+
+def into_n(source: str, **said: Any) -> flows.Flows:
+    """What one end reaches of lab `n`."""
+    (end,) = (end for end in flows.ends() if end.name == source)
+    found = flows.reached(flows.cluster(flows.lab("n", **said)), end)
+    return {source: {target: ports for target, ports in found.items() if target in OF_A_LAB}}
+
+
+def at(ports: str, targets: Iterable[str]) -> dict[str, str]:
+    return dict.fromkeys(targets, ports)
+
+
+@pytest.mark.parametrize(
+    ("peer", "source", "expected"),
+    [
+        pytest.param({"from": MONITORING, "to": "session"}, "monitoring", PUBLISHED, id="sessions"),
+        pytest.param(
+            {"from": MONITORING, "to": "session", "ports": [{"port": 9000}]},
+            "monitoring",
+            at("9000", PUBLISHED),
+            id="metrics of sessions",
+        ),
+        pytest.param(
+            {"from": MONITORING, "to": "sessionNamespace"},
+            "monitoring",
+            SESSION_NAMESPACES,
+            id="sessions' own namespaces",
+        ),
+        pytest.param({"from": MONITORING, "to": "stores"}, "monitoring", OTHER_STORES, id="stores"),
+        pytest.param(
+            {"from": MONITORING, "to": "stores", "ports": [{"port": 8008}]},
+            "monitoring",
+            at("8008", OTHER_STORES),
+            id="metrics of stores",
+        ),
+        pytest.param({"from": MONITORING, "to": "databases"}, "monitoring", DATABASES, id="databases"),
+        pytest.param(
+            {"from": {"cidr": "10.0.0.2/32"}, "to": "databases"},
+            "another node",
+            DATABASES,
+            id="an SQL gateway on its node's network",
+        ),
+        pytest.param({"from": MONITORING, "to": "stores"}, "operator of stores", {}, id="nobody else"),
+    ],
+)
+def test_peers_of_the_environment_reach_what_they_name(peer: Manifest, source: str, expected: dict[str, str]) -> None:
+    assert into_n(source, peers=[peer]) == {source: expected}
+
+
+def test_a_peer_without_a_namespace_is_in_the_labs_own() -> None:
+    """Such as an operator's pod that probes stores, or saves them."""
+    peer = {"from": {"podSelector": {"matchLabels": {"app": "mongodb-old-svc"}}}, "to": "stores"}
+    cluster = flows.cluster(flows.lab("n", peers=[peer]), flows.lab("m", peers=[peer]))
+    (end,) = (end for end in flows.ends() if end.name == "undeclared store")
+    found = flows.reached(cluster, end)
+    assert found == OF_A_LAB["undeclared store"] | OTHER_STORES
+
+
+@pytest.mark.parametrize(("allowed", "expected"), [(False, {}), (True, SESSION_NAMESPACES)])
+def test_users_publish_what_they_run_where_the_environment_lets_them(allowed: bool, expected: dict[str, str]) -> None:
+    found = into_n("ingress controller", user_ingress=allowed)
+    assert found == {"ingress controller": INGRESS | expected}
 
 
 def test_every_end_takes_part() -> None:
