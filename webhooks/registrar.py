@@ -21,10 +21,10 @@ import structlog
 from datalabd import metrics
 from datalabd.api.crd import custom_resource_definitions
 from datalabd.api.meta import Manifest
-from datalabd.errors import KubeError, NotFound, NotLeading
+from datalabd.errors import KubeError, NotFound, NotLeading, NotYet
 from datalabd.kube import resources as kinds
 from datalabd.kube.apply import agrees as covers
-from datalabd.kube.cache import Cache
+from datalabd.kube.cache import ENVIRONMENTS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.reflector import backoff
 from datalabd.kube.resources import Resource, resource_of
@@ -131,9 +131,9 @@ class Registrar:
             informers.watch(kind, OURS)
         ours = {definition["metadata"]["name"] for definition in custom_resource_definitions()}
         informers.store(kinds.CRDS).subscribe(lambda crd: self._changed() if crd["metadata"]["name"] in ours else None)
-        for kind in (kinds.ENVIRONMENT_CONFIGS, kinds.CROSSPLANE_ENVIRONMENTS):
+        for kind in ENVIRONMENTS:
             informers.store(kind).subscribe(lambda _: self._to_keep.set())
-        for kind in (kinds.ENVIRONMENT_CONFIGS, kinds.CROSSPLANE_ENVIRONMENTS, kinds.DATALABS, *WATCHED):
+        for kind in (*ENVIRONMENTS, kinds.DATALABS, *WATCHED):
             informers.store(kind).subscribe_synced(lambda _: self._changed())
         informers.subscribe(self._to_keep.set)
         self._certificate.subscribe(self._changed)
@@ -295,13 +295,11 @@ class Registrar:
 
     def _knows_environments(self) -> bool:
         """Whether it is known what is to be guarded: who knows half of it would take the guard off the other half."""
-        informers = self._cache.informers
-        crossplane = kinds.CROSSPLANE_ENVIRONMENTS
-        return (
-            informers.synced(kinds.DATALABS)
-            and informers.synced(kinds.ENVIRONMENT_CONFIGS)
-            and (informers.synced(crossplane) or not informers.served(crossplane))
-        )
+        try:
+            self._cache.require_known(kinds.DATALABS, *ENVIRONMENTS)
+        except NotYet:
+            return False
+        return True
 
     async def _ensure(self, manifest: Manifest) -> float:
         """Make an object what it should be; returns seconds until that is due, 0 if it is done."""

@@ -14,6 +14,8 @@ CONVERSION = "apiextensions.k8s.io/v1"
 WARNING_MAX = 250
 """Characters of one warning: the API server may drop longer ones."""
 WARNINGS_MAX = 12
+RETRY_SECONDS = 2
+"""When to ask again what nobody can judge yet."""
 
 
 class BadReview(ValueError):
@@ -97,6 +99,22 @@ def denied(request: AdmissionRequest, errors: Sequence[FieldError]) -> Manifest:
                 for error in errors[:ERRORS_MAX]
             ],
         },
+    }
+    return {
+        "apiVersion": ADMISSION,
+        "kind": "AdmissionReview",
+        "response": {"uid": request.uid, "allowed": False, "status": status},
+    }
+
+
+def not_yet(request: AdmissionRequest, reason: str) -> Manifest:
+    """Refusal for now: clients of the API server ask again by themselves, a few times."""
+    status = {
+        "status": "Failure",
+        "code": 503,
+        "reason": "ServiceUnavailable",
+        "message": f"datalabd cannot judge this yet, as {reason}; try again in a moment",
+        "details": {"retryAfterSeconds": RETRY_SECONDS},
     }
     return {
         "apiVersion": ADMISSION,

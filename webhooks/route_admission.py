@@ -8,7 +8,7 @@ from datalabd import routes
 from datalabd.api.meta import FIELD_MANAGER, MANAGED_BY, Manifest, claim_of
 from datalabd.errors import EnvironmentInvalid, NotFound
 from datalabd.kube import resources as kinds
-from datalabd.kube.cache import Cache
+from datalabd.kube.cache import ENVIRONMENTS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
@@ -32,9 +32,11 @@ async def mutate_ingress(cache: Cache, client: Client, review: Any) -> Manifest:
         return allowed(request.uid)  # whoever holds it has to be able to let go
     claims = cache.claims_named(request.namespace)
     runtime = await _runtime(cache, client, request.namespace)
-    is_lab = bool(claims) if runtime is None else _is_ours(runtime)
-    if not is_lab:
+    if runtime is not None and not _is_ours(runtime):
         return allowed(request.uid)  # Educates serves others too
+    cache.require_known(kinds.DATALABS, *ENVIRONMENTS)
+    if runtime is None and not claims:
+        return allowed(request.uid)
     # While claims compete for a name, the environment of one that lost may protect less than that of who has the lab.
     holders = [claim for claim in claims if runtime is None or key_of(claim) == claim_of(runtime)]
     if len(holders) != 1:
@@ -56,6 +58,7 @@ async def validate_route(cache: Cache, authorizer: Authorizer, review: Any) -> M
     for route in (request.object, request.old_object):
         if route is not None and route.get("kind") not in routes.KINDS:
             raise BadReview(f"{route.get('kind')} is no kind of route that is known here")
+    cache.require_known(kinds.DATALABS, *ENVIRONMENTS)
     known = cache.domains()
     domains = {
         f"{claim['metadata']['namespace']}/{claim['metadata']['name']}": domain

@@ -11,7 +11,7 @@ from aiohttp import web
 from datalabd import metrics, names
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import Manifest, NamespacedName, claim_of
-from datalabd.errors import EnvironmentInvalid, KubeError, Unavailable
+from datalabd.errors import EnvironmentInvalid, KubeError, NotYet
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
@@ -22,7 +22,7 @@ from datalabd.submission import Submission, VolumeClasses
 from datalabd.validation import names_of, unique_names
 from webhooks import convert, mutate, route_admission, validate, warn
 from webhooks.authorizer import Authorizer
-from webhooks.review import AdmissionRequest, allowed
+from webhooks.review import AdmissionRequest, allowed, not_yet
 from webhooks.turns import Turns
 from webhooks.validate import Taken
 
@@ -30,6 +30,8 @@ log = structlog.get_logger()
 
 BODY_MAX = 8 * 1024 * 1024
 """Bytes: the API server sends objects of up to 3 MiB, twice for an update."""
+DECISIVE = (kinds.DATALABS, kinds.NAMESPACES, kinds.WORKSHOP_ENVIRONMENTS, kinds.ENVIRONMENT_CONFIGS)
+"""Kinds that tell which names are taken, and what may be asked for. Crossplane's environments may be unreadable."""
 CACHE = web.AppKey("cache", Cache)
 CLIENT = web.AppKey("client", Client)
 AUTHORIZER = web.AppKey("authorizer", Authorizer)
@@ -66,7 +68,12 @@ def _handler(name: str, answer: Answer) -> Callable[[web.Request], Awaitable[web
         code = 500
         in_flight.inc()
         try:
-            body = await answer(request, orjson.loads(await request.read()))
+            review = orjson.loads(await request.read())
+            try:
+                body = await answer(request, review)
+            except NotYet as error:
+                log.info("webhook cannot judge yet", webhook=name, reason=str(error))
+                body = not_yet(AdmissionRequest.decode(review), str(error))
             code = 200
             return web.Response(body=orjson.dumps(body), content_type="application/json")
         except (ValueError, RecursionError) as error:  # no JSON, no review, or nested without end
@@ -98,7 +105,7 @@ async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
     if claim is None:
         return allowed(request.uid)
     if not claim["metadata"].get("deletionTimestamp"):
-        _require_known(cache)
+        cache.require_known(*DECISIVE)
     key = NamespacedName(request.namespace, claim["metadata"].get("name", ""))
     environment, was = _environment(cache, claim), request.old_object if request.operation == "UPDATE" else None
     new = Submission(claim, environment, VolumeClasses() if was is None else cache.volume_classes(claim))
@@ -126,8 +133,8 @@ async def _warn_of_deletion(http: web.Request, review: Any) -> Manifest:
 async def _validate_environment(http: web.Request, review: Any) -> Manifest:
     request = AdmissionRequest.decode(review)
     cache = http.app[CACHE]
-    if request.operation == "DELETE" and not cache.informers.synced(kinds.DATALABS):
-        raise Unavailable(0, "NotListed", "the claims that may use this environment are not listed yet")
+    if request.operation == "DELETE":
+        cache.require_known(kinds.DATALABS)
     labs = sum(environment_name(claim) == request.name for claim in cache.claims())
     answer = validate.environment(request, labs)
     if not answer["response"]["allowed"]:
@@ -152,17 +159,6 @@ def _environment(cache: Cache, claim: Manifest) -> EnvironmentConfig | None:
         return cache.environment(environment_name(claim))
     except EnvironmentInvalid:
         return None
-
-
-def _require_known(cache: Cache) -> None:
-    """Raise `Unavailable` while nobody can say here which names are taken: what is not listed yet looks free."""
-    informers = cache.informers
-    needed = [kinds.DATALABS, kinds.NAMESPACES]
-    if informers.served(kinds.WORKSHOP_ENVIRONMENTS):
-        needed.append(kinds.WORKSHOP_ENVIRONMENTS)
-    for kind in needed:
-        if not informers.synced(kind):
-            raise Unavailable(0, "NotListed", f"the {kind.kind}s of the cluster are not listed yet")
 
 
 def _foreign_namespaces(cache: Cache, claim: Manifest) -> set[str]:

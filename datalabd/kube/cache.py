@@ -33,6 +33,7 @@ DATABASE_LOGINS = "postgres-operator.crunchydata.com/role=pguser"
 
 READ_SECONDS = 5.0
 """When to look again whether a namespace has been listed, should nothing be heard of it."""
+ENVIRONMENTS = (kinds.ENVIRONMENT_CONFIGS, kinds.CROSSPLANE_ENVIRONMENTS)
 RUNTIME_KINDS = (kinds.WORKSHOPS, kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS)
 STORE_KINDS = (kinds.POSTGRES_CLUSTERS, kinds.DOCUMENT_STORES, kinds.CACHE_STORES, kinds.VECTOR_STORES)
 OPTIONAL_KINDS = (*STORE_KINDS, kinds.TLS_ROUTES, kinds.APISIX_PLUGIN_CONFIGS)
@@ -96,6 +97,15 @@ class Cache:
         watch(kinds.INGRESSES, SESSION_PARTS)
         watch(kinds.ENDPOINT_SLICES, API_SERVER)
 
+    def require_known(self, *needed: Resource) -> None:
+        """Raise `NotYet` while one of these kinds, of the whole cluster, is not listed: what is not known looks free.
+
+        A kind that the cluster does not have is known.
+        """
+        for kind in needed:
+            if self.informers.served(kind) and not self.informers.synced(kind):
+                raise NotYet(f"the {kind.kind}s of the cluster are not listed", READ_SECONDS)
+
     def claim(self, key: NamespacedName) -> Manifest | None:
         """One claim, as v1beta2."""
         return self.informers.store(kinds.DATALABS).get(*key)
@@ -110,7 +120,7 @@ class Cache:
 
     def environment(self, name: str) -> EnvironmentConfig:
         """The environment of that name, ours before Crossplane's; raises `EnvironmentInvalid`."""
-        for kind in (kinds.ENVIRONMENT_CONFIGS, kinds.CROSSPLANE_ENVIRONMENTS):
+        for kind in ENVIRONMENTS:
             manifest = self.informers.store(kind).get("", name)
             if manifest is not None:
                 return self._parsed(manifest)
