@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import yaml
 from pydantic import AwareDatetime, Field, StringConstraints, ValidationError
 
-from datalabd import stores
+from datalabd import names, stores
 from datalabd.api import quantity
 from datalabd.api.conversion import to_v1beta2
 from datalabd.api.crd import custom_resource_definitions
@@ -44,8 +44,9 @@ from datalabd.defaults import default
 from datalabd.errors import ClaimInvalid, DatalabdError, EnvironmentInvalid
 from datalabd.kube import resources as kinds
 from datalabd.lab import Lab, environment_name, resolve
-from datalabd.observed import PLUGIN_CONFIG, Observed, View, observe, view
+from datalabd.observed import PLUGIN_CONFIG, Observed, Place, View, observe, view
 from datalabd.plan import Plan, Stage, network_policies, plan
+from datalabd.plan.metadata import other_owner
 from datalabd.plan.prune import Identity, identity
 from datalabd.plan.realm import realm_state
 from datalabd.submission import Names, Submission
@@ -182,7 +183,9 @@ def _lab(lab: Lab, live: Objects, fresh: Callable[[], str]) -> tuple[list[Manife
     printed is also the one that sessions ask for.
     """
     now = datetime.datetime.now(datetime.UTC)
-    first = plan(lab, observe(lab, _view(lab, live, now)), fresh)
+    seen = observe(lab, _view(lab, live, now))
+    first = plan(lab, seen, fresh)
+    others = list(_others(lab, live, seen, first))
     made = [obj for stage in first.stages for obj in stage.objects if _is_read_again(obj, live)]
     while True:
         live = live.joined(made)
@@ -194,8 +197,9 @@ def _lab(lab: Lab, live: Objects, fresh: Callable[[], str]) -> tuple[list[Manife
     objects: dict[Identity, Manifest] = {}
     for stage in wanted.stages:
         for obj in [*stage.objects, *_kept(lab, stage, live)]:
-            objects.setdefault(identity(obj), _printable(obj))
-    return list(objects.values()), list(_missing(lab, seen, wanted, objects))
+            if not _owner(obj, live):
+                objects.setdefault(identity(obj), _printable(obj))
+    return list(objects.values()), [*others, *_missing(lab, seen, wanted, objects)]
 
 
 def _view(lab: Lab, live: Objects, now: datetime.datetime) -> View:
@@ -203,9 +207,30 @@ def _view(lab: Lab, live: Objects, now: datetime.datetime) -> View:
     return replace(view(lab, live, now), served=frozenset({*stores.OPERATORS, PLUGIN_CONFIG}))
 
 
+def _owner(obj: Manifest, live: Objects) -> str:
+    """Whose the live object of a planned name is, if it is not the lab's: nothing is written there. Else empty."""
+    found = live.get(*identity(obj))
+    return "" if found is None else other_owner(found, obj)
+
+
+def _others(lab: Lab, live: Objects, seen: Observed, wanted: Plan) -> Iterator[str]:
+    """What is in the way of the lab."""
+    for stage in wanted.stages:
+        for obj in stage.objects:
+            if owner := _owner(obj, live):
+                yield f"{obj['kind']} {NamespacedName(*identity(obj)[1:])} left out: it exists, and belongs to {owner}"
+    places = {names.workshop_namespace(lab.name): seen.place}
+    places |= {name: place for facts in seen.sessions.values() for name, place in facts.places.items()}
+    for name, place in places.items():
+        if place is Place.FOREIGN:
+            yield f"Namespace {name} exists, and is not this lab's: nothing can be made in there"
+
+
 def _is_read_again(obj: Manifest, live: Objects) -> bool:
     """Whether others are planned by this one: by Secrets as they will be, by stores where there are none yet."""
-    return obj["kind"] == "Secret" or (obj["kind"] in stores.KINDS and live.get(*identity(obj)) is None)
+    if obj["kind"] == "Secret":
+        return not _owner(obj, live)
+    return obj["kind"] in stores.KINDS and live.get(*identity(obj)) is None
 
 
 def _is_new_secret(obj: Manifest, live: Objects) -> bool:

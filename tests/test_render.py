@@ -313,6 +313,42 @@ def test_unknown_keys_of_our_environment_are_refused_as_the_api_server_does(call
     assert call.objects([claim()], [written | {"apiVersion": CROSSPLANE}])
 
 
+def test_what_is_there_and_not_the_labs_is_told_and_given_no_new_password(call: Call) -> None:
+    earlier = {
+        "app.kubernetes.io/managed-by": "datalabd",
+        "datalabs.pkg.internal/name": "lab",
+        "datalabs.pkg.internal/namespace": "team",
+        "datalabs.pkg.internal/uid": "uid-of-an-earlier-claim",
+    }
+    live = [
+        claim(metadata={"uid": "uid"}),
+        STORAGE,
+        secret("team", "lab-login", username="theirs", password="theirs"),
+        secret("lab", "cache-redis-auth", {"labels": earlier}, password="earlier"),
+        secret("elsewhere", "cache-redis-auth", password="unrelated"),
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lab", "uid": "ns"}},
+    ]
+    code, out, err = call([claim(cacheStores={"cache": {"storage": "1Gi"}})], [environment()], live)
+    printed = ids(parsed(out))
+    assert code == 0
+    assert err == [
+        "datalabd: Datalab team/lab: Secret team/lab-login left out: it exists, and belongs to something other than "
+        "datalabd",
+        "datalabd: Datalab team/lab: Secret lab/cache-redis-auth left out: it exists, and belongs to an earlier lab of "
+        "this name",
+        "datalabd: Datalab team/lab: Namespace lab exists, and is not this lab's: nothing can be made in there",
+    ]
+    assert {("Secret", "team", "lab-login"), ("Secret", "lab", "cache-redis-auth")}.isdisjoint(printed)
+    assert "REDIS_CACHE_PASSWORD" not in one(parsed(out), "Secret", "lab-datalab")["data"]
+
+
+def test_what_is_there_of_the_lab_keeps_its_password(call: Call) -> None:
+    written, within = claim(cacheStores={"cache": {"storage": "1Gi"}}), environment()
+    before = call.objects([written], [within], [STORAGE])
+    labelled = [obj | {"metadata": obj["metadata"] | {"uid": f"uid-{n}"}} for n, obj in enumerate(before)]
+    assert call.objects([written], [within], [STORAGE, *labelled]) == before
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -493,18 +529,19 @@ def test_a_login_that_exists_is_kept(call: Call, known: str) -> None:
 
 def test_a_login_of_another_claim_is_not_taken(call: Call) -> None:
     (foreign,) = login("foreign", "u-2")
-    objects = call.objects([claim(metadata={"uid": "u-1"})], [environment()], [foreign])
-    made = one(objects, "Secret", "lab-login")
-    assert value(made, "password") != "foreign"
-    assert made["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+    _, out, err = call([claim(metadata={"uid": "u-1"})], [environment()], [foreign])
+    assert ("Secret", "team", "lab-login") not in ids(parsed(out))
+    assert "Secret team/lab-login left out: it exists, and belongs to an earlier lab of this name" in err[0]
 
 
 def test_uids_of_several_claims_of_that_name_say_nothing(call: Call) -> None:
     (older,) = login("older", "u-1")
     (newer,) = login("newer", "u-2")
     newer["metadata"]["name"] = "lab-datalab"
-    made = one(call.objects([claim()], [environment()], [older, newer]), "Secret", "lab-login")
-    assert made["metadata"]["labels"][CLAIM_UID] == ""
+    _, out, err = call([claim()], [environment()], [STORAGE, older, newer])
+    assert [at for at in ids(parsed(out)) if at[0] == "Secret"] == []
+    told = [line.partition("Secret ")[2].partition(" left out")[0] for line in err]
+    assert told == ["team/lab-login", "team/lab-datalab"]
 
 
 def home(size: str, **labels: str) -> Manifest:

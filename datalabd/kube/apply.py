@@ -8,9 +8,7 @@ from datalabd.api.meta import (
     APPLIED,
     CLAIM_NAME,
     CLAIM_NAMESPACE,
-    CLAIM_UID,
     FIELD_MANAGER,
-    MANAGED_BY,
     RETAINED,
     V1BETA2,
     Manifest,
@@ -21,7 +19,7 @@ from datalabd.kube.client import JSON_PATCH, Client
 from datalabd.kube.fights import Fights, rival
 from datalabd.kube.resources import Resource, resource_of
 from datalabd.kube.store import Store
-from datalabd.plan.metadata import digest
+from datalabd.plan.metadata import EARLIER_LAB, digest, other_owner
 from datalabd.stores import POSTGRES, VECTOR_STORE
 
 
@@ -99,19 +97,12 @@ def _sent(desired: Any, live: Any) -> Any:
 
 def require_ours(live: Manifest, desired: Manifest) -> None:
     """Raise `Foreign` unless `live` is this claim's, or was retained from an earlier one of its name and namespace."""
-    have = live["metadata"].get("labels") or {}
-    want = desired["metadata"]["labels"]
-    if have.get(MANAGED_BY) == FIELD_MANAGER and have.get(CLAIM_NAME):
-        if have.get(CLAIM_UID) == want[CLAIM_UID]:
-            return
-        same = have.get(CLAIM_NAME) == want[CLAIM_NAME] and have.get(CLAIM_NAMESPACE) == want[CLAIM_NAMESPACE]
-        if same and RETAINED in have:
-            return
-        if same:
-            advice = f"see what it left: datalabd purge {want[CLAIM_NAMESPACE]}/{want[CLAIM_NAME]} --unmarked"
-            raise Foreign(describe(live), f"an earlier lab of this name; {advice}")
-        raise Foreign(describe(live), "another lab")
-    raise Foreign(describe(live), "something other than datalabd")
+    owner = other_owner(live, desired)
+    if owner == EARLIER_LAB:
+        want = desired["metadata"]["labels"]
+        owner += f"; see what it left: datalabd purge {want[CLAIM_NAMESPACE]}/{want[CLAIM_NAME]} --unmarked"
+    if owner:
+        raise Foreign(describe(live), owner)
 
 
 def agrees(live: Manifest, desired: Manifest) -> bool:

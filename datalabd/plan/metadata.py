@@ -15,10 +15,13 @@ from datalabd.api.meta import (
     CLAIM_UID,
     FIELD_MANAGER,
     MANAGED_BY,
+    RETAINED,
     V1BETA2,
     Manifest,
 )
 from datalabd.lab import Lab
+
+EARLIER_LAB = "an earlier lab of this name"
 
 
 def labels(lab: Lab) -> dict[str, str]:
@@ -53,6 +56,22 @@ def ours(lab: Lab, manifest: Manifest) -> Manifest:
     applied = digest(content | {"labels": merged, "annotations": metadata.get("annotations", {})})
     annotations = metadata.get("annotations", {}) | {APPLIED: applied}
     return manifest | {"metadata": metadata | {"labels": merged, "annotations": annotations}}
+
+
+def other_owner(live: Manifest, desired: Manifest) -> str:
+    """Whose a live object is, if it is not that of the lab that `desired` is planned for; else empty.
+
+    What was retained from an earlier claim of that name and namespace is the lab's.
+    """
+    have = live["metadata"].get("labels") or {}
+    want = desired["metadata"]["labels"]
+    if have.get(MANAGED_BY) != FIELD_MANAGER or not have.get(CLAIM_NAME):
+        return "something other than datalabd"
+    if have.get(CLAIM_UID) == want[CLAIM_UID]:
+        return ""
+    if (have[CLAIM_NAME], have.get(CLAIM_NAMESPACE)) != (want[CLAIM_NAME], want[CLAIM_NAMESPACE]):
+        return "another lab"
+    return "" if RETAINED in have else EARLIER_LAB
 
 
 def claim_owner(lab: Lab) -> Manifest:

@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from datalabd.api.meta import APPLIED, STORAGE_CLAIM, Manifest
+from datalabd.api.meta import (
+    APPLIED,
+    CLAIM_NAME,
+    CLAIM_NAMESPACE,
+    CLAIM_UID,
+    FIELD_MANAGER,
+    MANAGED_BY,
+    STORAGE_CLAIM,
+    Manifest,
+)
 from datalabd.plan.prune import identity
 from datalabd.render import Objects as Live
 from datalabd.render import render
@@ -41,6 +50,8 @@ API_SERVER: Manifest = {
 }
 
 
+OURS = {MANAGED_BY: FIELD_MANAGER, CLAIM_NAME: "s-jeff", CLAIM_NAMESPACE: "default", CLAIM_UID: ""}
+"""On what we would have made of what the reference had observed."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's, where it was built: ten times as fast."""
 
@@ -67,13 +78,16 @@ def composed(name: str) -> Objects:
 
 
 def live(name: str) -> list[Manifest]:
-    """What the reference had observed, as a cluster of ours has it: with a uid, and the storage Secret granted."""
+    """What the reference had observed, as a cluster of ours has it: storage Secret granted, no password yet."""
     found = [API_SERVER]
     if name == "002x-lab":
         found += [document["status"]["atProvider"]["manifest"] for document in documents("observed/002-lab.yaml")]
+    found = [obj for obj in found if not obj["metadata"]["name"].endswith(AUTH)]
     for number, obj in enumerate(found):
         obj["metadata"] |= {"uid": f"uid-{number}", "resourceVersion": "1", "creationTimestamp": "2026-03-01T12:00:00Z"}
         obj["metadata"]["annotations"] = {STORAGE_CLAIM: "default/s-jeff"}
+        if obj["kind"] == "WorkshopEnvironment":
+            obj["metadata"]["labels"] = OURS
     return found
 
 
