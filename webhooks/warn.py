@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from datalabd.api import quantity
 from datalabd.api.environment import (
@@ -145,6 +145,8 @@ def environment(new: EnvironmentConfig, old: EnvironmentConfig | None, labs: int
         before, now = old.data.iam, data.iam
         if before.url is not None and (before.url, before.realm) != (now.url, now.realm):
             told.append(f"data.iam: {using}; clients and groups in realm {before.realm} stay there, for you to remove")
+        if gone := list(_taken_away(old.data, data, "data")):
+            told.append(_told("", gone, f": what was set there is taken away; {using}"))
         if image := _other_tag(old, new):
             told.append(f"data.components.qdrant.image: {using}; vector stores that exist keep {image}")
     if (data.iam.url or "").startswith("http:"):
@@ -178,6 +180,22 @@ def environment(new: EnvironmentConfig, old: EnvironmentConfig | None, labs: int
     if idle:
         told.append(f"data.ingress.protection: {listed(idle, 45)}: no effect where type is {protection.type}")
     return told
+
+
+def _taken_away(old: BaseModel, new: BaseModel, path: str) -> Iterator[str]:
+    """Paths of what was set before and is not any more, and of lists and maps that lack what they had."""
+    for name, described in type(new).model_fields.items():
+        before, now, at = getattr(old, name), getattr(new, name), f"{path}.{described.alias}"
+        if before == now:
+            continue
+        if not described.is_required() and now == described.get_default(call_default_factory=True):
+            yield at
+        elif isinstance(before, BaseModel) and isinstance(now, BaseModel):
+            yield from _taken_away(before, now, at)
+        elif (
+            isinstance(before, list | dict) and isinstance(now, list | dict) and any(item not in now for item in before)
+        ):
+            yield at
 
 
 def _other_tag(old: EnvironmentConfig, new: EnvironmentConfig) -> str:

@@ -425,6 +425,46 @@ def test_environment_and_the_labs_that_use_it(new: dict[str, Any], labs: int, ex
     assert warn.environment(environment(**{"ingress": NGINX, "iam": IAM} | new), old, labs) == expected
 
 
+STORAGE = {"endpoint": "https://s3.example.org", "region": "eu"}
+TAKEN = ": what was set there is taken away; 4 labs use it"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param({"storage": STORAGE}, {"storage": STORAGE}, [], id="nothing"),
+        pytest.param({}, {"storage": STORAGE}, [], id="what is new"),
+        pytest.param({"storage": STORAGE}, {"storage": STORAGE | {"region": "us"}}, [], id="what is another"),
+        pytest.param({"storage": STORAGE}, {}, [f"data.storage{TAKEN}"], id="a whole part"),
+        pytest.param(
+            {"storage": STORAGE}, {"storage": {"region": "eu"}}, [f"data.storage.endpoint{TAKEN}"], id="one of a part"
+        ),
+        pytest.param(
+            {"storage": STORAGE, "defaults": {"quota": {"memory": "6Gi"}}, "allowed": {"namespaces": ["a"]}},
+            {},
+            [f"data.storage, data.defaults, data.allowed{TAKEN}"],
+            id="several",
+        ),
+        pytest.param(
+            {"network": {"externalEgressCIDRs": ["10.0.0.0/8", "10.1.0.0/16"]}},
+            {"network": {"externalEgressCIDRs": ["10.1.0.0/16", "10.2.0.0/16"]}},
+            [f"data.network.externalEgressCIDRs{TAKEN}"],
+            id="one of a list",
+        ),
+        pytest.param(
+            {"network": {"externalEgressCIDRs": ["10.0.0.0/8"]}},
+            {"network": {"externalEgressCIDRs": ["10.2.0.0/16", "10.0.0.0/8"]}},
+            [],
+            id="a longer list",
+        ),
+    ],
+)
+def test_an_environment_tells_what_it_takes_away(old: Any, new: Any, expected: list[str]) -> None:
+    before, after = environment(**old), environment(**new)
+    assert warn.environment(after, before, 4) == expected
+    assert warn.environment(after, before, 0) == []
+
+
 def test_a_new_environment_changes_nothing() -> None:
     assert warn.environment(environment(retention="Delete"), None, 3) == []
 
