@@ -71,15 +71,13 @@ def session_policies(lab: Lab, seen: Observed, own: Sequence[str]) -> list[Manif
     """For each of a session's own namespaces, where its user's workloads run; `own` are their names or variables.
 
     The first of them is also the session's name. Without these a pod started there would reach whatever the workshop
-    namespace is kept from, and be reached by the users of other sessions. The last policy stands in the workshop
-    namespace: workloads connect back to the session that started them, as executors do to a Spark driver.
+    namespace is kept from, and be reached by the users of other sessions.
     """
     network = lab.environment.data.network
     published = [_peer(source) for source in network.ingress_peers] if lab.environment.data.allowed.user_ingress else []
     workshop = {NAMESPACE_NAME: names.workshop_namespace(lab.name)}
     namespaces = [_namespaces({NAMESPACE_NAME: name}) for name in own]
-    pods = _labelled(SESSION_PODS | {SESSION_LABEL: own[0]})
-    session = _namespaces(workshop) | {"podSelector": pods}
+    session = _namespaces(workshop) | {"podSelector": _labelled(SESSION_PODS | {SESSION_LABEL: own[0]})}
     policies = _wanted(
         lab,
         [
@@ -90,23 +88,22 @@ def session_policies(lab: Lab, seen: Observed, own: Sequence[str]) -> list[Manif
             _policy(lab, "allow-peer-ingress", "Ingress", _from_peers(lab, PeerTarget.SESSION_NAMESPACE)),
         ],
     )
-    back = _wanted(lab, [_policy(lab, f"allow-session-ingress-{own[0]}", "Ingress", _from(namespaces), pods)])
     return [
-        policy | {"metadata": policy["metadata"] | {"namespace": namespace}}
-        for namespace, made in (*((namespace, policies) for namespace in own), (workshop[NAMESPACE_NAME], back))
-        for policy in made
+        policy | {"metadata": policy["metadata"] | {"namespace": namespace}} for namespace in own for policy in policies
     ]
 
 
 def service_policies(lab: Lab) -> list[Manifest]:
-    """For the workshop namespace, objects only: data services open to their sessions, stores to their lab.
+    """For the workshop namespace, objects only: sessions and data services open to their own, stores to their lab.
 
     Their operators work through the API server (PGO runs commands in pods, MongoDB's agents read a Secret, those of
     Redis and Qdrant write StatefulSets): none of them connects.
     """
     gateway = lab.environment.data.database.gateway
     from_gateway = [_namespaces({NAMESPACE_NAME: gateway.parent_namespace})] if gateway.is_complete else []
-    policies = [_data_service(lab, session) for session in lab.sessions] if lab.claim.spec.data.enabled else []
+    policies = [_session(lab, session) for session in lab.sessions]
+    if lab.claim.spec.data.enabled:
+        policies += [_data_service(lab, session) for session in lab.sessions]
     for server in lab.databases:
         pods = {POSTGRES_LABEL: server.host}
         more = [
@@ -181,6 +178,19 @@ def _egress(lab: Lab, seen: Observed, within_lab: str, to_lab: list[Manifest], a
             ],
         ),
     ]
+
+
+def _session(lab: Lab, session: str) -> Manifest:
+    """Workloads connect back to the session that started them, as executors do to a Spark driver.
+
+    That of a virtual cluster is among its namespaces also where the claim asks for none: a session that runs keeps it.
+    """
+    own = [
+        _namespaces({ENVIRONMENT_LABEL: lab.name, NAMESPACE_NAME: name})
+        for name in names.session_namespaces(lab.name, session)
+    ]
+    pods = _labelled(SESSION_PODS | {SESSION_LABEL: names.session(lab.name, session)})
+    return _policy(lab, f"allow-session-ingress-{session}", "Ingress", _from(own), pods)
 
 
 def _data_service(lab: Lab, session: str) -> Manifest:

@@ -457,6 +457,8 @@ ENVIRONMENT_ROWS = [
             *(f"network.{key}" for key in ("externalEgressCIDRs", "blacklistIPs", "podCIDRs", "serviceCIDR")),
             *(f"network.{key}" for key in ("excludePolicies", "apiServerCIDRs", "internalEgress", "dns")),
             "network.ingressPeers",
+            "network.peers",
+            "allowed.userIngress",
             "storage.secretNamespace",
             *(f"ingress.protection.{key}" for key in ("authURL", "signinURL", "responseHeaders")),
             *(f"components.mongodb.{key}" for key in ("image", "resources", "replicas")),
@@ -478,7 +480,12 @@ ENVIRONMENT_ROWS = [
                     "internalEgress": [{"namespace": "mail", "ports": [{"port": 25}]}],
                     "dns": [DNS],
                     "ingressPeers": [{"cidr": "198.51.100.0/24"}],
+                    "peers": [
+                        {"from": {"cidr": "198.51.100.0/24"}, "to": target}
+                        for target in ("session", "sessionNamespace", "stores", "databases")
+                    ],
                 },
+                "allowed": {"userIngress": True},
                 "storage": {"secretNamespace": SHARED},
                 "ingress": {
                     "protection": {

@@ -246,9 +246,7 @@ def _session_namespaces(objects: Objects, case: Case) -> None:
     ]
     for policy in ordered:
         policy["metadata"]["namespace"] = own
-    back = _policy(f"allow-session-ingress-{own}", "Ingress", {"matchLabels": labels}, [{"from": [_namespace(own)]}])
-    back["metadata"]["namespace"] = case.name
-    _session(objects, case)["objects"][:0] = [*ordered, back]
+    _session(objects, case)["objects"][:0] = ordered
 
 
 def _kept_current(objects: Objects, case: Case) -> None:

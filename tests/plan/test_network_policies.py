@@ -186,12 +186,33 @@ def test_policies_of_session_namespaces() -> None:
             ("deny-ingress", []),
             ("allow-lab-ingress", [{"from": [in_namespace("lab") | {"podSelector": pods}, *namespaces]}]),
         )
-    ] + [policy(here, "allow-session-ingress-lab-main", {"from": namespaces}, pods=pods, namespace="lab")]
+    ]
 
 
-def test_the_data_service_of_every_declared_session() -> None:
+def test_every_declared_session_and_its_data_service() -> None:
     here = lab(sessions=[{"name": "main"}, {"name": "idle", "state": "stopped"}])
     assert service_policies(here) == [
+        policy(
+            here,
+            f"allow-session-ingress-{session}",
+            {
+                "from": [
+                    {
+                        "namespaceSelector": {
+                            "matchLabels": {
+                                "training.educates.dev/environment.name": "lab",
+                                "kubernetes.io/metadata.name": namespace,
+                            }
+                        }
+                    }
+                    for namespace in (f"lab-{session}", f"lab-{session}-vc")
+                ]
+            },
+            pods={"matchLabels": SESSION_PODS | {"training.educates.dev/session.name": f"lab-{session}"}},
+            namespace="lab",
+        )
+        for session in ("main", "idle")
+    ] + [
         policy(
             here,
             f"allow-data-ingress-{session}",
@@ -251,7 +272,7 @@ def test_the_data_service_of_every_declared_session() -> None:
     ],
 )
 def test_a_database_or_store(spec: Manifest, name: str, pods: Manifest, ports: list[Manifest]) -> None:
-    here = lab(data={"enabled": False}, **spec)
+    here = lab(data={"enabled": False}, sessions=[], **spec)
     itself = {"from": [{"podSelector": {"matchLabels": pods}}]}
     clients = {"from": CLIENTS, "ports": ports}
     named = f"allow-store-ingress-{name}"
@@ -259,7 +280,7 @@ def test_a_database_or_store(spec: Manifest, name: str, pods: Manifest, ports: l
 
 
 def test_no_service_to_open() -> None:
-    assert service_policies(lab(data={"enabled": False})) == []
+    assert service_policies(lab(sessions=[])) == []
 
 
 def rules(name: str, seen: Observed | None = None, **network: Any) -> list[Manifest] | None:

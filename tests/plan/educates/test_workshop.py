@@ -185,7 +185,7 @@ def described(objects: list[Manifest]) -> list[str]:
         pytest.param(
             {},
             {"data": {"enabled": False}},
-            ["NetworkPolicy $(session_namespace)", "NetworkPolicy lab", "RoleBinding $(session_namespace)"],
+            ["NetworkPolicy $(session_namespace)", "RoleBinding $(session_namespace)"],
             id="policies and our rights only",
         ),
         pytest.param(
@@ -194,7 +194,6 @@ def described(objects: list[Manifest]) -> list[str]:
             [
                 "NetworkPolicy $(session_namespace)",
                 "NetworkPolicy $(session_namespace)-vc",
-                "NetworkPolicy lab",
                 "RoleBinding $(session_namespace)",
                 "RoleBinding $(session_namespace)-vc",
                 "Deployment $(workshop_namespace)",
@@ -208,7 +207,6 @@ def described(objects: list[Manifest]) -> list[str]:
             [
                 "NetworkPolicy $(session_namespace)",
                 "NetworkPolicy $(session_namespace)-vc",
-                "NetworkPolicy lab",
                 "RoleBinding $(session_namespace)",
                 "RoleBinding $(session_namespace)-vc",
                 "ConfigMap $(session_namespace)-vc",
@@ -218,7 +216,7 @@ def described(objects: list[Manifest]) -> list[str]:
         pytest.param(
             {"serviceCIDR": "10.43.0.0/16"},
             {"data": {"enabled": False}},
-            ["NetworkPolicy $(session_namespace)", "NetworkPolicy lab", "RoleBinding $(session_namespace)"],
+            ["NetworkPolicy $(session_namespace)", "RoleBinding $(session_namespace)"],
             id="not without one",
         ),
     ],
