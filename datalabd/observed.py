@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +13,9 @@ from datalabd.api.meta import ACCOUNT, CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifes
 from datalabd.endpoints import is_listed, shown
 from datalabd.identity import Admin, IamView, Outcome, admin
 from datalabd.lab import Lab
-from datalabd.stores import DatabaseFacts, Inside, Size, StoreFacts, Turn, decoded
+from datalabd.live import annotations, condition, dig, integer, labels, objects, text, texts
+from datalabd.stores import DatabaseFacts, Inside, Size, StoreFacts, Turn, claimed, decoded
+from datalabd.text import bounded, moment
 
 PLUGIN_CONFIG = "ApisixPluginConfig"
 STARTED_WITH = f"{PREFIX}/started-with"
@@ -25,6 +28,8 @@ _ACCESS_KEYS = ("AWS_ACCESS_KEY_ID", "accessKey", "username", "CONSOLE_ACCESS_KE
 _SECRET_KEYS = ("AWS_SECRET_ACCESS_KEY", "secretKey", "password", "CONSOLE_SECRET_KEY", "attribute.secret")
 
 
+URL_MAX = 512
+"""Bytes of a session's address that its status repeats."""
 CLIENT_SECRET_MAX = 255
 """Characters that Keycloak keeps."""
 
@@ -268,7 +273,7 @@ def view(lab: Lab, live: Live, now: datetime.datetime) -> View:
         endpoint_slices=tuple(
             piece
             for piece in live.within("EndpointSlice", "default")
-            if (piece["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == "kubernetes"
+            if labels(piece).get("kubernetes.io/service-name") == "kubernetes"
         ),
         volumes=tuple(volume for volume in live.within("PersistentVolumeClaim", inside) if is_planned(volume)),
         inside={(kind, name): found for kind, name in stores.inputs(lab) if (found := live.get(kind, inside, name))},
@@ -309,14 +314,18 @@ def observe(lab: Lab, view: View) -> Observed:
         has_apisix_plugins=_is_of(lab, view.apisix_plugins),
         place=_place(view.namespaces.get(namespace), uid),
         phase=phase_of(environment),
-        message=str(educates.get("message") or ""),
+        message=bounded(educates.get("message")),
         environment_uid=uid,
         environment_version=environment["metadata"]["resourceVersion"] if environment else "",
-        workshop_spec=view.workshop.get("spec") if view.workshop else None,
+        workshop_spec=dig(view.workshop, "spec") if view.workshop else None,
         workshop_config=view.workshop_config,
-        workshop_in_use=(educates.get("workshop") or {}).get("spec"),
+        workshop_in_use=dig(educates, "workshop", "spec") or None,
         holds_durable=any(is_durable(lab.name, obj) for obj in (*view.volumes, *view.durable)),
-        homes={volume["metadata"]["name"]: _volume(volume) for volume in view.volumes},
+        homes={
+            volume["metadata"]["name"]: size
+            for volume in view.volumes
+            if (size := claimed(dig(volume, "spec"))) is not None
+        },
         runtime_served=view.runtime_served,
         databases=stores.databases(lab, view.inside, view.served, view.now),
         document_stores=stores.document_stores(lab, view.inside, view.served),
@@ -326,11 +335,15 @@ def observe(lab: Lab, view: View) -> Observed:
         served=view.served,
         sessions={name: _session(lab, view, name) for name in {*lab.sessions, *view.sessions}},
         api_server=tuple(
-            (address, port["port"])
+            (address, number)
             for piece in view.endpoint_slices
-            for endpoint in piece.get("endpoints") or ()
-            for address in endpoint.get("addresses") or ()
-            for port in piece.get("ports") or ()
+            if piece.get("addressType") != "FQDN"
+            for endpoint in objects(piece, "endpoints")
+            for address in texts(endpoint, "addresses")
+            if _is_address(address)
+            for port in objects(piece, "ports")
+            # Without a number a port stands for all of them: the API server's Service has none such.
+            if 0 < (number := integer(port, "port")) < 2**16
         ),
         account=view.account,
         now=view.now,
@@ -342,7 +355,7 @@ def storage_keys(lab: Lab, secret: Manifest | None) -> tuple[StorageKeys | None,
     where = lab.storage_secret
     wanted = "create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     if where.namespace != lab.namespace:
-        granted = secret and (secret["metadata"].get("annotations") or {}).get(STORAGE_CLAIM)
+        granted = annotations(secret).get(STORAGE_CLAIM)
         if secret is None or granted != str(lab.key):
             # The same words for both: nobody learns here what a shared namespace holds for others.
             problem = f"Secret {where} does not exist, or is not granted to this lab"
@@ -393,12 +406,12 @@ def is_durable(lab_name: str, obj: Manifest) -> bool:
 
 
 def _data(secret: Manifest | None) -> Mapping[str, str] | None:
-    return None if secret is None else secret.get("data") or {}
+    return None if secret is None else dig(secret, "data")
 
 
 def _value(secret: Manifest, keys: tuple[str, ...]) -> str | None:
     """The first of several keys that is present."""
-    data = secret.get("data") or {}
+    data = dig(secret, "data")
     key = next((key for key in keys if key in data), None)
     return decoded(secret, key) if key else None
 
@@ -426,12 +439,11 @@ def _oauth2_client(secret: Manifest | None) -> Mapping[str, str] | None:
 
 def _decoded(secret: Manifest | None) -> dict[str, str]:
     """The values of a Secret that are text."""
-    keys = (secret or {}).get("data") or {}
-    return {key: value for key in keys if secret is not None and (value := decoded(secret, key)) is not None}
+    return {key: value for key in dig(secret, "data") if (value := decoded(secret, key)) is not None}
 
 
 def _is_of(lab: Lab, obj: Manifest | None) -> bool:
-    return obj is not None and _labels(obj).get(CLAIM_UID) == lab.uid
+    return labels(obj).get(CLAIM_UID) == lab.uid
 
 
 def _session(lab: Lab, view: View, name: str) -> SessionFacts:
@@ -446,27 +458,32 @@ def _session(lab: Lab, view: View, name: str) -> SessionFacts:
         return SessionFacts(places=places)
     educates = _educates(obj)
     deployment = view.deployments.get(name)
-    created = datetime.datetime.fromisoformat(obj["metadata"]["creationTimestamp"])
+    created = moment(text(obj, "metadata", "creationTimestamp")) or view.now
     return SessionFacts(
         phase=phase_of(obj),
-        message=str(educates.get("message") or ""),
-        url=str(educates.get("url") or ""),
+        message=bounded(educates.get("message")),
+        url=bounded(text(educates, "url"), URL_MAX),
         uid=uid,
         age_seconds=max(0.0, (view.now - created).total_seconds()),
-        started_with=(obj["metadata"].get("annotations") or {}).get(STARTED_WITH),
-        available=_condition(deployment, "Available") is True,
+        started_with=annotations(obj).get(STARTED_WITH),
+        available=condition(deployment, "Available", "status").get("status") == "True",
         has_deployment=deployment is not None,
         waiting_reason=_why_unavailable(deployment),
         places=places,
     )
 
 
-def _volume(claim: Manifest) -> Size:
-    return Size(claim["spec"]["resources"]["requests"]["storage"], claim["spec"].get("storageClassName"))
+def _is_address(text: str) -> bool:
+    """Whether a network policy can name this address: not with the zone of an interface."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return not {"/", "%"} & set(text)
 
 
 def _educates(obj: Manifest | None) -> Manifest:
-    return ((obj or {}).get("status") or {}).get("educates") or {}
+    return dig(obj, "status", "educates")
 
 
 def phase_of(obj: Manifest | None) -> Phase:
@@ -475,7 +492,7 @@ def phase_of(obj: Manifest | None) -> Phase:
         return Phase.ABSENT
     if obj["metadata"].get("deletionTimestamp"):
         return Phase.DELETING
-    phase = _educates(obj).get("phase")
+    phase = text(_educates(obj), "phase")
     # Educates also says Retrying and Unknown: on the way, like nothing said yet.
     return Phase(phase) if phase in (Phase.RUNNING, Phase.FAILED) else Phase.PENDING
 
@@ -490,32 +507,20 @@ def _place(namespace: Manifest | None, owner_uid: str, session: str = "") -> Pla
     metadata = namespace["metadata"]
     if metadata.get("deletionTimestamp"):
         return Place.TERMINATING
-    owners = metadata.get("ownerReferences") or []
+    owners = objects(metadata, "ownerReferences")
     if owner_uid and any(owner.get("uid") == owner_uid for owner in owners):
         return Place.OURS
     if any(owner.get("kind") in ("WorkshopEnvironment", "WorkshopSession") for owner in owners):
         return Place.TERMINATING
-    if session and ENVIRONMENT_LABEL in _labels(namespace):
+    if session and ENVIRONMENT_LABEL in labels(namespace):
         return Place.OURS if owner_uid else Place.TERMINATING
     return Place.FOREIGN
 
 
-def _condition(obj: Manifest | None, kind: str) -> bool | None:
-    """Whether a condition of a live object is True; None where it is not reported."""
-    for condition in ((obj or {}).get("status") or {}).get("conditions") or ():
-        if condition["type"] == kind:
-            return bool(condition["status"] == "True")
-    return None
-
-
 def _why_unavailable(deployment: Manifest | None) -> str:
-    for condition in ((deployment or {}).get("status") or {}).get("conditions") or ():
-        if condition["type"] in ("ReplicaFailure", "Progressing") and condition["status"] == (
-            "True" if condition["type"] == "ReplicaFailure" else "False"
-        ):
-            return str(condition.get("message") or condition.get("reason") or "")
+    """What a Deployment's controller says of it; a pod that could not be made comes before one that takes long."""
+    for kind, status in (("ReplicaFailure", "True"), ("Progressing", "False")):
+        said = condition(deployment, kind, "status")
+        if said.get("status") == status:
+            return text(said, "message") or text(said, "reason")
     return ""
-
-
-def _labels(obj: Manifest) -> dict[str, str]:
-    return obj["metadata"].get("labels") or {}

@@ -5,13 +5,15 @@ all, so that their StatefulSets are looked at.
 """
 
 import base64
-import binascii
 import datetime
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
+from urllib.parse import urlsplit
 
 from datalabd import names
+from datalabd.api import quantity
 from datalabd.api.meta import (
     CLAIM_NAME,
     CLAIM_NAMESPACE,
@@ -25,6 +27,8 @@ from datalabd.api.meta import (
     Manifest,
 )
 from datalabd.lab import Lab
+from datalabd.live import annotations, condition, dig, integer, is_true, labels, objects, text
+from datalabd.text import moment
 
 Inside = Mapping[tuple[str, str], Manifest]
 """Live objects of the workshop namespace by kind and name."""
@@ -56,6 +60,8 @@ RESTORED = f"{PREFIX}/restored"
 """Annotation of a PostgresCluster: the nonces of its restores in place; of a Secret: that of the last it heeded."""
 ACTIVE_ROLE = f"{PREFIX}/role"
 """Annotation of a PostgresCluster: the role whose login the lab has."""
+_HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
+_PORT = re.compile(r"[0-9]{1,5}")
 YOUNG_SECONDS = 180.0
 """As long as a database server may take for its first login before sessions start without it."""
 
@@ -232,7 +238,7 @@ def document_stores(lab: Lab, inside: Inside, served: frozenset[str]) -> dict[st
         live = inside.get((DOCUMENT_STORE, names.document_store(store.key)))
         auth = inside.get(("Secret", names.document_store_auth(store.key)))
         facts = _store(lab, DOCUMENT_STORE, live, auth, ("password",), _mongodb_problem(live), served)
-        templates = dig(live, "spec", "statefulSet", "spec").get("volumeClaimTemplates") or ()
+        templates = objects(live, "spec", "statefulSet", "spec", "volumeClaimTemplates")
         found[store.key] = replace(facts, volumes=tuple(templates))
     return found
 
@@ -245,7 +251,7 @@ def cache_stores(lab: Lab, inside: Inside, served: frozenset[str]) -> dict[str, 
         auth = inside.get(("Secret", names.cache_store_auth(store.key)))
         pods = inside.get(("StatefulSet", names.cache_store_services(store.key)[0]))
         facts = _store(lab, CACHE_STORE, live, auth, ("password",), _pods_problem(pods), served)
-        size = _size(dig(live, "spec", "storage", "volumeClaimTemplate", "spec"))
+        size = claimed(dig(live, "spec", "storage", "volumeClaimTemplate", "spec"))
         found[store.key] = replace(facts, data=size, restarted_for=_restarted_for(pods))
     return found
 
@@ -262,8 +268,8 @@ def vector_stores(lab: Lab, inside: Inside, served: frozenset[str]) -> dict[str,
         persistence, image = dig(live, "spec", "persistence"), dig(live, "spec", "image")
         found[store.key] = replace(
             facts,
-            data=Size(persistence["size"], persistence.get("storageClassName")) if persistence else None,
-            image=(image.get("repository", ""), image["tag"]) if image.get("tag") else None,
+            data=sized(persistence.get("size"), persistence.get("storageClassName")) if persistence else None,
+            image=(text(image, "repository"), text(image, "tag")) if text(image, "tag") else None,
             pods=_pods(pods),
         )
     return found
@@ -271,18 +277,11 @@ def vector_stores(lab: Lab, inside: Inside, served: frozenset[str]) -> dict[str,
 
 def decoded(secret: Manifest | None, key: str) -> str | None:
     """One value of a Secret as text; None where the key is absent or is no base64 of UTF-8."""
+    value = dig(secret, "data").get(key)
     try:
-        return base64.b64decode(((secret or {}).get("data") or {})[key], validate=True).decode()
-    except (KeyError, binascii.Error, UnicodeDecodeError):
+        return base64.b64decode(value, validate=True).decode() if isinstance(value, str) else None
+    except ValueError:  # no base64, no ASCII, no UTF-8
         return None
-
-
-def dig(obj: Manifest | None, *path: str) -> Manifest:
-    """The object at a path of keys; empty where there is none."""
-    found: Any = obj
-    for key in path:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
 
 
 def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: datetime.datetime) -> DatabaseFacts:
@@ -291,13 +290,13 @@ def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: 
         return DatabaseFacts(unserved, stalled=True)
     if live is None:
         return DatabaseFacts("it is not created yet")
-    revision = str(dig(live, "status").get("usersRevision", ""))
+    revision = text(live, "status", "usersRevision")
     available = {
         name: role
         for name in roles(lab)
         if (role := _role(name, inside.get(("Secret", names.database_login(host, name))), revision))
     }
-    said = dig(live, "metadata", "annotations").get(ACTIVE_ROLE)
+    said = annotations(live).get(ACTIVE_ROLE)
     active = said if said in roles(lab) else roles(lab)[0]
     restoring = _job(dig(live, "status", "pgbackrest", "restore"))
     problem, stalled = _postgres_problem(live), False
@@ -312,9 +311,9 @@ def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: 
     if not problem and lab.environment.data.database.gateway.is_complete:
         stalled = bool(unserved := _unserved(ROUTE, served))
         problem = unserved or _route_problem(inside.get((ROUTE, host)))
-    created = datetime.datetime.fromisoformat(live["metadata"]["creationTimestamp"])
+    created = moment(text(live, "metadata", "creationTimestamp")) or now
     data, backup = server_sizes(live)
-    heeded = [nonce for nonce in dig(live, "metadata", "annotations").get(RESTORED, "").split(",") if nonce]
+    heeded = [nonce for nonce in annotations(live).get(RESTORED, "").split(",") if nonce]
     if restoring.state == "Succeeded" and restoring.nonce not in heeded:
         heeded.append(restoring.nonce)
     return DatabaseFacts(
@@ -328,29 +327,30 @@ def _database(lab: Lab, host: str, inside: Inside, served: frozenset[str], now: 
         age_seconds=max(0.0, (now - created).total_seconds()),
         has_data=_holds(live, "PostgresDataInitialized"),
         initialised=bool(dig(live, "status").get("databaseInitSQL")),
-        initialised_for=dig(live, "metadata", "annotations").get(INITIALISED, ""),
-        has_backups=bool(dig(live, "status", "pgbackrest", "repoHost").get("ready")),
+        initialised_for=annotations(live).get(INITIALISED, ""),
+        has_backups=is_true(live, "status", "pgbackrest", "repoHost", "ready"),
         backed_up=_job(dig(live, "status", "pgbackrest", "manualBackup")),
         restoring=restoring,
         restored=tuple(heeded[-RESTORES_MAX:]),
-        restore_asked=dig(live, "spec", "backups", "pgbackrest").get("restore"),
+        restore_asked=dig(live, "spec", "backups", "pgbackrest", "restore") or None,
         starts_from_another="dataSource" in dig(live, "spec"),
     )
 
 
 def server_sizes(live: Manifest | None) -> tuple[Size | None, Size | None]:
     """What a PostgresCluster asks of its volumes: data, backup."""
-    repository = _first(dig(live, "spec", "backups", "pgbackrest").get("repos"))
-    data = _first(dig(live, "spec").get("instances")).get("dataVolumeClaimSpec")
-    return _size(data), _size(dig(repository, "volume", "volumeClaimSpec"))
+    repository = next(iter(objects(live, "spec", "backups", "pgbackrest", "repos")), None)
+    instance = next(iter(objects(live, "spec", "instances")), None)
+    return claimed(dig(instance, "dataVolumeClaimSpec")), claimed(dig(repository, "volume", "volumeClaimSpec"))
 
 
 def _job(said: Manifest) -> Job:
-    if not said.get("id"):
+    nonce = text(said, "id")
+    if not nonce:
         return Job()
-    if not said.get("finished"):
-        return Job(said["id"], "Running")
-    return Job(said["id"], "Succeeded" if said.get("succeeded") else "Failed")
+    if not is_true(said, "finished"):
+        return Job(nonce, "Running")
+    return Job(nonce, "Succeeded" if integer(said, "succeeded") else "Failed")
 
 
 def _postgres_problem(live: Manifest) -> str:
@@ -358,76 +358,85 @@ def _postgres_problem(live: Manifest) -> str:
     status = dig(live, "status")
     if not status:
         return "its operator has not taken it up yet; is PGO running?"
-    if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0):
+    if integer(status, "observedGeneration") < integer(live, "metadata", "generation"):
         return "its operator has not taken the last change up yet"
-    instances = {instance.get("name"): instance for instance in status.get("instances") or ()}
-    if not (instances.get("primary") or {}).get("readyReplicas"):
+    instances = [instance for instance in objects(status, "instances") if instance.get("name") == "primary"]
+    if not any(integer(instance, "readyReplicas") for instance in instances):
         return _first_false(status) or "its server is not ready yet"
-    if not dig(status, "pgbackrest", "repoHost").get("ready"):
+    if not is_true(status, "pgbackrest", "repoHost", "ready"):
         return _first_false(status) or "its backups are not ready yet"
     return ""
 
 
 def _holds(live: Manifest, kind: str) -> bool:
-    conditions = dig(live, "status").get("conditions") or ()
-    return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
+    return condition(live, kind, "status").get("status") == "True"
 
 
 def _first_false(status: Manifest) -> str:
     """The message of the first condition that does not hold."""
-    for condition in status.get("conditions") or ():
-        if condition.get("status") == "False" and condition.get("message"):
-            return str(condition["message"])
-    return ""
+    messages = (text(known, "message") for known in objects(status, "conditions") if known.get("status") == "False")
+    return next(filter(None, messages), "")
 
 
 def _route_problem(route: Manifest | None) -> str:
     """What the gateway says of the route from outside."""
     if route is None:
         return "its route from outside is not created yet"
-    parents = dig(route, "status").get("parents") or ()
+    parents = objects(route, "status", "parents")
     if not parents:
         return "no gateway has taken its route up; check database.gateway of the environment"
     messages = []
     for parent in parents:
-        conditions = {condition["type"]: condition for condition in parent.get("conditions") or ()}
-        failing = [
-            kind for kind in ("Accepted", "ResolvedRefs") if (conditions.get(kind) or {}).get("status") != "True"
-        ]
+        failing = [kind for kind in ("Accepted", "ResolvedRefs") if condition(parent, kind).get("status") != "True"]
         if not failing:
             return ""
-        said = conditions.get(failing[0]) or {}
-        messages.append(f"its route from outside is not {failing[0]}: {said.get('message') or said.get('reason', '')}")
-    return str(messages[0]).rstrip(": ")
+        said = condition(parent, failing[0])
+        why = text(said, "message") or text(said, "reason")
+        messages.append(f"its route from outside is not {failing[0]}: {why}")
+    return messages[0].rstrip(": ")
 
 
 def _role(name: str, secret: Manifest | None, revision: str) -> Role | None:
     password = decoded(secret, "password")
-    host, user = decoded(secret, "host"), decoded(secret, "user")
-    if secret is None or not (password and host and user):
+    host, user, port = decoded(secret, "host"), decoded(secret, "user"), decoded(secret, "port") or "5432"
+    if secret is None or not (password and host and user) or not _is_address(host, port):
         return None
     taken_up = bool(decoded(secret, "verifier"))
-    metadata = secret["metadata"]
     # The operator takes a new password up, then runs the SQL, then says so. What it had in hand for another reason when
     # the password was given can be taken for that: the SQL itself it does not show.
-    told = dig(metadata, "annotations").get(USERS_REVISION) != revision
+    told = annotations(secret).get(USERS_REVISION) != revision
     # Until the operator has taken a new password up, its address has the one before.
     uri = decoded(secret, "uri") if taken_up else None
     return Role(
         name=name,
-        login=DatabaseLogin(host, decoded(secret, "port") or "5432", user, password, uri or ""),
+        login=DatabaseLogin(host, port, user, password, uri if uri and _is_database_url(uri) else ""),
         turn=turn(secret),
         settled=taken_up and told,
-        told_after=dig(metadata, "annotations").get(RESTORED, ""),
-        uid=metadata["uid"],
-        version=metadata["resourceVersion"],
+        told_after=annotations(secret).get(RESTORED, ""),
+        uid=text(secret, "metadata", "uid"),
+        version=text(secret, "metadata", "resourceVersion"),
     )
+
+
+def _is_address(host: str, port: str) -> bool:
+    """Whether a host and a port can be written into an address."""
+    return _HOST.fullmatch(host) is not None and _PORT.fullmatch(port) is not None and int(port) < 2**16
+
+
+def _is_database_url(uri: str) -> bool:
+    """Whether programs can be handed this as the address of a PostgreSQL server."""
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # half of an IPv6 address, a port that is no number
+        return False
+    return parts.scheme in ("postgresql", "postgres") and uri.isprintable() and _is_address(host or "", str(port or 0))
 
 
 def turn(secret: Manifest | None) -> Turn:
     """How far the rotation of what a Secret holds is."""
-    said = dig(secret, "metadata", "annotations")
-    since = said.get(SINCE) or dig(secret, "metadata").get("creationTimestamp") or ""
+    said = annotations(secret)
+    since = said.get(SINCE) or text(secret, "metadata", "creationTimestamp")
     return Turn(said.get(ROTATED, ""), said.get(ROTATING, ""), since)
 
 
@@ -440,18 +449,18 @@ def _store(
     problem: str,
     served: frozenset[str],
 ) -> StoreFacts:
-    labels = dig(secret, "metadata", "labels")
+    marks = labels(secret)
     values = {key: value for key in (*keys, NEXT) if (value := decoded(secret, key))}
-    mine = labels.get(CLAIM_UID) == lab.uid
-    same = labels.get(CLAIM_NAME) == lab.name and labels.get(CLAIM_NAMESPACE) == lab.namespace
-    usable = all(key in values for key in keys) and (mine or (same and RETAINED in labels))
+    mine = marks.get(CLAIM_UID) == lab.uid
+    same = marks.get(CLAIM_NAME) == lab.name and marks.get(CLAIM_NAMESPACE) == lab.namespace
+    usable = all(key in values for key in keys) and (mine or (same and RETAINED in marks))
     unserved = _unserved(kind, served)
     return StoreFacts(
         problem=unserved or ("it is not created yet" if live is None else problem),
         stalled=bool(unserved),
         auth=values if usable else {},
         auth_exists=secret is not None,
-        auth_adopted=mine and RETAINED not in labels,
+        auth_adopted=mine and RETAINED not in marks,
         turn=turn(secret),
     )
 
@@ -463,12 +472,12 @@ def _unserved(kind: str, served: frozenset[str]) -> str:
 def _mongodb_problem(live: Manifest | None) -> str:
     """What the MongoDB operator's status says is missing."""
     status = dig(live, "status")
-    phase = status.get("phase")
-    if phase is None:
+    phase = text(status, "phase")
+    if not phase:
         return "its operator has not taken it up yet; is the MongoDB operator running?"
     if phase != "Running":
-        return f"phase {phase}: {status.get('message') or 'without a message'}"
-    if not status.get("currentMongoDBMembers") or not status.get("currentStatefulSetReplicas"):
+        return f"phase {phase}: {text(status, 'message') or 'without a message'}"
+    if not integer(status, "currentMongoDBMembers") or not integer(status, "currentStatefulSetReplicas"):
         return "none of its members is running yet"
     return ""
 
@@ -477,18 +486,23 @@ def _pods_problem(pods: Manifest | None) -> str:
     """What a StatefulSet says is missing."""
     if pods is None:
         return "its operator has not taken it up yet; is that running?"
-    status, wanted = dig(pods, "status"), dig(pods, "spec").get("replicas", 1)
-    ready = status.get("readyReplicas", 0)
-    if status.get("observedGeneration", 0) < pods["metadata"].get("generation", 0):
+    status, wanted = dig(pods, "status"), _replicas(pods)
+    ready = integer(status, "readyReplicas")
+    if integer(status, "observedGeneration") < integer(pods, "metadata", "generation"):
         return "its pods are about to change"
     if ready < wanted:
         return f"{ready} of {wanted} pods are ready"
     return ""
 
 
+def _replicas(pods: Manifest) -> int:
+    """How many pods a StatefulSet is to have; Kubernetes' default is one."""
+    return integer(pods, "spec", "replicas") if "replicas" in dig(pods, "spec") else 1
+
+
 def _pods(pods: Manifest | None) -> int | None:
     """How many pods a StatefulSet has, once it is as it should be; None before."""
-    return None if _pods_problem(pods) else int(dig(pods, "status").get("replicas", 0))
+    return None if _pods_problem(pods) else integer(pods, "status", "replicas")
 
 
 def _restarted_for(pods: Manifest | None) -> str:
@@ -496,16 +510,18 @@ def _restarted_for(pods: Manifest | None) -> str:
     status = dig(pods, "status")
     if _pods_problem(pods) or status.get("currentRevision") != status.get("updateRevision"):
         return ""
-    containers = dig(pods, "spec", "template", "spec").get("containers") or ()
-    variables = [variable for container in containers for variable in container.get("env") or ()]
-    return next((str(item.get("value", "")) for item in variables if item["name"] == ROTATION_VARIABLE), "")
+    containers = objects(pods, "spec", "template", "spec", "containers")
+    variables = [variable for container in containers for variable in objects(container, "env")]
+    return next((text(item, "value") for item in variables if item.get("name") == ROTATION_VARIABLE), "")
 
 
-def _first(items: Any) -> Manifest:
-    return items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
+def claimed(spec: Manifest) -> Size | None:
+    """What a volume claim's spec asks for; None where it asks for nothing that could be read."""
+    return sized(dig(spec, "resources", "requests").get("storage"), spec.get("storageClassName"))
 
 
-def _size(claim: Manifest | None) -> Size | None:
-    """What a volume claim's spec asks for."""
-    storage = dig(claim, "resources", "requests").get("storage")
-    return Size(storage, (claim or {}).get("storageClassName")) if storage else None
+def sized(storage: object, storage_class: object) -> Size | None:
+    """A size as a live object has it, in whichever of Kubernetes' notations; None for what is none."""
+    if quantity.held(storage) is None:
+        return None
+    return Size(str(storage), storage_class if isinstance(storage_class, str) else None)

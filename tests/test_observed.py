@@ -131,9 +131,22 @@ def test_secrets_do_not_show(value: str) -> None:
     assert value not in repr(observe(lab(), VIEW))
 
 
+PORTS: list[Manifest] = [{"name": "https", "port": 6443}]
+ENDPOINTS: Manifest = {"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": PORTS}
+
+
 @pytest.mark.parametrize(
     ("slices", "expected"),
     [
+        pytest.param((ENDPOINTS | {"addressType": "FQDN"},), (), id="names instead of addresses"),
+        pytest.param(({"endpoints": [{"addresses": ["api.example.org"]}], "ports": PORTS},), (), id="a name"),
+        pytest.param(({"endpoints": [{"addresses": ["fe80::1%eth0"]}], "ports": PORTS},), (), id="of one link"),
+        pytest.param(({"endpoints": [{"addresses": ["10.0.0.0/8"]}], "ports": PORTS},), (), id="a network"),
+        pytest.param((ENDPOINTS | {"ports": [{"name": "", "protocol": "TCP"}]},), (), id="a port without a number"),
+        pytest.param((ENDPOINTS | {"ports": None},), (), id="no ports"),
+        pytest.param(
+            (ENDPOINTS | {"ports": [{"name": ""}, *PORTS]},), (("10.0.0.1", 6443),), id="one port with a number"
+        ),
         pytest.param((), (), id="none"),
         pytest.param(({"endpoints": None, "ports": None},), (), id="empty"),
         pytest.param(({"endpoints": [{"addresses": None}], "ports": [{"port": 443}]},), (), id="without address"),

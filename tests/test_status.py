@@ -10,6 +10,7 @@ from datalabd.api.v1beta2 import Datalab
 from datalabd.errors import (
     ClaimInvalid,
     Conflict,
+    Contested,
     DatalabdError,
     Denied,
     EnvironmentInvalid,
@@ -641,6 +642,16 @@ def test_what_stalls_later_does_not_hide_why_the_lab_is_not_ready() -> None:
             ("KindUnreadable", "redis.redis.redis.opstreelabs.in cannot be read: conversion failed"),
             "Reconciling",
             id="a kind that cannot be read",
+        ),
+        pytest.param(
+            Contested("Secret lab/lab-datalab", "field manager flux"),
+            (
+                "Contested",
+                "Secret lab/lab-datalab does not stay as it is applied: field manager flux sets it back each time; "
+                "it is put right with growing pauses until that ends",
+            ),
+            "Stalled",
+            id="a fight",
         ),
         pytest.param(
             Conflict(409, "Conflict", "it changed"), ("ReconcileError", "it changed"), "Reconciling", id="any other"

@@ -32,7 +32,6 @@ from datalabd.stores import (
     StoreFacts,
     Turn,
     decoded,
-    dig,
     inputs,
     turn,
 )
@@ -264,6 +263,53 @@ def test_a_new_password_is_known_once_the_operator_has_told_the_server(
 ) -> None:
     (found,) = facts(HERE, cluster(READY | status), login(annotations=annotations, verifier=verifier)).roles.values()
     assert (found.settled, bool(found.login.uri)) == (expected, bool(verifier))
+
+
+ADDRESS = "postgresql://postgres:pg-secret@pg0-primary.lab.svc:5433/dev"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        pytest.param(ADDRESS, ADDRESS, id="as PGO says it"),
+        pytest.param(
+            "postgresql://u:p@[fd00::1]:5432/dev", "postgresql://u:p@[fd00::1]:5432/dev", id="an IPv6 address"
+        ),
+        pytest.param("postgresql://u:p@host/dev", "postgresql://u:p@host/dev", id="without a port"),
+        pytest.param("postgresql://u:p@[fd00::1/dev", "", id="half an IPv6 address"),
+        pytest.param("postgresql://u:p@host:port/dev", "", id="a port that is no number"),
+        pytest.param("postgresql://u:p@host:99999/dev", "", id="a port that there is not"),
+        pytest.param("postgresql:///dev", "", id="no host"),
+        pytest.param("https://u:p@host:5432/dev", "", id="of something else"),
+        pytest.param(ADDRESS + "\n", "", id="a line"),
+    ],
+)
+def test_only_an_address_of_a_database_is_handed_on(said: str, expected: str) -> None:
+    """Otherwise one is made of host, port, user and password."""
+    found = facts(HERE, cluster(), login(uri=said)).login
+    assert found is not None
+    assert found.uri == expected
+
+
+@pytest.mark.parametrize(
+    "odd", [{"host": "a b"}, {"host": "[::1"}, {"host": "x" * 300}, {"port": "many"}, {"port": "70000"}], ids=str
+)
+def test_a_login_at_no_address_is_none(odd: Any) -> None:
+    assert facts(HERE, cluster(), login(**odd)).roles == {}
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        pytest.param("1181116006400m", Size("1181116006400m", None), id="milli-bytes"),
+        pytest.param(2147483648, Size("2147483648", None), id="a number"),
+        pytest.param("large", None, id="no size"),
+    ],
+)
+def test_size_of_a_store(size: Any, expected: Size | None) -> None:
+    spec = {"resources": {"requests": {"storage": size}}}
+    live = {"kind": "Redis", "metadata": {"name": "a"}, "spec": {"storage": {"volumeClaimTemplate": {"spec": spec}}}}
+    assert stores.cache_stores(CACHES, {("Redis", "a"): live}, ALL)["a"].data == expected
 
 
 def test_what_the_server_was_told_of_its_users_last() -> None:
@@ -708,20 +754,6 @@ def test_decoded(data: dict[str, str] | None, expected: str | None) -> None:
 
 def test_nothing_is_decoded_of_no_secret() -> None:
     assert decoded(None, "k") is None
-
-
-@pytest.mark.parametrize(
-    ("obj", "expected"),
-    [
-        pytest.param({"a": {"b": {"c": 1}}}, {"c": 1}, id="there"),
-        pytest.param({"a": {"b": 1}}, {}, id="no object"),
-        pytest.param({"a": 1}, {}, id="no object on the way"),
-        pytest.param({}, {}, id="absent"),
-        pytest.param(None, {}, id="nothing"),
-    ],
-)
-def test_dig(obj: Manifest | None, expected: Manifest) -> None:
-    assert dig(obj, "a", "b") == expected
 
 
 @pytest.mark.parametrize(

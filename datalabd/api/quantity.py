@@ -1,4 +1,7 @@
-"""Quantities of memory and storage: the positive whole-byte subset of Kubernetes' notation, as text and as numbers."""
+"""Quantities of memory and storage: the positive whole-byte subset of Kubernetes' notation, as text and as numbers.
+
+That is what claims and environments may say; `held` reads what any object holds, by the API server's own grammar.
+"""
 
 import re
 from decimal import Decimal
@@ -15,6 +18,27 @@ _PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:(k|[MGTPE]|[KMGTPE]i)|[eE]([0-9]{1
 _DECIMAL = {suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", start=1)}
 _BINARY = {f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)}
 _FACTORS = _DECIMAL | _BINARY
+
+# `apimachinery/pkg/api/resource`: a sign, a dot at either end, fractions of a byte, exponents with a sign.
+_HELD = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?[0-9]+))?", re.ASCII)
+_FRACTIONS = {suffix: Decimal(1000) ** -power for power, suffix in enumerate("mun", start=1)}
+_HELD_MAX = 64
+"""Characters; an API server writes far fewer."""
+_EXPONENT_MAX = 100
+
+
+def held(value: object) -> Decimal | None:
+    """Bytes of a quantity that a live object holds, as text or as a number; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or len(text := str(value)) > _HELD_MAX:
+        return None
+    parts = _HELD.fullmatch(text)
+    if parts is None:
+        return None
+    number, suffix, exponent = parts.groups()
+    if exponent and abs(int(exponent)) > _EXPONENT_MAX:
+        return None
+    factor = (_FACTORS | _FRACTIONS)[suffix] if suffix else Decimal(10) ** int(exponent or 0)
+    return Decimal(number) * factor
 
 
 def parse(text: str) -> Decimal:

@@ -130,10 +130,8 @@ def _covers(live: Any, desired: Any, where: tuple[str, ...]) -> bool:
 
 def _same_size(live: Any, desired: Any) -> bool:
     """Whether two sizes are one: the API server rewrites `1024Mi` as `1Gi`."""
-    try:
-        return quantity.parse(live) == quantity.parse(desired)
-    except (ValueError, TypeError):
-        return False
+    size = quantity.held(live)
+    return size is not None and size == quantity.held(desired)
 
 
 async def take_over(client: Client, resource: Resource, live: Manifest) -> None:

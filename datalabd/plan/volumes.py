@@ -24,7 +24,9 @@ def grown(storage: str, storage_class: str | None, live: Size | None) -> Size:
     """What to ask of a volume that exists as `live`: its own class, and never less."""
     if live is None:
         return Size(storage, storage_class)
-    return Size(max(live.storage, storage, key=quantity.parse), live.storage_class)
+    held = quantity.held(live.storage)
+    is_enough = held is not None and held >= quantity.parse(storage)
+    return Size(live.storage if is_enough else storage, live.storage_class)
 
 
 def claim_spec(storage: str, storage_class: str | None) -> Manifest:

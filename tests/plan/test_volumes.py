@@ -46,6 +46,9 @@ def test_size_of_a_home() -> None:
         pytest.param(Size("40Gi", "old"), "1Gi", Size("40Gi", "old"), id="never shrinks, keeps its class"),
         pytest.param(Size("1Gi", None), "2Gi", Size("2Gi", None), id="grows, keeps the cluster's default"),
         pytest.param(Size("1024Mi", "new"), "1Gi", Size("1024Mi", "new"), id="is of that size already"),
+        pytest.param(Size("1181116006400m", None), "1Gi", Size("1181116006400m", None), id="grown by a tenth"),
+        pytest.param(Size("2147483648", None), "1Gi", Size("2147483648", None), id="told as a number"),
+        pytest.param(Size("large", None), "1Gi", Size("1Gi", None), id="of a size that is none"),
     ],
 )
 def test_grown(live: Size | None, asked: str, expected: Size) -> None:
