@@ -2,10 +2,12 @@
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
+from datalabd.api.v1beta2 import Database, DatalabSpec, File
 from hack.cluster import Cluster, ClusterError
 from hack.deadlines import scaled
 from hack.playground import SAMPLES
@@ -47,6 +49,57 @@ def claim(name: str) -> dict[str, Any]:
         "metadata": {"name": name, "namespace": "default"},
         "spec": {"users": ["ann"], "sessions": [{"name": "main"}], "files": [git]},
     }
+
+
+def full(name: str) -> dict[str, Any]:
+    """One claim with two started sessions and a server or store of every kind."""
+    store = {"storage": "1Gi"}
+    stores: dict[str, Any] = {
+        "databases": {"pg0": {"names": ["dev", "prod"], "storage": "1Gi", "backupStorage": "1Gi"}},
+        "documentStores": {"docs": store},
+        "cacheStores": {"cache": store},
+        "vectorStores": {"vectors": store},
+    }
+    made = claim(name)
+    return made | {"spec": made["spec"] | {"sessions": [{"name": "main"}, {"name": "side"}]} | stores}
+
+
+def largest(name: str) -> dict[str, Any]:
+    """One claim with as much of everything as the schema allows."""
+    most = {str(field.alias): _most(field.metadata) for field in DatalabSpec.model_fields.values()}
+    users = [f"user-{number:03}@{'example.' * 5}org" for number in range(most["users"])]
+    stores = {
+        field: {f"{field[0]}{number:02}{'x' * 20}": {"storage": "1Gi"} for number in range(most[field])}
+        for field in ("documentStores", "cacheStores", "vectorStores")
+    }
+    databases = {
+        f"pg{number:02}{'x' * 20}": {
+            "names": [f"database_{index:02}" for index in range(_most(Database.model_fields["names"].metadata))],
+            "storage": "1Gi",
+            "backupStorage": "1Gi",
+        }
+        for number in range(most["databases"])
+    }
+    globs = [f"/directory-{index:02}/*.txt" for index in range(_most(File.model_fields["include_paths"].metadata))]
+    files = [
+        {"path": f"files-{number}", "http": {"url": f"https://example.org/{number}"}, "includePaths": globs}
+        for number in range(most["files"])
+    ]
+    made = claim(name)
+    made["spec"] |= stores | {
+        "users": users,
+        "userOverrides": {user: {"role": "admin", "grantedAt": "2026-01-31T12:00:00Z"} for user in users},
+        "sessions": [{"name": f"session-{number:02}"} for number in range(most["sessions"])],
+        "databases": databases,
+        "files": files,
+        "vcluster": True,
+        "registry": {"enabled": True},
+    }
+    return made
+
+
+def _most(constraints: Sequence[Any]) -> int:
+    return next((int(one.max_length) for one in constraints if hasattr(one, "max_length")), 0)
 
 
 def wait_ready(cluster: Cluster, count: int, seconds: float = 180.0) -> None:

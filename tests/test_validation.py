@@ -636,6 +636,10 @@ def test_an_invalid_claim_can_be_labelled() -> None:
     assert said(new, old) == []
 
 
+def test_an_invalid_claim_can_be_mended() -> None:
+    assert said(claim(), claim(users=5)) == []
+
+
 def test_an_update_is_blamed_for_its_own_mistakes_only() -> None:
     old = claim(users=["joe", "joe"])
     new = claim(users=["joe", "joe"], sessions=sessions("a", "a"))

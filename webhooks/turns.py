@@ -19,7 +19,8 @@ T = TypeVar("T")
 class Turns:
     """Whose turn it is, of those with work on one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, slice_seconds: float = SLICE_SECONDS) -> None:
+        self._slice_seconds = slice_seconds
         self._taken = False
         """Whether somebody has the turn, or was just given it."""
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
@@ -32,12 +33,18 @@ class Turns:
         self._taken = True
         while True:
             try:
-                return _slice(work)
+                result = _slice(work, self._slice_seconds)
             except _Unfinished:
                 mine = self._queue(user)
-            finally:
+                # Not at once: whoever came meanwhile is to be in line, and the loop to go round.
+                asyncio.get_running_loop().call_soon(self._pass_on)
+                await self._given(mine)
+            except BaseException:
                 self._pass_on()
-            await self._given(mine)
+                raise
+            else:
+                self._pass_on()
+                return result
 
     def _queue(self, user: str) -> asyncio.Future[None]:
         turn = asyncio.get_running_loop().create_future()
@@ -70,13 +77,14 @@ class _Unfinished(Exception):
     """There is work left for another turn."""
 
 
-def _slice(work: Steps[T]) -> T:
-    """Steps for as long as one turn takes; `_Unfinished` if that was not the last."""
-    until = time.perf_counter() + SLICE_SECONDS
-    while time.perf_counter() < until:
+def _slice(work: Steps[T], seconds: float) -> T:
+    """Steps for as long as one turn takes, at least one; `_Unfinished` if that was not the last."""
+    until = time.perf_counter() + seconds
+    while True:
         try:
             next(work)
         except StopIteration as end:
             result: T = end.value
             return result
-    raise _Unfinished
+        if time.perf_counter() >= until:
+            raise _Unfinished

@@ -1,0 +1,324 @@
+"""What an admission costs: CPU of mutate and validate together, and how long others wait beside large claims.
+
+    python -m hack.bench.admission
+
+Reviews go straight to datalabd's webhooks over TLS, as the API server sends them, and the same ones to a bare handler
+(`hack.bench.handler`), by turns. CPU is each process' own (`/proc/PID/task/*/schedstat`).
+"""
+
+import argparse
+import asyncio
+import contextlib
+import copy
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import orjson
+
+from datalabd.api.environment import EnvironmentConfig
+from datalabd.api.meta import ENVIRONMENT, Manifest
+from datalabd.defaults import default
+from datalabd.kube import resources as kinds
+from datalabd.kube.client import Client
+from datalabd.submission import Submission
+from hack import labs, playground
+from hack.bench.table import Table
+from hack.cluster import Cluster, ClusterError
+from webhooks import validate
+from webhooks.review import AdmissionRequest
+
+REQUESTS = 2000
+CHUNK = 100
+"""Admissions of one side in a row."""
+BURST = 100
+LATENCIES = 400
+LARGE = 20
+"""Largest claims at once."""
+ENVIRONMENT_CONFIG = {
+    "apiVersion": "pkg.internal/v1beta1",
+    "kind": "EnvironmentConfig",
+    "metadata": {"name": "generous"},
+    "data": {
+        "ingress": {"domain": "generous.example.org"},
+        "storage": {"secretNamespace": labs.SECRETS},
+        "allowed": {"limits": {"sessions": 1000, "stores": 1000, "volumes": "1Pi", "memory": "1Pi"}},
+    },
+}
+"""An environment that allows the largest claim."""
+
+Edit = Callable[[Manifest, int], None]
+
+
+def measure(table: Table) -> None:
+    """All rows, on a control plane of their own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="datalabd-bench-") as scratch,
+        playground.start(Path(scratch, "cluster")) as cluster,
+        _bare_handler() as bare,
+    ):
+        asyncio.run(_measure(table, cluster, bare))
+    _largest_steps(table)
+
+
+def _label(claim: Manifest, number: int) -> None:
+    claim["metadata"]["labels"] = {"example.org/edited": str(number)}
+
+
+def _users(claim: Manifest, number: int) -> None:
+    claim["spec"]["users"] = ["ann", f"user-{number}"]
+
+
+def _quota(claim: Manifest, number: int) -> None:
+    claim["spec"]["quota"] = {"memory": f"{1000 + number}Mi"}
+
+
+EDITS: dict[str, tuple[Edit, str]] = {"label": (_label, "3×"), "users": (_users, "8×"), "quota": (_quota, "8×")}
+
+
+@dataclass
+class Handler:
+    """Whoever answers reviews, and what that costs him."""
+
+    session: aiohttp.ClientSession
+    pid: int
+    mutate: str
+    validate: str
+
+    @property
+    def cpu_ms(self) -> float:
+        """Milliseconds of CPU since the process began."""
+        tasks = Path("/proc", str(self.pid), "task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
+
+    async def admit(self, operation: str, new: Manifest, old: Manifest | None, user: str = "ann") -> None:
+        """One admission: both webhooks, the second with what the first made of the claim."""
+        await self._ask(self.mutate, operation, new, old, user)
+        await self._ask(self.validate, operation, default(new), old, user)
+
+    async def _ask(self, url: str, operation: str, new: Manifest, old: Manifest | None, user: str) -> None:
+        request = {
+            "uid": "00000000-0000-0000-0000-000000000000",
+            "kind": {"group": "pkg.internal", "version": "v1beta2", "kind": "Datalab"},
+            "resource": {"group": "pkg.internal", "version": "v1beta2", "resource": "datalabs"},
+            "operation": operation,
+            "name": new["metadata"]["name"],
+            "namespace": new["metadata"]["namespace"],
+            "userInfo": {"username": user, "groups": ["system:authenticated"]},
+            "object": new,
+            "oldObject": old,
+            "dryRun": True,
+        }
+        review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+        async with self.session.post(url, data=orjson.dumps(review)) as response:
+            answer = orjson.loads(await response.read())
+        if not answer["response"]["allowed"]:
+            raise ClusterError(f"a claim was refused: {answer['response']['status']['message']}")
+
+
+async def _measure(table: Table, cluster: Cluster, bare_process: "subprocess.Popen[str]") -> None:
+    assert bare_process.stdout is not None
+    bare_url = f"https://127.0.0.1:{bare_process.stdout.readline().strip()}/"
+    process = cluster.processes()["datalabd"]
+    assert process is not None
+    url = _webhook_url(cluster)
+    await asyncio.to_thread(labs.prepare, cluster, [f"burst-{number:03}" for number in range(BURST)])
+    await asyncio.to_thread(cluster.kubectl, "apply", "-f", "-", stdin=json.dumps(ENVIRONMENT_CONFIG))
+    client = await Client.connect(str(cluster.kubeconfig), user_agent="bench")
+    headers = {"Content-Type": "application/json"}
+    connector = aiohttp.TCPConnector(ssl=False, limit=0)
+    try:
+        async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
+            ours = Handler(session, process.pid, f"{url}/mutate/datalabs", f"{url}/validate/datalabs")
+            bare = Handler(session, bare_process.pid, bare_url, bare_url)
+            full = await client.create(kinds.DATALABS, labs.full("full"))
+            await asyncio.sleep(5)
+            new = labs.full("full-new")
+            await _ratio(table, ours, bare, "create", "8×", [_renamed(new, number) for number in range(REQUESTS)], None)
+            for what, (edit, goal) in EDITS.items():
+                claims = [_edited(full, edit, number) for number in range(REQUESTS)]
+                await _ratio(table, ours, bare, f"edit of {what}", goal, claims, full)
+            await _large(table, ours, bare)
+            await _burst(table, ours, bare, client, full)
+    finally:
+        await client.close()
+
+
+async def _ratio(
+    table: Table, ours: Handler, bare: Handler, what: str, goal: str, claims: list[Manifest], old: Manifest | None
+) -> None:
+    """CPU of these admissions, over that of the same reviews at the bare handler."""
+    operation = "CREATE" if old is None else "UPDATE"
+    spent = {id(ours): 0.0, id(bare): 0.0}
+    for handler in (ours, bare):
+        await handler.admit(operation, claims[0], old)
+    for start in range(0, len(claims), CHUNK):
+        for handler in (ours, bare):
+            before = handler.cpu_ms
+            for claim in claims[start : start + CHUNK]:
+                await handler.admit(operation, claim, old)
+            spent[id(handler)] += handler.cpu_ms - before
+    cpu, floor = (spent[id(handler)] / len(claims) for handler in (ours, bare))
+    note = f"{cpu:.2f} ms, a bare handler {floor:.2f} ms"
+    table.row(f"CPU of an admission: {what}", f"{cpu / floor:.1f}×", note, goal)
+
+
+async def _large(table: Table, ours: Handler, bare: Handler) -> None:
+    """What the largest claims cost, and how long somebody else waits beside many of them."""
+    largest = _in_generous(labs.largest("largest"))
+    small = [_renamed(labs.claim("small"), number) for number in range(LATENCIES)]
+    before = ours.cpu_ms
+    for number in range(LARGE):
+        await ours.admit("CREATE", _renamed(largest, number), None)
+    cpu = (ours.cpu_ms - before) / LARGE
+    before = bare.cpu_ms
+    for number in range(LARGE):
+        await bare.admit("CREATE", _renamed(largest, number), None)
+    floor = (bare.cpu_ms - before) / LARGE
+    size = len(orjson.dumps(largest)) // 1024
+    table.row(
+        "CPU of an admission: the largest claim", f"{cpu:.0f} ms", f"{size} KiB, a bare handler {floor:.1f} ms", "60 ms"
+    )
+    alone = [await _seconds(ours, claim) for claim in small]
+
+    async def write(number: int) -> None:
+        for turn in range(3):
+            await ours.admit("CREATE", _renamed(largest, number * 3 + turn), None, user="mallory")
+
+    writes = asyncio.gather(*(write(number) for number in range(LARGE)))
+    beside: list[float] = []
+    while not writes.done():
+        beside.append(await _seconds(ours, small[len(beside) % len(small)]))
+    await writes
+    table.row(
+        f"p99 of another user's admission beside {LARGE} of the largest at once",
+        f"{_p99(beside) * 1000:.0f} ms",
+        f"{_p99(alone) * 1000:.1f} ms alone",
+    )
+
+
+async def _burst(table: Table, ours: Handler, bare: Handler, client: Client, full: Manifest) -> None:
+    """How much longer admissions take while many labs are made."""
+    idle = await _quotient(ours, bare, full, lambda done: done >= LATENCIES)
+    claims = [client.create(kinds.DATALABS, labs.claim(f"burst-{number:03}")) for number in range(BURST)]
+    made = asyncio.gather(*claims)
+    until = time.monotonic() + 20
+    burst = await _quotient(ours, bare, full, lambda done: time.monotonic() > until)
+    await made
+    table.row(
+        f"p99 of an admission over a bare handler's, in a burst of {BURST} labs",
+        f"{burst / idle:.1f}×",
+        f"of the same at rest: {burst:.1f}× and {idle:.1f}×",
+        "3×",
+    )
+
+
+async def _quotient(ours: Handler, bare: Handler, full: Manifest, enough: Callable[[int], bool]) -> float:
+    seconds: dict[int, list[float]] = {id(ours): [], id(bare): []}
+    done = 0
+    while not enough(done):
+        for handler in (ours, bare):
+            edited = _edited(full, _quota, done)
+            began = time.perf_counter()
+            await handler.admit("UPDATE", edited, full)
+            seconds[id(handler)].append(time.perf_counter() - began)
+        done += 1
+    return _p99(seconds[id(ours)]) / _p99(seconds[id(bare)])
+
+
+async def _seconds(handler: Handler, claim: Manifest) -> float:
+    began = time.perf_counter()
+    await handler.admit("CREATE", claim, None)
+    return time.perf_counter() - began
+
+
+def _largest_steps(table: Table) -> None:
+    """The longest time that judging the largest claim holds an event loop."""
+    environment = EnvironmentConfig.parse(ENVIRONMENT_CONFIG)
+    old = default(labs.largest("largest"))
+    cases = {"create": (old, None), "quota": (_edited(old, _quota, 1), old), "users": (_reversed(old), old)}
+    for what, (new, before) in cases.items():
+        longest = []
+        for _ in range(5):
+            operation = "CREATE" if before is None else "UPDATE"
+            request = AdmissionRequest("u", operation, "default", "largest", new, before, dry_run=True, username="ann")
+            longest.append(_longest_step(request, environment))
+        figure = f"{statistics.median(longest):.1f} ms"
+        table.row(f"CPU of the longest step, the largest claim: {what}", figure, goal="20 ms")
+
+
+def _longest_step(request: AdmissionRequest, environment: EnvironmentConfig) -> float:
+    assert request.object is not None
+    old = None if request.old_object is None else Submission(request.old_object, environment)
+    steps = validate.datalab(request, Submission(request.object, environment), old)
+    longest, ended = 0.0, False
+    while not ended:
+        began = time.thread_time()
+        try:
+            next(steps)
+        except StopIteration:
+            ended = True
+        longest = max(longest, time.thread_time() - began)
+    return longest * 1000
+
+
+def _renamed(claim: Manifest, number: int) -> Manifest:
+    metadata = claim["metadata"] | {"name": f"{claim['metadata']['name']}-{number}"}
+    return claim | {"metadata": metadata, "spec": claim["spec"] | {"secretName": metadata["name"]}}
+
+
+def _edited(claim: Manifest, edit: Edit, number: int) -> Manifest:
+    edited = copy.deepcopy(claim)
+    edit(edited, number)
+    return edited
+
+
+def _reversed(claim: Manifest) -> Manifest:
+    return claim | {"spec": claim["spec"] | {"users": claim["spec"]["users"][::-1]}}
+
+
+def _in_generous(claim: Manifest) -> Manifest:
+    annotations = {ENVIRONMENT: ENVIRONMENT_CONFIG["metadata"]["name"]}  # type: ignore[index]
+    return claim | {"metadata": claim["metadata"] | {"annotations": annotations}}
+
+
+def _p99(seconds: list[float]) -> float:
+    return sorted(seconds)[min(int(len(seconds) * 0.99), len(seconds) - 1)]
+
+
+def _webhook_url(cluster: Cluster) -> str:
+    log = (cluster.directory / "logs" / "datalabd.log").read_text()
+    sites = [entry for entry in playground.entries(log) if entry.get("event") == "listening"]
+    return f"https://127.0.0.1:{next(site['port'] for site in reversed(sites) if site['site'] == 'webhook')}"
+
+
+@contextlib.contextmanager
+def _bare_handler() -> Iterator["subprocess.Popen[str]"]:
+    argv = [sys.executable, "-m", "hack.bench.handler"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def main() -> int:
+    """Print the rows."""
+    argparse.ArgumentParser(prog="python -m hack.bench.admission", description=__doc__.splitlines()[0]).parse_args()
+    try:
+        measure(Table())
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
