@@ -402,7 +402,10 @@ def test_deletion(spec: dict[str, Any], within: EnvironmentConfig | None, expect
         pytest.param(
             {"iam": {}},
             1,
-            ["data.iam: 1 lab uses it; clients and groups in realm labs stay there, for you to remove"],
+            [
+                "data.iam: 1 lab uses it; clients and groups in realm labs stay there, for you to remove",
+                "data.iam: what was set there is taken away; 1 lab uses it",
+            ],
             id="no Keycloak any more",
         ),
         pytest.param({"iam": IAM | {"localhostRedirects": True}}, 1, [], id="the same realm"),
