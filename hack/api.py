@@ -6,6 +6,7 @@ that. So whatever looks again and again looks through this, and kubectl is for w
 
 import json
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from datalabd.kube.resources import Resource
 
 FIELD_MANAGER = "kubectl"  # edits made here stand for people's
 TIMEOUT_SECONDS = 60.0  # the API server itself ends a request then
+BUSY_SECONDS = (0.2, 0.5, 1.0, 1.0)  # pauses of a request that the API server is too busy for
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
@@ -43,7 +45,11 @@ class Api:
         """The decoded answer to one request; `path` begins with `/api` or `/apis`."""
         content = None if body is None else json.dumps(body)
         headers = {"Content-Type": content_type, "Accept": "application/json"}
-        answer = self._http.request(method, path, content=content, headers=headers, params=params)
+        for pause in (*BUSY_SECONDS, None):
+            answer = self._http.request(method, path, content=content, headers=headers, params=params)
+            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS or pause is None:
+                break
+            time.sleep(pause)  # as kubectl does: a CRD that has just changed is not served for a moment
         try:
             answer.raise_for_status()
         except httpx.HTTPStatusError as error:

@@ -96,9 +96,8 @@ def renew(bundle: Bundle, hosts: Sequence[str], now: datetime.datetime) -> Bundl
     ca, _ = _signer(bundle)
     if _is_due(ca, now):
         fresh = issue(hosts, now)
-        return Bundle(
-            fresh.ca + ca.public_bytes(serialization.Encoding.PEM), fresh.ca_key, fresh.certificate, fresh.key
-        )
+        both = with_predecessors(fresh.ca, split(ca.public_bytes(serialization.Encoding.PEM)), now)
+        return Bundle(both, fresh.ca_key, fresh.certificate, fresh.key)
     leaf = x509.load_pem_x509_certificate(bundle.certificate)
     if _is_due(leaf, now) or _hosts_of(leaf) != set(hosts):
         return _leaf(_current(bundle.ca, now), bundle.ca_key, hosts, now)

@@ -21,7 +21,7 @@ import structlog
 from datalabd import metrics
 from datalabd.api.crd import custom_resource_definitions
 from datalabd.api.meta import Manifest
-from datalabd.errors import KubeError, NotFound, NotLeading, NotYet
+from datalabd.errors import KubeError, NotFound, NotLeading
 from datalabd.kube import resources as kinds
 from datalabd.kube.apply import agrees as covers
 from datalabd.kube.cache import ENVIRONMENTS, Cache
@@ -295,11 +295,11 @@ class Registrar:
 
     def _knows_environments(self) -> bool:
         """Whether it is known what is to be guarded: who knows half of it would take the guard off the other half."""
-        try:
-            self._cache.require_known(kinds.DATALABS, *ENVIRONMENTS)
-        except NotYet:
-            return False
-        return True
+        informers = self._cache.informers
+        # Our own kinds are served by now: one that seems not to be is away for a moment.
+        own = informers.synced(kinds.DATALABS) and informers.synced(kinds.ENVIRONMENT_CONFIGS)
+        crossplane = kinds.CROSSPLANE_ENVIRONMENTS
+        return own and (informers.synced(crossplane) or not informers.served(crossplane))
 
     async def _ensure(self, manifest: Manifest) -> float:
         """Make an object what it should be; returns seconds until that is due, 0 if it is done."""
