@@ -4,9 +4,11 @@ import asyncio
 import base64
 import datetime
 import functools
+import math
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -14,6 +16,7 @@ from controllers import teardown
 from controllers.controller import Result
 from controllers.denials import Denials
 from controllers.identity import IdentityReconciler
+from controllers.settled import Plans, Settled, agree, versions
 from controllers.workqueue import backoff
 from datalabd import defects, metrics, names
 from datalabd.api.meta import FINALIZER, RETAINED, UNPROTECTED, Manifest, NamespacedName, claim_of, several
@@ -31,8 +34,9 @@ from datalabd.errors import (
     NotFound,
     Unreadable,
 )
+from datalabd.identity import Outcome
 from datalabd.kube import resources as kinds
-from datalabd.kube.apply import Written, converge, describe, retain, write_status
+from datalabd.kube.apply import Written, converge, describe, our_status, retain, write_status
 from datalabd.kube.cache import Cache
 from datalabd.kube.client import JSON_PATCH, Client
 from datalabd.kube.events import Recorder
@@ -40,13 +44,13 @@ from datalabd.kube.fights import Fights, rival
 from datalabd.kube.resources import resource_of
 from datalabd.kube.store import key_of
 from datalabd.lab import Lab, resolve
-from datalabd.observed import Observed, Phase, Place, View, is_durable, observe, phase_of
+from datalabd.observed import Observed, Phase, Place, View, is_durable, observe, phase_of, timeless
 from datalabd.plan import Plan, Stage, plan
 from datalabd.plan.educates.content import lost
-from datalabd.plan.educates.healing import Delete, Patch, Repair, look_again, repairs
+from datalabd.plan.educates.healing import Delete, Patch, Repair, Stuck, look_again, repairs
 from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class
 from datalabd.plan.metadata import digest
-from datalabd.plan.prune import prune
+from datalabd.plan.prune import identity, prune
 from datalabd.status import refused, status, until_stalled, unwritable
 from datalabd.submission import Names, Submission
 from datalabd.validation import CLUSTER_NAME, Rival, names_lost, names_of, taken, unique_names, validate
@@ -58,9 +62,29 @@ UNREAD_SECONDS = 30.0
 
 _GONE = "gone"
 """What is wished of an object that is deleted."""
+UNSETTLED_SECONDS = 0.25
+"""How soon to go on with what is still changing at the end of a pass."""
+ROUNDS = 6
+"""How often a pass goes on from what it has written: further than from Secrets to what reads them leads no chain."""
+
+writing: ContextVar[NamespacedName | None] = ContextVar("writing", default=None)
+"""The lab for which the present task writes: what it writes need not bring it back."""
+
 _HEALED = {
     resource.kind: resource for resource in (kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOP_SESSIONS, kinds.SECRETS)
 }
+
+
+@dataclass(frozen=True, repr=False)
+class _Look:
+    """A lab as it was at one moment. No repr: it has Secrets."""
+
+    revision: tuple[int, Outcome | None]
+    """Of the caches, and of what is known from Keycloak."""
+    view: View
+    seen: Observed
+    facts: Observed
+    """Without what time alone changes."""
 
 
 class DatalabReconciler:
@@ -73,13 +97,20 @@ class DatalabReconciler:
         recorder: Recorder,
         identity: IdentityReconciler,
         later: Callable[[NamespacedName, float], None] = lambda key, seconds: None,
+        cover: Callable[[NamespacedName], None] = lambda _: None,
     ) -> None:
-        """`later` asks for a pass over a claim after so many seconds, however the present one ends."""
+        """`later` asks for a pass over a claim after so many seconds, however the present one ends.
+
+        `cover` is told during a pass when it has looked at all that its claim was queued for until then.
+        """
         self._client = client
         self._cache = cache
         self._recorder = recorder
         self._identity = identity
         self._denials = Denials()
+        self._cover = cover
+        self._said: dict[NamespacedName, Manifest] = {}
+        """The status that was last to be written of each claim."""
         self._repaired: dict[tuple[NamespacedName, str], tuple[int, float]] = {}
         """How often in a row an object was put right, and when (loop time) it may be again."""
         self._waiting_for: dict[NamespacedName, set[NamespacedName]] = {}
@@ -88,7 +119,15 @@ class DatalabReconciler:
         self._fights: dict[NamespacedName, Fights] = {}
         metrics.CONTESTED.set_function(lambda: sum(len(fights.contested()) for fights in self._fights.values()))
         self._unprotected: dict[NamespacedName, int] = {}
+        self._labs: dict[NamespacedName, tuple[Manifest, Lab]] = {}
+        """Claims that were found valid, with the labs they make."""
+        self._known: dict[NamespacedName, Settled] = {}
+        self._plans = Plans(lambda lab, seen: plan(lab, seen, fresh_password))
         metrics.UNPROTECTED_INGRESSES.set_function(lambda: sum(self._unprotected.values()))
+
+    def begin(self) -> None:
+        """Take nothing for granted that was so under an earlier lease: others have led since."""
+        self._known.clear()
 
     async def reconcile(self, key: NamespacedName) -> Result:
         """One pass over one claim. Raises what stopped it, after it stands in the claim's status."""
@@ -136,11 +175,18 @@ class DatalabReconciler:
         if elsewhere:
             self._waiting_for[key_of(claim)] = set(elsewhere.values())
         environment = self._cache.environment_of(claim)
+        if (known := self._labs.get(key_of(claim))) is not None and not elsewhere:
+            judged, lab = known
+            if lab.environment is environment and _wishes(claim) == _wishes(judged):
+                return lab
         submission = Submission(claim, environment)
         errors = [*validate(submission), *taken(claim, elsewhere)]
         if errors:
+            self._labs.pop(key_of(claim), None)
             raise ClaimInvalid(errors[0].path, "; ".join(several(errors)).removeprefix(f"{errors[0].path}: "))
-        return resolve(claim, environment, submission.spec)
+        lab = resolve(claim, environment, submission.spec)
+        self._labs[lab.key] = (claim, lab)
+        return lab
 
     def waiting_for(self, key: NamespacedName) -> list[NamespacedName]:
         """Claims that had to leave a name to this one, and may have it when this one changes or goes."""
@@ -189,47 +235,145 @@ class DatalabReconciler:
         return namespace is None or any(one["uid"] == owner["metadata"]["uid"] for one in owners)
 
     async def _converge(self, claim: Manifest, lab: Lab) -> Result:
+        token = writing.set(lab.key)
+        try:
+            return await self._make_real(claim, lab)
+        finally:
+            writing.reset(token)
+
+    async def _make_real(self, claim: Manifest, lab: Lab) -> Result:
+        look = await self._look(claim, lab)
+        if self._is_settled(claim, lab, look):
+            left = self._known[lab.key].until - asyncio.get_running_loop().time()
+            return Result(requeue_after=None if left == math.inf else left, unchanged=len(look.view.owned))
         written = Written()
         problem: DatalabdError | None = None
-        view = await self._view(claim, lab)
-        seen = observe(lab, view)
-        wanted = plan(lab, seen, fresh_password)
-        found = repairs(lab, seen)
+        wanted, found, stable = self._plan(lab, look), list[Repair](), False
         try:
             # Before anything else is made: what is made without a finalizer could be left behind.
             claim = await self._add_finalizer(claim)
-            self._identity.want(lab.key, wanted.realm)
             # Closing what stands open comes first: nothing that fails later may leave it so.
             unprotected = await self._sweep(lab)
-            problem = await self._apply(lab.key, wanted, written) or unprotected
-            await self._hand_on(lab, wanted)
-            await self._secure_volumes(lab, view)
-            await self._prune(lab, wanted, view.owned, written)
-            await self._heal(lab, seen, found)
-            await self._bring_back(lab.key, lost(lab, seen))
+            for _ in range(ROUNDS):
+                self._identity.want(lab.key, wanted.realm)
+                writes = len(written.created) + len(written.applied)
+                problem = await self._apply(lab.key, wanted, written) or unprotected
+                await self._hand_on(lab, wanted)
+                await self._secure_volumes(lab, look.view)
+                if look.revision == self._revision(lab.key):
+                    found = repairs(lab, look.seen)
+                    await self._heal(lab, look.seen, found)
+                # Where nothing was waited for, nothing has changed since the look: all of it is in order.
+                stable = look.revision == self._revision(lab.key)
+                if stable or (problem is not None and writes == len(written.created) + len(written.applied)):
+                    break
+                # What was written is in the cache already, and may be what the next stage waits for.
+                look = await self._look(claim, lab, look)
+                wanted = self._plan(lab, look)
+            await self._prune(lab, wanted, look.view.owned, written)
+            await self._bring_back(lab.key, lost(lab, look.seen))
         except (KubeError, Foreign) as error:
             problem = error
         if isinstance(problem, Denied):
             self._denials.require_lasting(lab.key, problem)
-        self._cache.follow(lab.key)
-        # What was just written is in the cache already; the status speaks of that, not of what was.
-        seen = observe(lab, await self._view(claim, lab))
+        in_order, look = look, await self._look(claim, lab, look)
+        stable = stable and problem is None and look is in_order
+        if stable and self._is_current(claim, lab):
+            self._cover(lab.key)
         told = problem or self._fights_over(lab.key).problem()
-        await self._write_status(claim, status(claim, lab, seen, wanted, found, told, _now()))
+        said = status(claim, lab, look.seen, wanted, found, told, _now())
+        await self._write_status(claim, said)
         await self._tell(claim, written)
         if problem is not None:
             raise problem
-        self._settled(lab, seen)
+        self._settled(lab, look.seen)
+        if stable and self._fights_over(lab.key).is_over and all(isinstance(repair, Stuck) for repair in found):
+            self._remember(lab, look, said)
+        again = self._requeue_after(lab, look.seen)
         return Result(
-            requeue_after=self._requeue_after(lab, seen),
+            requeue_after=again if stable else min(again or UNSETTLED_SECONDS, UNSETTLED_SECONDS),
             created=len(written.created),
             applied=len(written.applied),
             pruned=len(written.pruned),
             unchanged=written.unchanged,
         )
 
+    async def _look(self, claim: Manifest, lab: Lab, before: _Look | None = None) -> _Look:
+        """The lab as it is now, what was just written included."""
+        revision = self._revision(lab.key)
+        if before is not None and before.revision == revision:
+            return before
+        self._cache.follow(lab.key)
+        view = await self._view(claim, lab)
+        seen = observe(lab, view)
+        return _Look(revision, view, seen, timeless(seen))
+
+    def _revision(self, key: NamespacedName) -> tuple[int, Outcome | None]:
+        return self._cache.informers.revision, self._identity.outcome(key)
+
+    def _is_current(self, claim: Manifest, lab: Lab) -> bool:
+        """Whether the lab is still that of its claim."""
+        live = self._cache.claim(lab.key)
+        if live is None or live["metadata"].get("deletionTimestamp") or _wishes(live) != _wishes(claim):
+            return False
+        try:
+            return self._cache.environment_of(live) is lab.environment and not self._lost_names(live)
+        except EnvironmentInvalid:
+            return False
+
+    def has_said(self, claim: Manifest) -> bool:
+        """Whether a claim is as its last pass left it: with our finalizer, and the status of that pass."""
+        said = self._said.get(key_of(claim))
+        return FINALIZER in (claim["metadata"].get("finalizers") or ()) and our_status(claim) == said
+
+    def _plan(self, lab: Lab, look: _Look) -> Plan:
+        return self._plans.of(lab, look.seen, look.facts)
+
+    def _is_settled(self, claim: Manifest, lab: Lab, look: _Look) -> bool:
+        """Whether nothing that a pass goes by differs from what the last one left in order."""
+        known = self._known.get(lab.key)
+        if (
+            known is None
+            or known.lab is not lab
+            or known.until <= asyncio.get_running_loop().time()
+            or known.status != our_status(claim)
+            or FINALIZER not in (claim["metadata"].get("finalizers") or ())
+            or known.facts != look.facts
+            or known.others != versions(self._others(lab, look.view))
+        ):
+            return False
+        objects = versions(look.view.owned)
+        if objects.keys() != known.objects.keys():
+            return False
+        changed = [obj for obj in look.view.owned if objects[identity(obj)] != known.objects[identity(obj)]]
+        if changed and not agree(changed, self._plan(lab, look)):
+            return False
+        self._known[lab.key] = replace(known, objects=objects)
+        return True
+
+    def _remember(self, lab: Lab, look: _Look, said: Manifest) -> None:
+        waits = [self._requeue_after(lab, look.seen), until_stalled(said, _now())]
+        self._known[lab.key] = Settled(
+            lab=lab,
+            facts=look.facts,
+            status=said,
+            objects=versions(look.view.owned),
+            others=versions(self._others(lab, look.view)),
+            until=asyncio.get_running_loop().time()
+            + min((wait for wait in waits if wait is not None), default=math.inf),
+        )
+
+    def _others(self, lab: Lab, view: View) -> list[Manifest]:
+        """What is not the lab's own, and looked after all the same: Ingresses, and the volumes behind claims."""
+        volumes = (self._volume(claim) for claim in (view.volumes if lab.retains else ()))
+        return [*self._ingresses(lab), *(volume for volume in volumes if volume is not None)]
+
+    def _volume(self, claim: Manifest) -> Manifest | None:
+        return self._cache.informers.store(kinds.VOLUMES).get("", claim["spec"].get("volumeName", ""))
+
     async def _view(self, claim: Manifest, lab: Lab) -> View:
         try:
+            await self._cache.listed(lab.key)
             return replace(self._cache.view(lab), identity=self._identity.outcome(lab.key))
         except (Denied, Unreadable) as problem:
             await self._write_status(claim, refused(claim, problem, _now()))
@@ -292,7 +436,7 @@ class DatalabReconciler:
     async def _secure_volumes(self, lab: Lab, view: View) -> None:
         """Have the volumes behind durable claims outlive these, should somebody delete a claim or its namespace."""
         for claim in view.volumes if lab.retains else ():
-            volume = self._cache.informers.store(kinds.VOLUMES).get("", claim["spec"].get("volumeName", ""))
+            volume = self._volume(claim)
             if volume is None or not is_durable(lab.name, claim) or _is_going(claim):
                 continue
             if volume["spec"].get("persistentVolumeReclaimPolicy") == "Retain":
@@ -485,22 +629,19 @@ class DatalabReconciler:
         patch = functools.partial(self._client.patch, kinds.INGRESSES, metadata["namespace"], metadata["name"], body)
         return await self._put_right(key, ingress, "protection", body, patch)
 
-    def _ingresses(self, lab: Lab) -> Iterable[Manifest]:
+    def _ingresses(self, lab: Lab) -> list[Manifest]:
         namespace = names.workshop_namespace(lab.name)
-        return [
-            ingress
-            for ingress in self._cache.informers.store(kinds.INGRESSES)
-            if ingress["metadata"]["namespace"] == namespace
-        ]
+        return self._cache.informers.store(kinds.INGRESSES).within(namespace)
 
     async def _write_status(self, claim: Manifest, wanted: Manifest) -> None:
         store = self._cache.informers.store(kinds.DATALABS)
+        self._said[key_of(claim)] = wanted
         await self._tell_move(claim, wanted)
         try:
             is_news = await write_status(self._client, store, claim, wanted, self._fights_over(key_of(claim)))
         except Invalid as error:
             # Better a short one than none: without it the claim would go on saying what was so before.
-            wanted = unwritable(claim, error, _now())
+            wanted = self._said[key_of(claim)] = unwritable(claim, error, _now())
             if await write_status(self._client, store, claim, wanted):
                 await self._tell_transition(claim, wanted)
             raise
@@ -558,8 +699,18 @@ class DatalabReconciler:
         self._fights.pop(key, None)
         self._waiting_for.pop(key, None)
         self._unprotected.pop(key, None)
+        self._said.pop(key, None)
+        self._labs.pop(key, None)
+        self._known.pop(key, None)
+        self._plans.forget(key)
         self._identity.forget(key)
         self._repaired = {known: state for known, state in self._repaired.items() if known[0] != key}
+
+
+def _wishes(claim: Manifest) -> tuple[object, ...]:
+    """All of a claim that its lab is made of."""
+    metadata = claim["metadata"]
+    return (claim.get("spec"), *(metadata.get(key) for key in ("uid", "generation", "annotations", "labels")))
 
 
 def _is_going(claim: Manifest) -> bool:

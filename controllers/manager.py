@@ -2,24 +2,26 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from controllers.controller import Controller
-from controllers.datalab import DatalabReconciler
+from controllers.datalab import DatalabReconciler, writing
 from controllers.identity import RESYNC_SECONDS, IdentityReconciler
+from controllers.wakeups import EARLY, matters
 from controllers.workqueue import Workqueue
-from datalabd import names
 from datalabd.api.meta import Manifest, NamespacedName, claim_of
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import OPTIONAL_KINDS, OWNED_KINDS, RUNTIME_KINDS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.events import Recorder
-from datalabd.kube.informers import EVERYWHERE
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope, key_of
-from datalabd.lab import environment_name
-from datalabd.observed import ENVIRONMENT_LABEL
+from datalabd.observed import ENVIRONMENT_LABEL, Phase, phase_of
 
 Keys = Iterable[NamespacedName]
+
+PAUSE_SECONDS = 0.25
+"""Between two passes over one lab: what others answer to our writes is looked at together."""
 
 IDENTITY_WORKERS = 4
 """Labs that Keycloak is told of at once: enough to keep it busy, and few enough to leave it time for logins."""
@@ -32,17 +34,20 @@ class Manager:
         self, client: Client, cache: Cache, workers: int, identity_resync_seconds: float = RESYNC_SECONDS
     ) -> None:
         self._cache = cache
-        self._queue: Workqueue[NamespacedName] = Workqueue("datalab")
+        self._queue: Workqueue[NamespacedName] = Workqueue("datalab", PAUSE_SECONDS)
         identities: Workqueue[NamespacedName] = Workqueue("identity")
         self._identity = IdentityReconciler(identities, self._queue.add, identity_resync_seconds)
         self._identity_controller = Controller("identity", self._identity.reconcile, identities, IDENTITY_WORKERS)
-        self._reconciler = DatalabReconciler(client, cache, Recorder(client), self._identity, self._queue.add_after)
+        self._reconciler = DatalabReconciler(
+            client, cache, Recorder(client), self._identity, self._queue.add_after, self._queue.cover
+        )
         self._controller = Controller("datalab", self._reconciler.reconcile, self._queue, workers)
         self._subscribe()
 
     async def lead(self) -> None:
         """Reconcile every claim, then whatever changes, until cancelled."""
         self._identity.begin()
+        self._reconciler.begin()
         for claim in self._cache.claims():
             self._queue.add(key_of(claim))
         try:
@@ -53,10 +58,10 @@ class Manager:
             await self._identity.aclose()
 
     def _subscribe(self) -> None:
-        self._on(kinds.DATALABS, self._competing)
+        self._cache.informers.store(kinds.DATALABS).subscribe_changes(self._claim_changed)
         self._on(kinds.ENVIRONMENT_CONFIGS, self._choosing)
         self._on(kinds.CROSSPLANE_ENVIRONMENTS, self._choosing)
-        self._on(kinds.NAMESPACES, lambda namespace: self._deriving(namespace["metadata"]["name"]))
+        self._on(kinds.NAMESPACES, lambda namespace: self._cache.deriving(namespace["metadata"]["name"]))
         self._on(kinds.SECRETS, self._reading)
         self._on(kinds.VOLUMES, self._bound)
         self._on(kinds.ENDPOINT_SLICES, lambda _: self._all())
@@ -65,17 +70,43 @@ class Manager:
                 self._on(kind, self._concerned)
         self._on(kinds.STATEFUL_SETS, lambda pods: self._named(pods["metadata"]["namespace"]))
         for kind in (*RUNTIME_KINDS, *OPTIONAL_KINDS, kinds.SECRETS, kinds.STATEFUL_SETS):
-            self._cache.informers.store(kind).subscribe_synced(self._scope_synced)
-        self._cache.informers.subscribe(lambda: self._scope_synced(EVERYWHERE))
+            self._cache.informers.store(kind).subscribe_synced(partial(self._scope_synced, kind))
+        self._cache.informers.subscribe(self._wake_all)
 
     def _on(self, resource: Resource, keys_of: Callable[[Manifest], Keys]) -> None:
-        def listener(obj: Manifest) -> None:
-            for key in keys_of(obj):
-                self._queue.add(key)
+        def listener(before: Manifest | None, after: Manifest | None) -> None:
+            obj = after or before
+            if obj is None or not matters(resource, before, after):
+                return
+            mine = writing.get()  # a pass looks at what it has written itself
+            keys = set(keys_of(obj))
+            if before is not None and before["metadata"].get("labels") != obj["metadata"].get("labels"):
+                keys.update(keys_of(before))  # it may have been a lab's by its labels alone
+            for key in keys:
+                if key != mine and not (before is None and self._comes_early(resource, obj, key)):
+                    self._queue.add(key)
 
-        self._cache.informers.store(resource).subscribe(listener)
+        self._cache.informers.store(resource).subscribe_changes(listener)
 
-    def _scope_synced(self, _: Scope) -> None:
+    def _comes_early(self, resource: Resource, obj: Manifest, key: NamespacedName) -> bool:
+        """Whether an object appears because the runtime is at work, which will say when that is done."""
+        claim = self._cache.claim(key)
+        if resource not in EARLY or claim is None or claim["metadata"].get("deletionTimestamp"):
+            return False
+        metadata = obj["metadata"]
+        name = metadata["name"] if resource in (kinds.NAMESPACES, kinds.DEPLOYMENTS) else metadata["namespace"]
+        kind = kinds.WORKSHOP_ENVIRONMENTS if name == key.name else kinds.WORKSHOP_SESSIONS
+        maker = self._cache.informers.store(kind).get("", name)
+        if maker is None or phase_of(maker) is not Phase.PENDING:
+            return False
+        owners = metadata.get("ownerReferences") or ()
+        return resource != kinds.NAMESPACES or any(owner["uid"] == maker["metadata"]["uid"] for owner in owners)
+
+    def _scope_synced(self, resource: Resource, scope: Scope) -> None:
+        for key in self._cache.followers(resource, scope):
+            self._queue.add(key)
+
+    def _wake_all(self) -> None:
         for key in self._all():
             self._queue.add(key)
 
@@ -85,14 +116,21 @@ class Manager:
     def _named(self, name: str) -> Keys:
         return [key_of(claim) for claim in self._cache.claims_named(name)]
 
-    def _competing(self, claim: Manifest) -> Keys:
-        """The claim, those that compete with it for its name, and those that may have another of its names now."""
+    def _claim_changed(self, before: Manifest | None, after: Manifest | None) -> None:
+        """Wake a claim, unless only its status changed as a pass wrote it, and those whose names depend on it."""
+        claim = after or before
+        if claim is None:
+            return
         key = key_of(claim)
-        return {key, *self._named(key.name), *self._reconciler.waiting_for(key)}
+        if before is not None and after is not None and not matters(kinds.DATALABS, before, after):
+            if not self._reconciler.has_said(after):
+                self._queue.add(key)
+            return
+        for woken in {key, *self._named(key.name), *self._reconciler.waiting_for(key)}:
+            self._queue.add(woken)
 
     def _choosing(self, environment: Manifest) -> Keys:
-        name = environment["metadata"]["name"]
-        return [key_of(claim) for claim in self._cache.claims() if environment_name(claim) == name]
+        return self._cache.choosing(environment["metadata"]["name"])
 
     def _concerned(self, obj: Manifest) -> Keys:
         """The claim whose object this is, by our labels or by those the runtime sets; else the one it would block."""
@@ -100,20 +138,12 @@ class Manager:
             return [key]
         metadata = obj["metadata"]
         runtime = (metadata.get("labels") or {}).get(ENVIRONMENT_LABEL)
-        return self._deriving(runtime or metadata.get("namespace") or metadata["name"])
+        return self._cache.deriving(runtime or metadata.get("namespace") or metadata["name"])
 
     def _owner(self, obj: Manifest) -> NamespacedName | None:
         """The claim that our labels name; None where there is no such claim, as when somebody changed them."""
         key = claim_of(obj)
         return key if key is not None and self._cache.claim(key) is not None else None
-
-    def _deriving(self, name: str) -> Keys:
-        """Claims that derive this name, of a namespace or of what is like one unique in the cluster."""
-        return [
-            key_of(claim)
-            for claim in self._cache.claims()
-            if name == claim["metadata"]["name"] or name.startswith(f"{claim['metadata']['name']}-")
-        ]
 
     def _bound(self, volume: Manifest) -> Keys:
         """The claim in whose workshop namespace the volume is used."""
@@ -123,12 +153,4 @@ class Manager:
         """Claims of the Secret's namespace or lab, and those that read it from a shared one."""
         if (key := self._owner(secret)) is not None:
             return [key]
-        metadata = secret["metadata"]
-        return [
-            key_of(claim)
-            for claim in self._cache.claims()
-            if metadata["name"] in (name := claim["metadata"]["name"], claim["spec"].get("secretName"))
-            or metadata["name"] in names.own_secrets(name)
-            or metadata["namespace"] == name
-            or key_of(secret) in self._cache.iam_secrets(claim)
-        ]
+        return self._cache.reading(secret)

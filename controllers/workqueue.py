@@ -17,6 +17,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 300.0
+MAX_RESTING = 256
+"""Keys whose last work is remembered before those that have rested are forgotten."""
 
 
 def backoff(failures: int) -> float:
@@ -26,9 +28,16 @@ def backoff(failures: int) -> float:
 
 
 class Workqueue(Generic[Key]):
-    """A queue for workers of one event loop."""
+    """A queue for workers of one event loop.
 
-    def __init__(self, name: str) -> None:
+    A key that was just worked on rests for `pause` seconds, so that changes that come one after the other, as they do
+    where somebody answers what we wrote, are worked on together.
+    """
+
+    def __init__(self, name: str, pause: float = 0.0) -> None:
+        self._pause = pause
+        self._rested: dict[Key, float] = {}
+        """When the last work on a key ended, of those that may be resting still."""
         labels = {"name": name, "controller": name}
         self._depth = metrics.QUEUE_DEPTH.labels(**labels)
         self._adds = metrics.QUEUE_ADDS.labels(**labels)
@@ -55,16 +64,16 @@ class Workqueue(Generic[Key]):
         return len(self._queue)
 
     def add(self, key: Key) -> None:
-        """Ask for the key to be worked on as soon as possible."""
-        self._delayed.pop(key, None)
+        """Ask for the key to be worked on as soon as possible, but not before it has rested."""
         if key in self._started:
+            self._delayed.pop(key, None)
             self._again.add(key)
-        elif key not in self._added:
-            self._adds.inc()
-            self._added[key] = time.monotonic()
-            self._queue.append(key)
-            self._depth.set(len(self._queue))
-            self._ready.set()
+            return
+        rest = self._rested[key] + self._pause - time.monotonic() if key in self._rested else 0.0
+        if rest > 0:
+            self.add_after(key, rest)
+        else:
+            self._enqueue(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
         """Ask for the key to be worked on after `seconds`; the earliest of several such wishes counts."""
@@ -100,12 +109,30 @@ class Workqueue(Generic[Key]):
         self._depth.set(len(self._queue))
         return key
 
+    def cover(self, key: Key) -> None:
+        """Say that the work in progress on the key includes all that it was added for until now."""
+        self._again.discard(key)
+
     def done(self, key: Key) -> None:
         """Say that work on the key has ended; it is queued again if it was added meanwhile."""
-        self._work.observe(time.monotonic() - self._started.pop(key))
+        now = time.monotonic()
+        self._work.observe(now - self._started.pop(key))
+        if self._pause:
+            self._rested[key] = now
+            if len(self._rested) > MAX_RESTING:
+                self._rested = {key: ended for key, ended in self._rested.items() if ended + self._pause > now}
         if key in self._again:
             self._again.discard(key)
             self.add(key)
+
+    def _enqueue(self, key: Key) -> None:
+        self._delayed.pop(key, None)
+        if key not in self._added:
+            self._adds.inc()
+            self._added[key] = time.monotonic()
+            self._queue.append(key)
+            self._depth.set(len(self._queue))
+            self._ready.set()
 
     def _ages(self) -> list[float]:
         now = time.monotonic()
@@ -123,7 +150,9 @@ class Workqueue(Generic[Key]):
         now = time.monotonic()
         while self._heap and self._heap[0][0] <= now:
             due, _, key = heapq.heappop(self._heap)
-            if self._delayed.get(key) == due:
+            if self._delayed.get(key) == due and key in self._started:
                 self.add(key)
+            elif self._delayed.get(key) == due:
+                self._enqueue(key)
         self._timer = None
         self._arm()

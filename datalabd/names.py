@@ -71,6 +71,11 @@ def own_secrets(claim: str) -> list[str]:
     return [credentials(claim), login(claim), identity_secret(claim)]
 
 
+def inside_secrets(claim: str) -> list[str]:
+    """Secrets of the workshop namespace that others make for the lab, or may have made before."""
+    return [credentials(claim), WORKSHOP_CONFIG, identity_secret_copy(claim), apisix_secret(claim)]
+
+
 def session_hosts(claim: str, name: str) -> list[str]:
     """Leftmost labels of the hosts of one session, the main one first; the registry's last."""
     main = session(claim, name)

@@ -4,7 +4,7 @@ import datetime
 import functools
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
@@ -350,6 +350,19 @@ def observe(lab: Lab, view: View) -> Observed:
     )
 
 
+def timeless(seen: Observed) -> Observed:
+    """The same facts without what time alone changes, by which two looks can be told apart."""
+    return replace(
+        seen,
+        sessions={name: replace(facts, age_seconds=0.0) for name, facts in seen.sessions.items()},
+        databases={
+            host: facts if facts.age_seconds is None else replace(facts, age_seconds=0.0)
+            for host, facts in seen.databases.items()
+        },
+        now=Observed.now,
+    )
+
+
 def storage_keys(lab: Lab, secret: Manifest | None) -> tuple[StorageKeys | None, str]:
     """The credentials in a storage Secret, or None and why there are none."""
     where = lab.storage_secret
@@ -458,6 +471,7 @@ def _session(lab: Lab, view: View, name: str) -> SessionFacts:
         return SessionFacts(places=places)
     educates = _educates(obj)
     deployment = view.deployments.get(name)
+    available, waiting_reason = deployment_facts(deployment)
     created = moment(text(obj, "metadata", "creationTimestamp")) or view.now
     return SessionFacts(
         phase=phase_of(obj),
@@ -466,11 +480,17 @@ def _session(lab: Lab, view: View, name: str) -> SessionFacts:
         uid=uid,
         age_seconds=max(0.0, (view.now - created).total_seconds()),
         started_with=annotations(obj).get(STARTED_WITH),
-        available=condition(deployment, "Available", "status").get("status") == "True",
+        available=available,
         has_deployment=deployment is not None,
-        waiting_reason=_why_unavailable(deployment),
+        waiting_reason=waiting_reason,
         places=places,
     )
+
+
+def deployment_facts(deployment: Manifest | None) -> tuple[bool, str]:
+    """Whether a session's Deployment serves, and why not, in the words of its controller."""
+    available = condition(deployment, "Available", "status").get("status") == "True"
+    return available, _why_unavailable(deployment)
 
 
 def _is_address(text: str) -> bool:

@@ -193,7 +193,7 @@ async def write_status(
 
     It is not while `fights` has it wait.
     """
-    if wanted == _ours(claim.get("status")):
+    if wanted == our_status(claim):
         return False
     metadata = claim["metadata"]
     what, wish = f"status of {describe(claim)}", digest(wanted)
@@ -207,7 +207,7 @@ async def write_status(
     }
     try:
         after = await client.apply(resource_of(body), body, subresource="status")
-        if _ours(after.get("status")) != wanted:
+        if our_status(after) != wanted:
             # What others put there is theirs, and an apply takes away only what was ours.
             foreign = [known for known in after["status"].get("conditions") or () if known["type"] not in CONDITIONS]
             whole = wanted | {"conditions": [*wanted["conditions"], *foreign]}
@@ -225,13 +225,14 @@ async def write_status(
     except NotFound:
         return False  # the claim was deleted meanwhile
     if fights is not None:
-        fights.wrote(what, wish, reached=_ours(after.get("status")) == wanted)
+        fights.wrote(what, wish, reached=our_status(after) == wanted)
     store.observe(after)
     return True
 
 
-def _ours(status: Manifest | None) -> Manifest | None:
-    """A status without the conditions of others."""
+def our_status(claim: Manifest) -> Manifest | None:
+    """The status of a claim without the conditions of others."""
+    status: Manifest | None = claim.get("status")
     conditions = (status or {}).get("conditions")
     if not status or conditions is None:
         return status

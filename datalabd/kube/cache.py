@@ -14,7 +14,7 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.name_index import NameIndex
 from datalabd.kube.resources import Resource
-from datalabd.kube.store import Scope
+from datalabd.kube.store import Index, Scope, key_of
 from datalabd.lab import Lab, environment_name, storage_secret
 from datalabd.observed import Phase, View, view
 from datalabd.plan import rights
@@ -28,9 +28,14 @@ SESSION_PARTS = Scope(
 )
 API_SERVER = Scope(namespace="default", label_selector="kubernetes.io/service-name=kubernetes")
 
-DATABASE_LOGINS = "postgres-operator.crunchydata.com/role=pguser"
-"""Label selector of the Secrets in which PGO keeps logins."""
+DATABASE_LOGIN = ("postgres-operator.crunchydata.com/role", "pguser")
+"""Label of the Secrets in which PGO keeps logins."""
+OPAQUE = "type=Opaque"
+"""Field selector of the Secrets of a lab's own namespace that concern us: tokens, certificates and pull secrets have
+types of their own. One watch for all is lighter than one for each."""
 
+LIST_SECONDS = 2.0
+"""How long a pass waits for what is being listed, at most."""
 READ_SECONDS = 5.0
 """When to look again whether a namespace has been listed, should nothing be heard of it."""
 ENVIRONMENTS = (kinds.ENVIRONMENT_CONFIGS, kinds.CROSSPLANE_ENVIRONMENTS)
@@ -65,8 +70,20 @@ VIEWED = {
 """Kinds that a lab is seen by."""
 
 
+def _secret_names(claim: Manifest) -> set[str]:
+    """Names of the Secrets that are read or made for a claim, wherever they are."""
+    name = claim["metadata"]["name"]
+    stated = (claim.get("spec") or {}).get("secretName")
+    return {name, *names.own_secrets(name), *([stated] if isinstance(stated, str) else [])}
+
+
+def _alone(secret: NamespacedName) -> tuple[Resource, Scope]:
+    """The scope that is one Secret."""
+    return kinds.SECRETS, Scope(secret.namespace, field_selector=f"metadata.name={secret.name}")
+
+
 class Cache:
-    """Queries over the stores. Makes no request."""
+    """Queries over the stores. Makes no request but by reflectors."""
 
     def __init__(self, informers: Informers, account: str = ACCOUNT) -> None:
         self.informers = informers
@@ -75,8 +92,14 @@ class Cache:
         self.names = NameIndex(informers.store(kinds.DATALABS), informers.store(kinds.WORKSHOP_ENVIRONMENTS))
         self._environments: dict[tuple[str, str], EnvironmentConfig | EnvironmentInvalid] = {}
         """Parsed environments, or what is wrong with them, by uid and resourceVersion."""
-        self._followed: dict[NamespacedName, set[tuple[Resource, Scope]]] = {}
-        """What is watched by namespace, and for which claim."""
+        self._followed: dict[NamespacedName, frozenset[tuple[Resource, Scope]]] = {}
+        """What is watched by namespace, by the claim it is watched for."""
+        self._followers: dict[tuple[Resource, Scope], set[NamespacedName]] = {}
+        """The same the other way round."""
+        claims = informers.store(kinds.DATALABS)
+        self._by_name = Index(claims, lambda claim: [claim["metadata"]["name"]])
+        self._by_environment = Index(claims, lambda claim: [environment_name(claim)])
+        self._by_secret = Index(claims, _secret_names)
         self._domains: dict[str, str] = {}
         self._last_api_server: tuple[Manifest, ...] = ()
 
@@ -116,7 +139,33 @@ class Cache:
 
     def claims_named(self, name: str) -> list[Manifest]:
         """Claims of that name, in whatever namespace; more than one only while they compete for it."""
-        return [claim for claim in self.claims() if claim["metadata"]["name"] == name]
+        return [claim for key in self._by_name.get(name) if (claim := self.claim(key)) is not None]
+
+    def deriving(self, name: str) -> list[NamespacedName]:
+        """Claims that may derive this name, of a namespace or of what is like one unique in the cluster."""
+        ends = [at for at, letter in enumerate(name) if letter == "-"]
+        return [key for end in (*ends, len(name)) for key in self._by_name.get(name[:end])]
+
+    def choosing(self, environment: str) -> list[NamespacedName]:
+        """Claims that choose an environment."""
+        return self._by_environment.get(environment)
+
+    def reading(self, secret: Manifest) -> set[NamespacedName]:
+        """Claims for which a Secret may be read."""
+        key = key_of(secret)
+        is_login = (secret["metadata"].get("labels") or {}).get(DATABASE_LOGIN[0]) == DATABASE_LOGIN[1]
+        inside = is_login or key.name in names.inside_secrets(key.namespace)
+        return {
+            *self._by_secret.get(key.name),
+            *(self._by_name.get(key.namespace) if inside else ()),
+            *self._followers.get(_alone(key), ()),
+        }
+
+    def followers(self, resource: Resource, scope: Scope) -> list[NamespacedName]:
+        """Claims for which this is watched: all, if it is watched in the whole cluster."""
+        if not scope.namespace:
+            return [key_of(claim) for claim in self.claims()]
+        return sorted(self._followers.get((resource, scope), ()))
 
     def environment(self, name: str) -> EnvironmentConfig:
         """The environment of that name, ours before Crossplane's; raises `EnvironmentInvalid`."""
@@ -233,15 +282,25 @@ class Cache:
         """Watch what is watched by namespace for this claim: Secrets beside it and where its storage credentials are,
         and what its lab's own namespace holds. What no claim needs any more is forgotten."""
         claim = self.claim(key)
-        wanted = set(self._scopes(claim)) if claim is not None else set()
-        before = self._followed.pop(key, set())
+        wanted = frozenset(self._scopes(claim) if claim is not None else ())
+        before = self._followed.pop(key, frozenset())
         if wanted:
             self._followed[key] = wanted
-        for resource, scope in wanted - before:
-            self.informers.watch(resource, scope)
-        for resource, scope in before - wanted:
-            if not any((resource, scope) in others for others in self._followed.values()):
-                self.informers.unwatch(resource, scope)
+        if wanted != before:
+            for resource, scope in wanted - before:
+                self._followers.setdefault((resource, scope), set()).add(key)
+                self.informers.watch(resource, scope)
+            for resource, scope in before - wanted:
+                self._followers[resource, scope].discard(key)
+                if not self._followers[resource, scope]:
+                    del self._followers[resource, scope]
+                    self.informers.unwatch(resource, scope)
+
+    async def listed(self, key: NamespacedName) -> None:
+        """Wait a moment for what is being listed for a claim: a pass that comes back later costs more."""
+        for resource, scope in self._followed.get(key, ()):
+            if not self.informers.synced(resource, scope):
+                await self.informers.listed(resource, scope, LIST_SECONDS)
 
     def _scopes(self, claim: Manifest) -> Iterator[tuple[Resource, Scope]]:
         yield kinds.SECRETS, Scope(namespace=claim["metadata"]["namespace"])
@@ -259,10 +318,7 @@ class Cache:
 
     def _iam_scopes(self, claim: Manifest) -> dict[NamespacedName, tuple[Resource, Scope]]:
         """One Secret each: what else is in their namespace is none of our business."""
-        return {
-            where: (kinds.SECRETS, Scope(where.namespace, field_selector=f"metadata.name={where.name}"))
-            for where in self.iam_secrets(claim)
-        }
+        return {where: _alone(where) for where in self.iam_secrets(claim)}
 
     def iam_view(self, claim: Manifest) -> IamView:
         """Those Secrets as far as they are known."""
@@ -293,16 +349,8 @@ class Cache:
         if all(owner.get("uid") != environment["metadata"]["uid"] for owner in owners):
             return
         inside = names.workshop_namespace(name)
-        yield kinds.SECRETS, Scope(inside, field_selector="metadata.name=" + names.credentials(name))
-        yield kinds.SECRETS, Scope(inside, field_selector=f"metadata.name={names.WORKSHOP_CONFIG}")
-        yield kinds.SECRETS, Scope(inside, label_selector=OURS.label_selector)
-        with contextlib.suppress(EnvironmentInvalid):
-            if self.environment_of(claim).data.ingress.protection.type is ProtectionType.APISIX:
-                # Somebody else may have made it: then it has no label of ours.
-                yield kinds.SECRETS, Scope(inside, field_selector="metadata.name=" + names.identity_secret_copy(name))
+        yield kinds.SECRETS, Scope(inside, field_selector=OPAQUE)
         spec = claim.get("spec") or {}
-        if spec.get("databases"):
-            yield kinds.SECRETS, Scope(inside, label_selector=DATABASE_LOGINS)
         if spec.get("cacheStores") or spec.get("vectorStores"):
             yield kinds.STATEFUL_SETS, Scope(inside)
 

@@ -106,6 +106,11 @@ class Fights:
         """What is fought over now, and with whom."""
         return {what: history.rival or SOMEBODY for what, history in self._contested()}
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all stands as it was made, and nobody fights any more."""
+        return not self._contested() and all(history.stands for history in self._histories.values())
+
     def problem(self) -> Contested | None:
         """The first of them as an error; None while nobody fights. Asks for a pass when that may be over."""
         found = self._contested()

@@ -1,6 +1,7 @@
 """All reflectors of the process and the stores they feed."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from datalabd.errors import Denied, KubeError
@@ -23,6 +24,7 @@ class Informers:
         self._crds = CrdChanges()
         self._waiting: list[asyncio.Event] = []
         self._listeners: list[Callable[[], None]] = []
+        self._changes = 0
         self.store(CRDS).subscribe(lambda crd: self._crds.changed(crd["metadata"]["name"]))
 
     def store(self, resource: Resource) -> Store:
@@ -31,6 +33,11 @@ class Informers:
             self._stores[resource] = Store(resource)
             self._stores[resource].subscribe_synced(self._scope_synced)
         return self._stores[resource]
+
+    @property
+    def revision(self) -> int:
+        """Grows whenever something in any store changes, or what can be read at all."""
+        return self._changes + sum(store.revision for store in self._stores.values())
 
     def watch(self, resource: Resource, scope: Scope = EVERYWHERE, *, optional: bool = False) -> None:
         """Begin to keep a scope current; repeating it does nothing.
@@ -107,9 +114,21 @@ class Informers:
         self._listeners.append(listener)
 
     def _changed(self) -> None:
+        self._changes += 1
         self._progress()
         for listener in self._listeners:
             listener()
+
+    async def listed(self, resource: Resource, scope: Scope, seconds: float) -> None:
+        """Return when a scope that is being listed can be believed, or may not be read, or time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while (resource, scope) in self._reflectors and not self.synced(resource, scope):
+                    if self.denied(resource, scope) is not None:
+                        return
+                    progress = asyncio.Event()
+                    self._waiting.append(progress)
+                    await progress.wait()
 
     def _scope_synced(self, _: Scope) -> None:
         self._progress()

@@ -1,7 +1,7 @@
 """The cache that reflectors feed and everything else reads: raw objects by name, per resource."""
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from datalabd import metrics
 from datalabd.api.meta import CLAIM_UID, FIELD_MANAGER, Manifest, NamespacedName
@@ -9,6 +9,11 @@ from datalabd.kube.resources import Resource
 
 Listener = Callable[[Manifest], None]
 """Called with every object that appeared, changed or vanished (its last known form)."""
+ChangeListener = Callable[[Manifest | None, Manifest | None], None]
+"""The same, with the object before and after; None where it was not there, or is not."""
+
+
+Entry = TypeVar("Entry", bound=Hashable)
 
 
 class Scope(NamedTuple):
@@ -33,11 +38,14 @@ class Store:
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
+        self.revision = 0
+        """Grows whenever something here changes."""
         self._objects: dict[NamespacedName, Manifest] = {}
         self._by_uid: dict[str, set[NamespacedName]] = {}
         self._by_namespace: dict[str, set[NamespacedName]] = {}
         self._scopes: dict[Scope, set[NamespacedName]] = {}
         self._listeners: list[Listener] = []
+        self._change_listeners: list[ChangeListener] = []
         self._sync_listeners: list[Callable[[Scope], None]] = []
         self._last_deletion = 0
         """Highest resourceVersion of the deletions seen."""
@@ -51,6 +59,10 @@ class Store:
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` for every object that changes from now on."""
         self._listeners.append(listener)
+
+    def subscribe_changes(self, listener: ChangeListener) -> None:
+        """Call `listener` likewise, with what was before."""
+        self._change_listeners.append(listener)
 
     def subscribe_synced(self, listener: Callable[[Scope], None]) -> None:
         """Call `listener` whenever a scope can be believed for the first time, or again after it was dropped."""
@@ -76,6 +88,7 @@ class Store:
         """Set the contents of a scope to a fresh list; tells listeners what differs, vanished objects too."""
         listed = {key_of(obj): trim(obj) for obj in objects}
         first = scope not in self._scopes
+        self.revision += first
         before = self._scopes.get(scope, set())
         self._scopes[scope] = set(listed)
         for key in before - listed.keys():
@@ -101,7 +114,8 @@ class Store:
             self._remove(key, trim(obj))
         else:
             self._scopes[scope].add(key)
-            if key not in self._objects or _version(self._objects[key]) <= _version(obj):
+            # The same version again is the echo of a write of ours, or what another scope has told of already.
+            if key not in self._objects or _version(self._objects[key]) < _version(obj):
                 self._put(key, trim(obj))
         self._count()
 
@@ -121,25 +135,29 @@ class Store:
 
     def drop(self, scope: Scope) -> None:
         """Forget a scope whose reflector has stopped, or whose kind is no longer served."""
+        self.revision += 1
         for key in self._scopes.pop(scope, set()):
             self._remove(key)
         self._count()
 
     def _put(self, key: NamespacedName, obj: Manifest) -> None:
+        self.revision += 1
+        before = self._objects.get(key)
         self._unindex(key)
         self._objects[key] = obj
         self._by_namespace.setdefault(key.namespace, set()).add(key)
         if uid := _claim_uid(obj):
             self._by_uid.setdefault(uid, set()).add(key)
-        self._tell(obj)
+        self._tell(before, obj)
 
     def _remove(self, key: NamespacedName, last: Manifest | None = None) -> None:
         if any(key in keys for keys in self._scopes.values()):
             return  # another scope still covers it
         gone = last or self._objects[key]
+        self.revision += 1
         self._unindex(key)
         self._objects.pop(key, None)
-        self._tell(gone)
+        self._tell(gone, None)
 
     def _unindex(self, key: NamespacedName) -> None:
         old = self._objects.get(key)
@@ -149,15 +167,47 @@ class Store:
         if uid := _claim_uid(old):
             _forget(self._by_uid, uid, key)
 
-    def _tell(self, obj: Manifest) -> None:
+    def _tell(self, before: Manifest | None, after: Manifest | None) -> None:
+        if (obj := after or before) is None:
+            return
         for listener in self._listeners:
             listener(obj)
+        for tell in self._change_listeners:
+            tell(before, after)
 
     def _count(self) -> None:
         metrics.STORE_OBJECTS.labels(resource=str(self.resource)).set(len(self._objects))
 
 
-def _forget(index: dict[str, set[NamespacedName]], entry: str, key: NamespacedName) -> None:
+class Index(Generic[Entry]):
+    """Objects of a store by something that stands in them; kept current by the store."""
+
+    def __init__(self, store: Store, entries_of: Callable[[Manifest], Iterable[Entry]]) -> None:
+        self._store = store
+        self._entries_of = entries_of
+        self._keys: dict[Entry, set[NamespacedName]] = {}
+        self._entries: dict[NamespacedName, frozenset[Entry]] = {}
+        for obj in store:
+            self._changed(obj)
+        store.subscribe(self._changed)
+
+    def get(self, entry: Entry) -> list[NamespacedName]:
+        """Keys of the objects in which this stands, sorted."""
+        return sorted(self._keys.get(entry, ()))
+
+    def _changed(self, obj: Manifest) -> None:
+        key = key_of(obj)
+        live = self._store.get(*key)
+        before, now = self._entries.pop(key, frozenset()), frozenset(() if live is None else self._entries_of(live))
+        for entry in before - now:
+            _forget(self._keys, entry, key)
+        for entry in now - before:
+            self._keys.setdefault(entry, set()).add(key)
+        if now:
+            self._entries[key] = now
+
+
+def _forget(index: dict[Entry, set[NamespacedName]], entry: Entry, key: NamespacedName) -> None:
     index[entry].discard(key)
     if not index[entry]:
         del index[entry]
@@ -186,14 +236,26 @@ def trim(obj: Manifest) -> Manifest:
 
 
 def _covers(scope: Scope, obj: Manifest) -> bool:
-    """Whether an object would be listed by a scope; only plain scopes and equality on labels are judged."""
-    if scope.field_selector or (scope.namespace and scope.namespace != obj["metadata"].get("namespace", "")):
+    """Whether an object would be listed by a scope; only equality on labels and fields is judged."""
+    if scope.namespace and scope.namespace != obj["metadata"].get("namespace", ""):
         return False
     labels = obj["metadata"].get("labels") or {}
-    return all(
-        labels.get(key) == value
-        for key, _, value in (term.partition("=") for term in scope.label_selector.split(",") if term)
+    return all(labels.get(key) == value for key, value in _terms(scope.label_selector)) and all(
+        _field(obj, key) == value for key, value in _terms(scope.field_selector)
     )
+
+
+def _terms(selector: str) -> Iterator[tuple[str, str]]:
+    for term in selector.split(",") if selector else ():
+        key, _, value = term.partition("=")
+        yield key, value
+
+
+def _field(obj: Manifest, path: str) -> Any:
+    found: Any = obj
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
 
 
 def _version(obj: Manifest) -> int:

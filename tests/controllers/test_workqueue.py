@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from prometheus_client import REGISTRY
 
-from controllers.workqueue import Workqueue, backoff
+from controllers.workqueue import MAX_RESTING, Workqueue, backoff
 
 
 class Clock:
@@ -332,3 +332,86 @@ async def test_work_in_progress(queue: Workqueue[str], clock: Clock, metric: Cal
 
 def test_no_work_in_progress(queue: Workqueue[str], metric: Callable[[str], float | None]) -> None:
     assert (metric("unfinished_work_seconds"), metric("longest_running_processor_seconds")) == (0, 0)
+
+
+# --- resting ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def resting(request: pytest.FixtureRequest, clock: Clock) -> Workqueue[str]:
+    """A queue whose keys rest for two seconds."""
+    return Workqueue(request.node.name, pause=2.0)
+
+
+async def test_the_first_time_a_key_need_not_rest(resting: Workqueue[str]) -> None:
+    resting.add("a")
+    assert await drain(resting) == ["a"]
+
+
+async def test_what_comes_while_a_key_rests_is_worked_on_together(resting: Workqueue[str], clock: Clock) -> None:
+    resting.add("a")
+    await drain(resting)
+    await clock.advance(0.5)
+    resting.add("a")
+    resting.add("a")
+    assert len(resting) == 0
+    await clock.advance(1.0)
+    assert len(resting) == 0
+    await clock.advance(0.5)
+    assert await drain(resting) == ["a"]
+
+
+async def test_what_came_during_work_waits_for_the_rest(resting: Workqueue[str], clock: Clock) -> None:
+    resting.add("a")
+    await resting.get()
+    resting.add("a")
+    resting.done("a")
+    assert len(resting) == 0
+    await clock.advance(2.0)
+    assert await drain(resting) == ["a"]
+
+
+async def test_one_key_rests_alone(resting: Workqueue[str]) -> None:
+    resting.add("a")
+    await drain(resting)
+    resting.add("b")
+    assert await drain(resting) == ["b"]
+
+
+async def test_a_change_comes_before_a_later_timer(resting: Workqueue[str], clock: Clock) -> None:
+    resting.add("a")
+    await drain(resting)
+    resting.add_after("a", 60.0)
+    resting.add("a")
+    await clock.advance(2.0)
+    assert await drain(resting) == ["a"]
+    await clock.advance(60.0)
+    assert len(resting) == 0
+
+
+async def test_many_keys_rest_and_are_forgotten(resting: Workqueue[str], clock: Clock) -> None:
+    for number in range(MAX_RESTING):
+        resting.add(str(number))
+    await drain(resting)
+    await clock.advance(2.0)
+    resting.add("last")
+    await drain(resting)
+    assert list(resting._rested) == ["last"]
+
+
+async def test_what_a_pass_has_looked_at_does_not_bring_it_back(queue: Workqueue[str]) -> None:
+    queue.add("a")
+    await queue.get()
+    queue.add("a")
+    queue.cover("a")
+    queue.done("a")
+    assert len(queue) == 0
+
+
+async def test_what_comes_after_that_look_does(queue: Workqueue[str]) -> None:
+    queue.add("a")
+    await queue.get()
+    queue.cover("a")
+    queue.add("a")
+    queue.done("a")
+    assert await drain(queue) == ["a"]

@@ -7,7 +7,7 @@ import pytest
 
 from datalabd.api.meta import CLAIM_NAME, CLAIM_NAMESPACE, CLAIM_UID, MANAGED_BY, RETAINED, Manifest
 from datalabd.errors import Foreign
-from datalabd.kube.apply import Written, _ours, _sent, agrees, describe, require_ours
+from datalabd.kube.apply import Written, _sent, agrees, describe, our_status, require_ours
 from datalabd.plan import plan
 from tests.factories import LABELS, environment, fresh, lab, running
 
@@ -31,8 +31,9 @@ def test_sent(desired: Manifest, live: Manifest, sent: Manifest) -> None:
 
 def test_conditions_of_others_are_none_of_a_status() -> None:
     ready, other = {"type": "Ready", "status": "True"}, {"type": "Reviewed", "status": "True"}
-    assert _ours({"started": "1/1", "conditions": [other, ready]}) == {"started": "1/1", "conditions": [ready]}
-    assert (_ours(None), _ours({"started": "1/1"})) == (None, {"started": "1/1"})
+    live = {"status": {"started": "1/1", "conditions": [other, ready]}}
+    assert our_status(live) == {"started": "1/1", "conditions": [ready]}
+    assert (our_status({}), our_status({"status": {"started": "1/1"}})) == (None, {"started": "1/1"})
 
 
 # --- agrees -----------------------------------------------------------------------------------------------------------

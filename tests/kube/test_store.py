@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -5,7 +6,7 @@ from prometheus_client import REGISTRY
 
 from datalabd.api.meta import CLAIM_UID, Manifest, NamespacedName
 from datalabd.kube import resources as kinds
-from datalabd.kube.store import Scope, Store, key_of, trim
+from datalabd.kube.store import Index, Scope, Store, key_of, trim
 
 ALL = Scope()
 TEAM = Scope("team")
@@ -100,6 +101,63 @@ def test_a_deletion(store: Store, told: list[tuple[str, str]]) -> None:
     store.update(ALL, "ADDED", secret("a", 2))
     store.update(ALL, "DELETED", secret("a", 3))
     assert (store.get("team", "a"), told) == (None, [("a", "2"), ("a", "3")])
+
+
+def test_the_echo_of_our_write_is_not_told_again(store: Store, told: list[tuple[str, str]]) -> None:
+    store.observe(secret("a", 5))
+    store.update(ALL, "MODIFIED", secret("a", 5))
+    assert (held(store), told) == ({"a": "5"}, [("a", "5")])
+
+
+def test_changes_are_told_with_what_was_before(store: Store) -> None:
+    told: list[tuple[Manifest | None, Manifest | None]] = []
+    store.subscribe_changes(lambda before, after: told.append((before, after)))
+    for kind, version in (("ADDED", 1), ("MODIFIED", 2), ("DELETED", 3)):
+        store.update(ALL, kind, secret("a", version))
+    first, second, last = (secret("a", version) for version in (1, 2, 3))
+    assert told == [(None, first), (first, second), (last, None)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda store: store.update(ALL, "ADDED", secret("b")), id="an object comes"),
+        pytest.param(lambda store: store.update(ALL, "DELETED", secret("a", 2)), id="an object goes"),
+        pytest.param(lambda store: store.observe(secret("a", 2)), id="our own write"),
+        pytest.param(lambda store: store.replace(TEAM, []), id="a scope is listed for the first time"),
+        pytest.param(lambda store: store.drop(ALL), id="a scope is dropped"),
+    ],
+)
+def test_the_revision_grows_with_every_change(store: Store, change: Callable[[Store], None]) -> None:
+    store.update(ALL, "ADDED", secret("a"))
+    before = store.revision
+    change(store)
+    assert store.revision > before
+
+
+def test_the_revision_stays_where_nothing_changes(store: Store) -> None:
+    store.update(ALL, "ADDED", secret("a"))
+    before = store.revision
+    store.update(ALL, "MODIFIED", secret("a"))
+    store.replace(ALL, [secret("a")])
+    assert store.revision == before
+
+
+# --- indexes ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_follows_its_store(store: Store) -> None:
+    store.update(ALL, "ADDED", secret("a", app="x"))
+    index = Index(store, lambda obj: obj["metadata"].get("app", ()))
+    store.update(ALL, "ADDED", secret("b", 2, app="xy"))
+    store.update(ALL, "MODIFIED", secret("a", 3, app="y"))
+    assert {entry: index.get(entry) for entry in "xyz"} == {
+        "x": [NamespacedName("team", "b")],
+        "y": [NamespacedName("team", "a"), NamespacedName("team", "b")],
+        "z": [],
+    }
+    store.update(ALL, "DELETED", secret("b", 4, app="xy"))
+    assert {entry: index.get(entry) for entry in "xy"} == {"x": [], "y": [NamespacedName("team", "a")]}
 
 
 def test_an_event_that_is_older_than_our_write_changes_nothing(store: Store, told: list[tuple[str, str]]) -> None:
@@ -280,7 +338,10 @@ def test_observe(store: Store, known: list[Manifest], answer: Manifest, expected
         pytest.param(Scope(label_selector="app=x"), {"labels": {"app": "y"}}, False, id="another label"),
         pytest.param(Scope(label_selector="app=x"), {"labels": None}, False, id="no labels"),
         pytest.param(Scope(label_selector="app=x,b=c"), {"labels": {"app": "x"}}, False, id="one label of two"),
-        pytest.param(Scope(field_selector="metadata.name=a"), {}, False, id="fields are not judged"),
+        pytest.param(Scope(field_selector="metadata.name=a"), {}, True, id="its name"),
+        pytest.param(Scope(field_selector="metadata.name=b"), {}, False, id="another name"),
+        pytest.param(Scope(field_selector="type=Opaque"), {}, False, id="a field that it lacks"),
+        pytest.param(Scope(field_selector="metadata.name.x=a"), {}, False, id="a field below what has none"),
     ],
 )
 def test_observe_keeps_only_what_a_scope_will_see_deleted(

@@ -72,8 +72,8 @@ def look_again(lab: Lab, seen: Observed) -> float | None:
         limit - facts.age_seconds
         for name in lab.started
         if (facts := seen.sessions.get(name))
-        for limit in (_limit(facts),)
-        if limit is not None
+        for limit in _limits(facts)
+        if limit > facts.age_seconds or limit == _limit(facts)
     ]
     waits += [
         YOUNG_SECONDS - facts.age_seconds for facts in seen.databases.values() if facts.settling and facts.age_seconds
@@ -144,6 +144,14 @@ def _wedged(facts: SessionFacts) -> str | None:
     if facts.phase is Phase.RUNNING:
         return "its Deployment is gone"
     return f"it is Pending for more than {limit:.0f} s"
+
+
+def _limits(facts: SessionFacts) -> tuple[float, ...]:
+    """The ages at which it may: that its namespace came is not told of while it is Pending."""
+    limit = _limit(facts)
+    if facts.phase is Phase.PENDING:
+        return (WEDGED_SECONDS, PENDING_SECONDS)
+    return () if limit is None else (limit,)
 
 
 def _limit(facts: SessionFacts) -> float | None:
