@@ -22,6 +22,7 @@ from keycloak.exceptions import KeycloakAuthenticationError, KeycloakConnectionE
 from datalabd import metrics, names
 from datalabd.api.meta import REALM_MARK, NamespacedName, shorten
 from datalabd.errors import KeycloakError, KeycloakForbidden, KeycloakForeign, KeycloakUnavailable, RealmMissing
+from datalabd.live import dig, objects, text, texts
 from datalabd.plan.realm import DEVICE_GRANT, FLOWS, Group, RealmState
 
 GRACE_SECONDS = 0.5
@@ -240,15 +241,20 @@ class Keycloak:
 
     async def _find_client(self, name: str) -> Json | None:
         try:
-            found = await self._ask(self._admin.a_get_client_id, name)
+            found = await self._client_id(name)
         except _Moved as error:
             raise self._hidden() from error  # a list is always there
         if found is None:
             return None
         try:
-            return dict(await self._ask(self._admin.a_get_client, found))
+            return self._object(await self._ask(self._admin.a_get_client, found))
         except _Moved:
             return None
+
+    async def _client_id(self, name: str) -> str | None:
+        """Keycloak's own name of a client; None where there is none."""
+        found = await self._ask(self._admin.a_get_client_id, name)
+        return None if found is None else self._text(found)
 
     def _hidden(self) -> KeycloakUnavailable:
         message = (
@@ -258,7 +264,7 @@ class Keycloak:
 
     async def _find_group(self, name: str) -> Json | None:
         try:
-            return dict(await self._ask(self._admin.a_get_group_by_path, name))
+            return self._object(await self._ask(self._admin.a_get_group_by_path, name))
         except _Moved:
             return None
 
@@ -276,15 +282,15 @@ class Keycloak:
         """Id of the client, which is as wanted then."""
         wanted = _representation(state, secret, mark)
         if live is None:
-            created: str = await self._ask(self._admin.a_create_client, wanted)
+            created = self._text(await self._ask(self._admin.a_create_client, wanted))
             changed["client"] = None
             return created
         different = [key for key in wanted if not _holds(live.get(key), wanted[key])]
-        mappers, differing = _mappers(live.get("protocolMappers") or [], wanted["protocolMappers"])
+        mappers, differing = _mappers(_named(live.get("protocolMappers")), wanted["protocolMappers"])
         if "protocolMappers" in different:
             different.remove("protocolMappers")
         if different or differing:
-            attributes = (live.get("attributes") or {}) | wanted["attributes"]
+            attributes = dig(live, "attributes") | wanted["attributes"]
             merged = live | wanted | {"attributes": attributes, "protocolMappers": mappers}
             await self._ask(self._admin.a_update_client, live["id"], merged)
             changed |= dict.fromkeys([f"client {key}" for key in different] + [f"mapper {name}" for name in differing])
@@ -292,18 +298,19 @@ class Keycloak:
 
     async def _roles(self, state: RealmState, client_id: str, changed: dict[str, None]) -> dict[str, Json]:
         """The client's roles by name, all of which are there then."""
-        live = await self._ask(self._admin.a_get_client_roles, client_id)
+        live = self._objects(await self._ask(self._admin.a_get_client_roles, client_id), "name")
         missing = [role for role in state.roles if role not in {found["name"] for found in live}]
         if missing:
             await _together(
                 *(self._ask(self._admin.a_create_client_role, client_id, {"name": role}) for role in missing)
             )
             changed |= dict.fromkeys(f"role {role}" for role in missing)
-            live = await self._ask(self._admin.a_get_client_roles, client_id)
+            live = self._objects(await self._ask(self._admin.a_get_client_roles, client_id), "name")
         return {found["name"]: found for found in live}
 
     async def _scope(self, state: RealmState, client_id: str, roles: dict[str, Json], changed: dict[str, None]) -> None:
-        live = await self._ask(self._admin.a_get_client_roles_of_client_scope, client_id, client_id)
+        answer = await self._ask(self._admin.a_get_client_roles_of_client_scope, client_id, client_id)
+        live = self._objects(answer, "name")
         missing = [role for role in state.roles if role not in {found["name"] for found in live}]
         if missing:
             given = [_known(roles, role) for role in missing]
@@ -313,8 +320,8 @@ class Keycloak:
     async def _service_account(
         self, state: RealmState, client_id: str, roles: dict[str, Json], changed: dict[str, None]
     ) -> None:
-        user = await self._ask(self._admin.a_get_client_service_account_user, client_id)
-        live = await self._ask(self._admin.a_get_client_roles_of_user, user["id"], client_id)
+        user = self._object(await self._ask(self._admin.a_get_client_service_account_user, client_id))
+        live = self._objects(await self._ask(self._admin.a_get_client_roles_of_user, user["id"], client_id), "name")
         if state.service_account_role not in {found["name"] for found in live}:
             given = [_known(roles, state.service_account_role)]
             await self._ask(self._admin.a_assign_client_role, user["id"], client_id, given)
@@ -327,7 +334,7 @@ class Keycloak:
         if live is not None:
             return live
         payload = {"name": group.name, "attributes": {REALM_MARK: [mark]}}
-        created = await self._ask(self._admin.a_create_group, payload)
+        created = self._text(await self._ask(self._admin.a_create_group, payload))
         changed[f"group {group.name}"] = None
         return {"id": created}
 
@@ -341,7 +348,7 @@ class Keycloak:
         changed: dict[str, None],
     ) -> None:
         """Give the group its role, and take away every other."""
-        by_client: dict[str, list[str]] = live.get("clientRoles") or {}
+        by_client = {other: texts(live, "clientRoles", other) for other in dig(live, "clientRoles")}
         if group.role not in by_client.get(client, ()):
             given = [_known(roles, group.role)]
             await self._ask(self._admin.a_assign_group_client_roles, live["id"], client_id, given)
@@ -351,14 +358,15 @@ class Keycloak:
                 await self._take_client_roles(live["id"], other, strangers)
                 changed[f"roles of group {group.name}"] = None
         if live.get("realmRoles"):
-            taken = await self._ask(self._admin.a_get_group_realm_roles, live["id"])
+            taken = self._objects(await self._ask(self._admin.a_get_group_realm_roles, live["id"]), "name")
             await self._ask(self._admin.a_delete_group_realm_roles, live["id"], taken)
             changed[f"roles of group {group.name}"] = None
 
     async def _take_client_roles(self, group_id: str, client: str, strangers: list[str]) -> None:
-        client_id = await self._ask(self._admin.a_get_client_id, client)
+        client_id = await self._client_id(client)
         if client_id is not None:
-            found = await self._ask(self._admin.a_get_group_client_roles, group_id, client_id)
+            answer = await self._ask(self._admin.a_get_group_client_roles, group_id, client_id)
+            found = self._objects(answer, "name")
             taken = [role for role in found if role["name"] in strangers]
             await self._ask(self._admin.a_delete_group_client_roles, group_id, client_id, taken)
 
@@ -366,8 +374,8 @@ class Keycloak:
 
     async def _members(self, group_id: str) -> dict[str, str]:
         """Ids of all members of a group, by user name."""
-        found = await self._ask(self._admin.a_get_group_members, group_id, {"briefRepresentation": True})
-        return {user["username"]: user["id"] for user in found}
+        answer = await self._ask(self._admin.a_get_group_members, group_id, {"briefRepresentation": True})
+        return {user["username"]: user["id"] for user in self._objects(answer, "username", "id")}
 
     async def _users(self, state: RealmState, present: list[dict[str, str]]) -> tuple[dict[str, str], dict[str, str]]:
         """Ids of the users that Keycloak has, and what is wrong with the others; both as the claim writes them."""
@@ -384,10 +392,10 @@ class Keycloak:
         name = _in_realm(user)
         if name in seen:
             return seen[name]
-        found = await self._ask(
+        answer = await self._ask(
             self._admin.a_get_users, {"username": name, "exact": True, "briefRepresentation": True, "max": 2}
         )
-        return next((str(one["id"]) for one in found if one["username"] == name), None)
+        return next((one["id"] for one in self._objects(answer, "username", "id") if one["username"] == name), None)
 
     async def _membership(
         self, group: Group, live: Json, members: dict[str, str], known: dict[str, str], changed: dict[str, None]
@@ -436,10 +444,32 @@ class Keycloak:
                 raise _unreachable(self._access.url, error) from error
             except (KeycloakAuthenticationError, KeycloakOperationError) as error:
                 raise _refused(self._access, error) from error
-            except (LookupError, TypeError, ValueError) as error:
+            except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
                 # The library takes an answer for what it should be.
-                message = f"what answers at {self._access.url} is not Keycloak ({type(error).__name__})"
-                raise KeycloakUnavailable(0, message) from error
+                raise self._is_none(type(error).__name__) from error
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def _object(self, answer: Any, *keys: str) -> Json:
+        """An answer that has to be an object with these texts, its `id` where none are named."""
+        if not isinstance(answer, dict) or not all(isinstance(answer.get(key), str) for key in keys or ("id",)):
+            raise self._is_none("an answer of another form")
+        return answer
+
+    def _objects(self, answer: Any, *keys: str) -> list[Json]:
+        """An answer that has to be a list of such objects."""
+        if not isinstance(answer, list):
+            raise self._is_none("an answer of another form")
+        return [self._object(item, *keys) for item in answer]
+
+    def _text(self, answer: Any) -> str:
+        """An answer that has to be a text."""
+        if not isinstance(answer, str):
+            raise self._is_none("an answer of another form")
+        return answer
+
+    def _is_none(self, why: str) -> KeycloakUnavailable:
+        return KeycloakUnavailable(0, f"what answers at {self._access.url} is not Keycloak ({why})")
 
 
 # --- representations --------------------------------------------------------------------------------------------------
@@ -502,9 +532,9 @@ def _text(value: bool) -> str:
 def _holds(live: Any, wanted: Any) -> bool:
     """Whether a live field is as wanted; lists have no order, and more attributes than ours are fine."""
     if isinstance(wanted, dict):
-        return all((live or {}).get(key) == value for key, value in wanted.items())
+        return all(dig(live).get(key) == value for key, value in wanted.items())
     if isinstance(wanted, list) and wanted and isinstance(wanted[0], str):
-        return set(live or ()) == set(wanted)
+        return set(texts({"live": live}, "live")) == set(wanted)
     return bool(live == wanted)
 
 
@@ -529,14 +559,19 @@ def _mappers(live: list[Json], wanted: list[Json]) -> tuple[list[Json], list[str
     merged = []
     for mapper in wanted:
         found = by_name.get(mapper["name"], {})
-        merged.append(found | mapper | {"config": (found.get("config") or {}) | mapper["config"]})
+        merged.append(found | mapper | {"config": dig(found, "config") | mapper["config"]})
     return [*kept, *merged], [*different, *stale]
 
 
 def _mark(live: Json) -> str:
     """The mark of a client, whose attributes are texts, or of a group, whose attributes are lists; empty without."""
-    value = (live.get("attributes") or {}).get(REALM_MARK) or ""
-    return str(value[0] if isinstance(value, list) else value)
+    values = texts(live, "attributes", REALM_MARK)
+    return values[0] if values else text(live, "attributes", REALM_MARK)
+
+
+def _named(mappers: Any) -> list[Json]:
+    """The mappers of a client as it was read, which all have names."""
+    return [mapper for mapper in objects({"live": mappers}, "live") if isinstance(mapper.get("name"), str)]
 
 
 def _in_realm(user: str) -> str:
@@ -582,7 +617,7 @@ def _said(error: KeycloakAuthenticationError | KeycloakOperationError) -> str:
     """What Keycloak gives as reason, shortened."""
     try:
         body = json.loads(error.response_body or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         return ""
