@@ -6,6 +6,7 @@ session gateway); the rest keep the names that existing installations already us
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 LABEL_MAX = 63
 """Characters of one DNS label: namespaces, Service names, leftmost host labels, label values."""
@@ -144,8 +145,18 @@ def postgres_users(users: Sequence[str]) -> list[str]:
 
     The rest go without: PGO refuses a whole server for one name that does not fit.
     """
-    fitting = (user for user in users if _POSTGRES_USER.fullmatch(user) and user not in _NO_ROLES)
-    return list(dict.fromkeys(fitting))[:POSTGRES_USERS]
+    return list(_postgres_users(tuple(users)))
+
+
+@lru_cache(maxsize=64)
+def _postgres_users(users: tuple[str, ...]) -> tuple[str, ...]:
+    """The same for every server of a lab."""
+    return tuple(dict.fromkeys(filter(is_postgres_user, users)))[:POSTGRES_USERS]
+
+
+def is_postgres_user(user: str) -> bool:
+    """Whether a server takes a user of that name as one of a lab's."""
+    return user not in _NO_ROLES and _POSTGRES_USER.fullmatch(user) is not None
 
 
 def database_init(host: str) -> str:
@@ -195,7 +206,9 @@ def vector_store_services(key: str) -> list[str]:
 
 def variable(*parts: str) -> str:
     """Environment variable made of the parts: `variable("POSTGRES", "my-db.1", "URL")` is `POSTGRES_MY_DB_1_URL`."""
-    return _NOT_IN_VARIABLES.sub("_", "_".join(parts)).upper()
+    text = "_".join(parts)
+    usual = text.replace("-", "_").replace(".", "_")
+    return (usual if usual.isascii() and usual.isidentifier() else _NOT_IN_VARIABLES.sub("_", text)).upper()
 
 
 def document_store_variables(key: str) -> list[str]:
@@ -223,4 +236,5 @@ def database_server_variables(host: str) -> list[str]:
 
 def database_variables(host: str, name: str) -> list[str]:
     """Variables that tell sessions of one database of a server."""
-    return [variable("POSTGRES", host, name, suffix) for suffix in ("URL", "URL_EXTERNAL")]
+    url = variable("POSTGRES", host, name, "URL")
+    return [url, f"{url}_EXTERNAL"]

@@ -241,7 +241,8 @@ def _path_errors(file: File, path: str) -> Iterator[FieldError]:
 
 
 def _leaves(path: str) -> bool:
-    return ".." in re.split(r"[/\\]", _left(path))
+    left = _left(path)
+    return ".." in left and ".." in re.split(r"[/\\]", left)
 
 
 def _left(path: str) -> str:

@@ -78,7 +78,7 @@ def validation(new: Submission, old: Submission | None) -> Steps[list[FieldError
 
 def warnings(new: Submission, old: Submission | None = None) -> list[str]:
     """What the author of an acceptable claim should know, a sentence each; none for a claim being deleted."""
-    if new.parsed is None or new.is_going or (old is not None and new.says_the_same(old)):
+    if new.is_going or (old is not None and new.says_the_same(old)) or new.parsed is None:
         return []
     found = [warning for source in WARNINGS for warning in source(new.parsed)]
     if not found or old is None or old.parsed is None:
@@ -643,7 +643,7 @@ def _privileges(claim: ParsedClaim) -> Iterator[str]:
 def _without_role(claim: ParsedClaim) -> Iterator[str]:
     if not claim.spec.databases:
         return
-    fitting = [user for user in claim.spec.users if names.postgres_users([user])]
+    fitting = [user for user in claim.spec.users if names.is_postgres_user(user)]
     named = {*fitting, "postgres"}
     others = [user for user in claim.spec.users if user not in named]
     owners: list[str] = []

@@ -23,7 +23,7 @@ from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import DatalabSpec, Policy, State
 from datalabd.errors import ClaimInvalid
 from datalabd.lab import Lab, resolve
-from datalabd.observed import Observed, StorageKeys
+from datalabd.observed import Observed, SessionFacts, StorageKeys
 from datalabd.plan import qdrant, stages
 from datalabd.plan.educates.sessions import PARTS, Part
 from datalabd.plan.ingress_protection import handed_on
@@ -34,11 +34,11 @@ from datalabd.validation import listed
 
 LENGTH_MAX = 120
 COUNT_MAX = 10
-SUPPLIED = Observed(
-    storage=StorageKeys("", "", "", ""), client_secret="of the client", api_server=(("192.0.2.1", 443),)
-)
+KEYS = StorageKeys("", "", "", "")
+SUPPLIED = Observed(storage=KEYS, client_secret="of the client", api_server=(("192.0.2.1", 443),))
 """A lab of which nothing exists yet, and which lacks nothing that others supply."""
 STORES = {"documentStores": "document_stores", "cacheStores": "cache_stores", "vectorStores": "vector_stores"}
+_UNLIMITED = {"allowed": Allowed(policies=list(Policy)), "storage_classes": StorageClasses()}
 _ATTRIBUTES = {str(info.alias): (name,) for name, info in DatalabSpec.model_fields.items()}
 """Attributes of a parsed spec by the field that each is read from."""
 _READ_BY: dict[ProtectionType, tuple[str, ...]] = {
@@ -63,7 +63,9 @@ def creation(new: Submission, *, kept: bool = False) -> Steps[list[str]]:
     if lab is None:
         return []
     objects: set[Identity] = set()
-    for stage in stages(lab, replace(SUPPLIED), str):
+    # There is as much of them whatever they start with.
+    sessions = dict.fromkeys(lab.started, SessionFacts(started_with="anything"))
+    for stage in stages(lab, replace(SUPPLIED, sessions=sessions), str):
         objects.update(map(identity, stage.objects))
         yield
     sizes = list(_volumes(lab))
@@ -231,8 +233,7 @@ def _changed(old: Manifest, new: Manifest) -> list[str]:
 
 def _open(environment: EnvironmentConfig) -> EnvironmentConfig:
     """The environment without limits to what a claim may ask for."""
-    limits = {"allowed": Allowed(policies=list(Policy)), "storage_classes": StorageClasses()}
-    return environment.model_copy(update={"data": environment.data.model_copy(update=limits)})
+    return environment.model_copy(update={"data": environment.data.model_copy(update=_UNLIMITED)})
 
 
 def _volumes(lab: Lab) -> Iterator[tuple[str, str]]:
@@ -279,8 +280,9 @@ def _renames(before: Lab, after: Lab) -> Iterator[str]:
 
 def _endings(before: Lab, after: Lab) -> Iterator[str]:
     """What sessions lose although their files stay."""
-    sessions = [session for session in before.started if session in after.sessions]
-    stopping = [session for session in sessions if session not in after.started]
+    declared, started = set(after.sessions), set(after.started)
+    sessions = [session for session in before.started if session in declared]
+    stopping = [session for session in sessions if session not in started]
     if stopping:
         yield _told("stopping ", stopping, " keeps the files, and deletes what runs in the sessions' own namespaces")
     going_on = [session for session in sessions if session not in stopping]
@@ -293,15 +295,13 @@ def _differing(before: Lab, after: Lab, session: str) -> list[tuple[Part, object
 
     Each with what it was.
     """
-    supplied, changed = replace(SUPPLIED), replace(SUPPLIED)
-    parts = [(part, part(before, supplied, session)) for part in PARTS]
-    return [(part, was) for part, was in parts if part(after, changed, session) != was]
+    parts = [(part, part(before, KEYS, SUPPLIED, session)) for part in PARTS]
+    return [(part, was) for part, was in parts if part(after, KEYS, SUPPLIED, session) != was]
 
 
 def _differs(parts: list[tuple[Part, object]], lab: Lab | None, session: str) -> bool:
     """Whether any of these parts would not be what it was."""
-    supplied = replace(SUPPLIED)
-    return lab is not None and any(part(lab, supplied, session) != was for part, was in parts)
+    return lab is not None and any(part(lab, KEYS, SUPPLIED, session) != was for part, was in parts)
 
 
 def _causes(

@@ -3,6 +3,7 @@
 That is what claims and environments may say; `held` reads what any object holds, by the API server's own grammar.
 """
 
+import functools
 import re
 from decimal import Decimal
 from typing import Annotated
@@ -41,6 +42,7 @@ def held(value: object) -> Decimal | None:
     return Decimal(number) * factor
 
 
+@functools.lru_cache(maxsize=1024)
 def parse(text: str) -> Decimal:
     """Bytes that a quantity such as `1.5Gi` stands for; ValueError if it is none."""
     parts = _PARTS.fullmatch(text)

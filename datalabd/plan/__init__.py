@@ -141,8 +141,8 @@ def _client_secret_copy(lab: Lab, seen: Observed) -> Stage:
 def _credentials(lab: Lab, seen: Observed) -> Stage:
     # The runtime's copy may carry our labels; it is the runtime's to keep.
     copy = ("Secret", names.workshop_namespace(lab.name), names.credentials(lab.name))
-    if seen.storage is not None:
-        return Stage("credentials", (credentials.credentials(lab, seen.storage, seen),), keeps=(copy,))
+    if (secret := credentials.desired(lab, seen)) is not None:
+        return Stage("credentials", (secret,), keeps=(copy,))
     known = ("Secret", lab.namespace, names.credentials(lab.name))
     return Stage("credentials", waits=seen.storage_problem, keeps=(copy, known))
 

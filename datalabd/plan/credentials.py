@@ -1,12 +1,13 @@
 """Secret `N-datalab`: everything a session needs to reach storage and stores. Secret `N-login`: the lab's own login."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from typing import ParamSpec
 from urllib.parse import quote, urlencode, urlsplit
 
 from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.lab import DatabaseServer, Lab
-from datalabd.observed import Observed, StorageKeys
+from datalabd.observed import Observed, StorageKeys, derived_once
 from datalabd.plan import postgres
 from datalabd.plan.metadata import beside, opaque
 from datalabd.stores import SUPERUSER, DatabaseFacts, DatabaseLogin, StoreFacts, Turn, decoded
@@ -16,6 +17,7 @@ REMOTE = "datalab"
 MONGODB_PORT, REDIS_PORT, QDRANT_PORT, QDRANT_GRPC_PORT = "27017", "6379", "6333", "6334"
 EXTERNAL_PORT = 443
 """Port of the gateway's listener."""
+P = ParamSpec("P")
 
 
 def credentials(lab: Lab, keys: StorageKeys, seen: Observed) -> Manifest:
@@ -23,22 +25,33 @@ def credentials(lab: Lab, keys: StorageKeys, seen: Observed) -> Manifest:
 
     While the login of a database or store is away, it says of that one what it said before.
     """
+    return opaque(lab, beside(lab, names.credentials(lab.name)), values_of(lab, keys, seen))
+
+
+def values_of(lab: Lab, keys: StorageKeys, seen: Observed) -> dict[str, str]:
+    """What that Secret says."""
     values = _storage(lab, keys)
     for server in lab.databases:
         facts = seen.databases.get(server.host, DatabaseFacts())
         values |= _database(lab, server, facts)
         if facts.login is None:
-            values |= _said(seen, _login_variables(lab, server))
+            values |= _said(seen, _login_variables, lab, server)
     for store in lab.document_stores:
-        values |= _said(seen, names.document_store_variables(store.key))
+        values |= _said(seen, names.document_store_variables, store.key)
         values |= _document_store(lab, store.key, seen.document_stores.get(store.key, StoreFacts()))
     for store in lab.cache_stores:
-        values |= _said(seen, names.cache_store_variables(store.key))
+        values |= _said(seen, names.cache_store_variables, store.key)
         values |= _cache_store(lab, store.key, seen.cache_stores.get(store.key, StoreFacts()))
     for store in lab.vector_stores:
-        values |= _said(seen, names.vector_store_variables(store.key))
+        values |= _said(seen, names.vector_store_variables, store.key)
         values |= _vector_store(lab, store.key, seen.vector_stores.get(store.key, StoreFacts()))
-    return opaque(lab, beside(lab, names.credentials(lab.name)), values)
+    return values
+
+
+@derived_once
+def desired(lab: Lab, seen: Observed) -> Manifest | None:
+    """The same, None while the storage keys cannot be read."""
+    return None if seen.storage is None else credentials(lab, seen.storage, seen)
 
 
 def login(lab: Lab, password: str, turn: Turn) -> Manifest:
@@ -75,10 +88,12 @@ def _rclone(lab: Lab, keys: StorageKeys, force_path_style: str) -> str:
     return "".join([f"[{REMOTE}]\n", *(f"{key} = {value}\n" for key, value in settings.items())])
 
 
-def _said(seen: Observed, variables: Iterable[str]) -> dict[str, str]:
+def _said(seen: Observed, variables: Callable[P, list[str]], *args: P.args, **kwargs: P.kwargs) -> dict[str, str]:
     """What the live Secret says of these variables."""
+    if not seen.credentials:
+        return {}
     secret = {"data": seen.credentials}
-    return {name: value for name in variables if (value := decoded(secret, name)) is not None}
+    return {name: value for name in variables(*args, **kwargs) if (value := decoded(secret, name)) is not None}
 
 
 def _login_variables(lab: Lab, server: DatabaseServer) -> list[str]:

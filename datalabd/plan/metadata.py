@@ -52,9 +52,10 @@ def ours(lab: Lab, manifest: Manifest) -> Manifest:
     """
     metadata = manifest["metadata"]
     merged = labels(lab) | metadata.get("labels", {})
-    content = {key: value for key, value in manifest.items() if key != "metadata"}
-    applied = digest(content | {"labels": merged, "annotations": metadata.get("annotations", {})})
-    annotations = metadata.get("annotations", {}) | {APPLIED: applied}
+    annotations = metadata.get("annotations", {})
+    content = manifest | {"labels": merged, "annotations": annotations}
+    del content["metadata"]
+    annotations = annotations | {APPLIED: digest(content)}
     return manifest | {"metadata": metadata | {"labels": merged, "annotations": annotations}}
 
 

@@ -16,7 +16,7 @@ from datalabd import names
 from datalabd.api.environment import Peer, PeerPort, PeerTarget, Selector, Source
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
-from datalabd.observed import ENVIRONMENT_LABEL, Observed
+from datalabd.observed import ENVIRONMENT_LABEL, Observed, derived_once
 from datalabd.plan import backups, credentials, data_browser, postgres
 from datalabd.plan.metadata import ours
 
@@ -46,6 +46,7 @@ NO_CLIENTS = [
 Direction = Literal["Ingress", "Egress"]
 
 
+@derived_once
 def workshop_policies(lab: Lab, seen: Observed) -> list[Manifest]:
     """For the workshop namespace, where session pods, data services and stores run. Without a namespace set."""
     peers = [_peer(source) for source in lab.environment.data.network.ingress_peers]
@@ -268,9 +269,14 @@ def _api_server(lab: Lab, seen: Observed) -> list[Manifest]:
     if configured:
         return [_rule("to", [{"ipBlock": {"cidr": cidr}} for cidr in configured])]
     return [
-        _rule("to", [{"ipBlock": {"cidr": str(ipaddress.ip_network(address))}}], [_tcp(port)])
-        for address, port in sorted(seen.api_server)
+        _rule("to", [{"ipBlock": {"cidr": _alone(address)}}], [_tcp(port)]) for address, port in sorted(seen.api_server)
     ]
+
+
+@functools.lru_cache(maxsize=64)
+def _alone(address: str) -> str:
+    """The network of one address."""
+    return str(ipaddress.ip_network(address))
 
 
 def _peer_rule(peer: Peer) -> Manifest:

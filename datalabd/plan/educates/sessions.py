@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
-from datalabd.observed import STARTED_WITH, Login, Observed, Phase, Place, SessionFacts, derived_once
-from datalabd.plan import apisix
-from datalabd.plan.credentials import credentials
+from datalabd.observed import STARTED_WITH, Login, Observed, Phase, Place, SessionFacts, StorageKeys, derived_once
+from datalabd.plan import apisix, credentials
 from datalabd.plan.educates.content import is_current
 from datalabd.plan.educates.workshop import EDUCATES, session_content
 from datalabd.plan.metadata import canonical, digest, json_digest, ours
@@ -90,19 +89,19 @@ def current(lab: Lab, seen: Observed, session: str) -> str:
     return json_digest(b"[" + b",".join((content, canonical(_spec(lab, session, seen.login)), variables)) + b"]")
 
 
-@derived_once
 def _credentials(lab: Lab, seen: Observed) -> Mapping[str, str] | None:
     """Data of the credentials as they should be; as they are while the storage keys cannot be read."""
-    return seen.credentials if seen.storage is None else credentials(lab, seen.storage, seen)["data"]
+    secret = credentials.desired(lab, seen)
+    return seen.credentials if secret is None else secret["data"]
 
 
-Part = Callable[[Lab, Observed, str], object]
+Part = Callable[[Lab, StorageKeys, Observed, str], object]
 PARTS: tuple[Part, ...] = (
-    lambda lab, seen, session: session_content(lab),
-    lambda lab, seen, session: _spec(lab, session, seen.login),
-    lambda lab, seen, session: _credentials(lab, seen),
+    lambda lab, keys, seen, session: session_content(lab),
+    lambda lab, keys, seen, session: _spec(lab, session, seen.login),
+    lambda lab, keys, seen, session: credentials.values_of(lab, keys, seen),
 )
-"""What `current` is a digest of, to see which part of it changes."""
+"""What `current` is a digest of, by part; with these keys of the object storage."""
 
 
 @derived_once

@@ -27,7 +27,7 @@ def workshop(lab: Lab, seen: Observed) -> Manifest:
 @derived_once
 def workshop_spec(lab: Lab, seen: Observed) -> Manifest:
     """Its spec; `$(...)` are variables that Educates fills in."""
-    environment_objects = network_policies.workshop_policies(lab, seen)
+    environment_objects = [*network_policies.workshop_policies(lab, seen)]
     if lab.claim.spec.data.enabled:
         environment_objects.append(_without_namespace(volumes.data_mount(lab)))
     environment_objects.append(rights.binding(seen.account, rights.LAB))
@@ -71,7 +71,7 @@ def session_content(lab: Lab) -> Manifest:
 def session_objects(lab: Lab, seen: Observed) -> list[Manifest]:
     """What Educates creates with each session, policies first, so that no user's pod comes before them."""
     namespaces = _session_namespaces(lab.claim.spec.vcluster)
-    objects = network_policies.session_policies(lab, seen, namespaces)
+    objects = [*_policies(lab, seen, virtual=lab.claim.spec.vcluster)]
     objects += [rights.binding(seen.account, rights.SESSION, namespace) for namespace in namespaces]
     return objects + _content_objects(lab)
 
@@ -96,21 +96,25 @@ def live_session_policies(lab: Lab, seen: Observed, session: str) -> list[Manife
     runs = facts.phase is Phase.RUNNING and (
         facts.places.get(names.vcluster_namespace(lab.name, session)) is Place.OURS
     )
-    template = _virtual_policies(lab, seen) if lab.claim.spec.vcluster or runs else _plain_policies(lab, seen)
+    template = orjson.dumps(_policies(lab, seen, virtual=lab.claim.spec.vcluster or runs))
     policies: list[Manifest] = orjson.loads(
         template.replace(SESSION_NAMESPACE.encode(), names.session(lab.name, session).encode())
     )
     return policies
 
 
-@derived_once
-def _plain_policies(lab: Lab, seen: Observed) -> bytes:
-    return orjson.dumps(network_policies.session_policies(lab, seen, _session_namespaces(virtual=False)))
+def _policies(lab: Lab, seen: Observed, *, virtual: bool) -> list[Manifest]:
+    return _virtual_policies(lab, seen) if virtual else _plain_policies(lab, seen)
 
 
 @derived_once
-def _virtual_policies(lab: Lab, seen: Observed) -> bytes:
-    return orjson.dumps(network_policies.session_policies(lab, seen, _session_namespaces(virtual=True)))
+def _plain_policies(lab: Lab, seen: Observed) -> list[Manifest]:
+    return network_policies.session_policies(lab, seen, _session_namespaces(virtual=False))
+
+
+@derived_once
+def _virtual_policies(lab: Lab, seen: Observed) -> list[Manifest]:
+    return network_policies.session_policies(lab, seen, _session_namespaces(virtual=True))
 
 
 def _session_namespaces(virtual: bool) -> list[str]:
