@@ -16,6 +16,7 @@ from controllers import teardown
 from controllers.controller import Result
 from controllers.denials import Denials
 from controllers.identity import IdentityReconciler
+from controllers.news import News
 from controllers.settled import Plans, Settled, agree, versions
 from controllers.workqueue import backoff
 from datalabd import defects, metrics, names
@@ -116,6 +117,9 @@ class DatalabReconciler:
         self._waiting_for: dict[NamespacedName, set[NamespacedName]] = {}
         """Claims that lack a name, and those that have it."""
         self._later = later
+        self._news = News(recorder, later)
+        self._passed: dict[NamespacedName, Lab] = {}
+        """Labs as the last pass over each had them."""
         self._fights: dict[NamespacedName, Fights] = {}
         metrics.CONTESTED.set_function(lambda: sum(len(fights.contested()) for fights in self._fights.values()))
         self._unprotected: dict[NamespacedName, int] = {}
@@ -244,6 +248,7 @@ class DatalabReconciler:
     async def _make_real(self, claim: Manifest, lab: Lab) -> Result:
         look = await self._look(claim, lab)
         if self._is_settled(claim, lab, look):
+            await self._news.tell(claim, self._known[lab.key].status)
             left = self._known[lab.key].until - asyncio.get_running_loop().time()
             return Result(requeue_after=None if left == math.inf else left, unchanged=len(look.view.owned))
         written = Written()
@@ -282,8 +287,9 @@ class DatalabReconciler:
             self._cover(lab.key)
         told = problem or self._fights_over(lab.key).problem()
         said = status(claim, lab, look.seen, wanted, found, told, _now())
+        self._news.wrote(claim, written, told_by_status=self._passed.get(lab.key, lab) is not lab)
+        self._passed[lab.key] = lab
         await self._write_status(claim, said)
-        await self._tell(claim, written)
         if problem is not None:
             raise problem
         self._settled(lab, look.seen)
@@ -643,10 +649,11 @@ class DatalabReconciler:
             # Better a short one than none: without it the claim would go on saying what was so before.
             wanted = self._said[key_of(claim)] = unwritable(claim, error, _now())
             if await write_status(self._client, store, claim, wanted):
-                await self._tell_transition(claim, wanted)
+                await self._news.status(claim, wanted)
             raise
         if is_news:
-            await self._tell_transition(claim, wanted)
+            await self._news.status(claim, wanted)
+        await self._news.tell(claim, wanted)
         if (pause := until_stalled(wanted, _now())) is not None:
             self._later(key_of(claim), pause + 1.0)  # times of conditions are whole seconds
 
@@ -658,22 +665,6 @@ class DatalabReconciler:
                 f"the lab's client and groups are in {now} now; those in {before} stay as they are: remove them there"
             )
             await self._recorder.emit(claim, "Warning", "RealmLeft", "Reconcile", note)
-
-    async def _tell_transition(self, claim: Manifest, after: Manifest) -> None:
-        """An Event when the lab becomes ready, stops being so, or is not for another reason than before."""
-        before = _condition(claim.get("status") or {}, "Ready")
-        now = _condition(after, "Ready")
-        if (before.get("status"), before.get("reason")) == (now["status"], now["reason"]):
-            return
-        stalled = bool(_condition(after, "Stalled"))
-        kind = "Warning" if stalled or (before.get("status") == "True" and now["status"] != "True") else "Normal"
-        reason = "Ready" if now["status"] == "True" else now["reason"]
-        await self._recorder.emit(claim, kind, reason, "Reconcile", now["message"] or reason)
-
-    async def _tell(self, claim: Manifest, written: Written) -> None:
-        for reason, what in (("Created", written.created), ("Updated", written.applied), ("Deleted", written.pruned)):
-            if what:
-                await self._recorder.emit(claim, "Normal", reason, "Apply", ", ".join(what))
 
     def _fights_over(self, key: NamespacedName) -> Fights:
         if key not in self._fights:
@@ -697,6 +688,8 @@ class DatalabReconciler:
 
     def _forget(self, key: NamespacedName) -> None:
         self._fights.pop(key, None)
+        self._news.forget(key)
+        self._passed.pop(key, None)
         self._waiting_for.pop(key, None)
         self._unprotected.pop(key, None)
         self._said.pop(key, None)
@@ -730,10 +723,6 @@ def fresh_password() -> str:
         password = secrets.token_urlsafe(24)
         if password[0] not in "-_":  # what begins with a dash is an option to many a command
             return password
-
-
-def _condition(status_: Manifest, kind: str) -> Manifest:
-    return next((condition for condition in status_.get("conditions") or () if condition["type"] == kind), {})
 
 
 def _now() -> datetime.datetime:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datalabd.api.meta import Manifest
 from datalabd.kube import resources as kinds
 from datalabd.kube.resources import Resource
+from datalabd.live import annotations, dig, labels
 from datalabd.observed import deployment_facts
 
 _MARKS = ("kopf.zalando.org/", "pv.kubernetes.io/", "deployment.kubernetes.io/")
@@ -40,14 +41,13 @@ def matters(resource: Resource, before: Manifest | None, after: Manifest | None)
 def _metadata(obj: Manifest) -> tuple[object, ...]:
     metadata = obj["metadata"]
     going = metadata.get("deletionTimestamp")
-    annotations = metadata.get("annotations") or {}
     return (
-        metadata["uid"],
+        metadata.get("uid"),
         going,
         going and metadata.get("finalizers"),
         metadata.get("ownerReferences"),
-        metadata.get("labels") or {},
-        {key: value for key, value in annotations.items() if not key.startswith(_MARKS)},
+        labels(obj),
+        {key: value for key, value in annotations(obj).items() if not key.startswith(_MARKS)},
     )
 
 
@@ -61,7 +61,7 @@ def _without_status(obj: Manifest) -> object:
 
 
 def _educates(obj: Manifest) -> object:
-    return obj.get("spec"), (obj.get("status") or {}).get("educates")
+    return obj.get("spec"), dig(obj, "status").get("educates")
 
 
 def _nothing(_: Manifest) -> object:
