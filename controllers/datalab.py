@@ -20,7 +20,7 @@ from controllers.news import News
 from controllers.settled import Plans, Settled, agree, versions
 from controllers.workqueue import backoff
 from datalabd import defects, metrics, names
-from datalabd.api.meta import FINALIZER, RETAINED, UNPROTECTED, Manifest, NamespacedName, claim_of, several
+from datalabd.api.meta import FINALIZER, RETAINED, UNPROTECTED, Manifest, NamespacedName, claim_of, is_planned, several
 from datalabd.errors import (
     ClaimInvalid,
     Conflict,
@@ -51,8 +51,9 @@ from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, Stuck, look_again, repairs
 from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class
 from datalabd.plan.metadata import digest
+from datalabd.plan.network_policies import EXTERNAL_EGRESS
 from datalabd.plan.prune import identity, prune
-from datalabd.status import refused, status, until_stalled, unwritable
+from datalabd.status import EGRESS_CLOSES_SECONDS, lost_since, refused, status, until_stalled, unwritable
 from datalabd.submission import Names, Submission
 from datalabd.validation import CLUSTER_NAME, Rival, names_lost, names_of, taken, unique_names, validate
 
@@ -165,12 +166,35 @@ class DatalabReconciler:
         place = self._cache.informers.store(kinds.NAMESPACES).get("", key.namespace)
         if place is not None and place["metadata"].get("deletionTimestamp"):
             return Result()  # the claim goes next, and with it comes the teardown; what we may do there may be gone
+        lost_environment = self._cache.lost_environment(claim)
+        closed = lost_environment is not None and lost_environment.is_lost and self._closes_in(claim) <= 0
         try:
             lab = self._resolve(claim)
         except (ClaimInvalid, EnvironmentInvalid) as problem:
-            await self._write_status(claim, refused(claim, problem, _now()))
+            if closed:
+                await self._close_egress(claim)
+            await self._write_status(claim, refused(claim, problem, _now(), lost_environment))
             raise
+        if lost_environment is not None:
+            lab = replace(lab, lost=lost_environment, external_egress=lab.external_egress and not closed)
         return await self._converge(claim, lab)
+
+    def _closes_in(self, claim: Manifest) -> float:
+        """Seconds until a lab whose environment nobody can read is to reach nothing outside; asks for a pass then."""
+        now = _now()
+        left = EGRESS_CLOSES_SECONDS - (now - lost_since(claim, now)).total_seconds()
+        if left > 0:
+            self._later(key_of(claim), left)
+        return left
+
+    async def _close_egress(self, claim: Manifest) -> None:
+        """Take away what lets a lab out of which nothing is known but what was applied."""
+        for policy in self._cache.informers.store(kinds.NETWORK_POLICIES).owned_by(claim["metadata"]["uid"]):
+            metadata = policy["metadata"]
+            if metadata["name"] == EXTERNAL_EGRESS and is_planned(policy):
+                await self._client.delete(
+                    kinds.NETWORK_POLICIES, metadata["namespace"], metadata["name"], metadata["uid"]
+                )
 
     def _resolve(self, claim: Manifest) -> Lab:
         """The lab of a claim, by the same rules as admission: a claim may have been stored while nobody was asked."""
@@ -262,7 +286,7 @@ class DatalabReconciler:
             for _ in range(ROUNDS):
                 self._identity.want(lab.key, wanted.realm)
                 writes = len(written.created) + len(written.applied)
-                problem = await self._apply(lab.key, wanted, written) or unprotected
+                problem = await self._apply(lab, wanted, written) or unprotected
                 await self._hand_on(lab, wanted)
                 await self._secure_volumes(lab, look.view)
                 if look.revision == self._revision(lab.key):
@@ -285,6 +309,7 @@ class DatalabReconciler:
         stable = stable and problem is None and look is in_order
         if stable and self._is_current(claim, lab):
             self._cover(lab.key)
+        problem = problem or lab.lost
         told = problem or self._fights_over(lab.key).problem()
         said = status(claim, lab, look.seen, wanted, found, told, _now())
         self._news.wrote(claim, written, told_by_status=self._passed.get(lab.key, lab) is not lab)
@@ -397,7 +422,7 @@ class DatalabReconciler:
             return claim
         return self._cache.informers.store(kinds.DATALABS).get(*key_of(claim)) or claim
 
-    async def _apply(self, key: NamespacedName, wanted: Plan, written: Written) -> DatalabdError | None:
+    async def _apply(self, lab: Lab, wanted: Plan, written: Written) -> DatalabdError | None:
         """Apply all stages that wait for nothing; the first failure of a lab-wide one ends it.
 
         Parts are apart: one that fails holds up neither the others nor what comes after, such as ending a session. The
@@ -409,19 +434,25 @@ class DatalabReconciler:
             if stage.waits is not None or stage.part in failures:
                 continue
             try:
-                ungrown += await self._apply_stage(key, stage, written)
+                ungrown += await self._apply_stage(lab, stage, written)
             except (KubeError, Foreign) as error:
                 if stage.part is None:
                     raise
                 failures[stage.part] = error
         return next(iter([*failures.values(), *ungrown]), None)
 
-    async def _apply_stage(self, key: NamespacedName, stage: Stage, written: Written) -> list[DatalabdError]:
-        """Apply what a stage has; returns why volumes did not grow."""
+    async def _apply_stage(self, lab: Lab, stage: Stage, written: Written) -> list[DatalabdError]:
+        """Apply what a stage has; returns why volumes did not grow.
+
+        Of a lab that its environment does not hold nothing new begins; what closes it is written all the same.
+        """
         ungrown: list[DatalabdError] = []
-        fights = self._fights_over(key)
+        fights = self._fights_over(lab.key)
         for manifest in stage.objects:
-            store = self._cache.informers.store(resource_of(manifest))
+            resource = resource_of(manifest)
+            store = self._cache.informers.store(resource)
+            if lab.lost is not None and resource != kinds.NETWORK_POLICIES and store.get(*key_of(manifest)) is None:
+                continue
             try:
                 await converge(self._client, store, manifest, written, fights, create_only=stage.create_only)
             except Forbidden as error:
@@ -486,7 +517,7 @@ class DatalabReconciler:
                 except KubeError as error:
                     # A failed `test` is answered with 422: the object moved on, and its event brings us back.
                     raise Conflict(409, "Outdated", str(error)) from error
-            elif isinstance(repair, Delete) and self._may_repair(lab.key, repair.name):
+            elif isinstance(repair, Delete) and lab.lost is None and self._may_repair(lab.key, repair.name):
                 is_environment = repair.kind == kinds.WORKSHOP_ENVIRONMENTS.kind
                 if await (self._is_needed(lab, seen) if is_environment else self._is_well(lab, seen, repair.name)):
                     log.info("not recreating: the cache was behind", kind=repair.kind, object=repair.name)

@@ -360,7 +360,7 @@ STEPS: dict[str, Callable[[Teardown], Awaitable[str]]] = {
 def _retains(cache: Cache, claim: Manifest) -> bool:
     """Whether volumes are kept; they are where the environment cannot be read any more."""
     try:
-        return resolve(claim, cache.environment_of(claim)).retains
+        return resolve(claim, cache.chosen_environment(claim)).retains
     except (ClaimInvalid, EnvironmentInvalid, pydantic.ValidationError):
         return True
 

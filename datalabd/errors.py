@@ -47,6 +47,11 @@ class EnvironmentInvalid(DatalabdError):
         self.name = name
         self.reason = reason
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is none of use; otherwise nobody knows for a while."""
+        return self.reason != "KindUnreadable"
+
 
 class Foreign(DatalabdError):
     """An object of the planned name exists and does not belong to this claim."""

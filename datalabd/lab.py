@@ -10,7 +10,7 @@ from datalabd.api.meta import DEFAULT_ENVIRONMENT, ENVIRONMENT, Manifest, Namesp
 from datalabd.api.v1beta2 import Budget, Datalab, DatalabSpec, KubernetesRole, Policy, State
 from datalabd.api.v1beta2 import Store as DeclaredStore
 from datalabd.defaults import REGISTRY_STORAGE
-from datalabd.errors import ClaimInvalid
+from datalabd.errors import ClaimInvalid, EnvironmentInvalid
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class Lab:
     document_stores: tuple[Store, ...]
     cache_stores: tuple[Store, ...]
     vector_stores: tuple[Store, ...]
+    lost: EnvironmentInvalid | None = None
+    """What is wrong with the environment that the claim chooses, while the last good one holds; None: nothing is."""
 
     @property
     def key(self) -> NamespacedName:
@@ -108,6 +110,8 @@ class Lab:
     def effective(self) -> dict[str, Any]:
         """The resolved values, as `status.effective` shows them."""
         values: dict[str, Any] = {
+            "environment": self.environment.name,
+            "domain": self.environment.data.ingress.domain,
             "quota": {"memory": self.memory, "storage": self.storage, "budget": str(self.budget)},
             "security": {
                 "policy": str(self.policy),
@@ -132,6 +136,17 @@ def environment_name(claim: Manifest) -> str:
         if chosen is not None and (name := str(chosen).strip()):
             return name
     return DEFAULT_ENVIRONMENT
+
+
+def last_environment(claim: Manifest) -> str:
+    """Name of the last good environment that a claim chose, by its status; empty: it never had one."""
+    status = claim.get("status") or {}
+    return str((status.get("effective") or {}).get("environment") or status.get("environment") or "")
+
+
+def last_domain(claim: Manifest) -> str:
+    """Domain of the hosts that a lab had last, by its status; empty: none is known."""
+    return str(((claim.get("status") or {}).get("effective") or {}).get("domain") or "")
 
 
 def storage_secret(claim: Manifest, environment: EnvironmentConfig) -> NamespacedName:

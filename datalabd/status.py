@@ -1,7 +1,7 @@
 """The status of a claim: conditions, sessions and effective values, from the plan, the facts and what went wrong."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ from datalabd.errors import (
     InternalError,
     Unreadable,
 )
-from datalabd.lab import Lab
+from datalabd.lab import Lab, last_environment
 from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import Plan, apisix, backups, keycloak, rights, rotation
 from datalabd.plan.educates import sessions as educates_sessions
@@ -33,6 +33,8 @@ PATIENCE_SECONDS = 120.0
 """How long a lab waits for what may well come later, unchanged, before it says that it needs a person."""
 COME_LATER = frozenset({"StorageSecret", "IamSecret", "EnvironmentNotFound"})
 """Reasons of such waits: whoever applies a claim may apply these a moment after it."""
+EGRESS_CLOSES_SECONDS = 600.0
+"""From the moment on that nobody can read a lab's environment until the lab reaches nothing outside any more."""
 USERS_SHOWN = 3
 """User names in a condition; the rest is in `status.users`."""
 
@@ -86,13 +88,35 @@ def status(
         "effective": lab.effective(),
     }
     # An apply of an empty map where there was a filled one leaves null behind, which no schema takes.
-    return _assemble(claim, concerns, _synced(claim, problem), now) | {
+    lost = [_lost(claim, lab.lost, now)] if lab.lost is not None and lab.lost.is_lost else []
+    return _assemble(claim, concerns, _synced(claim, problem), now, lost) | {
         key: value for key, value in told.items() if value
     }
 
 
-def refused(claim: Manifest, problem: DatalabdError, now: datetime.datetime) -> Manifest:
-    """The status of a claim that cannot be acted upon: everything known before stays, Synced and Ready say why."""
+def lost_since(claim: Manifest, now: datetime.datetime) -> datetime.datetime:
+    """Since when nobody can read the environment that the claim chooses, as its status says; now, if it does not."""
+    for known in (claim.get("status") or {}).get("conditions") or ():
+        if known["type"] == "EnvironmentLost" and (since := moment(known["lastTransitionTime"])) is not None:
+            return since
+    return now
+
+
+def _lost(claim: Manifest, problem: EnvironmentInvalid, now: datetime.datetime) -> Condition:
+    """There only while it is so, with the moment at which it began."""
+    closes = lost_since(claim, now) + datetime.timedelta(seconds=EGRESS_CLOSES_SECONDS)
+    held = f"nothing new starts; what there is stays as environment {last_environment(claim)} had it"
+    outside = f"and the lab reaches nothing outside from {timestamp(closes)} on"
+    return Condition("EnvironmentLost", "True", problem.reason, f"{problem}; {held}, {outside}")
+
+
+def refused(
+    claim: Manifest, problem: DatalabdError, now: datetime.datetime, lost: EnvironmentInvalid | None = None
+) -> Manifest:
+    """The status of a claim that cannot be acted upon: everything known before stays, Synced and Ready say why.
+
+    `lost` is what is wrong with the environment it chooses, if that is.
+    """
     before = claim.get("status") or {}
     concerns = [
         Condition(
@@ -106,7 +130,8 @@ def refused(claim: Manifest, problem: DatalabdError, now: datetime.datetime) -> 
         if known["type"] in CONCERNS
     ]
     kept = {key: before[key] for key in KEPT if key in before}
-    return kept | _assemble(claim, concerns, _synced(claim, problem), now)
+    more = [_lost(claim, lost, now)] if lost is not None and lost.is_lost and last_environment(claim) else []
+    return kept | _assemble(claim, concerns, _synced(claim, problem), now, more)
 
 
 def unwritable(claim: Manifest, problem: DatalabdError, now: datetime.datetime) -> Manifest:
@@ -140,7 +165,14 @@ def stalled_step(claim: Manifest) -> str:
     return ""
 
 
-def _assemble(claim: Manifest, concerns: list[Condition], synced: Condition, now: datetime.datetime) -> Manifest:
+def _assemble(
+    claim: Manifest,
+    concerns: list[Condition],
+    synced: Condition,
+    now: datetime.datetime,
+    more: Sequence[Condition] = (),
+) -> Manifest:
+    """`more` are conditions that say nothing of whether the lab is ready."""
     conditions = [_ready(concerns, synced), synced, *concerns]
     blocking = [c for c in (synced, *concerns) if _blocks(c)]
     stalled = [c for c in blocking if c.stalled]
@@ -149,6 +181,7 @@ def _assemble(claim: Manifest, concerns: list[Condition], synced: Condition, now
     if told is not None:
         kind = "Stalled" if told.stalled and not _may_come(claim, told, now) else "Reconciling"
         conditions.append(_abnormal(kind, told.reason, told.message))
+    conditions += more
     return {
         "observedGeneration": claim["metadata"]["generation"],
         "conditions": _dated(claim, conditions, now),

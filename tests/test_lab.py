@@ -8,7 +8,16 @@ from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import ENVIRONMENT, V1BETA1, Manifest, NamespacedName
 from datalabd.api.v1beta2 import Budget, Datalab, KubernetesRole, Policy
 from datalabd.errors import ClaimInvalid
-from datalabd.lab import DatabaseServer, Lab, Store, environment_name, resolve, storage_secret
+from datalabd.lab import (
+    DatabaseServer,
+    Lab,
+    Store,
+    environment_name,
+    last_domain,
+    last_environment,
+    resolve,
+    storage_secret,
+)
 from tests.factories import claim, environment, lab
 
 GIT = {"git": {"url": "https://example.org/a.git", "ref": "main"}, "includePaths": ["/docs/**"]}
@@ -302,6 +311,8 @@ def test_retains(retention: str, expected: bool) -> None:
 
 def test_effective() -> None:
     assert lab().effective() == {
+        "environment": "courses",
+        "domain": "lab.example.org",
         "quota": {"memory": "2Gi", "storage": "1Gi", "budget": "medium"},
         "security": {
             "policy": "baseline",
@@ -313,6 +324,21 @@ def test_effective() -> None:
         "protection": "off",
         "retention": "Retain",
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        pytest.param({}, ("", ""), id="never"),
+        pytest.param({"environment": "courses"}, ("courses", ""), id="by an earlier version"),
+        pytest.param(
+            {"environment": "courses", "effective": lab().effective()}, ("courses", "lab.example.org"), id="known"
+        ),
+    ],
+)
+def test_the_last_good_environment(status: dict[str, Any], expected: tuple[str, str]) -> None:
+    found = claim() | {"status": status}
+    assert (last_environment(found), last_domain(found)) == expected
 
 
 def test_effective_names_the_storage_class_where_there_is_one() -> None:

@@ -23,7 +23,7 @@ from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import plan
 from datalabd.plan.educates.healing import repairs
-from datalabd.status import deleting, refused, stalled_step, status, until_stalled, unwritable
+from datalabd.status import deleting, lost_since, refused, stalled_step, status, until_stalled, unwritable
 from datalabd.stores import DatabaseFacts, Job, StoreFacts, Turn
 from tests.factories import IAM, MADE, NOW, claim, environment, fresh, lab, running, session_is
 
@@ -905,6 +905,45 @@ def test_refused_again_changes_nothing() -> None:
     stalled = refused(claim() | {"status": once}, MISSING, LATER)
     assert "Stalled" in said(stalled)
     assert refused(claim() | {"status": stalled}, MISSING, LATER) == stalled
+
+
+LOST = (
+    "no such environment; nothing new starts; what there is stays as environment courses had it, and the lab reaches "
+    "nothing outside from {} on"
+)
+
+
+def test_a_lab_without_its_environment_is_held_by_the_last_one() -> None:
+    held = replace(HERE, lost=MISSING)
+    first = status(claim() | {"status": BEFORE}, held, WELL, plan(held, WELL, fresh()), [], MISSING, NOW)
+    assert first["conditions"][-1] == condition(
+        "EnvironmentLost", "True", "EnvironmentNotFound", LOST.format("2026-03-01T12:10:00Z")
+    )
+    assert (said(first)["Synced"][0], said(first)["Ready"][0], said(first)["SessionsReady"][0]) == (
+        "False",
+        "False",
+        "True",
+    )
+    assert first["effective"]["environment"] == "courses"
+    again = claim() | {"status": first}
+    second = status(again, held, WELL, plan(held, WELL, fresh()), [], MISSING, LATER)
+    assert second["conditions"][-1] == first["conditions"][-1]
+    assert (lost_since(again, LATER), lost_since(claim(), LATER)) == (NOW, LATER)
+    # The last one is gone as well: what is applied stays.
+    refusal = refused(again, MISSING, LATER, MISSING)
+    assert refusal["conditions"][-1] == first["conditions"][-1]
+
+
+def test_a_claim_that_never_had_an_environment_has_lost_none() -> None:
+    assert "EnvironmentLost" not in said(refused(claim(), MISSING, NOW, MISSING))
+
+
+def test_an_environment_that_cannot_be_read_for_a_while_is_not_lost() -> None:
+    unread = EnvironmentInvalid("courses", "KindUnreadable", "cannot be read")
+    held = replace(HERE, lost=unread)
+    found = status(claim(), held, WELL, plan(held, WELL, fresh()), [], unread, NOW)
+    assert (said(found)["Synced"][1], "EnvironmentLost" in said(found)) == ("KindUnreadable", False)
+    assert "EnvironmentLost" not in said(refused(claim() | {"status": BEFORE}, unread, NOW, unread))
 
 
 @pytest.mark.parametrize(("stalled", "abnormal"), [(False, "Reconciling"), (True, "Stalled")])

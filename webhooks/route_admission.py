@@ -11,7 +11,6 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.cache import ENVIRONMENTS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
-from datalabd.lab import environment_name
 from webhooks import mutate, route_validation
 from webhooks.authorizer import Authorizer
 from webhooks.review import AdmissionRequest, BadReview, allowed, denied
@@ -59,12 +58,7 @@ async def validate_route(cache: Cache, authorizer: Authorizer, review: Any) -> M
         if route is not None and route.get("kind") not in routes.KINDS:
             raise BadReview(f"{route.get('kind')} is no kind of route that is known here")
     cache.require_known(kinds.DATALABS, *ENVIRONMENTS)
-    known = cache.domains()
-    domains = {
-        f"{claim['metadata']['namespace']}/{claim['metadata']['name']}": domain
-        for claim in cache.claims()
-        if (domain := known.get(environment_name(claim)))
-    }
+    domains = cache.lab_domains()
     verdict = route_validation.route(request, cache.claims(), domains, cache.openings())
     errors = [*verdict.errors]
     if verdict.reserved and not await _runs_platform(cache, authorizer, request):

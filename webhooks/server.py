@@ -20,9 +20,9 @@ from datalabd.lab import environment_name
 from datalabd.observed import ENVIRONMENT_LABEL
 from datalabd.submission import Submission, VolumeClasses
 from datalabd.validation import names_of, unique_names
-from webhooks import convert, mutate, route_admission, validate, warn
+from webhooks import convert, environment_choice, mutate, route_admission, validate, warn
 from webhooks.authorizer import Authorizer
-from webhooks.review import AdmissionRequest, allowed, not_yet
+from webhooks.review import AdmissionRequest, allowed, denied, not_yet
 from webhooks.turns import Turns
 from webhooks.validate import Taken
 
@@ -108,6 +108,14 @@ async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
         cache.require_known(*DECISIVE)
     key = NamespacedName(request.namespace, claim["metadata"].get("name", ""))
     environment, was = _environment(cache, claim), request.old_object if request.operation == "UPDATE" else None
+    if was is not None and environment_name(claim) != environment_name(was) and cache.lost_environment(claim):
+        try:
+            environment = await environment_choice.chosen(http.app[CLIENT], claim)
+        except EnvironmentInvalid as problem:
+            if await environment_choice.has_runtime(cache, http.app[CLIENT], claim):
+                log.info("claim refused", namespace=request.namespace, name=request.name, user=request.username)
+                return denied(request, [environment_choice.refusal(claim, problem)])
+            environment = None
     new = Submission(claim, environment, VolumeClasses() if was is None else cache.volume_classes(claim))
     old = None if was is None else Submission(was, environment)
     taken = Taken()
@@ -156,7 +164,7 @@ async def _validate_route(http: web.Request, review: Any) -> Manifest:
 
 def _environment(cache: Cache, claim: Manifest) -> EnvironmentConfig | None:
     try:
-        return cache.environment(environment_name(claim))
+        return cache.environment_of(claim)
     except EnvironmentInvalid:
         return None
 

@@ -15,7 +15,7 @@ from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.name_index import NameIndex
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Index, Scope, key_of
-from datalabd.lab import Lab, environment_name, storage_secret
+from datalabd.lab import Lab, environment_name, last_domain, last_environment, storage_secret
 from datalabd.observed import Phase, View, view
 from datalabd.plan import rights
 from datalabd.stores import POSTGRES, server_sizes
@@ -98,7 +98,7 @@ class Cache:
         """The same the other way round."""
         claims = informers.store(kinds.DATALABS)
         self._by_name = Index(claims, lambda claim: [claim["metadata"]["name"]])
-        self._by_environment = Index(claims, lambda claim: [environment_name(claim)])
+        self._by_environment = Index(claims, lambda claim: [environment_name(claim), last_environment(claim)])
         self._by_secret = Index(claims, _secret_names)
         self._domains: dict[str, str] = {}
         self._last_api_server: tuple[Manifest, ...] = ()
@@ -147,7 +147,7 @@ class Cache:
         return [key for end in (*ends, len(name)) for key in self._by_name.get(name[:end])]
 
     def choosing(self, environment: str) -> list[NamespacedName]:
-        """Claims that choose an environment."""
+        """Claims that choose an environment, or are held by it."""
         return self._by_environment.get(environment)
 
     def reading(self, secret: Manifest) -> set[NamespacedName]:
@@ -179,22 +179,66 @@ class Cache:
         message = f"EnvironmentConfig {shorten(name)} does not exist; the platform's operator creates it"
         raise EnvironmentInvalid(name, "EnvironmentNotFound", message)
 
-    def environment_of(self, claim: Manifest) -> EnvironmentConfig:
+    def chosen_environment(self, claim: Manifest) -> EnvironmentConfig:
         """The environment a claim chooses; raises `EnvironmentInvalid`."""
         return self.environment(environment_name(claim))
+
+    def environment_of(self, claim: Manifest) -> EnvironmentConfig:
+        """The environment that holds for a claim; raises `EnvironmentInvalid` where nobody can say which.
+
+        The one it chooses, or the last good one that it chose while that is absent or invalid.
+        """
+        try:
+            return self.chosen_environment(claim)
+        except EnvironmentInvalid:
+            last = last_environment(claim)
+            if not last:
+                raise
+            try:
+                return self.environment(last)
+            except EnvironmentInvalid:
+                pass
+            raise
+
+    def lost_environment(self, claim: Manifest) -> EnvironmentInvalid | None:
+        """What is wrong with the environment that a claim chooses; None: nothing is."""
+        try:
+            self.chosen_environment(claim)
+        except EnvironmentInvalid as problem:
+            return problem
+        return None
+
+    def lab_domains(self) -> dict[str, str]:
+        """The domain of each lab's hosts, by `<namespace>/<name>` of its claim.
+
+        That of the environment it has, be it as invalid as it may.
+        """
+        known = self.domains()
+        return {str(key_of(claim)): domain for claim in self.claims() if (domain := self._domain_of(claim, known))}
+
+    def _domain_of(self, claim: Manifest, known: dict[str, str]) -> str | None:
+        last = last_domain(claim)
+        if last and self.lost_environment(claim) is not None:
+            return known.get(last_environment(claim), last)
+        return known.get(environment_name(claim))
 
     def domains(self) -> dict[str, str]:
         """The domain of each environment by its name; also of one that cannot be used: its labs' hosts stay theirs.
 
-        For the same reason one that was deleted is remembered while claims choose it.
+        For the same reason one that was deleted is remembered while claims choose it, or are held by it.
         """
         chosen = {environment_name(claim) for claim in self.claims()}
-        self._domains = {name: domain for name, domain in self._domains.items() if name in chosen} | {
-            manifest["metadata"]["name"]: domain
-            for kind in (kinds.CROSSPLANE_ENVIRONMENTS, kinds.ENVIRONMENT_CONFIGS)
-            for manifest in self.informers.store(kind)
-            if (domain := domain_of(manifest))
-        }
+        held = {last_environment(claim): last for claim in self.claims() if (last := last_domain(claim))}
+        self._domains = (
+            held
+            | {name: domain for name, domain in self._domains.items() if name in chosen}
+            | {
+                manifest["metadata"]["name"]: domain
+                for kind in (kinds.CROSSPLANE_ENVIRONMENTS, kinds.ENVIRONMENT_CONFIGS)
+                for manifest in self.informers.store(kind)
+                if (domain := domain_of(manifest))
+            }
+        )
         return dict(self._domains)
 
     def openings(self) -> dict[str, list[OpenTo]]:

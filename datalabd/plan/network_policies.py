@@ -21,6 +21,8 @@ from datalabd.plan import backups, credentials, data_browser, postgres
 from datalabd.plan.metadata import ours
 
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
+EXTERNAL_EGRESS = "allow-external-egress"
+"""The policy that lets pods of a lab reach addresses outside the cluster."""
 API_SERVER = "allow-api-server-egress"
 STORE_INGRESS = "allow-store-ingress-"
 """What names of policies of databases and stores begin with."""
@@ -168,7 +170,7 @@ def _egress(lab: Lab, seen: Observed, within_lab: str, to_lab: list[Manifest], a
         # addresses in the lab's own credentials nor its stores would work.
         _policy(lab, "allow-dns-egress", "Egress", [_peer_rule(peer) for peer in network.dns]),
         _policy(lab, API_SERVER, "Egress", _api_server(lab, seen), api_clients),
-        _policy(lab, "allow-external-egress", "Egress", _external(lab) if lab.external_egress else []),
+        _policy(lab, EXTERNAL_EGRESS, "Egress", _external(lab) if lab.external_egress else []),
         _policy(
             lab,
             "allow-internal-egress",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from datalabd.api.meta import ABANDON
+from datalabd.api.meta import ABANDON, ENVIRONMENT
 from datalabd.status import stalled_step
 from hack.cluster import Cluster
 from tests.integration.daemon import IMPATIENT, Daemon, eventually
@@ -78,6 +78,78 @@ def test_steps_that_were_to_be_skipped_before_a_deletion_are_begun_all_the_same(
     stage.delete(lab)
     stage.gone("workshopsession", f"{lab}-m")
     stage.gone("namespace", f"{lab}-m")
+
+
+CLOSING = "from controllers import datalab\ndatalab.EGRESS_CLOSES_SECONDS = 0.0"
+"""What a datalabd runs first that closes a lab at once whose environment is lost."""
+OUTSIDE = {"externalEgressCIDRs": ["0.0.0.0/0"]}
+
+
+def egress(stage: Stage, lab: str) -> dict[str, list[str]]:
+    """By namespace, the networks that a lab does not reach where it reaches others."""
+    found = {}
+    for namespace in (lab, f"{lab}-m"):
+        policy = stage.get("networkpolicy", "allow-external-egress", namespace)
+        if policy is not None:
+            found[namespace] = policy["spec"]["egress"][0]["to"][0]["ipBlock"].get("except", [])
+    return found
+
+
+def test_a_lab_whose_environment_is_lost_is_held_by_the_last_one(stage: Stage, datalabd: Daemon) -> None:
+    stage.edit_environment({"network": OUTSIDE})
+    lab = stage.lab("m")
+    stage.until_ready(lab)
+    eventually(lambda: egress(stage, lab) == {lab: [], f"{lab}-m": []})
+    refused = stage.cluster.kubectl(
+        "annotate", "datalab", lab, "-n", stage.namespace, "--overwrite", f"{ENVIRONMENT}=nope", TENANT, check=False
+    )
+    assert "a lab that exists may only choose an environment that does, and is valid" in refused.stderr
+    datalabd.stop()  # nobody refuses anything now
+    stage.annotate(lab, ENVIRONMENT, "nope")
+    datalabd.start()
+    try:
+        stage.until(lab, "EnvironmentLost", "True", "EnvironmentNotFound")
+        stage.edit_environment({"network": OUTSIDE | {"blacklistIPs": ["198.51.100.0/24"]}})
+        eventually(lambda: egress(stage, lab) == {lab: ["198.51.100.0/24"], f"{lab}-m": ["198.51.100.0/24"]})
+        stage.patch(lab, {"op": "add", "path": "/spec/sessions/-", "value": {"name": "new"}})
+        stage.until(lab, "Synced", "False", "EnvironmentNotFound")
+        assert stage.get("workshopsession", f"{lab}-new", "") is None
+        squat = ["create", "ingress", "squat", "-n", stage.namespace, f"--rule={lab}-m.lab.example.org/=s:80", TENANT]
+        answer = stage.cluster.kubectl(*squat, check=False)
+        assert "this host belongs to a lab" in answer.stderr
+        datalabd.restart(before=CLOSING)
+        eventually(lambda: egress(stage, lab) == {})
+        assert stage.phase("workshopsession", f"{lab}-m") == "Running"
+        # The last one goes as well: what is applied stays, and closed.
+        last = stage.get("environmentconfig", stage.environment, "") or {}
+        stage.cluster.api.delete("environmentconfig", stage.environment)
+        stage.patch(lab, {"op": "replace", "path": "/spec/users", "value": ["ann", "bob"]})
+        stage.until(lab, "EnvironmentLost", "True", "EnvironmentNotFound")
+        assert "this host belongs to a lab" in stage.cluster.kubectl(*squat, check=False).stderr
+        assert egress(stage, lab) == {}
+    finally:
+        datalabd.restart()
+    stage.create({key: last[key] for key in ("apiVersion", "kind", "data")} | {"metadata": {"name": stage.environment}})
+    stage.annotate(lab, ENVIRONMENT, stage.environment)
+    stage.until_ready(lab)
+    assert egress(stage, lab).keys() == {lab, f"{lab}-m"}
+    assert stage.condition(lab, "EnvironmentLost") == {}
+
+
+def test_what_is_applied_holds_a_lab_of_which_nothing_else_is_known(stage: Stage, datalabd: Daemon) -> None:
+    stage.edit_environment({"network": OUTSIDE})
+    lab = stage.lab("m")
+    stage.until_ready(lab)
+    datalabd.stop()
+    stage.cluster.api.delete("environmentconfig", stage.environment)
+    datalabd.start(before=CLOSING)
+    try:
+        eventually(lambda: egress(stage, lab) == {})
+        assert stage.phase("workshopsession", f"{lab}-m") == "Running"
+        left = {policy["metadata"]["name"] for policy in stage.list("networkpolicies", "", lab)}
+        assert {"deny-egress", "allow-dns-egress"} <= left
+    finally:
+        datalabd.restart()
 
 
 def test_a_secret_of_the_tenant_sends_the_node_nowhere(stage: Stage) -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from datalabd.api.meta import APPLIED, CLAIM_UID, RETAINED, Manifest
+from datalabd.api.meta import APPLIED, CLAIM_UID, ENVIRONMENT, RETAINED, Manifest
 from datalabd.errors import EnvironmentInvalid, Invalid, Unreadable
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import key_of
-from tests.factories import IAM, LABELS, environment, lab
+from tests.factories import IAM, LABELS, claim, environment, lab
 from tests.kube.scripted import Scripted, serve
 
 
@@ -114,3 +114,56 @@ async def test_an_environment_that_cannot_be_read_is_not_missed(cache: Cache, mo
     with pytest.raises(EnvironmentInvalid) as told:
         cache.environment("courses")
     assert told.value.reason == "KindUnreadable"
+
+
+def named(name: str, **ingress: str) -> Manifest:
+    metadata = {"name": name, "uid": f"uid-of-{name}", "resourceVersion": str(sorted(ingress.items()))}
+    return {"kind": "EnvironmentConfig", "metadata": metadata, "data": {"ingress": ingress}}
+
+
+def choosing(name: str, **effective: str) -> Manifest:
+    made = claim()
+    made["metadata"]["annotations"] = {ENVIRONMENT: name}
+    return made | {"status": {"effective": effective}}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "effective", "expected"),
+    [
+        pytest.param("good", {"environment": "other"}, "good", id="the one chosen"),
+        pytest.param("nope", {"environment": "other"}, "other", id="absent: the last good one"),
+        pytest.param("bad", {"environment": "other"}, "other", id="invalid: the last good one"),
+        pytest.param("nope", {"environment": "bad"}, None, id="the last one is no good any more"),
+        pytest.param("nope", {}, None, id="there was none"),
+    ],
+)
+async def test_an_environment_that_is_lost_is_replaced_by_the_last_good_one(
+    cache: Cache, chosen: str, effective: dict[str, str], expected: str | None
+) -> None:
+    environments = [named("good", domain="good.org"), named("other", domain="other.org"), named("bad", domain="-")]
+    cache.informers.store(kinds.ENVIRONMENT_CONFIGS).replace(EVERYWHERE, environments)
+    made = choosing(chosen, **effective)
+    if expected is None:
+        with pytest.raises(EnvironmentInvalid) as told:
+            cache.environment_of(made)
+        assert told.value.name == chosen
+    else:
+        assert cache.environment_of(made).name == expected
+    lost = cache.lost_environment(made)
+    assert (None if lost is None else lost.name) == (None if chosen == "good" else chosen)
+
+
+async def test_the_hosts_of_a_lab_stay_its_own_whatever_becomes_of_its_environment(cache: Cache) -> None:
+    made = choosing("nope", environment="other", domain="other.org")
+    cache.informers.store(kinds.DATALABS).replace(EVERYWHERE, [made])
+    store = cache.informers.store(kinds.ENVIRONMENT_CONFIGS)
+    # Both are gone, and nobody has seen them since this process started.
+    assert (cache.domains(), cache.lab_domains()) == ({"other": "other.org"}, {"team/lab": "other.org"})
+    # The one that holds the lab has another domain now.
+    store.replace(EVERYWHERE, [named("other", domain="new.org")])
+    assert (cache.domains(), cache.lab_domains()) == ({"other": "new.org"}, {"team/lab": "new.org"})
+    # The one it chooses is there, and of no use.
+    store.replace(EVERYWHERE, [named("nope", domain="nope.org", secret="-")])
+    assert cache.lab_domains() == {"team/lab": "other.org"}
+    store.replace(EVERYWHERE, [named("nope", domain="nope.org")])
+    assert cache.lab_domains() == {"team/lab": "nope.org"}

@@ -31,7 +31,7 @@ from datalabd.kube.cache import Cache
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource
 from datalabd.observed import ENVIRONMENT_LABEL
-from tests.kube.scripted import Reply, Scripted, serve, status
+from tests.kube.scripted import Reply, Scripted, listing, serve, status
 from webhooks.server import BODY_MAX, application
 
 PATHS = [
@@ -272,6 +272,72 @@ async def test_an_update_is_told_by_both_environments(webhooks: Webhooks) -> Non
     update = {"operation": "UPDATE", "object": new, "oldObject": old}
     response = await webhooks.ask("/validate/datalabs", namespace="team", **update)
     assert response["warnings"] == ["spec.sessions: the files of session a are deleted for good"]
+
+
+def moving(**status: Any) -> Manifest:
+    """An update by which a claim goes over to another environment, which the cache does not know."""
+    new = claim(sessions=[{"name": "a"}])
+    new["metadata"]["annotations"] = {ENVIRONMENT: "nope"}
+    return {"operation": "UPDATE", "object": new | {"status": status}, "oldObject": claim(sessions=[{"name": "a"}])}
+
+
+HELD = {"metadata": {"name": "lab", "labels": {MANAGED_BY: FIELD_MANAGER, CLAIM_NAME: "lab", CLAIM_NAMESPACE: "team"}}}
+"""The environment by which the runtime holds the lab."""
+REFUSAL = (
+    f'metadata.annotations[{ENVIRONMENT}]: Invalid value: "nope": a lab that exists may only choose an environment '
+    "that does, and is valid: "
+)
+OF_NO_USE = environment(retention="Never") | {"metadata": {"name": "nope"}}
+
+
+@pytest.mark.parametrize(
+    ("replies", "expected"),
+    [
+        pytest.param([listing("1"), listing("1")], "there is no EnvironmentConfig nope", id="absent"),
+        pytest.param([listing("1"), status(404, "NotFound")], "there is no EnvironmentConfig nope", id="no such kind"),
+        pytest.param([listing("1", OF_NO_USE)], "data.retention: Unsupported value", id="invalid"),
+    ],
+)
+async def test_a_lab_does_not_go_over_to_an_environment_of_no_use(
+    webhooks: Webhooks, replies: list[Reply], expected: str
+) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    webhooks.hold(kinds.WORKSHOP_ENVIRONMENTS, HELD)
+    webhooks.hold(kinds.DATALABS, claim())
+    for reply in replies:
+        webhooks.answer_next(reply)
+    response = await webhooks.ask("/validate/datalabs", namespace="team", **moving())
+    assert response["status"]["message"].startswith(REFUSAL + expected)
+
+
+async def test_an_environment_that_the_cache_does_not_know_yet_is_asked_for(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.WORKSHOP_ENVIRONMENTS, HELD)
+    webhooks.answer_next(listing("1", environment()))
+    assert (await webhooks.ask("/validate/datalabs", namespace="team", **moving()))["allowed"]
+
+
+@pytest.mark.parametrize(
+    "runtime",
+    [
+        pytest.param(listing("1"), id="none"),
+        pytest.param(status(404, "NotFound"), id="no such kind"),
+        pytest.param(listing("1", {"metadata": {"name": "lab"}}), id="somebody else's"),
+    ],
+)
+async def test_a_claim_without_a_runtime_may_choose_what_comes_later(webhooks: Webhooks, runtime: Reply) -> None:
+    for reply in (listing("1"), listing("1"), runtime):
+        webhooks.answer_next(reply)
+    assert (await webhooks.ask("/validate/datalabs", namespace="team", **moving()))["allowed"]
+
+
+async def test_a_lab_whose_environment_is_lost_may_be_changed_within_the_last_good_one(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    update = moving(effective={"environment": "courses"})
+    old = update["object"]
+    for policy, allowed in (("restricted", True), ("privileged", False)):
+        new = old | {"spec": old["spec"] | {"security": {"policy": policy}}}
+        request = {"operation": "UPDATE", "object": new, "oldObject": old}
+        assert (await webhooks.ask("/validate/datalabs", namespace="team", **request))["allowed"] is allowed
 
 
 async def test_a_claim_on_its_way_out_is_told_nothing(webhooks: Webhooks) -> None:
