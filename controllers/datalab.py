@@ -128,6 +128,8 @@ class DatalabReconciler:
         """Claims that were found valid, with the labs they make."""
         self._known: dict[NamespacedName, Settled] = {}
         self._plans = Plans(lambda lab, seen: plan(lab, seen, fresh_password))
+        self._hosts_taken: dict[NamespacedName, int] = {}
+        metrics.HOSTS_TAKEN.set_function(lambda: sum(self._hosts_taken.values()))
         metrics.UNPROTECTED_INGRESSES.set_function(lambda: sum(self._unprotected.values()))
 
     def begin(self) -> None:
@@ -309,6 +311,7 @@ class DatalabReconciler:
         stable = stable and problem is None and look is in_order
         if stable and self._is_current(claim, lab):
             self._cover(lab.key)
+        self._hosts_taken[lab.key] = len(look.seen.hosts_taken)
         problem = problem or lab.lost
         told = problem or self._fights_over(lab.key).problem()
         said = status(claim, lab, look.seen, wanted, found, told, _now())
@@ -727,6 +730,7 @@ class DatalabReconciler:
         self._labs.pop(key, None)
         self._known.pop(key, None)
         self._plans.forget(key)
+        self._hosts_taken.pop(key, None)
         self._identity.forget(key)
         self._repaired = {known: state for known, state in self._repaired.items() if known[0] != key}
 

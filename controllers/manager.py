@@ -9,6 +9,7 @@ from controllers.datalab import DatalabReconciler, writing
 from controllers.identity import RESYNC_SECONDS, IdentityReconciler
 from controllers.wakeups import EARLY, matters
 from controllers.workqueue import Workqueue
+from datalabd import names
 from datalabd.api.meta import Manifest, NamespacedName, claim_of
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import OPTIONAL_KINDS, OWNED_KINDS, RUNTIME_KINDS, Cache
@@ -17,6 +18,7 @@ from datalabd.kube.events import Recorder
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope, key_of
 from datalabd.observed import ENVIRONMENT_LABEL, Phase, phase_of
+from datalabd.routes import purposes
 
 Keys = Iterable[NamespacedName]
 
@@ -72,6 +74,22 @@ class Manager:
         for kind in (*RUNTIME_KINDS, *OPTIONAL_KINDS, kinds.SECRETS, kinds.STATEFUL_SETS):
             self._cache.informers.store(kind).subscribe_synced(partial(self._scope_synced, kind))
         self._cache.informers.subscribe(self._wake_all)
+        self._cache.routes.subscribe(self._route_changed)
+
+    def _route_changed(self, route: Manifest, hosts: frozenset[str]) -> None:
+        """Wake the labs whose hosts a route names, or did, that is not their own."""
+        below = tuple(f".{domain}" for domain in self._cache.domains().values())
+        reached = [host for host in hosts if below and host.endswith(below)]
+        if not reached:
+            return
+        namespace = route["metadata"].get("namespace", "")
+        owners = {owner for host in reached for owner in names.host_owners(host.partition(".")[0])}
+        if any(host.startswith("*") for host in reached):
+            owners.update(claim["metadata"]["name"] for claim in self._cache.claims())
+        for owner in owners:
+            if not purposes(route, namespace, owner):
+                for key in self._named(owner):
+                    self._queue.add(key)
 
     def _on(self, resource: Resource, keys_of: Callable[[Manifest], Keys]) -> None:
         def listener(before: Manifest | None, after: Manifest | None) -> None:

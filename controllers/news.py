@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from datalabd.api.meta import Manifest, NamespacedName
+from datalabd.api.v1beta2 import HOSTS_TAKEN
 from datalabd.kube.apply import Written
 from datalabd.kube.events import Recorder
 from datalabd.kube.store import key_of
@@ -52,7 +53,13 @@ class News:
                 known += [one for one in what if one not in known]
 
     async def status(self, claim: Manifest, after: Manifest) -> None:
-        """Take a status just written: the lab may be ready now, or ready no more, or not ready for another reason."""
+        """Take a status just written: the lab may be ready now, or ready no more, or not ready for another reason.
+
+        That somebody else's route answers for its hosts is told at once.
+        """
+        taken = condition(after, HOSTS_TAKEN).get("message")
+        if taken and taken != condition(claim.get("status"), HOSTS_TAKEN).get("message"):
+            await self._recorder.emit(claim, "Warning", HOSTS_TAKEN, "Reconcile", taken)
         before, now = condition(claim.get("status"), "Ready"), condition(after, "Ready")
         if (before.get("status"), before.get("reason")) == (now.get("status"), now.get("reason")):
             return

@@ -1,4 +1,4 @@
-"""Command line: run | render | purge | version."""
+"""Command line: run | render | purge | hosts | version."""
 
 import argparse
 import asyncio
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.verb == "version":
         print(version("datalabd"))
         return 0
-    return {"render": _render, "purge": _purge, "run": _run}[options.verb](options)
+    return {"render": _render, "purge": _purge, "hosts": _hosts, "run": _run}[options.verb](options)
 
 
 def _render(options: argparse.Namespace) -> int:
@@ -42,6 +42,12 @@ def _purge(options: argparse.Namespace) -> int:
     return purge.run(
         options.lab, options.object, agreed=options.yes, kubeconfig=options.kubeconfig, unmarked=options.unmarked
     )
+
+
+def _hosts(options: argparse.Namespace) -> int:
+    from datalabd import hosts
+
+    return hosts.run(options.kubeconfig)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -111,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     purge.add_argument("--yes", action="store_true", help="do not ask")
     purge.add_argument("--kubeconfig", metavar="FILE", help="default: KUBECONFIG, ~/.kube/config, the pod's account")
+    hosts = verbs.add_parser("hosts", help="list the routes that answer below the domains of labs")
+    hosts.add_argument("--kubeconfig", metavar="FILE", help="default: KUBECONFIG, ~/.kube/config, the pod's account")
     verbs.add_parser("version", help="print the version")
     return parser
 

@@ -78,4 +78,6 @@ UNPROTECTED_FOUND = Counter(
     "datalabd_unprotected_ingresses_found_total", "Session Ingresses that were found without it, mended or not."
 )
 
+HOSTS_TAKEN = Gauge("datalabd_hosts_taken", "Hosts of labs' sessions for which a route answers that is not the lab's.")
+
 __all__ = ["REGISTRY"]

@@ -88,6 +88,8 @@ class View:
     """Kinds of databases and stores, and of their routes, that the cluster knows."""
     account: str = ACCOUNT
     """Who we are to the API server."""
+    hosts_taken: Mapping[str, str] = field(default_factory=dict)
+    """Hosts of sessions for which a route answers that is not the lab's, with that route."""
     now: datetime.datetime = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -219,6 +221,8 @@ class Observed:
     """Addresses and ports of the API server's endpoints."""
     account: str = ACCOUNT
     """Who we are to it."""
+    hosts_taken: Mapping[str, str] = field(default_factory=dict)
+    """Hosts of sessions for which a route answers that is not the lab's, with that route."""
     now: datetime.datetime = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     derived: dict[object, tuple[Lab, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What `derived_once` made of these facts, and for which lab."""
@@ -346,6 +350,7 @@ def observe(lab: Lab, view: View) -> Observed:
             if 0 < (number := integer(port, "port")) < 2**16
         ),
         account=view.account,
+        hosts_taken=view.hosts_taken,
         now=view.now,
     )
 

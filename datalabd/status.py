@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from datalabd.api.meta import Manifest
-from datalabd.api.v1beta2 import CONCERNS, State
+from datalabd.api.v1beta2 import CONCERNS, HOSTS_TAKEN, State
 from datalabd.errors import (
     ClaimInvalid,
     Contested,
@@ -89,7 +89,7 @@ def status(
     }
     # An apply of an empty map where there was a filled one leaves null behind, which no schema takes.
     lost = [_lost(claim, lab.lost, now)] if lab.lost is not None and lab.lost.is_lost else []
-    return _assemble(claim, concerns, _synced(claim, problem), now, lost) | {
+    return _assemble(claim, concerns, _synced(claim, problem), now, [*lost, *_hosts_taken(lab, seen)]) | {
         key: value for key, value in told.items() if value
     }
 
@@ -306,6 +306,10 @@ def _sessions(lab: Lab, seen: Observed, outdated: list[str]) -> Condition:
         return Condition("SessionsReady", "False", "Unprotected", unprotected, stalled=stalled)
     for name in started:
         facts = seen.sessions.get(name, SessionFacts())
+        taken = educates_sessions.host_taken(lab, seen, name)
+        if taken and facts.phase is Phase.ABSENT:
+            message = f"session {name}: {taken}; have that route removed, or name the session otherwise"
+            return Condition("SessionsReady", "False", "HostTaken", message, stalled=True)
         if not facts.ready:
             reason = "SessionFailed" if facts.phase is Phase.FAILED else "Starting"
             return Condition("SessionsReady", "False", reason, f"session {name}: {_why_not_ready(lab, seen, name)}")
@@ -313,6 +317,15 @@ def _sessions(lab: Lab, seen: Observed, outdated: list[str]) -> Condition:
         message = f"stop and start to take over what changed since they started: {', '.join(outdated)}"
         return Condition("SessionsReady", "True", "RestartNeeded", message)
     return Condition("SessionsReady", "True", "Running")
+
+
+def _hosts_taken(lab: Lab, seen: Observed) -> list[Condition]:
+    """A warning while visitors of declared sessions may come to somebody else's route; what runs goes on."""
+    found = [taken for name in lab.sessions if (taken := educates_sessions.host_taken(lab, seen, name))]
+    if not found:
+        return []
+    more = f"; {len(found) - 1} more sessions" if len(found) > 1 else ""
+    return [_abnormal(HOSTS_TAKEN, "RouteElsewhere", f"{found[0]}, and is not this lab's{more}")]
 
 
 def _why_not_ready(lab: Lab, seen: Observed, name: str) -> str:

@@ -170,6 +170,19 @@ def occupied(claim: Manifest, old: Manifest | None, foreign: Collection[str]) ->
     return list(errors.values())
 
 
+def answered_elsewhere(claim: Manifest, domain: str, taken: Mapping[str, str]) -> list[FieldError]:
+    """Sessions of the claim that have one of these hosts, for which another's route answers; each session once."""
+    made_of = names_of(claim)
+    errors: list[FieldError] = []
+    for index, session in enumerate(made_of.sessions):
+        own = (f"{label}.{domain}" for label in names.session_hosts(made_of.claim, session))
+        if (host := next((host for host in own if host in taken), None)) is not None:
+            detail = f"{taken[host]} answers for its host {host}: choose another name, or have that route removed"
+            path = f"spec.sessions[{index}].name"
+            errors.append(_written(claim, FieldError(path, Problem.FORBIDDEN, session, detail)))
+    return errors
+
+
 def _holders(
     wanted: frozenset[CLUSTER_NAME], others: Iterable[tuple[NamespacedName, Names]]
 ) -> dict[CLUSTER_NAME, NamespacedName]:

@@ -113,7 +113,7 @@ def roles() -> Files:
         _may(READ, kinds.NAMESPACES),
         _may(("list", "watch", "patch"), kinds.VOLUMES),
         _may(READ, kinds.DEPLOYMENTS),
-        _may(READ, kinds.INGRESSES),
+        *(_may(READ, kind) for kind in kinds.ROUTES if kind.crd not in {inside.crd for inside in INSIDE_KINDS}),
         _may(("create",), kinds.EVENTS),
         _may(("create",), kinds.SUBJECT_ACCESS_REVIEWS),
         _may(READ, kinds.CRDS),

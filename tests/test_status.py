@@ -1043,3 +1043,31 @@ def test_the_least_a_status_says() -> None:
             condition("Reconciling", "True", "ReconcileError", "status is too large"),
         ],
     }
+
+
+# --- hosts of others --------------------------------------------------------------------------------------------------
+
+MAIN_TAKEN = {"lab-main.lab.example.org": "Ingress shop/a"}
+
+
+def test_a_host_that_somebody_else_answers_for_is_told_of_while_the_session_goes_on() -> None:
+    found = of(HERE, replace(WELL, hosts_taken=MAIN_TAKEN))
+    told = "Ingress shop/a answers for lab-main.lab.example.org, and is not this lab's"
+    assert said(found) == said(of(HERE, WELL)) | {"HostsTaken": ("True", "RouteElsewhere", told)}
+
+
+def test_a_session_that_is_not_there_does_not_start_at_a_host_of_somebody_else() -> None:
+    found = said(of(HERE, replace(WELL, sessions={}, hosts_taken=MAIN_TAKEN)))
+    told = (
+        "session main: Ingress shop/a answers for lab-main.lab.example.org; have that route removed, or name the"
+        " session otherwise"
+    )
+    assert found["SessionsReady"] == ("False", "HostTaken", told)
+    assert found["Stalled"] == ("True", "HostTaken", told)
+
+
+def test_of_many_hosts_the_first_is_told() -> None:
+    here = lab(sessions=[{"name": "main", "state": "started"}, {"name": "b", "state": "stopped"}])
+    taken = MAIN_TAKEN | {"lab-b.lab.example.org": "HTTPRoute shop/b", "data-lab-b.lab.example.org": "HTTPRoute shop/b"}
+    found = said(of(here, replace(running(here), hosts_taken=taken)))
+    assert found["HostsTaken"][2].endswith("lab-main.lab.example.org, and is not this lab's; 1 more sessions")

@@ -5,9 +5,9 @@ import pytest
 
 from datalabd.api.conversion import to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import V1BETA1, V1BETA2, Manifest, NamespacedName
+from datalabd.api.meta import V1BETA1, V1BETA2, Manifest, NamespacedName, Problem
 from datalabd.submission import Names, Submission, VolumeClasses
-from datalabd.validation import Rival, clashes, names_lost, names_of, occupied, validate, warnings
+from datalabd.validation import Rival, answered_elsewhere, clashes, names_lost, names_of, occupied, validate, warnings
 
 LABEL = "must be lower-case letters, digits and '-', beginning and ending with a letter or digit"
 LETTER = "must be lower-case letters, digits and '-', beginning with a letter, ending with a letter or digit"
@@ -1051,3 +1051,24 @@ def test_a_claim_being_deleted_is_not_warned() -> None:
     written = claim(users=["Joe"])
     written["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert warnings(Submission(written, None)) == []
+
+
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [
+        pytest.param({}, [], id="nothing"),
+        pytest.param({"a-c.lab.org": "Ingress n/r"}, ["spec.sessions[1].name"], id="main host"),
+        pytest.param({"editor-a-b.lab.org": "Ingress n/r"}, ["spec.sessions[0].name"], id="editor"),
+        pytest.param(
+            {"a-b.lab.org": "Ingress n/r", "a-b-data.lab.org": "Ingress n/s"}, ["spec.sessions[0].name"], id="twice"
+        ),
+        pytest.param({"a-c.other.org": "Ingress n/r", "x.lab.org": "Ingress n/r"}, [], id="no host of a session"),
+    ],
+)
+def test_sessions_whose_hosts_others_answer_for(taken: dict[str, str], expected: list[str]) -> None:
+    found = answered_elsewhere(claim(name="a", sessions=sessions("b", "c")), "lab.org", taken)
+    assert [error.path for error in found] == expected
+    for error in found:
+        host = next(iter(taken))
+        said = f"{taken[host]} answers for its host {host}: choose another name, or have that route removed"
+        assert (error.problem, error.detail) == (Problem.FORBIDDEN, said)

@@ -4,6 +4,7 @@ The webhooks decide what a session's Ingress must carry, and whose host is whose
 """
 
 import json
+import re
 from collections.abc import Iterable
 
 from datalabd import routes
@@ -31,6 +32,11 @@ _RUNS_PLATFORM = (
 )
 _OLD = "(oldObject == null ? {} : oldObject.metadata.?annotations.orValue({}))"
 _OLD_LABELS = "(oldObject == null ? {} : oldObject.metadata.?labels.orValue({}))"
+SNIPPETS = (
+    rf"^{re.escape(NGINX)}/.*-snippet$|^nginx\.org/.*-snippets$"
+    r"|^(haproxy-ingress\.github\.io|ingress\.kubernetes\.io)/config-.*|^haproxy\.org/.*-snippet$"
+)
+"""Annotations of an Ingress that hold configuration of anybody's choice, in the syntax of RE2."""
 _CLASS = "kubernetes.io/ingress.class"
 
 
@@ -226,10 +232,7 @@ def platform_hosts(domains: Iterable[str], hosts: Iterable[str]) -> list[Manifes
 
 def _snippets() -> str:
     now = "object.metadata.?annotations.orValue({})"
-    return (
-        f'{now}.filter(key, key.startsWith("{NGINX}/") && key.endsWith("-snippet")'
-        f' && {now}[key] != variables.old[?key].orValue(""))'
-    )
+    return f'{now}.filter(key, key.matches({json.dumps(SNIPPETS)}) && {now}[key] != variables.old[?key].orValue(""))'
 
 
 def _untyped(expression: str) -> str:

@@ -4,13 +4,15 @@ from typing import Any
 
 import structlog
 
-from datalabd import routes
-from datalabd.api.meta import FIELD_MANAGER, MANAGED_BY, Manifest, claim_of
+from datalabd import routes, validation
+from datalabd.api.environment import EnvironmentConfig
+from datalabd.api.meta import FIELD_MANAGER, MANAGED_BY, FieldError, Manifest, claim_of
 from datalabd.errors import EnvironmentInvalid, NotFound
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import ENVIRONMENTS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
+from datalabd.submission import Submission
 from webhooks import mutate, route_validation
 from webhooks.authorizer import Authorizer
 from webhooks.review import AdmissionRequest, BadReview, allowed, denied
@@ -67,6 +69,23 @@ async def validate_route(cache: Cache, authorizer: Authorizer, review: Any) -> M
         return allowed(request.uid)
     log.info("route refused", namespace=request.namespace, name=request.name, user=request.username)
     return denied(request, errors[: route_validation.ERRORS_MAX])
+
+
+def answered_elsewhere(
+    cache: Cache, new: Submission, old: Submission | None, old_environment: EnvironmentConfig | None
+) -> list[FieldError]:
+    """What is wrong with sessions that are new, or have new hosts, for which others' routes answer already.
+
+    A kind of routes that cannot be read is left out here: the reconciler finds them once it can be.
+    """
+    if new.environment is None or new.is_going:
+        return []
+    domain = new.environment.data.ingress.domain
+    stays = old_environment is None or old_environment.data.ingress.domain == domain
+    had = old.names.sessions if old is not None and stays else ()
+    sessions = [session for session in new.names.sessions if session not in had]
+    taken = cache.routes.taken(new.names.claim, sessions, domain) if sessions else {}
+    return validation.answered_elsewhere(new.claim, domain, taken)
 
 
 async def _runs_platform(cache: Cache, authorizer: Authorizer, request: AdmissionRequest) -> bool:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -122,6 +123,7 @@ async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
     if old is None or old.names != new.names:
         taken = Taken(cache.names.holders(unique_names(new.names), key), _foreign_namespaces(cache, claim))
     old_environment = None if was is None else _environment(cache, was)
+    taken = replace(taken, answered=route_admission.answered_elsewhere(cache, new, old, old_environment))
     steps = validate.datalab(request, new, old, taken, old_environment, kept=cache.names.is_kept(key))
     answer = await http.app[TURNS].take(request.username, steps)
     if not answer["response"]["allowed"]:

@@ -1,10 +1,10 @@
 """Refuses claims that cannot become a lab, and environments that are no use."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from datalabd.api.environment import EnvironmentConfig, mistakes
-from datalabd.api.meta import Manifest, NamespacedName
+from datalabd.api.meta import FieldError, Manifest, NamespacedName
 from datalabd.errors import EnvironmentInvalid
 from datalabd.steps import Steps
 from datalabd.submission import Submission
@@ -21,6 +21,8 @@ class Taken:
     """By whom they are made already."""
     foreign: Collection[str] = ()
     """Namespaces that the lab would need, and that are there already without being its own."""
+    answered: Sequence[FieldError] = ()
+    """New sessions for whose hosts somebody else's route answers."""
 
 
 def datalab(
@@ -45,6 +47,7 @@ def datalab(
         told = {error.path for error in errors}
         foreign = occupied(new.claim, before, taken_names.foreign)
         errors = [*errors, *(error for error in foreign if error.path not in told)]
+    errors = [*errors, *taken_names.answered]
     if errors:
         return denied(request, errors)
     yield

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,10 +15,11 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.name_index import NameIndex
 from datalabd.kube.resources import Resource
-from datalabd.kube.store import Index, Scope, key_of
+from datalabd.kube.store import Index, Scope, Store, key_of
 from datalabd.lab import Lab, environment_name, last_domain, last_environment, storage_secret
 from datalabd.observed import Phase, View, view
 from datalabd.plan import rights
+from datalabd.routes.index import RouteIndex
 from datalabd.stores import POSTGRES, server_sizes
 from datalabd.submission import VolumeClasses
 from datalabd.validation import names_of
@@ -102,6 +104,10 @@ class Cache:
         self._by_secret = Index(claims, _secret_names)
         self._domains: dict[str, str] = {}
         self._last_api_server: tuple[Manifest, ...] = ()
+        self.routes = RouteIndex()
+        """Routes of the whole cluster, by their hosts."""
+        for kind in kinds.ROUTES:
+            informers.store(kind).subscribe(functools.partial(self._route_changed, informers.store(kind)))
 
     def start(self) -> None:
         """Begin to watch everything that is watched in the whole cluster. Secrets are followed by namespace."""
@@ -119,6 +125,8 @@ class Cache:
         watch(kinds.DEPLOYMENTS, SESSION_PARTS)
         watch(kinds.INGRESSES, SESSION_PARTS)
         watch(kinds.ENDPOINT_SLICES, API_SERVER)
+        for kind in kinds.ROUTES:
+            watch(kind, optional=kind.group != kinds.INGRESSES.group)
 
     def require_known(self, *needed: Resource) -> None:
         """Raise `NotYet` while one of these kinds, of the whole cluster, is not listed: what is not known looks free.
@@ -128,6 +136,13 @@ class Cache:
         for kind in needed:
             if self.informers.served(kind) and not self.informers.synced(kind):
                 raise NotYet(f"the {kind.kind}s of the cluster are not listed", READ_SECONDS)
+
+    def _route_changed(self, store: Store, route: Manifest) -> None:
+        live = store.get(*key_of(route))
+        if live is None:
+            self.routes.remove(route)
+        else:
+            self.routes.put(live)
 
     def claim(self, key: NamespacedName) -> Manifest | None:
         """One claim, as v1beta2."""
@@ -442,6 +457,7 @@ class Cache:
             served=frozenset(kind.kind for kind in OPTIONAL_KINDS if self.informers.synced(kind, OURS)),
             runtime_served=all(self.informers.synced(kind, EVERYWHERE) for kind in RUNTIME_KINDS),
             account=self.account,
+            hosts_taken=self.routes.taken(lab.name, lab.sessions, lab.environment.data.ingress.domain),
         )
 
 

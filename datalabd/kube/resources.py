@@ -15,6 +15,8 @@ class Resource:
     namespaced: bool = True
     metadata_only: bool = False
     """Watched as PartialObjectMetadata: large or confidential objects of which only labels and owners matter."""
+    hosts_only: bool = False
+    """Routes of anybody, of which there may be thousands: kept is only for which hosts they answer."""
 
     @property
     def group(self) -> str:
@@ -27,7 +29,8 @@ class Resource:
         return f"{self.plural}.{self.group}"
 
     def __str__(self) -> str:
-        return self.crd if self.group else self.plural
+        name = self.crd if self.group else self.plural
+        return f"hosts of {name}" if self.hosts_only else name
 
 
 EDUCATES = "training.educates.dev/v1beta1"
@@ -90,6 +93,23 @@ ADMISSION_POLICY_BINDINGS = Resource(
     "ValidatingAdmissionPolicyBinding",
     namespaced=False,
 )
+
+ROUTES = tuple(
+    Resource(api_version, plural, kind, hosts_only=True)
+    for api_version, plural, kind in (
+        ("networking.k8s.io/v1", "ingresses", "Ingress"),
+        ("gateway.networking.k8s.io/v1", "httproutes", "HTTPRoute"),
+        ("gateway.networking.k8s.io/v1", "grpcroutes", "GRPCRoute"),
+        ("gateway.networking.k8s.io/v1", "tlsroutes", "TLSRoute"),
+        ("apisix.apache.org/v2", "apisixroutes", "ApisixRoute"),
+        ("traefik.io/v1alpha1", "ingressroutes", "IngressRoute"),
+        ("traefik.io/v1alpha1", "ingressroutetcps", "IngressRouteTCP"),
+        ("traefik.containo.us/v1alpha1", "ingressroutes", "IngressRoute"),
+        ("traefik.containo.us/v1alpha1", "ingressroutetcps", "IngressRouteTCP"),
+        ("projectcontour.io/v1", "httpproxies", "HTTPProxy"),
+    )
+)
+"""Routes of all kinds that are known here, as far as they answer for hosts."""
 
 RESOURCES = [value for value in list(globals().values()) if isinstance(value, Resource)]
 _BY_KIND = {(resource.api_version, resource.kind): resource for resource in RESOURCES}

@@ -6,6 +6,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from datalabd import metrics
 from datalabd.api.meta import CLAIM_UID, FIELD_MANAGER, Manifest, NamespacedName
 from datalabd.kube.resources import Resource
+from datalabd.routes.index import outline
 
 Listener = Callable[[Manifest], None]
 """Called with every object that appeared, changed or vanished (its last known form)."""
@@ -40,6 +41,7 @@ class Store:
         self.resource = resource
         self.revision = 0
         """Grows whenever something here changes."""
+        self._kept = outline if resource.hosts_only else trim
         self._objects: dict[NamespacedName, Manifest] = {}
         self._by_uid: dict[str, set[NamespacedName]] = {}
         self._by_namespace: dict[str, set[NamespacedName]] = {}
@@ -86,7 +88,7 @@ class Store:
 
     def replace(self, scope: Scope, objects: list[Manifest]) -> None:
         """Set the contents of a scope to a fresh list; tells listeners what differs, vanished objects too."""
-        listed = {key_of(obj): trim(obj) for obj in objects}
+        listed = {key_of(obj): self._kept(obj) for obj in objects}
         first = scope not in self._scopes
         self.revision += first
         before = self._scopes.get(scope, set())
@@ -111,12 +113,12 @@ class Store:
             # Another scope may still have it: it only ceased to be what this one selects. If it went, that is told too.
             self._scopes[scope].discard(key)
             self._last_deletion = max(self._last_deletion, _version(obj))
-            self._remove(key, trim(obj))
+            self._remove(key, self._kept(obj))
         else:
             self._scopes[scope].add(key)
             # The same version again is the echo of a write of ours, or what another scope has told of already.
             if key not in self._objects or _version(self._objects[key]) < _version(obj):
-                self._put(key, trim(obj))
+                self._put(key, self._kept(obj))
         self._count()
 
     def observe(self, obj: Manifest) -> None:
@@ -131,7 +133,7 @@ class Store:
         if scope is None or known >= _version(obj):
             return
         self._scopes[scope].add(key)
-        self._put(key, trim(obj))
+        self._put(key, self._kept(obj))
 
     def drop(self, scope: Scope) -> None:
         """Forget a scope whose reflector has stopped, or whose kind is no longer served."""

@@ -3,6 +3,7 @@
 Hosts are in the form of `datalabd.routes.hosts`.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -262,13 +263,28 @@ def reached(manifest: Manifest) -> dict[str, str]:
     `TooMany` for a route that has more than are looked into, KeyError for what is no route.
     """
     found: dict[str, str] = {}
+    for host, where in _counted(manifest):
+        found.setdefault(host, where)
+    return found
+
+
+def readable(manifest: Manifest) -> list[str]:
+    """The hosts a route answers for, each once; of too many the first. KeyError for what is no route."""
+    found: dict[str, None] = {}
+    with contextlib.suppress(TooMany):
+        found.update((host, None) for host, _ in _counted(manifest))
+    return list(found)
+
+
+def _counted(manifest: Manifest) -> Hosts:
+    seen: set[str] = set()
     for count, (host, where) in enumerate(KINDS[manifest["kind"]].hosts(manifest)):
         if count == ENTRIES_MAX:
             raise TooMany(where, f"{ENTRIES_MAX} entries")
-        found.setdefault(host, where)
-        if len(found) > HOSTS_MAX:
+        seen.add(host)
+        if len(seen) > HOSTS_MAX:
             raise TooMany(where, f"{HOSTS_MAX} hosts")
-    return found
+        yield host, where
 
 
 def rules(kinds: Sequence[RouteKind] = tuple(KINDS.values())) -> list[Manifest]:

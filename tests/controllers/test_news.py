@@ -114,3 +114,13 @@ async def test_a_claim_that_is_gone_is_told_of_no_more(heard: Heard) -> None:
     heard.now += HOLD_SECONDS
     await heard.news.tell(claim(), said(CREATING))
     assert heard.events == []
+
+
+async def test_a_host_that_somebody_else_answers_for_is_told_of_at_once_and_once() -> None:
+    heard = Heard()
+    taken = ("HostsTaken", "True", "RouteElsewhere", "Ingress a/b answers for lab-main.org, and is not this lab's")
+    before, after = status(READY), status(READY, taken)
+    await heard.passes(before, after)
+    await heard.passes(after, after)
+    await heard.passes(after, before)
+    assert heard.events == [("Warning", "HostsTaken", taken[3])]

@@ -512,12 +512,19 @@ def test_a_route_that_was_there_before_can_be_finalized(cluster: Cluster, shop: 
         pytest.param(f"shop.{DOMAIN}", "auth-snippet", "could open every lab", id="auth"),
         pytest.param(f"shop.{DOMAIN}", "stream-snippet", "could open every lab", id="stream"),
         pytest.param(f"shop.{DOMAIN}", "modsecurity-snippet", "could open every lab", id="modsecurity"),
+        pytest.param(f"shop.{DOMAIN}", "nginx.org/server-snippets", "could open every lab", id="nginx.org"),
+        pytest.param(f"shop.{DOMAIN}", "nginx.org/location-snippets", "could open every lab", id="nginx.org, location"),
+        pytest.param(
+            f"shop.{DOMAIN}", "haproxy-ingress.github.io/config-backend", "could open every lab", id="HAProxy"
+        ),
+        pytest.param(f"shop.{DOMAIN}", "haproxy.org/backend-config-snippet", "could open every lab", id="haproxy.org"),
+        pytest.param(f"shop.{DOMAIN}", "nginx.org/proxy-read-timeout", "", id="nginx.org, no snippet"),
         pytest.param(f"shop.{DOMAIN}", "proxy-body-size", "", id="no snippet"),
         pytest.param("shop.example.com", "server-snippet", "", id="elsewhere"),
     ],
 )
 def test_snippets_below_a_labs_domain(cluster: Cluster, shop: str, host: str, key: str, said: str) -> None:
-    manifest = ingress(shop, host, annotations={f"{NGINX}/{key}": "x"})
+    manifest = ingress(shop, host, annotations={key if "/" in key else f"{NGINX}/{key}": "x"})
     answer = create(cluster, manifest, *OWNER, "--dry-run=server", check=False)
     if said:
         refused(answer, said)

@@ -27,6 +27,8 @@ def waits(lab: Lab, seen: Observed, session: str) -> str | None:
         return "the session login does not exist yet"
     if facts.phase is not Phase.ABSENT:
         return None
+    if taken := host_taken(lab, seen, session):
+        return taken
     if unprotected := apisix.problem(lab, seen):
         return unprotected
     if not seen.runtime_ready:
@@ -50,6 +52,13 @@ def waits(lab: Lab, seen: Observed, session: str) -> str | None:
             return f"namespace {foreign[0]} exists and is not this lab's"
         return f"namespace {left[0]} of the previous run still exists"
     return None
+
+
+def host_taken(lab: Lab, seen: Observed, session: str) -> str | None:
+    """Which route of somebody else answers for a host of the session; None if none does."""
+    domain = lab.environment.data.ingress.domain
+    own = (f"{label}.{domain}" for label in names.session_hosts(lab.name, session))
+    return next((f"{seen.hosts_taken[host]} answers for {host}" for host in own if host in seen.hosts_taken), None)
 
 
 def workshop_session(lab: Lab, seen: Observed, session: str) -> Manifest:

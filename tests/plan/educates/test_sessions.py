@@ -110,6 +110,17 @@ def fresh(of: Lab, **changes: Any) -> Observed:
             "namespace lab-main-vc exists and is not this lab's",
             id="somebody else's namespace, said first",
         ),
+        pytest.param(
+            environment(),
+            {
+                "hosts_taken": {
+                    "data-lab-main.lab.example.org": "Ingress shop/a",
+                    "lab-b.lab.example.org": "Ingress b/b",
+                }
+            },
+            "Ingress shop/a answers for data-lab-main.lab.example.org",
+            id="a host that somebody else answers for",
+        ),
     ],
 )
 def test_a_new_session_waits_for(within: EnvironmentConfig, changes: dict[str, Any], expected: str | None) -> None:
