@@ -116,10 +116,9 @@ async def test_a_claim_that_is_gone_is_told_of_no_more(heard: Heard) -> None:
     assert heard.events == []
 
 
-async def test_a_host_that_somebody_else_answers_for_is_told_of_at_once_and_once() -> None:
-    heard = Heard()
+async def test_a_host_that_somebody_else_answers_for_is_told_of_at_once_and_once(heard: Heard) -> None:
     taken = ("HostsTaken", "True", "RouteElsewhere", "Ingress a/b answers for lab-main.org, and is not this lab's")
-    before, after = status(READY), status(READY, taken)
+    before, after = said(READY), said(READY, taken)
     await heard.passes(before, after)
     await heard.passes(after, after)
     await heard.passes(after, before)
