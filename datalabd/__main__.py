@@ -51,7 +51,8 @@ def _hosts(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from datalabd.app import Local, Process
+    from datalabd.app import Process
+    from webhooks.installation import Local
 
     try:
         settings = Settings.read(os.environ)

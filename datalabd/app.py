@@ -9,16 +9,11 @@ Every replica serves admission and conversion and keeps caches; only the holder 
 import asyncio
 import contextlib
 import functools
-import ipaddress
 import signal
-import ssl
 from asyncio import sslproto
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import structlog
-from aiohttp import web
 
 from controllers.manager import Manager
 from datalabd import metrics
@@ -31,11 +26,12 @@ from datalabd.kube.informers import Informers
 from datalabd.kube.leader import Leader, until_first
 from datalabd.kube.lease import Fence
 from webhooks import health, installation
-from webhooks.installation import LEASE, LOCAL_LEASE_NAMESPACE
+from webhooks.installation import LEASE, LOCAL_LEASE_NAMESPACE, LOOPBACK, Local
 from webhooks.registrar import Registrar
 from webhooks.registration import Endpoint
 from webhooks.server import application
 from webhooks.serving_certificate import Mounted, Own, ServingCertificate, Shared, Source
+from webhooks.sites import DRAIN_SECONDS, site
 
 log = structlog.get_logger()
 
@@ -43,16 +39,6 @@ LAG_SECONDS = 0.5
 """Period of the timer whose lateness is the event-loop lag."""
 TLS_BUFFER = 32 * 1024
 """Bytes kept for each TLS connection, of which every watch has one: asyncio's 256 KiB were a sixth of all memory."""
-DRAIN_SECONDS = 5.0
-"""How long the API server keeps sending admission calls to a replica that is no longer ready."""
-
-
-@dataclass(frozen=True)
-class Local:
-    """A run on a workstation: webhooks are reached by URL, nothing of ours lives in the cluster."""
-
-    url: str | None = None
-    """Where the API server reaches us; None: loopback, which must be where it runs too."""
 
 
 class Process:
@@ -62,7 +48,8 @@ class Process:
         self._settings = settings
         self._kubeconfig = kubeconfig
         self._local = local
-        self._ports: dict[str, int] = {}
+        self._port = 0
+        """Where the webhooks are answered, once they are."""
         self._draining = False
         self.ready = asyncio.Event()
         """Set once claims are being reconciled."""
@@ -85,8 +72,7 @@ class Process:
             registrar = Registrar(writer, cache, account, certificate, self._endpoint)
             manager = Manager(writer, cache, self._settings.workers)
             await certificate.load()
-            await stack.enter_async_context(self._serve_webhooks(client, cache, certificate))
-            await stack.enter_async_context(self._serve_health(informers, registrar))
+            await stack.enter_async_context(self._serve(client, cache, certificate, registrar))
             stack.push_async_callback(informers.stop)
             cache.start()
             registrar.watch()
@@ -110,21 +96,14 @@ class Process:
 
     async def _connect(self) -> Client:
         try:
-            client = await Client.connect(self._kubeconfig)
+            return await Client.connect(self._kubeconfig)
         except (ValueError, OSError) as error:
             raise StartupError(f"no way to an API server: {error}; set KUBECONFIG or pass --kubeconfig") from error
-        if self._local is not None and self._local.url is None:
-            host = urlsplit(client.server).hostname or ""
-            if not _is_loopback(host):
-                await client.close()
-                raise StartupError(
-                    f"the API server at {client.server} cannot reach this machine by loopback; "
-                    "pass --webhook-url with an address of this machine that it can reach"
-                )
-        return client
 
     async def _enter(self, client: Client) -> str:
         """Who we are to the API server, which nobody else answers for."""
+        if self._local is not None:
+            self._local.refuse_out_of_reach(client.server)
         try:
             account = await client.username()
             if self._local is not None:
@@ -146,7 +125,7 @@ class Process:
         if settings.certificate_dir:
             return Mounted(settings.certificate_dir)
         if self._local is not None:
-            return Own([urlsplit(self._local.url).hostname or ""] if self._local.url else ["127.0.0.1"])
+            return Own([self._local.host])
         host = f"{settings.service}.{settings.namespace}.svc"
         return Shared(client, settings.namespace, [host, f"{host}.cluster.local"])
 
@@ -159,43 +138,31 @@ class Process:
     @property
     def _url(self) -> str:
         """Where the API server finds a local run."""
-        return (self._local and self._local.url) or f"https://127.0.0.1:{self._ports['webhook']}"
+        return (self._local and self._local.url) or f"https://{LOOPBACK}:{self._port}"
 
     # --- what we serve ------------------------------------------------------------------------------------------------
 
-    def _serve_webhooks(
-        self, client: Client, cache: Cache, certificate: ServingCertificate
-    ) -> contextlib.AbstractAsyncContextManager[None]:
-        host = "127.0.0.1" if self._local is not None and self._local.url is None else self._settings.webhook_host
-        return self._site("webhook", application(client, cache), host, self._settings.webhook_port, certificate.context)
-
-    def _serve_health(self, informers: Informers, registrar: Registrar) -> contextlib.AbstractAsyncContextManager[None]:
-        def reasons() -> list[str]:
-            if self._draining:
-                return ["stopping"]
-            untrusted = [] if registrar.was_trusted or self._local else ["our authority is not registered yet"]
-            return [*health.missing(informers), *untrusted]
-
-        host = "127.0.0.1" if self._local is not None else self._settings.metrics_host
-        return self._site("metrics", health.application(reasons), host, self._settings.metrics_port, None)
-
     @contextlib.asynccontextmanager
-    async def _site(
-        self, name: str, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None
+    async def _serve(
+        self, client: Client, cache: Cache, certificate: ServingCertificate, registrar: Registrar
     ) -> AsyncIterator[None]:
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port, ssl_context=tls).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise StartupError(f"cannot listen on {host}:{port} for {name}: {error.strerror}") from error
-        self._ports[name] = runner.addresses[0][1]
-        log.info("listening", site=name, host=host, port=self._ports[name])
-        try:
+        """Answer on both ports."""
+        settings, local = self._settings, self._local
+        host = LOOPBACK if local is not None and local.url is None else settings.webhook_host
+        inner = settings.metrics_host if local is None else LOOPBACK
+        reasons = functools.partial(self._unready, cache.informers, registrar)
+        async with (
+            site("webhook", application(client, cache), host, settings.webhook_port, certificate.context) as self._port,
+            site("metrics", health.application(reasons), inner, settings.metrics_port),
+        ):
             yield
-        finally:
-            await runner.cleanup()
+
+    def _unready(self, informers: Informers, registrar: Registrar) -> list[str]:
+        """Why nobody should be sent here; empty if somebody may be."""
+        if self._draining:
+            return ["stopping"]
+        untrusted = [] if registrar.was_trusted or self._local else ["our authority is not registered yet"]
+        return [*health.missing(informers), *untrusted]
 
     async def _drain_after(self, stop: asyncio.Event) -> None:
         """Return once we are to stop, and nobody is sent here any more."""
@@ -232,12 +199,3 @@ class Process:
         log.info("ready", api_server=client.server)
         self.ready.set()
         await manager.lead()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

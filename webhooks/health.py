@@ -20,6 +20,8 @@ _MAY_COME_LATER = {*OPTIONAL_KINDS, *RUNTIME_KINDS, kinds.DATALABS}
 def missing(informers: Informers) -> Iterator[str]:
     """What still has to be known of the cluster before we are ready."""
     yield from (str(kind) for kind in informers.pending() if kind not in _MAY_COME_LATER)
+    if informers.unreadable(kinds.ENVIRONMENT_CONFIGS) is not None:
+        yield f"{kinds.ENVIRONMENT_CONFIGS} cannot be read"
     if not informers.answered(kinds.DATALABS):
         yield f"{kinds.DATALABS}: the API server has not answered yet"
 

@@ -5,8 +5,11 @@ Either looks before it starts, and refuses to take the webhooks of the other awa
 
 import asyncio
 import datetime
+import ipaddress
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -24,7 +27,29 @@ LOCAL_LEASE_NAMESPACE = "kube-system"
 LEASE = "datalabd"
 PROBE_SECONDS = 20.0
 """How long a local run tries to be reached: what lies between may look first whether it is ready."""
+LOOPBACK = "127.0.0.1"
 WEBHOOKS = (kinds.MUTATING_WEBHOOKS, kinds.VALIDATING_WEBHOOKS)
+
+
+@dataclass(frozen=True)
+class Local:
+    """A run on a workstation: webhooks are reached by URL, nothing of ours lives in the cluster."""
+
+    url: str | None = None
+    """Where the API server reaches us; None: loopback, which must be where it runs too."""
+
+    @property
+    def host(self) -> str:
+        """The host of that URL."""
+        return urlsplit(self.url).hostname or "" if self.url else LOOPBACK
+
+    def refuse_out_of_reach(self, server: str) -> None:
+        """Raise `StartupError` where the API server, by its URL, is elsewhere and would look for us on its loopback."""
+        if self.url is None and not _is_loopback(urlsplit(server).hostname or ""):
+            raise StartupError(
+                f"the API server at {server} cannot reach this machine by loopback; "
+                "pass --webhook-url with an address of this machine that it can reach"
+            )
 
 
 async def refuse_beside_installation(client: Client) -> None:
@@ -111,3 +136,12 @@ async def _registration(client: Client, resource: kinds.Resource) -> Manifest:
 def _client_configs(live: Manifest) -> Iterator[Manifest]:
     for webhook in live.get("webhooks") or ():
         yield webhook.get("clientConfig") or {}
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

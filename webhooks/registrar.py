@@ -121,7 +121,8 @@ class Registrar:
         self._others: frozenset[bytes] = frozenset()
         """Authorities besides ours that stay registered for a while."""
         self._others_until = 0.0
-        self._definitions: tuple[Manifest, list[Manifest]] | None = None
+        self._definitions: list[Manifest] = []
+        """The CRDs, made once."""
 
     def watch(self) -> None:
         """Hear of every change that matters here."""
@@ -129,7 +130,7 @@ class Registrar:
         for kind in WATCHED:
             informers.store(kind).subscribe(lambda _: self._changed())
             informers.watch(kind, OURS)
-        ours = {definition["metadata"]["name"] for definition in custom_resource_definitions()}
+        ours = {kinds.DATALABS.crd, kinds.ENVIRONMENT_CONFIGS.crd}
         informers.store(kinds.CRDS).subscribe(lambda crd: self._changed() if crd["metadata"]["name"] in ours else None)
         for kind in ENVIRONMENTS:
             informers.store(kind).subscribe(lambda _: self._to_keep.set())
@@ -214,6 +215,8 @@ class Registrar:
         while not all(self._cache.informers.synced(kind, OURS) for kind in WATCHED):
             self._to_keep.clear()
             await self._to_keep.wait()
+        # In a thread, as it takes long enough to delay an admission.
+        self._definitions = self._definitions or await asyncio.to_thread(custom_resource_definitions)
         failures = 0
         while True:
             self._to_keep.clear()
@@ -288,10 +291,14 @@ class Registrar:
             yield from ingress_webhooks(endpoint, domains)
             yield from ingress_policies.platform_hosts(domains, hosts)
 
-    def _crds(self, conversion: Manifest) -> list[Manifest]:
-        if self._definitions is None or self._definitions[0] != conversion:
-            self._definitions = (conversion, custom_resource_definitions(conversion))
-        return self._definitions[1]
+    def _crds(self, config: Manifest) -> Iterator[Manifest]:
+        """The CRDs, with this `clientConfig` for the conversion."""
+        for definition in self._definitions:
+            spec = definition["spec"]
+            if conversion := spec.get("conversion"):
+                webhook = conversion["webhook"] | {"clientConfig": config}
+                spec = spec | {"conversion": conversion | {"webhook": webhook}}
+            yield definition | {"spec": spec}
 
     def _knows_environments(self) -> bool:
         """Whether it is known what is to be guarded: who knows half of it would take the guard off the other half."""

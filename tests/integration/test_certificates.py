@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 
 from datalabd.api.meta import Manifest
-from datalabd.app import Local, Process
+from datalabd.app import Process
 from datalabd.config import Settings
 from datalabd.errors import NotFound
 from datalabd.kube import resources as kinds
@@ -25,6 +25,7 @@ from hack.deadlines import scaled
 from tests.integration.objects import claim
 from webhooks import certificates
 from webhooks.certificates import Bundle
+from webhooks.installation import Local
 from webhooks.serving_certificate import Own, Source
 
 pytestmark = pytest.mark.cluster
@@ -79,11 +80,11 @@ async def running(process: Process) -> AsyncIterator[None]:
     finally:
         signal.raise_signal(signal.SIGTERM)
         await asyncio.wait_for(run, scaled(30))
-        ports = set(process._ports.values())
+        port = process._port
 
         async def all_closed() -> bool:
             # The connections of a TLS server end a moment after the server has.
-            return all(one.laddr.port not in ports for one in psutil.Process().net_connections("tcp"))
+            return all(one.laddr.port != port for one in psutil.Process().net_connections("tcp"))
 
         await eventually(all_closed)
 
