@@ -65,7 +65,7 @@ def test_an_error_that_was_never_raised_has_no_place() -> None:
 
 def test_the_innermost_line_of_ours_is_the_place() -> None:
     def fails() -> None:
-        quantity.parse(None)  # type: ignore[arg-type]
+        quantity.parse(None)
 
     assert place(raised(fails)).startswith("TypeError at datalabd/api/quantity.py:")
 
