@@ -211,6 +211,7 @@ def _errors(submission: Submission) -> Steps[list[FieldError]]:
         for check in CHECKS:
             yield
             found += check(parsed)
+        yield
     return list(dict.fromkeys(_written(submission.claim, error) for error in found))
 
 
@@ -372,12 +373,11 @@ def _stateful_sets(spec: DatalabSpec) -> Iterator[tuple[tuple[str, str], str]]:
 def _distinct_names(claim: ParsedClaim) -> Iterator[FieldError]:
     """No two fields may lead to the same namespace, host, Service, StatefulSet, volume or variable."""
     first: dict[tuple[str, str], str] = {}
-    told: set[str] = set()
     # Repeated names make everything they lead to collide; `_repetitions` has said so.
-    repeated = {error.path for error in _repetitions(claim)}
+    told = {error.path for error in _repetitions(claim)}
     for (kind, name), path in _own_names(claim):
         other = first.setdefault((kind, name), path)
-        if other != path and path not in told | repeated:
+        if other != path and path not in told:
             told.add(path)
             yield FieldError(path, Problem.INVALID, None, f'the {kind} "{name}" is already made of {other}')
 
