@@ -9,6 +9,7 @@ Every replica serves admission and conversion and keeps caches; only the holder 
 import asyncio
 import contextlib
 import functools
+import gc
 import signal
 from asyncio import sslproto
 from collections.abc import AsyncIterator
@@ -57,6 +58,7 @@ class Process:
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT. Raises `StartupError` and whatever ends the process otherwise."""
         sslproto.SSLProtocol.max_size = TLS_BUFFER
+        gc.freeze()  # What is imported stays. To go through it for garbage would hold the loop for 50 ms.
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -194,6 +196,7 @@ class Process:
         """Reconcile once everything is registered and listed, the Datalabs included."""
         await registrar.registered.wait()
         await informers.until_synced(kinds.DATALABS, kinds.ENVIRONMENT_CONFIGS)
+        gc.freeze()  # What is cached goes when it is replaced: it has no cycles.
         if self._local is not None:
             await installation.prove_reachable(client)
         log.info("ready", api_server=client.server)

@@ -8,6 +8,7 @@ from datalabd.api.meta import V1BETA1, V1BETA2, Manifest
 from datalabd.steps import run
 from datalabd.submission import Submission
 from datalabd.validation import listed
+from hack import labs
 from tests.factories import claim, environment
 from webhooks import validate
 from webhooks.review import AdmissionRequest
@@ -33,6 +34,22 @@ def causes(response: Manifest) -> dict[str, str]:
     """What is said of each field; nothing where all is well."""
     found = response.get("status", {}).get("details", {}).get("causes", [])
     return {cause["field"]: cause["message"] for cause in found}
+
+
+def test_the_largest_claim_is_judged_in_small_steps() -> None:
+    generous = {"sessions": 1000, "stores": 1000, "volumes": "1Pi", "memory": "1Pi"}
+    within = environment(allowed={"limits": generous})
+    new = labs.largest("lab")
+    request = AdmissionRequest("u-1", "CREATE", "default", "lab", new, None, dry_run=False, username="joe")
+    steps = validate.datalab(request, Submission(new, within))
+    pauses = 0
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(steps)
+            pauses += 1
+    assert end.value.value["response"]["allowed"]
+    sessions, databases = new["spec"]["sessions"], new["spec"]["databases"]
+    assert pauses > len(sessions) + len(databases)
 
 
 SHRINKS = "Forbidden: may not be less than before, 2Gi: volumes cannot shrink"
