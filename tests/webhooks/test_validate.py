@@ -41,15 +41,9 @@ def test_the_largest_claim_is_judged_in_small_steps() -> None:
     within = environment(allowed={"limits": generous})
     new = labs.largest("lab")
     request = AdmissionRequest("u-1", "CREATE", "default", "lab", new, None, dry_run=False, username="joe")
-    steps = validate.datalab(request, Submission(new, within))
-    pauses = 0
-    with pytest.raises(StopIteration) as end:
-        while True:
-            next(steps)
-            pauses += 1
-    assert end.value.value["response"]["allowed"]
-    sessions, databases = new["spec"]["sessions"], new["spec"]["databases"]
-    assert pauses > len(sessions) + len(databases)
+    assert run(validate.datalab(request, Submission(new, within)))["response"]["allowed"]
+    pauses = list(validate.datalab(request, Submission(new, within)))
+    assert len(pauses) > len(new["spec"]["sessions"]) + len(new["spec"]["databases"])
 
 
 SHRINKS = "Forbidden: may not be less than before, 2Gi: volumes cannot shrink"
