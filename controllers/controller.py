@@ -48,11 +48,24 @@ class Result:
 Reconcile = Callable[[NamespacedName], Awaitable[Result]]
 
 
+async def _at_once() -> None:
+    """Return."""
+
+
 class Controller:
     """Workers over one queue. A failure of one key never delays another."""
 
-    def __init__(self, name: str, reconcile: Reconcile, queue: Workqueue[NamespacedName], workers: int = 8) -> None:
+    def __init__(
+        self,
+        name: str,
+        reconcile: Reconcile,
+        queue: Workqueue[NamespacedName],
+        workers: int = 8,
+        until_current: Callable[[], Awaitable[None]] = _at_once,
+    ) -> None:
         self._name = name
+        self._until_current = until_current
+        """Returns when what is known can be worked by; awaited before each key."""
         self._reconcile = reconcile
         self._queue = queue
         self._workers = workers
@@ -70,6 +83,7 @@ class Controller:
         while True:
             key = await self._queue.get()
             try:
+                await self._until_current()
                 with active.track_inprogress():
                     await self._once(key)
             finally:

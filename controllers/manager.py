@@ -43,7 +43,13 @@ class Manager:
         self._reconciler = DatalabReconciler(
             client, cache, Recorder(client), self._identity, self._queue.add_after, self._queue.cover
         )
-        self._controller = Controller("datalab", self._reconciler.reconcile, self._queue, workers)
+        self._controller = Controller(
+            "datalab",
+            self._reconciler.reconcile,
+            self._queue,
+            workers,
+            lambda: cache.informers.until_current(kinds.DATALABS),
+        )
         self._subscribe()
 
     async def lead(self) -> None:

@@ -113,7 +113,8 @@ class Cache:
         """Begin to watch everything that is watched in the whole cluster. Secrets are followed by namespace."""
         watch = self.informers.watch
         watch(kinds.CRDS)
-        watch(kinds.DATALABS, optional=True)
+        # A restored etcd may not know a claim any more: nothing is made for it on the word of an earlier watch.
+        watch(kinds.DATALABS, optional=True, anew=True)
         watch(kinds.ENVIRONMENT_CONFIGS, optional=True)
         watch(kinds.CROSSPLANE_ENVIRONMENTS, optional=True)
         for kind in RUNTIME_KINDS:

@@ -39,15 +39,18 @@ class Informers:
         """Grows whenever something in any store changes, or what can be read at all."""
         return self._changes + sum(store.revision for store in self._stores.values())
 
-    def watch(self, resource: Resource, scope: Scope = EVERYWHERE, *, optional: bool = False) -> None:
+    def watch(
+        self, resource: Resource, scope: Scope = EVERYWHERE, *, optional: bool = False, anew: bool = False
+    ) -> None:
         """Begin to keep a scope current; repeating it does nothing.
 
-        An `optional` kind may be unknown to the API server now or later: it is taken up when its CRD appears.
+        An `optional` kind may be unknown to the API server now or later: it is taken up when its CRD appears. One that
+        is listed `anew` after every outage of the API server can be waited for by `until_current`.
         """
         if (resource, scope) in self._reflectors:
             return
         reflector = Reflector(
-            self._client, self.store(resource), scope, self._crds if optional else None, self._changed
+            self._client, self.store(resource), scope, self._crds if optional else None, self._changed, anew=anew
         )
         task = asyncio.create_task(reflector.run(), name=f"reflector {resource} {scope.namespace}")
         task.add_done_callback(self._ended)
@@ -108,6 +111,12 @@ class Informers:
             synced = asyncio.Event()
             self._waiting.append(synced)
             await synced.wait()
+
+    async def until_current(self, resource: Resource) -> None:
+        """Return when nothing known of a resource is of before an outage of the API server."""
+        for (watched, _), (reflector, _) in list(self._reflectors.items()):
+            if watched == resource:
+                await reflector.current.wait()
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever a kind is found to be unserved, unreadable, or readable again."""

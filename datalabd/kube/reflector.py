@@ -62,6 +62,8 @@ class Reflector:
         scope: Scope = Scope(),  # noqa: B008  an immutable value
         crds: CrdChanges | None = None,
         on_change: Callable[[], None] = lambda: None,
+        *,
+        anew: bool = False,
     ) -> None:
         self._client = client
         self._store = store
@@ -70,6 +72,10 @@ class Reflector:
         """Changes of CRDs, for kinds that may not be served."""
         self._on_change = on_change
         """Told when this kind is found to be unserved, unreadable or readable again, and of a first error."""
+        self._anew = anew
+        """Whether to list after an outage rather than go on where the watch was."""
+        self.current = asyncio.Event()
+        """Of one that lists anew: set while nothing known is of before an outage, after which etcd may be another."""
         self.answered = False
         """Whether the API server answered, be it with an error."""
         self.served = True
@@ -100,6 +106,7 @@ class Reflector:
                 if since is None:
                     items, since = await self._client.list(self.resource, self._scope.namespace, **self._scope.params)
                     self._store.replace(self._scope, items)
+                    self.current.set()
                     self.served = True
                     self._mark_read()
                 watch = self._client.watch(self.resource, self._scope.namespace, since, **self._scope.params)
@@ -112,6 +119,7 @@ class Reflector:
                 reason = "short"
             except Expired:
                 since, reason = None, "expired"
+                self.current.clear()
             except KubeError as error:
                 reason = error.reason or type(error).__name__
                 log.debug("watch ended", resource=str(self.resource), error=str(error))
@@ -131,6 +139,9 @@ class Reflector:
                 self._mark_failed(error, loop.time())
                 if isinstance(error, Denied):
                     since = None
+                if self._anew and error.code == 0:
+                    since = None
+                    self.current.clear()
                 retry_after = min(error.retry_after or 0.0, RETRY_AFTER_SECONDS)
             if reason == "short" and loop.time() - began > 1:
                 self._mark_read()

@@ -1,5 +1,6 @@
 """What becomes of a pass that fails: how soon the next one comes, and what is counted and logged of it."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from controllers.controller import Controller, Result
 from controllers.workqueue import Workqueue
 from datalabd.api.meta import NamespacedName
 from datalabd.errors import InternalError, Unavailable
+from hack.deadlines import scaled
 
 KEY = NamespacedName("team", "lab")
 SECRET = "the-password"
@@ -74,3 +76,28 @@ async def test_a_refusal_is_no_defect() -> None:
     (line,) = await passes(1, refuse)
     assert (line["event"], line["log_level"], line["error"]) == ("reconcile failed", "warning", "wait a moment")
     assert counted("datalabd_reconcile_panics_total") == before
+
+
+async def test_a_key_waits_until_what_is_known_is_current() -> None:
+    """It is looked at then, not as it was before an outage."""
+    current, waiting, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def until_current() -> None:
+        waiting.set()
+        await current.wait()
+
+    async def reconcile(_: NamespacedName) -> Result:
+        assert current.is_set()
+        done.set()
+        return Result()
+
+    queue: Workqueue[NamespacedName] = Workqueue("tried")
+    work = asyncio.create_task(Controller("tried", reconcile, queue, 1, until_current).run())
+    queue.add(KEY)
+    async with asyncio.timeout(scaled(10)):
+        await waiting.wait()
+        assert not done.is_set()
+        current.set()
+        await done.wait()
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)

@@ -135,6 +135,32 @@ async def test_other_faults_resume_where_the_watch_was(tmp_path: Path, fault: Re
     assert server.requests[2].query["resourceVersion"] == "1"
 
 
+async def test_one_that_lists_anew_is_not_current_from_an_outage_until_then(tmp_path: Path) -> None:
+    """etcd may have been restored meanwhile: what was known need not be there any more."""
+    asked, listed = asyncio.Event(), asyncio.Event()
+
+    async def later(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        await listed.wait()
+        return await listing("9", namespace("b", "8"))(request)
+
+    server = Scripted(listing("1", namespace("a", "1")), stream(abort=True), later)
+    store = Store(kinds.NAMESPACES)
+    async with serve(server, tmp_path) as client:
+        made = Reflector(client, store, anew=True)
+        task = asyncio.create_task(made.run())
+        try:
+            async with asyncio.timeout(scaled(10)):
+                await asked.wait()
+                assert (names(store), made.current.is_set()) == ({"a"}, False)
+                listed.set()
+                await made.current.wait()
+            assert names(store) == {"b"}
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_bookmarks_move_the_place_to_resume_from(tmp_path: Path) -> None:
     bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "77"}}}
     server = await reflected(
