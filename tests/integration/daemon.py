@@ -63,11 +63,17 @@ class Daemon:
         self._environ = os.environ | {"DATALABD_IDENTITY": identity} | environ
         self._process: subprocess.Popen[bytes] | None = None
         self._began = 0
+        self._ports: dict[str, int] = {}
 
     @property
     def started(self) -> bool:
         """Whether it was started, and neither stopped nor killed since."""
         return self._process is not None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended since, whatever ended it."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -77,10 +83,18 @@ class Daemon:
     @property
     def url(self) -> str:
         """Address of /healthz, /readyz and /metrics, without a path."""
-        port = next(
-            line["port"] for line in self.log_lines() if line["event"] == "listening" and line["site"] == "metrics"
-        )
-        return f"http://127.0.0.1:{port}"
+        return f"http://127.0.0.1:{self.port('metrics')}"
+
+    def port(self, site: str) -> int:
+        """Where it serves `webhook` or `metrics`. Raises LookupError as long as it does not."""
+        if site not in self._ports:
+            lines = self.log_lines()
+            self._ports = {line["site"]: line["port"] for line in lines if line["event"] == "listening"}
+        return self._ports[site]
+
+    def options(self) -> list[str]:
+        """What `datalabd run` is told."""
+        return ["--local", "--kubeconfig", str(kubeconfig(self.cluster, confined=True)), *self._options]
 
     def start(self, *, ready: bool = True, before: str = "") -> None:
         """Start it, and unless told otherwise wait until it says that it is ready.
@@ -89,13 +103,13 @@ class Daemon:
         """
         assert self._process is None, "it runs already"
         self._began = self.log.stat().st_size if self.log.exists() else 0
-        config = kubeconfig(self.cluster, confined=True)
+        self._ports = {}
         program = (
             ["-c", f"{before}\nimport sys\nfrom datalabd.__main__ import main\nsys.exit(main())"]
             if before
             else ["-m", "datalabd"]
         )
-        command = [sys.executable, *program, "run", "--local", "--kubeconfig", str(config), *self._options]
+        command = [sys.executable, *program, "run", *self.options()]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -52,8 +52,8 @@ def background(name: str, entered: Callable[[], AbstractAsyncContextManager[obje
 
     thread = threading.Thread(target=run, name=name)
     thread.start()
-    ready.wait(scaled(90))
     try:
+        assert ready.wait(scaled(90)), f"{name} is not ready"
         if failures:
             raise failures[0]
         yield

@@ -77,7 +77,7 @@ def spread(port: int, backends: list[int]) -> Iterator[None]:
 
 def listed(daemon: Daemon) -> bool:
     """Whether a replica would be sent requests."""
-    with contextlib.suppress(StopIteration, httpx.TransportError):  # it does not listen yet
+    with contextlib.suppress(LookupError, httpx.TransportError):  # it does not listen yet
         return httpx.get(f"{daemon.url}/readyz", trust_env=False).status_code == 200
     return False
 

@@ -1,0 +1,230 @@
+"""Two replicas behind their Service, and what goes wrong with the one that leads, the API server, etcd, certificates.
+
+Somebody writes claims and Ingresses throughout. Each test leaves the replicas as it found them.
+"""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from datalabd.api.meta import CLAIM_NAME
+from hack.account import NAMESPACE
+from hack.cluster import Cluster
+from hack.deadlines import scaled
+from tests.integration import audit
+from tests.integration.daemon import WEBHOOKS, eventually
+from tests.integration.objects import open_namespace, read, unique
+from tests.integration.replicas import Replica, Service, behind_service, install
+from tests.integration.stage import Stage, standins
+from tests.integration.writer import WHAT, Writer, writing
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(300),
+    # A connection attempt that is cancelled while the API server is away leaves aiohttp's socket to the garbage
+    # collector, which warns.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+LEASE_SECONDS = 15
+STILL_SECONDS = 30
+BURST = 6
+OWNED = (
+    "workshops,workshopenvironments,workshopsessions,secrets,configmaps,persistentvolumeclaims,networkpolicies,"
+    "roles,rolebindings,services,secretcopiers"
+)
+
+
+class Scene:
+    """The replicas and who uses them."""
+
+    def __init__(self, service: Service, replicas: list[Replica], stage: Stage, writer: Writer, pattern: str) -> None:
+        self.service = service
+        self.replicas = replicas
+        self.stage = stage
+        self.cluster = stage.cluster
+        self.writer = writer
+        self.pattern = pattern
+        """A lab that was made in peace."""
+        self.labs: list[str] = []
+        """Those that were made since."""
+        self._offset = 0
+        """Bytes of the audit log before the test."""
+
+    def begin(self) -> None:
+        """Have both replicas ready, and look at nothing that was before."""
+        self._offset = self.cluster.audit_log.stat().st_size
+        self.settle()
+
+    def leader(self) -> Replica:
+        """Who holds the Lease, and runs."""
+        return eventually(self._leader, 60)
+
+    def other(self, replica: Replica) -> Replica:
+        """Its companion."""
+        return next(each for each in self.replicas if each is not replica)
+
+    def lab(self) -> str:
+        """A new lab; whoever makes it tries until it is taken."""
+        name = unique()
+        eventually(lambda: self._made(name), 60)
+        self.labs.append(name)
+        return name
+
+    def refused(self, since: float) -> list[str]:
+        """What was refused of the writes begun since then."""
+        return [f"{write.began - since:+.1f} s: {write}" for write in self.writer.refused(since)]
+
+    def settle(self) -> None:
+        """Have both replicas ready and every lab Ready; nothing was made twice, nothing is missing.
+
+        And whoever lost the Lease wrote no more.
+        """
+        for replica in self.replicas:
+            if not replica.is_running:
+                replica.kill()
+                replica.start(ready=False)
+        eventually(lambda: len(self.service.endpoints()) == len(self.replicas), 60)
+        self.leader()
+        for lab in self.labs:
+            self.stage.until_ready(lab, 90)
+        healthy = time.time()
+        eventually(lambda: self.writer.done(healthy) == set(WHAT) and self.writer.answered(healthy))
+        writes = audit.written(self.cluster.audit_log, self.replicas, self._offset)
+        assert audit.of_former_leaders(writes) == []
+        assert audit.made_twice(writes) == []
+        whole = self.inventory(self.pattern)
+        assert {lab: self.inventory(lab) for lab in self.labs} == dict.fromkeys(self.labs, whole)
+
+    def inventory(self, lab: str) -> list[str]:
+        """Kind, namespace and name of all that carries a lab's label, with `N` for its name."""
+        return sorted(
+            "/".join([one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]]).replace(lab, "N")
+            for one in self.stage.list(OWNED, f"{CLAIM_NAME}={lab}")
+        )
+
+    def _leader(self) -> Replica | None:
+        holder = read(self.cluster, "lease", "datalabd", NAMESPACE)["spec"].get("holderIdentity")
+        return next((replica for replica in self.replicas if replica.is_running and replica.identity == holder), None)
+
+    def _made(self, name: str) -> bool:
+        try:
+            self.stage.lab("main", name=name)
+        except httpx.HTTPError:
+            return False
+        return True
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A control plane with two ready replicas, a lab that is Ready, and somebody who writes."""
+    directory = tmp_path_factory.mktemp("replicas")
+    socket = directory / "service"
+    with Cluster.start(directory / "control-plane", services=socket) as cluster:
+        install(cluster)
+        replicas = [Replica(cluster, directory, number) for number in range(2)]
+        with behind_service(socket, replicas) as service, standins(cluster, installed=False):
+            for replica in replicas:
+                replica.start(ready=False)
+            eventually(lambda: len(service.endpoints()) == len(replicas), 60)
+            eventually(lambda: all(trusted(cluster).values()))
+            stage = Stage(cluster, open_namespace(cluster))
+            pattern = stage.lab("main")
+            stage.until_ready(pattern, 90)
+            with writing(stage, pattern) as writer:
+                yield Scene(service, replicas, stage, writer, pattern)
+
+
+@pytest.fixture
+def scene(shared: Scene) -> Scene:
+    """Both replicas are ready, whatever a test before left."""
+    shared.begin()
+    return shared
+
+
+def trusted(cluster: Cluster) -> dict[str, str]:
+    """Whom the API server trusts to answer for each webhook and for conversion; empty where for nobody."""
+    ours = "app.kubernetes.io/name=datalabd"
+    found = {
+        f"{one['kind']}/{one['metadata']['name']}/{webhook['name']}": webhook["clientConfig"].get("caBundle", "")
+        for kind in WEBHOOKS
+        for one in cluster.api.list(kind, selector=ours)
+        for webhook in one.get("webhooks") or ()
+    }
+    crd = read(cluster, "crd", "datalabs.pkg.internal")
+    conversion = crd["spec"]["conversion"]["webhook"]["clientConfig"].get("caBundle", "")
+    return found | {"CustomResourceDefinition/datalabs.pkg.internal": conversion}
+
+
+def test_a_leader_that_is_killed_is_followed(scene: Scene) -> None:
+    leader = scene.leader()
+    moment = time.time()
+    leader.kill()
+    scene.lab()
+    assert eventually(scene.leader, 60) is scene.other(leader)
+    scene.settle()
+    assert scene.refused(moment + scaled(5)) == []
+
+
+def test_a_leader_that_is_terminated_hands_over(scene: Scene) -> None:
+    leader = scene.leader()
+    moment = time.time()
+    assert leader.stop() == 0
+    scene.lab()
+    assert scene.leader() is scene.other(leader)
+    scene.settle()
+    refused = scene.writer.refused(moment)
+    assert not refused or refused[-1].ended - refused[0].began <= scaled(2), scene.refused(moment)
+
+
+def test_a_leader_that_stands_still_is_followed_and_writes_no_more(scene: Scene) -> None:
+    leader = scene.leader()
+    moment = time.time()
+    leader.pause()
+    try:
+        scene.lab()
+        eventually(lambda: scene.leader() is not leader, 60)
+        time.sleep(max(0.0, moment + STILL_SECONDS - time.time()))
+    finally:
+        leader.resume()
+    scene.settle()
+    assert scene.refused(moment + LEASE_SECONDS) == []
+
+
+# An API server that starts answers before it has read its roles.
+@pytest.mark.denied("get", "list", "watch", "create", "update", "patch")
+def test_an_api_server_that_restarts_amid_a_burst_is_followed(scene: Scene) -> None:
+    with ThreadPoolExecutor(BURST) as pool:
+        making = [pool.submit(scene.lab) for _ in range(BURST)]
+        scene.cluster.stop_apiserver()
+        scene.cluster.start_apiserver()
+        back = time.time()
+        for made in making:
+            made.result()
+    scene.settle()
+    assert scene.refused(back + scaled(5)) == []
+
+
+@pytest.mark.denied("get", "list", "watch", "create", "update", "patch")
+def test_an_etcd_that_is_restored_is_listed_anew(scene: Scene, tmp_path: Path) -> None:
+    kept, deleted = scene.lab(), scene.lab()
+    for lab in (kept, deleted):
+        scene.stage.until_ready(lab, 90)
+    scene.cluster.snapshot(tmp_path / "snapshot")
+    later = scene.lab()
+    scene.labs.remove(later)
+    scene.stage.until_ready(later, 90)
+    scene.stage.patch(kept, {"op": "add", "path": "/spec/users/-", "value": "eve"})
+    scene.stage.until_ready(kept)
+    scene.stage.delete(deleted)
+    scene.cluster.restore(tmp_path / "snapshot")
+    back = time.time()
+    assert read(scene.cluster, "datalab", kept, scene.stage.namespace)["spec"]["users"] == ["ann"]
+    assert scene.stage.get("datalab", later) is None
+    scene.settle()
+    assert scene.inventory(later) == []
+    assert scene.refused(back + scaled(5)) == []
