@@ -127,6 +127,7 @@ LOCKED := --quiet --disable-pip-version-check --no-deps --require-hashes
 
 $(DEPENDENCIES): requirements-dev.lock
 	@$(REQUIRE_PYTHON)
+	@echo "installing what the targets need into $(VENV) (first time only, about a minute) …" >&2
 	"$(PYTHON)" -m venv $(VENV)
 	$(RUN) -m pip install $(LOCKED) --requirement requirements-dev.lock
 	@touch $@

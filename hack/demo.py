@@ -189,7 +189,11 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Return when the condition holds; `ClusterError` if it does not in time."""
     seconds = scaled(seconds)
     deadline = time.monotonic() + seconds
+    told = False
     while not condition():
+        if not told:
+            print(f"  waits until that is {what} …", flush=True)
+            told = True
         if time.monotonic() > deadline:
             raise ClusterError(f"not {what} within {seconds:.0f} s")
         time.sleep(0.25)
@@ -207,8 +211,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="datalabd-demo-") as scratch:
         directory = Path(scratch, "cluster")
         try:
-            print("Starting a control plane, Educates' stand-in and datalabd …", flush=True)
-            with playground.start(directory) as cluster:
+            print("The whole line, in one to two minutes on an idle machine.", flush=True)
+            with playground.start(directory, tell=lambda text: print(f"  {text}", flush=True)) as cluster:
                 print(f"  ready after {time.monotonic() - began:.0f} s", flush=True)
                 Demo(cluster).run()
         except ClusterError as error:

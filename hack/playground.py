@@ -38,12 +38,18 @@ API_SERVER = {
 """Where pods would reach the API server. It listens on loopback, which no endpoint may be: it publishes none itself."""
 
 
-def start(directory: Path, *, detach: bool = False) -> Cluster:
-    """A running playground; its processes end with the cluster. Raises `ClusterError` where one does not come up."""
+def start(directory: Path, *, detach: bool = False, tell: Callable[[str], object] = lambda _: None) -> Cluster:
+    """A running playground; its processes end with the cluster. Raises `ClusterError` where one does not come up.
+
+    `tell` hears what is being done, as it takes some seconds.
+    """
+    tell("starting etcd, an API server and its controllers (about 5 s) …")
     cluster = Cluster.start(directory, detach=detach)
     try:
         cluster.kubectl("create", "-f", "-", stdin=json.dumps(API_SERVER))
+        tell("starting the stand-ins for Educates and the operators (about 3 s) …")
         start_standins(cluster)
+        tell("starting datalabd (about 3 s) …")
         start_datalabd(cluster)
     except BaseException:
         cluster.stop()
@@ -120,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _up(directory: Path) -> None:
-    cluster = start(directory, detach=True)
+    cluster = start(directory, detach=True, tell=lambda text: print(text, file=sys.stderr, flush=True))
     path = ":".join(map(shlex.quote, programs()))
     print("datalabd runs on a local control plane. In your shell:\n")
     print(f"    export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")

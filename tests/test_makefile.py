@@ -54,6 +54,13 @@ def test_a_python_that_will_not_do_is_told_plainly(checkout: Path, body: str, sa
     assert not (checkout / ".venv").exists()
 
 
+def test_a_first_install_says_that_it_takes_long(checkout: Path) -> None:
+    only_checks = python(checkout, 'case "$*" in *version_info*) echo 3.11;; *"-m venv"*) exit 1;; esac')
+    done = make(checkout, "up", f"PYTHON={only_checks}")
+    assert done.returncode == 2
+    assert "(first time only, about a minute) …" in done.stderr
+
+
 def test_no_python_is_told_plainly(checkout: Path) -> None:
     assert "there is no Python here" in make(checkout, "check", "PYTHON=").stderr
 

@@ -14,10 +14,22 @@ from tests.integration.daemon import eventually
 pytestmark = pytest.mark.cluster
 
 
+TOLD: list[str] = []
+"""What was said while it started."""
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with playground.start(tmp_path_factory.mktemp("playground")) as cluster:
+    with playground.start(tmp_path_factory.mktemp("playground"), tell=TOLD.append) as cluster:
         yield cluster
+
+
+def test_what_takes_long_is_told_before(running: Cluster) -> None:
+    assert [text.split(" (")[0] for text in TOLD] == [
+        "starting etcd, an API server and its controllers",
+        "starting the stand-ins for Educates and the operators",
+        "starting datalabd",
+    ]
 
 
 def test_what_holds_data_is_kept_from_the_administrator_alone(running: Cluster) -> None:
