@@ -45,6 +45,7 @@ from datalabd.kube.fights import Fights, rival
 from datalabd.kube.resources import resource_of
 from datalabd.kube.store import key_of
 from datalabd.lab import Lab, resolve
+from datalabd.live import objects, text
 from datalabd.observed import Observed, Phase, Place, View, is_durable, observe, phase_of, timeless
 from datalabd.plan import Plan, Stage, plan
 from datalabd.plan.educates.content import lost
@@ -261,8 +262,8 @@ class DatalabReconciler:
     def _has_place(self, owner: Manifest) -> bool:
         """Whether the namespace that the runtime calls like this object is its own, or still to be made."""
         namespace = self._cache.informers.store(kinds.NAMESPACES).get("", owner["metadata"]["name"])
-        owners = (namespace or {}).get("metadata", {}).get("ownerReferences") or ()
-        return namespace is None or any(one["uid"] == owner["metadata"]["uid"] for one in owners)
+        owners = objects(namespace, "metadata", "ownerReferences")
+        return namespace is None or any(one.get("uid") == owner["metadata"]["uid"] for one in owners)
 
     async def _converge(self, claim: Manifest, lab: Lab) -> Result:
         token = writing.set(lab.key)
@@ -403,7 +404,7 @@ class DatalabReconciler:
         return [*self._ingresses(lab), *(volume for volume in volumes if volume is not None)]
 
     def _volume(self, claim: Manifest) -> Manifest | None:
-        return self._cache.informers.store(kinds.VOLUMES).get("", claim["spec"].get("volumeName", ""))
+        return self._cache.informers.store(kinds.VOLUMES).get("", text(claim, "spec", "volumeName"))
 
     async def _view(self, claim: Manifest, lab: Lab) -> View:
         try:
@@ -479,7 +480,7 @@ class DatalabReconciler:
             volume = self._volume(claim)
             if volume is None or not is_durable(lab.name, claim) or _is_going(claim):
                 continue
-            if volume["spec"].get("persistentVolumeReclaimPolicy") == "Retain":
+            if text(volume, "spec", "persistentVolumeReclaimPolicy") == "Retain":
                 continue
             metadata = volume["metadata"]
             body = {"metadata": {"uid": metadata["uid"]}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}}

@@ -17,6 +17,7 @@ from datalabd.kube.client import Client
 from datalabd.kube.events import Recorder
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope, key_of
+from datalabd.live import objects, text
 from datalabd.observed import ENVIRONMENT_LABEL, Phase, phase_of
 from datalabd.routes import purposes
 
@@ -123,8 +124,8 @@ class Manager:
         maker = self._cache.informers.store(kind).get("", name)
         if maker is None or phase_of(maker) is not Phase.PENDING:
             return False
-        owners = metadata.get("ownerReferences") or ()
-        return resource != kinds.NAMESPACES or any(owner["uid"] == maker["metadata"]["uid"] for owner in owners)
+        owners = objects(metadata, "ownerReferences")
+        return resource != kinds.NAMESPACES or any(owner.get("uid") == maker["metadata"]["uid"] for owner in owners)
 
     def _scope_synced(self, resource: Resource, scope: Scope) -> None:
         for key in self._cache.followers(resource, scope):
@@ -171,7 +172,7 @@ class Manager:
 
     def _bound(self, volume: Manifest) -> Keys:
         """The claim in whose workshop namespace the volume is used."""
-        return self._named((volume["spec"].get("claimRef") or {}).get("namespace", ""))
+        return self._named(text(volume, "spec", "claimRef", "namespace"))
 
     def _reading(self, secret: Manifest) -> Keys:
         """Claims of the Secret's namespace or lab, and those that read it from a shared one."""

@@ -33,6 +33,7 @@ from datalabd.kube.apply import describe
 from datalabd.kube.cache import STORE_KINDS
 from datalabd.kube.client import METADATA_ONLY, Client, path
 from datalabd.kube.resources import Resource, resource_of
+from datalabd.live import text
 from datalabd.observed import is_durable
 
 SECRETS = replace(kinds.SECRETS, metadata_only=True)
@@ -213,7 +214,7 @@ async def _volume(client: Client, name: str, claim_uid: str) -> Manifest | None:
         volume = await client.get(kinds.VOLUMES, "", name)
     except NotFound:
         return None
-    return volume if (volume["spec"].get("claimRef") or {}).get("uid") == claim_uid else None
+    return volume if text(volume, "spec", "claimRef", "uid") == claim_uid else None
 
 
 def choose(kept: Kept, objects: Sequence[str], *, unmarked: bool = False) -> list[Manifest]:
@@ -279,8 +280,7 @@ def _short(obj: Manifest) -> str:
 def _size(obj: Manifest) -> str:
     if obj["kind"] != kinds.VOLUME_CLAIMS.kind:
         return "-"
-    size = (obj.get("status", {}).get("capacity") or obj["spec"]["resources"]["requests"])["storage"]
-    return str(size)
+    return text(obj, "status", "capacity", "storage") or text(obj, "spec", "resources", "requests", "storage") or "-"
 
 
 def _age(obj: Manifest, now: datetime.datetime) -> str:
@@ -295,14 +295,14 @@ def _storage(kept: Kept, obj: Manifest) -> str:
     volume = kept.volumes.get(obj["metadata"]["uid"])
     if volume is None:
         return "-"
-    policy = volume["spec"].get("persistentVolumeReclaimPolicy")
+    policy = text(volume, "spec", "persistentVolumeReclaimPolicy")
     freed = policy == "Delete" or (secured_by_us(volume) and is_retained(obj))
     return f"{volume['metadata']['name']}: {'freed' if freed else f'stays, by its reclaim policy {policy}'}"
 
 
 def secured_by_us(volume: Manifest) -> bool:
     """Whether it was datalabd that set the reclaim policy of a PersistentVolume to Retain; it was Delete before."""
-    return volume["spec"].get("persistentVolumeReclaimPolicy") == "Retain" and any(
+    return text(volume, "spec", "persistentVolumeReclaimPolicy") == "Retain" and any(
         entry.get("manager") == FIELD_MANAGER
         and "f:persistentVolumeReclaimPolicy" in (entry.get("fieldsV1") or {}).get("f:spec", {})
         for entry in volume["metadata"].get("managedFields") or ()

@@ -1,12 +1,19 @@
 import datetime
+import functools
+import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from datalabd import status as status_module
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import BACKUP, RESTORE, ROTATE, Manifest
-from datalabd.api.v1beta2 import Datalab
+from datalabd.api.v1beta2 import CONDITIONS, Datalab, DatalabStatus
 from datalabd.errors import (
     ClaimInvalid,
     Conflict,
@@ -25,6 +32,7 @@ from datalabd.plan import plan
 from datalabd.plan.educates.healing import repairs
 from datalabd.status import deleting, lost_since, refused, stalled_step, status, until_stalled, unwritable
 from datalabd.stores import DatabaseFacts, Job, StoreFacts, Turn
+from datalabd.text import MESSAGE_MAX
 from tests.factories import IAM, MADE, NOW, claim, environment, fresh, lab, running, session_is
 
 STAMP = "2026-03-01T12:00:00Z"
@@ -1071,3 +1079,76 @@ def test_of_many_hosts_the_first_is_told() -> None:
     taken = MAIN_TAKEN | {"lab-b.lab.example.org": "HTTPRoute shop/b", "data-lab-b.lab.example.org": "HTTPRoute shop/b"}
     found = said(of(here, replace(running(here), hosts_taken=taken)))
     assert found["HostsTaken"][2].endswith("lab-main.lab.example.org, and is not this lab's; 1 more sessions")
+
+
+def test_every_condition_that_is_written_is_known_for_ours() -> None:
+    """Of others' conditions none is taken away, nor is a status written again for their sake."""
+    code = Path(status_module.__file__).read_text()
+    assert set(re.findall(r'Condition\(\s*"(\w+)"', code)) <= set(CONDITIONS)
+
+
+ODD_MESSAGES = st.one_of(
+    st.text(st.characters(), max_size=50),  # halves of characters included
+    st.sampled_from(["x" * 200_000, "\u00e9" * 100_000, "\x1b[2J\x00", "\\" * 100_000, '"' * 100_000, "\ud800"]),
+)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> DatalabdError:
+    """Everything that a pass may be stopped by, in others' words."""
+    words = functools.partial(draw, ODD_MESSAGES)
+    error = Conflict(409, words(), words())
+    error.about = f"Secret lab/{words()}"
+    return draw(
+        st.sampled_from(
+            [
+                error,
+                Unreadable(words(), error),
+                Denied(words(), words(), words(), draw(st.sampled_from(["", "lab", "team"]))),
+                Foreign(words(), words()),
+                ClaimInvalid(words(), words()),
+                EnvironmentInvalid(words(), "EnvironmentInvalid", words()),
+                Contested(words(), words(), 3),
+                InternalError(words()),
+            ]
+        )
+    )
+
+
+@given(
+    problem=problems(),
+    outcome=st.builds(
+        Outcome,
+        users=st.dictionaries(st.sampled_from(["ann", "bob"]), ODD_MESSAGES),
+        reason=st.sampled_from(["", "KeycloakError"]),
+        message=ODD_MESSAGES,
+    ),
+    said=ODD_MESSAGES,
+    since=ODD_MESSAGES,
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_others_say_a_status_can_be_written(
+    problem: DatalabdError, outcome: Outcome, said: str, since: str
+) -> None:
+    here = lab(environment(iam=IAM), users=["ann", "bob"], databases={"pg0": DATABASE}, cacheStores={"a": STORE})
+    seen = session_is(running(here), phase=Phase.FAILED, message=said, waiting_reason=said)
+    seen = replace(
+        seen,
+        identity=outcome,
+        login_turn=Turn(said, said, since),
+        databases={"pg0": DatabaseFacts(said, restoring=Job(said, "Running"))},
+        cache_stores={"a": StoreFacts(said)},
+        message=said,
+    )
+    written = status(claim(), here, seen, plan(here, seen, fresh()), repairs(here, seen), problem, NOW)
+    before = claim() | {"status": written}
+    for found in (
+        written,
+        refused(before, problem, NOW),
+        unwritable(before, problem, NOW),
+        deleting(before, said, stalled=True, now=NOW),
+    ):
+        text = json.dumps(found, ensure_ascii=False).encode()  # half a character could not be encoded
+        assert len(text) < 64 * 1024
+        DatalabStatus.model_validate_json(text, strict=True)
+        assert max(len(known["message"].encode()) for known in found["conditions"]) <= MESSAGE_MAX

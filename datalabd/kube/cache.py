@@ -17,6 +17,7 @@ from datalabd.kube.name_index import NameIndex
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Index, Scope, Store, key_of
 from datalabd.lab import Lab, environment_name, last_domain, last_environment, storage_secret
+from datalabd.live import objects, text
 from datalabd.observed import Phase, View, view
 from datalabd.plan import rights
 from datalabd.routes.index import RouteIndex
@@ -328,7 +329,11 @@ class Cache:
             volumes = {
                 session: self.get("PersistentVolumeClaim", inside, names.volume(name, session)) for session in sessions
             }
-            homes = {session: volume["spec"].get("storageClassName") for session, volume in volumes.items() if volume}
+            homes = {
+                session: text(volume, "spec", "storageClassName") or None
+                for session, volume in volumes.items()
+                if volume
+            }
         if self.informers.synced(kinds.POSTGRES_CLUSTERS, OURS):
             sizes = {host: server_sizes(self.get(POSTGRES, inside, host)) for host in hosts}
             servers = {
@@ -402,10 +407,11 @@ class Cache:
         namespace = self.informers.store(kinds.NAMESPACES).get("", names.workshop_namespace(name))
         if environment is None or namespace is None:
             return
-        educates = (environment.get("status") or {}).get("educates") or {}
-        if educates.get("phase") != Phase.RUNNING or namespace["metadata"].get("deletionTimestamp"):
+        if text(environment, "status", "educates", "phase") != Phase.RUNNING or namespace["metadata"].get(
+            "deletionTimestamp"
+        ):
             return
-        owners = namespace["metadata"].get("ownerReferences") or []
+        owners = objects(namespace, "metadata", "ownerReferences")
         if all(owner.get("uid") != environment["metadata"]["uid"] for owner in owners):
             return
         inside = names.workshop_namespace(name)

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from datalabd import names
 from datalabd.api.environment import TEMPLATE_WORDS, EnvironmentConfig, EnvironmentData, ProtectionType
 from datalabd.api.meta import PROTECTION, Manifest
+from datalabd.live import objects, text
 
 NGINX = "nginx.ingress.kubernetes.io"
 APISIX = "k8s.apisix.apache.org"
@@ -88,15 +89,14 @@ def other_class(environment: EnvironmentConfig, ingress: Manifest) -> str:
     """The class of controllers an Ingress is for, where those do not read what protects it; empty if they do."""
     data = environment.data.ingress
     annotation = (ingress["metadata"].get("annotations") or {}).get("kubernetes.io/ingress.class")
-    found = str((ingress.get("spec") or {}).get("ingressClassName") or annotation or "")
+    found = text(ingress, "spec", "ingressClassName") or annotation or ""
     annotates = data.protection.type not in (ProtectionType.OFF, ProtectionType.EXTERNAL)
     return found if annotates and data.class_ and found != data.class_ else ""
 
 
 def main_host(ingress: Manifest) -> str:
     """The first host of an Ingress, empty if it has none."""
-    rules = (ingress.get("spec") or {}).get("rules") or [{}]
-    return str(rules[0].get("host") or "")
+    return next((text(rule, "host") for rule in objects(ingress, "spec", "rules")), "")
 
 
 def words(data: EnvironmentData, name: str, namespace: str) -> dict[str, str]:

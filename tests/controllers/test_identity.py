@@ -1,6 +1,7 @@
 """What is asked of a realm and when, against servers that fail: with one that works, the integration tests do it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ from controllers import identity
 from controllers.identity import IdentityReconciler, Step, access_to
 from controllers.workqueue import Workqueue
 from datalabd.api.meta import NamespacedName
-from datalabd.errors import KeycloakError, KeycloakForbidden, KeycloakUnavailable, NotYet
+from datalabd.errors import InternalError, KeycloakError, KeycloakForbidden, KeycloakUnavailable, NotYet
 from datalabd.identity import Admin, Outcome
 from datalabd.plan.keycloak import Wanted
 from datalabd.plan.realm import realm_state
@@ -100,6 +101,23 @@ async def test_one_lab_finds_out_for_all(
     assert changed == KEYS
     told = Outcome(reason="KeycloakUnavailable", message=str(failures[0]))
     assert [reconciler.outcome(key) for key in KEYS] == [told] * len(KEYS)
+
+
+async def test_a_defect_is_told_of_without_what_it_was_met_by(
+    monkeypatch: pytest.MonkeyPatch,
+    reconciler: IdentityReconciler,
+    keycloak: Broken,
+    changed: list[NamespacedName],
+) -> None:
+    """There is no answer known that ends a pass so."""
+    monkeypatch.setattr("controllers.identity.Keycloak.check", lambda _: int("the-password"))
+    reconciler.want(KEY, keycloak.wanted())
+    with pytest.raises(InternalError) as raised:
+        await reconciler.reconcile(KEY)
+    message = str(raised.value)
+    assert re.fullmatch("a defect of datalabd: ValueError at .*; please report it with the stack in its log", message)
+    assert reconciler.outcome(KEY) == Outcome(reason="InternalError", message=message, stalled=True)
+    assert changed == [KEY]
 
 
 async def test_a_realm_that_failed_is_tried_again_after_its_pause(

@@ -8,7 +8,7 @@ import base64
 import copy
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from datalabd.observed import observe
 from datalabd.plan import plan
 from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import look_again, repairs
-from datalabd.plan.prune import Identity, prune
+from datalabd.plan.prune import Identity, identity, prune
 from datalabd.status import status
 from tests.factories import IAM, NOW, claim, environment, fresh
 from tests.plan.test_properties import World
@@ -73,17 +73,22 @@ ODD = st.one_of(
 GONE = object()
 
 
-@functools.cache
-def of_everything(apisix: bool, roles: bool) -> World:
-    """A lab of everything that a claim may have, at rest."""
-    data: dict[str, Any] = {
+def environment_data(apisix: bool, roles: bool) -> Manifest:
+    """Data of an environment that has labs use everything."""
+    data: Manifest = {
+        "ingress": {"domain": "lab.example.org", "protection": {"type": "off"}},
         "database": {"gateway": GATEWAY, "superuser": not roles},
         "storage": {"endpoint": "https://s3.example.org", "secretNamespace": "shared"},
         "iam": IAM,
     }
     if apisix:
-        data["ingress"] = {"domain": "lab.example.org", "class": "apisix", "protection": {"type": "apisix"}}
-    declared = claim(
+        data["ingress"] |= {"class": "apisix", "protection": {"type": "apisix"}}
+    return data
+
+
+def claim_of_everything() -> Manifest:
+    """A claim of everything that one may have."""
+    return claim(
         sessions=[{"name": "main"}, {"name": "other"}],
         vcluster=True,
         databases={"pg0": DATABASE},
@@ -92,6 +97,12 @@ def of_everything(apisix: bool, roles: bool) -> World:
         vectorStores={"vectors": STORE},
         registry={"enabled": True},
     )
+
+
+@functools.cache
+def of_everything(apisix: bool, roles: bool) -> World:
+    """Its lab, at rest."""
+    data, declared = environment_data(apisix, roles), claim_of_everything()
     declared["metadata"]["annotations"] = {}
     world = World(resolve(declared, environment(**data)))
     world.settle()
@@ -164,13 +175,12 @@ def alterations(draw: st.DrawFn, by_kind: dict[str, list[tuple[Identity, tuple[A
     return found
 
 
-@functools.cache
-def drawn(apisix: bool, roles: bool) -> st.SearchStrategy[list[Alteration]]:
-    """What may be odd in that lab."""
+def drawn(objects: Iterable[Manifest]) -> st.SearchStrategy[list[Alteration]]:
+    """What may be odd in these."""
     by_kind: dict[str, list[tuple[Identity, tuple[Any, ...]]]] = {}
-    for of, obj in of_everything(apisix, roles).objects.items():
+    for obj in objects:
         anywhere = dict.fromkeys([*places(obj), ("spec",), ("status",), ("data",), ("metadata", "deletionTimestamp")])
-        by_kind.setdefault(obj["kind"], []).extend((of, path) for path in anywhere)
+        by_kind.setdefault(obj["kind"], []).extend((identity(obj), path) for path in anywhere)
     return alterations(by_kind)
 
 
@@ -234,7 +244,7 @@ def goes_on(odd: list[Alteration], apisix: bool, roles: bool) -> None:
 
 @seed(20261130)
 @few
-@given(odd=drawn(False, False))
+@given(odd=drawn(of_everything(False, False).objects.values()))
 def test_a_pass_goes_on_whatever_live_objects_hold(odd: list[Alteration]) -> None:
     goes_on(odd, False, False)
 
@@ -243,7 +253,7 @@ def test_a_pass_goes_on_whatever_live_objects_hold(odd: list[Alteration]) -> Non
 @pytest.mark.timeout(600)
 @seed(20261130)
 @many
-@given(odd=drawn(False, False))
+@given(odd=drawn(of_everything(False, False).objects.values()))
 def test_many_passes_go_on_whatever_live_objects_hold(odd: list[Alteration]) -> None:
     goes_on(odd, False, False)
 
@@ -252,6 +262,6 @@ def test_many_passes_go_on_whatever_live_objects_hold(odd: list[Alteration]) -> 
 @pytest.mark.timeout(600)
 @seed(20261130)
 @many
-@given(odd=drawn(True, True))
+@given(odd=drawn(of_everything(True, True).objects.values()))
 def test_many_passes_of_a_lab_with_apisix_and_roles_go_on(odd: list[Alteration]) -> None:
     goes_on(odd, True, True)
