@@ -46,7 +46,9 @@ class Still(Informers):
         for obj in objects:
             self._by_kind.setdefault((obj["apiVersion"], obj["kind"]), []).append(obj)
 
-    def watch(self, resource: Resource, scope: Scope = EVERYWHERE, *, optional: bool = False) -> None:
+    def watch(
+        self, resource: Resource, scope: Scope = EVERYWHERE, *, optional: bool = False, anew: bool = False
+    ) -> None:
         """List it."""
         found = self._by_kind.get((resource.api_version, resource.kind), [])
         name = scope.field_selector.removeprefix("metadata.name=") if "metadata.name" in scope.field_selector else ""
