@@ -16,6 +16,7 @@ from datalabd.submission import Submission
 from webhooks import mutate, route_validation
 from webhooks.authorizer import Authorizer
 from webhooks.review import AdmissionRequest, BadReview, allowed, denied
+from webhooks.turns import Turns
 
 log = structlog.get_logger()
 
@@ -50,7 +51,7 @@ async def mutate_ingress(cache: Cache, client: Client, review: Any) -> Manifest:
     return mutate.ingress(request, claim, environment)
 
 
-async def validate_route(cache: Cache, authorizer: Authorizer, review: Any) -> Manifest:
+async def validate_route(cache: Cache, authorizer: Authorizer, turns: Turns, review: Any) -> Manifest:
     """Refuses a route that reaches for hosts which are a lab's, or below a domain of labs without leave.
 
     Fails closed: a name below such a domain is refused while nobody can say what its writer may do.
@@ -61,7 +62,8 @@ async def validate_route(cache: Cache, authorizer: Authorizer, review: Any) -> M
             raise BadReview(f"{route.get('kind')} is no kind of route that is known here")
     cache.require_known(kinds.DATALABS, *ENVIRONMENTS)
     domains = cache.lab_domains()
-    verdict = route_validation.route(request, cache.claims(), domains, cache.openings())
+    steps = route_validation.route(request, cache.claims(), domains, cache.openings())
+    verdict = await turns.take(request.username, steps)
     errors = [*verdict.errors]
     if verdict.reserved and not await _runs_platform(cache, authorizer, request):
         errors += verdict.reserved

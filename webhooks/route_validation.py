@@ -9,11 +9,16 @@ from datalabd.api.meta import FieldError, Manifest, Problem
 from datalabd.kube.store import key_of
 from datalabd.plan.ingress_protection import SESSION_INGRESS, weakening
 from datalabd.routes import hosts
+from datalabd.steps import Steps
 from datalabd.validation import names_of
 from webhooks.review import AdmissionRequest
 
 ERRORS_MAX = 20
 """Mistakes told of one route, which may have thousands of rules."""
+HOSTS_A_STEP = 20
+"""Hosts that are compared with all labs in one step."""
+LABS_A_STEP = 50
+"""Labs of which all hosts are looked for in one step."""
 TAKEN = "this host belongs to a lab, which answers for it"
 RESERVED = (
     "it lies below the domain of labs: that takes an entry in ingress.openTo of their environment, or the right to"
@@ -38,7 +43,7 @@ def route(
     claims: Iterable[Manifest],
     domains: Mapping[str, str],
     openings: Mapping[str, Sequence[OpenTo]],
-) -> Verdict:
+) -> Steps[Verdict]:
     """What is wrong with a route, of whichever kind: hosts of a lab whose own it is not, whoever writes it; and other
     names below a domain of labs that no environment opens to it.
 
@@ -56,25 +61,27 @@ def route(
         return Verdict([FieldError(error.where, Problem.TOO_MANY, None, detail)])
     labs = [(claim, domains.get(str(key_of(claim)))) for claim in claims]
     held = _held(old) if old else {}
-    forbidden, own = _labs_hosts(now, request.namespace, reached, labs)
+    forbidden, own = yield from _labs_hosts(now, request.namespace, reached, labs)
     errors = [FieldError(where, Problem.FORBIDDEN, host or None, TAKEN) for host, where in forbidden.items()]
     if old and errors:
-        before, _ = _labs_hosts(old, request.namespace, held, labs)
+        before, _ = yield from _labs_hosts(old, request.namespace, held, labs)
         errors = [error for error in errors if (error.value or hosts.EVERY) not in before]
     errors += _elsewhere(request, labs)
     errors += _weakened(request)
-    # An ending is tried at the end of all hosts at once: this is asked of 500 hosts and 500 others.
+    yield
+    # An ending is tried at the end of a host with all others at once: there may be 500 of each.
     endings = tuple(host[1:] for host in held if hosts.is_broad(host))
-    reserved = [
-        FieldError(where, Problem.FORBIDDEN, host or None, RESERVED)
-        for host, where in reached.items()
-        if host not in forbidden
-        and host not in own
-        and host not in held
-        and not host.endswith(endings)
-        and not _is_open(host, request.namespace, labs, openings)
-    ]
-    return Verdict(list(dict.fromkeys(errors))[:ERRORS_MAX], reserved[:ERRORS_MAX])
+    reserved: list[FieldError] = []
+    for count, (host, where) in enumerate(reached.items()):
+        if count % HOSTS_A_STEP == HOSTS_A_STEP - 1:
+            yield
+        if host in forbidden or host in own or host in held or host.endswith(endings):
+            continue
+        if not _is_open(host, request.namespace, labs, openings):
+            reserved.append(FieldError(where, Problem.FORBIDDEN, host or None, RESERVED))
+            if len(reserved) == ERRORS_MAX:
+                break
+    return Verdict(list(dict.fromkeys(errors))[:ERRORS_MAX], reserved)
 
 
 def _unchanged(now: Manifest, old: Manifest | None) -> bool:
@@ -97,7 +104,7 @@ def _held(old: Manifest) -> dict[str, str]:
 
 def _labs_hosts(
     manifest: Manifest, namespace: str, reached: Mapping[str, str], labs: Iterable[Lab]
-) -> tuple[dict[str, str], set[str]]:
+) -> Steps[tuple[dict[str, str], set[str]]]:
     """Those of the reached hosts, with their fields, at which the route meets a lab whose own it is not; and those of
     the lab whose own it is."""
     named = "\n".join(host for host in reached if len(host) <= hosts.HOST_MAX)
@@ -105,7 +112,9 @@ def _labs_hosts(
     found: set[str] = set()
     own: set[str] = set()
     covered: set[str] = set()
-    for claim, domain in labs:
+    for count, (claim, domain) in enumerate(labs):
+        if count % LABS_A_STEP == LABS_A_STEP - 1:
+            yield
         if domain is None:
             continue
         name = claim["metadata"]["name"]

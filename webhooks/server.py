@@ -161,7 +161,7 @@ async def _mutate_ingress(http: web.Request, review: Any) -> Manifest:
 
 
 async def _validate_route(http: web.Request, review: Any) -> Manifest:
-    return await route_admission.validate_route(http.app[CACHE], http.app[AUTHORIZER], review)
+    return await route_admission.validate_route(http.app[CACHE], http.app[AUTHORIZER], http.app[TURNS], review)
 
 
 def _environment(cache: Cache, claim: Manifest) -> EnvironmentConfig | None:

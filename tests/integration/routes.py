@@ -18,6 +18,8 @@ _VERSIONS = {
     "HTTPProxy": ("projectcontour.io", "v1", "httpproxies"),
 }
 """By kind: group, version, plural."""
+_LEGACY = {"traefik.io": "traefik.containo.us"}
+"""Groups by which kinds were known before."""
 
 
 def install_route_kinds(cluster: Cluster, *kinds: str) -> None:
@@ -25,8 +27,9 @@ def install_route_kinds(cluster: Cluster, *kinds: str) -> None:
 
     What is installed already stays.
     """
-    for kind in kinds or _VERSIONS:
-        group, version, plural = _VERSIONS[kind]
+    wanted = [(kind, *_VERSIONS[kind]) for kind in kinds or _VERSIONS]
+    wanted += [(kind, _LEGACY[group], version, plural) for kind, group, version, plural in wanted if group in _LEGACY]
+    for kind, group, version, plural in wanted:
         name = f"{plural}.{group}"
         if cluster.kubectl("get", "crd", name, "--ignore-not-found", "-o", "name").stdout:
             continue

@@ -4,6 +4,7 @@ import pytest
 
 from datalabd.api.environment import OpenTo
 from datalabd.api.meta import Manifest
+from datalabd.steps import run
 from webhooks.review import AdmissionRequest
 from webhooks.route_validation import RESERVED, TAKEN, route
 
@@ -44,7 +45,7 @@ def judged(
     """What is said of each field, in a word."""
     known = {DOMAIN: [], OTHER: []} if openings is None else openings
     request = AdmissionRequest("u", "UPDATE" if old else "CREATE", namespace, "r", now, old, False, "ann")
-    verdict = route(request, labs, DOMAINS, known)
+    verdict = run(route(request, labs, DOMAINS, known))
     words = {TAKEN: "taken", RESERVED: "reserved"}
     assert all(error.detail == RESERVED for error in verdict.reserved)
     return {error.path: words.get(error.detail, error.detail) for error in (*verdict.errors, *verdict.reserved)}

@@ -668,6 +668,54 @@ async def test_an_api_server_that_does_not_answer_is_a_503(webhooks: Webhooks) -
     assert requests("mutate-ingresses", "503") == before + 1
 
 
+# --- hosts that others answer for -------------------------------------------------------------------------------------
+
+
+def of_others(name: str, *hosts: str) -> Manifest:
+    made = ingress(*hosts)
+    return made | {"metadata": {"name": name, "namespace": "shop", "resourceVersion": str(next(VERSIONS))}}
+
+
+@pytest.mark.parametrize(
+    ("old", "had_domain", "routes"),
+    [
+        pytest.param(None, DOMAIN, {0: "x", 1: "y"}, id="a new claim"),
+        pytest.param(["a"], DOMAIN, {1: "y"}, id="another session"),
+        pytest.param(["a", "b"], DOMAIN, {}, id="the same sessions"),
+        pytest.param(["a", "b"], "b.org", {0: "x", 1: "y"}, id="another domain"),
+        pytest.param(["a", "b"], "", {}, id="the same sessions, of an environment that is not known"),
+    ],
+)
+async def test_a_session_whose_host_another_route_has(
+    webhooks: Webhooks, old: list[str] | None, had_domain: str, routes: dict[int, str]
+) -> None:
+    before = environment(ingress={"domain": had_domain})
+    before["metadata"] |= {"name": "before", "uid": "uid-of-before"}
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment(), *([before] if had_domain else []))
+    webhooks.hold(kinds.ROUTES[0], of_others("x", f"lab-a.{DOMAIN}"), of_others("y", f"data-lab-b.{DOMAIN}"))
+    now = claim(sessions=[{"name": "a"}, {"name": "b"}])
+    request: dict[str, Any] = {"operation": "CREATE", "object": now}
+    if old is not None:
+        was = claim(sessions=[{"name": name} for name in old])
+        if had_domain != DOMAIN:
+            was["metadata"]["annotations"] = {ENVIRONMENT: "before"}
+        request = {"operation": "UPDATE", "object": now, "oldObject": was}
+    response = await webhooks.ask("/validate/datalabs", namespace="team", name="lab", **request)
+    causes = response.get("status", {}).get("details", {}).get("causes", [])
+    assert [cause["field"] for cause in causes] == [f"spec.sessions[{index}].name" for index in routes]
+    for cause, name in zip(causes, routes.values(), strict=True):
+        assert f"Ingress shop/{name} answers for its host" in cause["message"]
+
+
+async def test_a_claim_being_deleted_may_have_hosts_of_others(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    webhooks.hold(kinds.ROUTES[0], of_others("x", f"lab-a.{DOMAIN}"))
+    going = claim(sessions=[{"name": "a"}])
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    request = {"operation": "UPDATE", "object": going, "oldObject": claim(sessions=[])}
+    assert (await webhooks.ask("/validate/datalabs", namespace="team", name="lab", **request))["allowed"]
+
+
 # --- guard of the labs' hosts -----------------------------------------------------------------------------------------
 
 
