@@ -1,5 +1,6 @@
 """Hosts of labs for which somebody else's routes answer: those of before, and those that come while nobody asks."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,7 +78,7 @@ def test_a_session_is_refused_where_somebody_elses_route_answers(cluster: Cluste
 
     def refusal() -> str:
         answer = cluster.kubectl(
-            *("patch", "datalab", lab, "-n", stage.namespace, "--type=json", "-p", str(second).replace("'", '"')),
+            *("patch", "datalab", lab, "-n", stage.namespace, "--type=json", "-p", json.dumps(second)),
             "--dry-run=server",
             check=False,
         )
@@ -86,7 +87,7 @@ def test_a_session_is_refused_where_somebody_elses_route_answers(cluster: Cluste
     said = f"{what} answers for its host {host(f'{lab}-second')}: choose another name, or have that route removed"
     eventually(lambda: said in refusal())
     stage.until_ready(lab)
-    cluster.api.delete(kind.lower(), older["metadata"]["name"], older["metadata"]["namespace"])
+    cluster.kubectl("delete", "-f", "-", stdin=json.dumps(older))
     eventually(lambda: refusal() == "")
     stage.delete(lab)
 

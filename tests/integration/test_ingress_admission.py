@@ -374,7 +374,7 @@ def test_an_ingress_older_than_the_lab_can_be_changed_but_reach_no_further(
 ) -> None:
     manifest = claim("default", PROTECTED, sessions=[{"name": "a"}, {"name": "b"}])
     name = manifest["metadata"]["name"]
-    older = ingress(namespace, f"{name}-a.{DOMAIN}", finalizers=["example.org/hold"])
+    older = ingress(namespace, f"{name}.{DOMAIN}", finalizers=["example.org/hold"])
     cluster.api.create(older)
     cluster.api.create(manifest)
     eventually(lambda: read(cluster, "datalab", name, "default")["metadata"].get("finalizers"))
