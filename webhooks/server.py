@@ -19,7 +19,7 @@ from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
 from datalabd.observed import ENVIRONMENT_LABEL
-from datalabd.submission import Submission, VolumeClasses
+from datalabd.submission import Submission
 from datalabd.validation import names_of, unique_names
 from webhooks import convert, environment_choice, mutate, route_admission, validate, warn
 from webhooks.authorizer import Authorizer
@@ -117,15 +117,19 @@ async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
                 log.info("claim refused", namespace=request.namespace, name=request.name, user=request.username)
                 return denied(request, [environment_choice.refusal(claim, problem)])
             environment = None
-    new = Submission(claim, environment, VolumeClasses() if was is None else cache.volume_classes(claim))
-    old = None if was is None else Submission(was, environment)
-    taken = Taken()
-    if old is None or old.names != new.names:
-        taken = Taken(cache.names.holders(unique_names(new.names), key), _foreign_namespaces(cache, claim))
-    old_environment = None if was is None else _environment(cache, was)
-    taken = replace(taken, answered=route_admission.answered_elsewhere(cache, new, old, old_environment))
-    steps = validate.datalab(request, new, old, taken, old_environment, kept=cache.names.is_kept(key))
-    answer = await http.app[TURNS].take(request.username, steps)
+    new, old = Submission(claim, environment), None if was is None else Submission(was, environment)
+    if old is not None and new.says_the_same(old):
+        answer = validate.annotations(request, new, old)
+    else:
+        taken = Taken()
+        if old is None or old.names != new.names:
+            taken = Taken(cache.names.holders(unique_names(new.names), key), _foreign_namespaces(cache, claim))
+        old_environment = None if was is None else _environment(cache, was)
+        taken = replace(taken, answered=route_admission.answered_elsewhere(cache, new, old, old_environment))
+        if old is not None:
+            new = replace(new, volumes=cache.volume_classes(claim))
+        steps = validate.datalab(request, new, old, taken, old_environment, kept=cache.names.is_kept(key))
+        answer = await http.app[TURNS].take(request.username, steps)
     if not answer["response"]["allowed"]:
         log.info("claim refused", namespace=request.namespace, name=request.name, user=request.username)
     return answer

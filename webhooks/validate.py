@@ -63,6 +63,14 @@ def datalab(
     return allowed(request.uid, warnings=warn.few(notes))
 
 
+def annotations(request: AdmissionRequest, new: Submission, old: Submission) -> Manifest:
+    """The answer to an update that asks for nothing else of a lab: new annotations alone may be wrong."""
+    errors = requests.errors(new.claim, old.claim, new.environment)
+    if errors:
+        return denied(request, errors)
+    return allowed(request.uid, warnings=warn.few(requests.warnings(new.claim, old.claim)))
+
+
 def environment(request: AdmissionRequest, labs: int) -> Manifest:
     """All mistakes of an environment that `labs` claims choose, in one answer; or approval with what it will do.
 
