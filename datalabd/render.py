@@ -12,13 +12,13 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import AwareDatetime, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, ValidationError
 
 from datalabd import names, stores
 from datalabd.api import quantity
@@ -94,8 +94,10 @@ class Rendered:
 class Objects:
     """Plain live objects, looked up as the reconciler looks them up in its caches."""
 
-    def __init__(self, objects: Iterable[Manifest] = ()) -> None:
+    def __init__(self, objects: Iterable[Manifest] = (), documents: Mapping[Identity, int] | None = None) -> None:
         self._objects = {identity(obj): obj for obj in objects}
+        self.documents = documents or {}
+        """Where in their file they stand, counted from 1."""
         self._by_kind: dict[str, list[Manifest]] = {}
         for obj in self:
             self._by_kind.setdefault(obj["kind"], []).append(obj)
@@ -121,7 +123,7 @@ class Objects:
 
     def joined(self, objects: Iterable[Manifest]) -> "Objects":
         """These objects and others, which win over those of the same name."""
-        return Objects([*self, *map(_as_live, objects)])
+        return Objects([*self, *map(_as_live, objects)], self.documents)
 
 
 def render(
@@ -163,6 +165,8 @@ def render(
             labs.append(resolve(_stored(claim, live), environment))
         except ClaimInvalid as error:
             mistakes.append(f"{who}: {error}")
+    for lab in labs:
+        mistakes += _misshapen(lab, live)
     if mistakes:
         raise Refused(mistakes)
     objects: list[Manifest] = []
@@ -205,6 +209,30 @@ def _lab(lab: Lab, live: Objects, fresh: Callable[[], str]) -> tuple[list[Manife
 def _view(lab: Lab, live: Objects, now: datetime.datetime) -> View:
     """What concerns a lab, in a cluster that knows every kind."""
     return replace(view(lab, live, now), served=frozenset({*stores.OPERATORS, PLUGIN_CONFIG}))
+
+
+def _misshapen(lab: Lab, live: Objects) -> Iterator[str]:
+    """What is wrong with objects that concern a lab. They would be read as if they were not there, and made anew."""
+    seen = view(lab, live, datetime.datetime.now(datetime.UTC))
+    for value in (getattr(seen, known.name) for known in fields(seen)):
+        for obj in _manifests(value):
+            try:
+                _SHAPES.get(obj["kind"], _Live).model_validate(obj)
+            except ValidationError as error:
+                # Without the values: they may be secret.
+                found = [replace(field_error(details), value=None) for details in error.errors(include_url=False)]
+                where = f"document {live.documents.get(identity(obj), 0)}, {obj['kind']}"
+                yield from (f"{where}: {one}" for one in found)
+
+
+def _manifests(value: object) -> Iterator[Manifest]:
+    """The objects in a value of a view: one, or those of a collection."""
+    if isinstance(value, dict) and "kind" in value:
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (obj for obj in value.values() if obj is not None)
+    elif isinstance(value, tuple):
+        yield from value
 
 
 def _owner(obj: Manifest, live: Objects) -> str:
@@ -391,47 +419,31 @@ class _LiveMetadata(Model):
     owner_references: list[dict[str, Any]] | None = None
 
 
-class _LiveCondition(Model):
-    type: str
-    status: str
-
-
-class _LiveEducates(Model):
-    workshop: dict[str, Any] | None = None
-
-
-class _LiveStatus(Model):
-    educates: _LiveEducates | None = None
-    conditions: list[_LiveCondition] | None = None
-
-
-class _Live(Model):
-    """What every live object must be like to be read."""
+class _LiveObject(Model):
+    """What of every object has to be as the API server has it, to tell which it is and whose."""
 
     metadata: _LiveMetadata
+
+
+class _Live(_LiveObject):
+    """What objects that concern a lab have to be like. What is in them is read as far as it is there."""
+
     spec: dict[str, Any] | None = None
-    status: _LiveStatus | None = None
+    status: dict[str, Any] | None = None
 
 
 class _LiveSecret(_Live):
     data: dict[str, str] | None = None
 
 
-class _LiveEndpoint(Model):
-    addresses: list[str] | None = None
-
-
-class _LivePort(Model):
-    port: int
-
-
-class _LiveEndpointSlice(_Live):
-    endpoints: list[_LiveEndpoint] | None = None
-    ports: list[_LivePort] | None = None
+def _is_size(value: object) -> object:
+    if quantity.held(value) is None:
+        raise ValueError("must be a quantity of bytes such as 512Mi, 1.5Gi or 10G")
+    return value
 
 
 class _LiveRequests(Model):
-    storage: Annotated[str, StringConstraints(max_length=quantity.MAX_LENGTH, pattern=quantity.PATTERN)]
+    storage: Annotated[Any, AfterValidator(_is_size)]
 
 
 class _LiveResources(Model):
@@ -442,16 +454,11 @@ class _LiveClaimSpec(Model):
     resources: _LiveResources
 
 
-class _LiveVolumeClaim(Model):
-    metadata: _LiveMetadata
+class _LiveVolumeClaim(_LiveObject):
     spec: _LiveClaimSpec
 
 
-_SHAPES: dict[str, type[Model]] = {
-    "Secret": _LiveSecret,
-    "EndpointSlice": _LiveEndpointSlice,
-    "PersistentVolumeClaim": _LiveVolumeClaim,
-}
+_SHAPES: dict[str, type[Model]] = {"Secret": _LiveSecret, "PersistentVolumeClaim": _LiveVolumeClaim}
 
 
 def claims_in(text: str) -> list[Manifest]:
@@ -485,27 +492,37 @@ def environments_in(text: str) -> list[Manifest]:
 
 
 def live_in(text: str) -> Objects:
-    """The live objects of a file; kinds that say nothing of a lab are passed over. Raises `Refused`."""
+    """The live objects of a file; kinds that say nothing of a lab are passed over. Raises `Refused`.
+
+    A file may hold a whole cluster: what is wrong with objects that concern no claim is nobody's business here.
+    """
     mistakes: list[str] = []
-    objects = []
+    found: list[Manifest] = []
+    documents: dict[Identity, int] = {}
     for index, obj in enumerate(_documents(text), start=1):
         group, kind = str(obj.get("apiVersion")).rpartition("/")[0], obj.get("kind")
         resource = _LIVE.get((group, str(kind)))
         if resource is None:
             continue
         try:
-            _SHAPES.get(resource.kind, _Live).model_validate(obj)
+            _LiveObject.model_validate(obj)
         except ValidationError as error:
-            # Without the values: they may be secret.
-            found = [replace(field_error(details), value=None) for details in error.errors(include_url=False)]
-            mistakes += [f"document {index}, {resource.kind}: {one}" for one in found]
+            told = [replace(field_error(details), value=None) for details in error.errors(include_url=False)]
+            mistakes += [f"document {index}, {resource.kind}: {one}" for one in told]
             continue
         if resource.namespaced:
             obj = obj | {"metadata": {"namespace": "default"} | _without_nulls(obj["metadata"])}
-        objects.append(_as_live(to_v1beta2(obj) if resource is kinds.DATALABS else obj))
+        obj = _as_live(to_v1beta2(obj) if resource is kinds.DATALABS and _has_spec(obj) else obj)
+        found.append(obj)
+        documents[identity(obj)] = index
     if mistakes:
         raise Refused(mistakes)
-    return Objects(objects)
+    return Objects(found, documents)
+
+
+def _has_spec(claim: Manifest) -> bool:
+    """Whether a claim can be converted at all."""
+    return isinstance(claim.get("spec"), dict)
 
 
 def _as_live(obj: Manifest) -> Manifest:

@@ -555,7 +555,9 @@ def home(size: str, **labels: str) -> Manifest:
     }
 
 
-@pytest.mark.parametrize(("live", "expected"), [("5Gi", "5Gi"), ("1Mi", "2Gi")])
+@pytest.mark.parametrize(
+    ("live", "expected"), [("5Gi", "5Gi"), ("1Mi", "2Gi"), ("3221225472500m", "3221225472500m"), ("900m", "2Gi")]
+)
 def test_homes_keep_their_class_and_never_shrink(call: Call, live: str, expected: str) -> None:
     written = claim(sessions=[{"name": "main"}], quota={"storage": "2Gi"})
     objects = call.objects([written], [environment()], [home(live, **{RETAINED: "true"})])
@@ -635,9 +637,14 @@ def test_lists_and_kinds_that_do_not_matter(call: Call) -> None:
             {"apiVersion": "v1", "kind": "Namespace"}, "Namespace: metadata: Required value", id="no metadata"
         ),
         pytest.param(
-            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}, "status": {"conditions": [1]}},
-            "Deployment: status.conditions[0]: Invalid value: must be an object",
-            id="condition",
+            {
+                "apiVersion": "training.educates.dev/v1beta1",
+                "kind": "WorkshopEnvironment",
+                "metadata": {"name": "lab"},
+                "status": "Running",
+            },
+            "WorkshopEnvironment: status: Invalid value: must be",
+            id="status",
         ),
     ],
 )
