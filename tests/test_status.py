@@ -1010,12 +1010,14 @@ ASKED = annotated({ROTATE: "redis/b/2", BACKUP: "pg0/2", RESTORE: "pg0/2"})
         pytest.param(of(ASKED, running(ASKED)), id="well, with databases and stores"),
         pytest.param(of(HERE, Observed(sessions={"main": SessionFacts()}), MISSING), id="not well"),
         pytest.param(refused(claim(), MISSING, NOW), id="refused"),
+        pytest.param(refused(claim() | {"status": BEFORE}, MISSING, NOW, MISSING), id="without its environment"),
         pytest.param(deleting(claim(), "x", True, NOW), id="being deleted"),
     ],
 )
 def test_every_status_is_one_that_the_api_accepts(found: Manifest) -> None:
     parsed = Datalab.parse(claim() | {"status": found}).status
     assert [item.type for item in parsed.conditions] == [item["type"] for item in found["conditions"]]
+    assert {item.type for item in parsed.conditions} <= set(CONDITIONS)
 
 
 # --- what goes wrong unforeseen, and texts of others ------------------------------------------------------------------
