@@ -14,6 +14,7 @@ import datetime
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import structlog
@@ -21,7 +22,7 @@ import structlog
 from datalabd import metrics
 from datalabd.api.crd import custom_resource_definitions
 from datalabd.api.meta import Manifest
-from datalabd.errors import KubeError, NotFound, NotLeading
+from datalabd.errors import Conflict, KubeError, NotFound, NotLeading
 from datalabd.kube import resources as kinds
 from datalabd.kube.apply import agrees as covers
 from datalabd.kube.cache import ENVIRONMENTS, Cache
@@ -290,6 +291,28 @@ class Registrar:
             domains, hosts = sorted(set(self._cache.domains().values())), sorted(self._cache.platform_hosts())
             yield from ingress_webhooks(endpoint, domains)
             yield from ingress_policies.platform_hosts(domains, hosts)
+        else:
+            yield from self._guards(endpoint)
+
+    def _guards(self, endpoint: Endpoint) -> Iterator[Manifest]:
+        """The webhooks for routes as they are, answered at this endpoint.
+
+        They have to name a new authority before it is served, also while it is not known what is to be guarded: that
+        may be so until it is served.
+        """
+        for kind in WEBHOOKS:
+            live = self._cache.informers.store(kind).get("", INGRESSES)
+            if live is not None:
+                webhooks = [
+                    webhook | {"clientConfig": endpoint.client_config(_path_of(webhook.get("clientConfig") or {}))}
+                    for webhook in live.get("webhooks") or ()
+                ]
+                yield {
+                    "apiVersion": kind.api_version,
+                    "kind": kind.kind,
+                    "metadata": {"name": INGRESSES},
+                    "webhooks": webhooks,
+                }
 
     def _crds(self, config: Manifest) -> Iterator[Manifest]:
         """The CRDs, with this `clientConfig` for the conversion."""
@@ -318,16 +341,10 @@ class Registrar:
         was_changed = self._settled.get(key) == digest
         if was_changed and (left := self._pauses.left(key)) > 0:
             return left
-        live: Manifest | None = None
         try:
-            live = await self._client.get(resource, "", name)
-        except NotFound:
-            # Created by apply: that right can be granted by name, a POST's cannot.
-            after: Manifest | None = await self._client.apply(resource, manifest)
-        else:
-            # Replaced, not applied: where a URL was a Service is to be, and an apply would keep both.
-            target = self._target(live, manifest)
-            after = None if target is None else await self._client.replace(resource, target)
+            live, after = await self._write(manifest)
+        except Conflict:  # the API server itself writes the status of a policy, a moment after we did
+            live, after = await self._write(manifest)
         self._note(after or live or {}, manifest)
         self._settled[key] = digest
         if was_changed and after is not None:
@@ -335,6 +352,18 @@ class Registrar:
             metrics.REGISTRATIONS_MENDED.labels(kind=manifest["kind"], name=name).inc()
             log.warning("registration mended", **_names_of(manifest), changed_by=_last_manager(live))
         return 0.0
+
+    async def _write(self, manifest: Manifest) -> tuple[Manifest | None, Manifest | None]:
+        """The object before, and after it was made what it should be; None where there was none, or nothing to do."""
+        resource, name = resource_of(manifest), manifest["metadata"]["name"]
+        try:
+            live = await self._client.get(resource, "", name)
+        except NotFound:
+            # Created by apply: that right can be granted by name, a POST's cannot.
+            return None, await self._client.apply(resource, manifest)
+        # Replaced, not applied: where a URL was a Service is to be, and an apply would keep both.
+        target = self._target(live, manifest)
+        return live, None if target is None else await self._client.replace(resource, target)
 
     async def _is_right(self, manifest: Manifest) -> bool:
         """Whether an object is what it should be, as far as is known."""
@@ -376,6 +405,11 @@ def _authorities_of(config: Manifest) -> frozenset[bytes]:
         return certificates.split(base64.b64decode(config.get("caBundle") or "", validate=True))
     except ValueError:
         return frozenset()
+
+
+def _path_of(config: Manifest) -> str:
+    """The path of a registration."""
+    return str((config.get("service") or {}).get("path") or urlsplit(str(config.get("url") or "")).path or "/")
 
 
 def _content(live: Manifest) -> Any:

@@ -33,6 +33,8 @@ CHECK_SECONDS = 3600.0
 MOUNTED_CHECK_SECONDS = 60.0
 """How often mounted files are read: the kubelet needs about as long to change them."""
 RETRY_SECONDS = 10.0
+ATTEMPTS = 5
+"""At storing the Secret, before a conflict is an error like any other."""
 
 
 class Source(Protocol):
@@ -86,9 +88,10 @@ class Shared:
 
     async def current(self, known: Bundle | None, now: datetime.datetime) -> Bundle:
         """The Secret's bundle; where that is gone or broken, `known`, stored again; renewed if that is due."""
-        while True:
+        for _ in range(ATTEMPTS):
             with contextlib.suppress(Conflict):  # another replica was faster: look again
                 return await self._attempt(known, now)
+        return await self._attempt(known, now)
 
     async def _attempt(self, known: Bundle | None, now: datetime.datetime) -> Bundle:
         try:

@@ -90,9 +90,8 @@ class Informers:
 
     def answered(self, resource: Resource) -> bool:
         """Whether the API server has answered for every scope of a resource, be it with an error."""
-        return all(
-            reflector.answered for (watched, _), (reflector, _) in self._reflectors.items() if watched == resource
-        )
+        found = [reflector for (watched, _), (reflector, _) in self._reflectors.items() if watched == resource]
+        return bool(found) and all(reflector.answered for reflector in found)
 
     def pending(self) -> list[Resource]:
         """What has not been listed yet. Kinds not served or not readable, and single namespaces, do not count."""
