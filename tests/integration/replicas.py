@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -21,6 +22,8 @@ from tests.integration.stage import background
 (DEPLOYMENT,) = yaml.safe_load_all((MANIFESTS / "deployment" / "deployment.yaml").read_text())
 PROBE = DEPLOYMENT["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
 CHUNK = 65536
+IDLE_SECONDS = 0.5
+"""After which connections that are to be short are ended."""
 
 
 def install(cluster: Cluster) -> None:
@@ -65,6 +68,10 @@ class Replica(Daemon):
         finally:
             self.is_terminating = False
 
+    def certificate(self) -> bytes:
+        """What it shows to a new connection, PEM."""
+        return ssl.get_server_certificate(("127.0.0.1", self.port("webhook"))).encode()
+
     def pause(self) -> None:
         """Stop it in mid-flight: it holds its connections, and does nothing."""
         os.kill(self.pid, signal.SIGSTOP)
@@ -78,7 +85,7 @@ class Service:
     """Hands each connection of the API server on to a ready replica in turn, as nodes do for a Service.
 
     Replicas are probed as the Deployment says; one that has ended or is being deleted is out at once. Connections that
-    there are stay where they are.
+    there are stay where they are, unless they are to be `short`: those end once they are idle, and others are made.
     """
 
     def __init__(self, socket: Path, replicas: Sequence[Replica]) -> None:
@@ -86,6 +93,7 @@ class Service:
         self._replicas = replicas
         self._ready: set[int] = set()
         """Pids of those whose probe succeeds."""
+        self.short = False
         self._sent = 0
         self._connections: dict[asyncio.Task[object], asyncio.StreamWriter] = {}
 
@@ -157,16 +165,27 @@ class Service:
         port = endpoints[self._sent % len(endpoints)].port("webhook")
         there, back = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"HTTP/1.1 200 connected\r\n\r\n")
+        answered = asyncio.Event()
+        asked, told = _copy(reader, back, answered.clear), _copy(there, writer, answered.set)
         try:
-            await asyncio.gather(_copy(reader, back), _copy(there, writer))
+            await asyncio.gather(asked, told, self._end_when_idle(writer, answered))
         finally:
             await _closed(back)
 
+    async def _end_when_idle(self, writer: asyncio.StreamWriter, answered: asyncio.Event) -> None:
+        """End a short connection on which nothing was asked for a while since the last answer."""
+        while not writer.is_closing():
+            was_answered = answered.is_set()
+            await asyncio.sleep(IDLE_SECONDS)
+            if self.short and was_answered and answered.is_set():
+                writer.close()
 
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Hand on what comes until either side goes; the other is told by the end."""
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, heard: Callable[[], None]) -> None:
+    """Hand on what comes, and say so, until either side goes; the other is told by the end."""
     with contextlib.suppress(OSError):
         while part := await source.read(CHUNK):
+            heard()
             sink.write(part)
             await sink.drain()
     sink.close()

@@ -3,6 +3,8 @@
 Somebody writes claims and Ingresses throughout. Each test leaves the replicas as it found them.
 """
 
+import base64
+import datetime
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ import httpx
 import pytest
 
 from datalabd.api.meta import CLAIM_NAME
+from datalabd.config import Settings
 from hack.account import NAMESPACE
 from hack.cluster import Cluster
 from hack.deadlines import scaled
@@ -21,6 +24,9 @@ from tests.integration.objects import open_namespace, read, unique
 from tests.integration.replicas import Replica, Service, behind_service, install
 from tests.integration.stage import Stage, standins
 from tests.integration.writer import WHAT, Writer, writing
+from webhooks import certificates
+from webhooks.certificates import Bundle
+from webhooks.serving_certificate import CERTIFICATE_SECRET
 
 pytestmark = [
     pytest.mark.cluster,
@@ -33,6 +39,8 @@ pytestmark = [
 LEASE_SECONDS = 15
 STILL_SECONDS = 30
 BURST = 6
+ROUNDS = 3
+HOSTS = [f"{Settings().service}.{NAMESPACE}.svc", f"{Settings().service}.{NAMESPACE}.svc.cluster.local"]
 OWNED = (
     "workshops,workshopenvironments,workshopsessions,secrets,configmaps,persistentvolumeclaims,networkpolicies,"
     "roles,rolebindings,services,secretcopiers"
@@ -228,3 +236,118 @@ def test_an_etcd_that_is_restored_is_listed_anew(scene: Scene, tmp_path: Path) -
     scene.settle()
     assert scene.inventory(later) == []
     assert scene.refused(back + scaled(5)) == []
+
+
+# --- certificates -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guarded(scene: Scene) -> Iterator[Scene]:
+    """The API server connects anew for almost every question, and so meets each certificate at once."""
+    scene.service.short = True
+    yield scene
+    scene.service.short = False
+
+
+def stored(cluster: Cluster) -> Bundle:
+    """What the Secret of the certificate holds."""
+    return Bundle.from_secret(read(cluster, "secret", CERTIFICATE_SECRET, NAMESPACE))
+
+
+def store(cluster: Cluster, bundle: Bundle) -> None:
+    """Have the Secret hold this."""
+    data = bundle.secret(NAMESPACE, CERTIFICATE_SECRET)["data"]
+    cluster.api.patch("secret", CERTIFICATE_SECRET, {"data": data}, NAMESPACE)
+
+
+def is_stored_again(cluster: Cluster, bundle: Bundle) -> bool:
+    """Whether the Secret holds it, as before somebody laid hands on it."""
+    live = cluster.api.get("secret", CERTIFICATE_SECRET, NAMESPACE)
+    return live is not None and live.get("data") == bundle.secret(NAMESPACE, CERTIFICATE_SECRET)["data"]
+
+
+def is_served(scene: Scene) -> bool:
+    """Whether both replicas show what is stored, and every registration trusts its authority and no dead one."""
+    bundle = stored(scene.cluster)
+    return all(replica.certificate() == bundle.certificate for replica in scene.replicas) and all(
+        certificates.split(bundle.ca) <= certificates.split(base64.b64decode(text))
+        for text in trusted(scene.cluster).values()
+    )
+
+
+def without_refusals(scene: Scene, moment: float) -> None:
+    """Every write is done that begins five seconds after the moment, for as long as each replica is asked of each."""
+    after = moment + scaled(5)
+    eventually(lambda: scene.writer.rounds(after) >= ROUNDS, 60)
+    scene.settle()
+    assert scene.refused(after) == []
+
+
+def test_a_certificate_that_was_deleted_is_stored_again(guarded: Scene) -> None:
+    before = stored(guarded.cluster)
+    moment = time.time()
+    guarded.cluster.api.delete("secret", CERTIFICATE_SECRET, NAMESPACE)
+    eventually(lambda: is_stored_again(guarded.cluster, before))
+    without_refusals(guarded, moment)
+
+
+def test_a_certificate_that_was_corrupted_is_stored_again(guarded: Scene) -> None:
+    before = stored(guarded.cluster)
+    moment = time.time()
+    guarded.cluster.api.patch("secret", CERTIFICATE_SECRET, {"data": {"tls.crt": "bm9uZQ=="}}, NAMESPACE)
+    eventually(lambda: is_stored_again(guarded.cluster, before))
+    without_refusals(guarded, moment)
+
+
+def test_a_certificate_that_has_expired_is_renewed(guarded: Scene) -> None:
+    before = stored(guarded.cluster)
+    past = datetime.datetime.now(datetime.UTC) - certificates.LIFETIME - datetime.timedelta(days=1)
+    expired = certificates.renew(certificates.renew(before, ["elsewhere"], past), HOSTS, past)
+    assert expired.expires < datetime.datetime.now(datetime.UTC)
+    moment = time.time()
+    store(guarded.cluster, expired)
+    eventually(lambda: stored(guarded.cluster).certificate not in (expired.certificate, before.certificate))
+    eventually(lambda: is_served(guarded))
+    assert stored(guarded.cluster).ca == before.ca
+    without_refusals(guarded, moment)
+
+
+def test_an_authority_that_the_follower_finds_due_is_trusted_before_it_is_served(guarded: Scene) -> None:
+    """The leader alone registers it; that it stands still for a moment makes the other the first to look."""
+    now = datetime.datetime.now(datetime.UTC)
+    lifetime = certificates.CA_LIFETIME + certificates.CLOCK_SKEW
+    yesterday = now - datetime.timedelta(days=1)
+    first = certificates.issue(HOSTS, now - datetime.timedelta(hours=1) - lifetime * 2 / 3)
+    due = certificates.renew(first, HOSTS, yesterday)
+    assert due.ca == first.ca
+    leader = guarded.leader()
+    moment = time.time()
+    leader.pause()
+    try:
+        store(guarded.cluster, due)
+        eventually(lambda: stored(guarded.cluster).certificate != due.certificate)
+        renewed = time.time()
+        eventually(lambda: guarded.writer.done(renewed))  # by the follower, whose new authority nobody trusts yet
+    finally:
+        leader.resume()
+    eventually(lambda: is_served(guarded))
+    assert guarded.leader() is leader
+    assert certificates.split(due.ca) < certificates.split(stored(guarded.cluster).ca)
+    without_refusals(guarded, moment)
+    assert [write for write in guarded.refused(moment) if "x509" in write] == []
+
+
+def test_a_registration_whose_authority_was_taken_out_is_put_right(guarded: Scene) -> None:
+    before = trusted(guarded.cluster)
+    moment = time.time()
+    for kind in WEBHOOKS:
+        for registered in guarded.cluster.api.list(kind, selector="app.kubernetes.io/name=datalabd"):
+            blank = [
+                {"op": "remove", "path": f"/webhooks/{number}/clientConfig/caBundle"}
+                for number, _ in enumerate(registered["webhooks"])
+            ]
+            guarded.cluster.api.patch(kind, registered["metadata"]["name"], blank)
+    path = "/spec/conversion/webhook/clientConfig/caBundle"
+    guarded.cluster.api.patch("crd", "datalabs.pkg.internal", [{"op": "remove", "path": path}])
+    eventually(lambda: trusted(guarded.cluster) == before)
+    without_refusals(guarded, moment)

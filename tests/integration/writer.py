@@ -62,6 +62,11 @@ class Writer:
         """Which kinds of writes begun since then were done."""
         return {write.what for write in self._writes if write.began >= since and not write.refusal}
 
+    def rounds(self, since: float) -> int:
+        """How often everything was written since then, be it done or refused."""
+        begun = [write.what for write in self._writes if write.began >= since]
+        return min(map(begun.count, WHAT))
+
     def answered(self, until: float) -> bool:
         """Whether all that began before then is known."""
         return all(began >= until for began in list(self._going.values()))
