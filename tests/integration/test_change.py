@@ -1188,7 +1188,7 @@ def test_every_field_of_a_claim_has_a_row() -> None:
 
 
 ELSEWHERE = (
-    *("iam.", "allowed.", "ingress.domain", "ingress.class", "ingress.protection."),
+    *("iam.", "allowed.", "ingress.domain", "ingress.class", "ingress.openTo.", "ingress.protection."),
     *("components.redis.replicas", "components.qdrant.resources", "reservedNames"),
 )
 """Keys of an environment that change nothing of a lab that is there, are refused, or tested with what they protect."""
