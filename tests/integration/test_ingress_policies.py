@@ -478,6 +478,45 @@ def test_where_people_sign_in_is_the_platforms(cluster: Cluster, shop: str, kind
         accepted(create(cluster, route(kind, shop, host), *user, "--dry-run=server", check=False))
 
 
+@pytest.mark.parametrize(
+    ("kind", "host"),
+    [
+        pytest.param("IngressRoute", f"auth.{DOMAIN}.", id="Traefik, dot at the end"),
+        pytest.param("IngressRouteTCP", f"AUTH.{DOMAIN}.", id="Traefik, case and dot"),
+        pytest.param("ApisixRoute", f"*{DOMAIN}", id="APISIX, star without a dot"),
+        pytest.param("ApisixRoute", "*licies.example.org", id="APISIX, star within a label"),
+        pytest.param("HTTPRoute", f"auth.{DOMAIN}.", id="Gateway API, dot at the end"),
+        pytest.param("HTTPProxy", f"auth.{DOMAIN}:443", id="Contour, port"),
+        pytest.param("HTTPProxy", f"ａuth.{DOMAIN}", id="what CEL cannot read"),
+    ],
+)
+def test_every_spelling_of_a_host_of_the_platform(cluster: Cluster, shop: str, kind: str, host: str) -> None:
+    refused(create(cluster, route(kind, shop, host), *OWNER, "--dry-run=server", check=False), SIGN_IN)
+
+
+@pytest.mark.parametrize(
+    ("key", "alias", "taken"),
+    [
+        pytest.param(f"{NGINX}/server-alias", "www.example.com", False, id="elsewhere"),
+        pytest.param(f"{NGINX}/server-alias", f"a.org, auth.{DOMAIN}.", True, id="the login page"),
+        pytest.param(f"{NGINX}/server-alias", f".{DOMAIN}", True, id="leading dot"),
+        pytest.param(f"{NGINX}/server-alias", "~.*", True, id="pattern"),
+        pytest.param("haproxy-ingress.github.io/server-alias", f"auth.{DOMAIN}", True, id="HAProxy"),
+        pytest.param("haproxy-ingress.github.io/redirect-from", "b.org", False, id="HAProxy, elsewhere"),
+        pytest.param("haproxy-ingress.github.io/server-alias-regex", "^b$", True, id="HAProxy, pattern"),
+    ],
+)
+def test_aliases_that_cover_hosts_of_the_platform(
+    cluster: Cluster, shop: str, key: str, alias: str, taken: bool
+) -> None:
+    manifest = ingress(shop, "shop.example.com", annotations={key: alias})
+    answer = create(cluster, manifest, *OWNER, "--dry-run=server", check=False)
+    if taken:
+        refused(answer, SIGN_IN)
+    else:
+        accepted(answer)
+
+
 @pytest.mark.parametrize("host", ["*.policies.example.org", "*.example.org", ""])
 def test_hosts_that_cover_those_of_the_platform(cluster: Cluster, shop: str, host: str) -> None:
     refused(create(cluster, ingress(shop, host), *OWNER, "--dry-run=server", check=False), SIGN_IN)
