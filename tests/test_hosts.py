@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from datalabd import hosts
+from datalabd.__main__ import main
 from datalabd.api.meta import ENVIRONMENT, Manifest
 from datalabd.hosts import Row, rows
 from datalabd.plan.ingress_protection import SESSION_INGRESS
@@ -87,5 +87,5 @@ def test_ours_of_two_environments_of_a_name_counts() -> None:
 
 
 def test_without_an_api_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert hosts.run(str(tmp_path / "none")) == 1
+    assert main(["hosts", "--kubeconfig", str(tmp_path / "none")]) == 1
     assert capsys.readouterr().err.startswith("datalabd: no way to an API server: ")
