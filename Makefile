@@ -11,7 +11,7 @@ PLAYGROUND := .run
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 # What decides, and does no I/O: every branch of it is tested.
-CORE := api defaults validation sources endpoints names lab submission steps identity observed stores plan routes status text live
+CORE := api defaults validation sources endpoints limits reserved rules names lab submission steps identity observed stores plan routes status text live
 COVERAGE := $(CORE:%=--cov=datalabd.%) --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 # The lock files were resolved for 3.11; Debian's Python comes without venv.

@@ -132,6 +132,8 @@ class DatalabReconciler:
         self._hosts_taken: dict[NamespacedName, int] = {}
         metrics.HOSTS_TAKEN.set_function(lambda: sum(self._hosts_taken.values()))
         metrics.UNPROTECTED_INGRESSES.set_function(lambda: sum(self._unprotected.values()))
+        self._broken: dict[NamespacedName, int] = {}
+        metrics.RULES_BROKEN.set_function(lambda: sum(self._broken.values()))
 
     def begin(self) -> None:
         """Take nothing for granted that was so under an earlier lease: others have led since."""
@@ -211,7 +213,8 @@ class DatalabReconciler:
             if lab.environment is environment and _wishes(claim) == _wishes(judged):
                 return lab
         submission = Submission(claim, environment)
-        errors = [*validate(submission), *taken(claim, elsewhere)]
+        exists = self._held(claim) is not None
+        errors = [*validate(submission, exists=exists), *taken(claim, elsewhere)]
         if errors:
             self._labs.pop(key_of(claim), None)
             raise ClaimInvalid(errors[0].path, "; ".join(several(errors)).removeprefix(f"{errors[0].path}: "))
@@ -315,6 +318,7 @@ class DatalabReconciler:
         self._hosts_taken[lab.key] = len(look.seen.hosts_taken)
         problem = problem or lab.lost
         told = problem or self._fights_over(lab.key).problem()
+        self._broken[lab.key] = len(wanted.judged.held) + len(wanted.judged.broken)
         said = status(claim, lab, look.seen, wanted, found, told, _now())
         self._news.wrote(claim, written, told_by_status=self._passed.get(lab.key, lab) is not lab)
         self._passed[lab.key] = lab
@@ -727,6 +731,7 @@ class DatalabReconciler:
         self._passed.pop(key, None)
         self._waiting_for.pop(key, None)
         self._unprotected.pop(key, None)
+        self._broken.pop(key, None)
         self._said.pop(key, None)
         self._labs.pop(key, None)
         self._known.pop(key, None)

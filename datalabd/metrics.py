@@ -74,6 +74,10 @@ CONTESTED = Gauge("datalabd_contested_objects", "Objects that somebody sets back
 UNPROTECTED_INGRESSES = Gauge(
     "datalabd_unprotected_ingresses", "Session Ingresses that lack the annotations of their environment's protection."
 )
+RULES_BROKEN = Gauge(
+    "datalabd_rules_broken",
+    "What of labs breaks a rule: it is older and goes on, or is not made.",
+)
 UNPROTECTED_FOUND = Counter(
     "datalabd_unprotected_ingresses_found_total", "Session Ingresses that were found without it, mended or not."
 )

@@ -5,7 +5,7 @@ session gateway); the rest keep the names that existing installations already us
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 LABEL_MAX = 63
@@ -65,6 +65,28 @@ def apisix_secret(claim: str) -> str:
 def apisix_plugins(claim: str) -> str:
     """ApisixPluginConfig that stands before the lab's sessions."""
     return f"workspace-oidc-{claim}"
+
+
+ClusterName = tuple[str, str]
+"""Kind and name of what is unique in the cluster: a namespace, host or group."""
+
+
+def cluster_names(
+    claim: str, sessions: Sequence[str], databases: Sequence[str]
+) -> Iterator[tuple[ClusterName, str, str]]:
+    """Every name of a claim that is unique in the cluster, with the field and the part of the lab it comes from."""
+    yield ("namespace", workshop_namespace(claim)), "metadata.name", ""
+    yield ("host", claim), "metadata.name", ""
+    for group in groups(claim):
+        yield ("group", group), "metadata.name", ""
+    for index, name in enumerate(sessions):
+        path = f"spec.sessions[{index}].name"
+        for namespace in session_namespaces(claim, name):
+            yield ("namespace", namespace), path, name
+        for host in session_hosts(claim, name):
+            yield ("host", host), path, name
+    for host in databases:
+        yield ("host", database_host(claim, host)), f"spec.databases[{host}]", f"database {host}"
 
 
 def own_secrets(claim: str) -> list[str]:

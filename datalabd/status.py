@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from datalabd.api.meta import Manifest
+from datalabd.api.meta import Manifest, several
 from datalabd.api.v1beta2 import CONCERNS, HOSTS_TAKEN, State
 from datalabd.errors import (
     ClaimInvalid,
@@ -22,6 +22,7 @@ from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import Plan, apisix, backups, keycloak, rights, rotation
 from datalabd.plan.educates import sessions as educates_sessions
 from datalabd.plan.educates.healing import Repair, Stuck
+from datalabd.rules import Judgement
 from datalabd.stores import DatabaseFacts, Job, StoreFacts
 from datalabd.text import ENTRY_MAX, bounded, moment, timestamp
 
@@ -89,7 +90,7 @@ def status(
     }
     # An apply of an empty map where there was a filled one leaves null behind, which no schema takes.
     lost = [_lost(claim, lab.lost, now)] if lab.lost is not None and lab.lost.is_lost else []
-    return _assemble(claim, concerns, _synced(claim, problem), now, [*lost, *_hosts_taken(lab, seen)]) | {
+    return _assemble(claim, concerns, _synced(claim, problem, plan.judged), now, [*lost, *_hosts_taken(lab, seen)]) | {
         key: value for key, value in told.items() if value
     }
 
@@ -242,8 +243,14 @@ def _ready(concerns: list[Condition], synced: Condition) -> Condition:
     return Condition("Ready", "False", blocking.reason, blocking.message)
 
 
-def _synced(claim: Manifest, problem: DatalabdError | None) -> Condition:
+def _synced(claim: Manifest, problem: DatalabdError | None, judged: Judgement | None = None) -> Condition:
     match problem:
+        case None if judged and judged.held:
+            held = "; ".join(several([f"{part} is not made: {why}" for part, why in sorted(judged.held.items())]))
+            return Condition("Synced", "False", "ClaimInvalid", bounded(held), stalled=True)
+        case None if judged and judged.broken:
+            told = "; ".join(several(judged.broken))
+            return Condition("Synced", "True", "RulesBroken", bounded(f"goes on, although it breaks rules: {told}"))
         case None:
             return Condition("Synced", "True", "ReconcileSuccess")
         case ClaimInvalid():

@@ -6,6 +6,7 @@ them, so that an author sees every mistake at once. An update is not blamed for 
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -13,7 +14,6 @@ from typing import Any, NamedTuple
 
 from datalabd import names
 from datalabd.api.conversion import CLASSES, to_v1beta2
-from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import (
     V1BETA1,
     FieldError,
@@ -25,49 +25,53 @@ from datalabd.api.meta import (
 from datalabd.api.patterns import DNS_NAME, SERVICE_LABEL, in_words
 from datalabd.api.quantity import parse
 from datalabd.api.v1beta2 import DatalabSpec, Policy, Role
+from datalabd.limits import limit_errors
+from datalabd.reserved import reserved_errors
+from datalabd.rules import class_error
 from datalabd.sources import size_errors, source_errors
 from datalabd.steps import Steps, run
 from datalabd.stores import APPLICATION_ROLES
 from datalabd.submission import Names, ParsedClaim, Submission, names_in
 
-RESERVED = re.compile(
-    r"default|kube|kube-.*|educates|educates-.*|datalabd|datalabd-.*|pkg-internal|pkg-internal-.*|"
-    r"crossplane-system|cert-manager|ingress-nginx|ingress-apisix|projectcontour|keycloak|"
-    # Clients that every Keycloak realm comes with.
-    r"account|account-console|admin-cli|broker|realm-management|security-admin-console|master-realm"
-)
-"""Names of namespaces, and of the Keycloak client, that belong to somebody else."""
 NAMES_ROOM = 50
 """Characters that the names in one warning may take."""
 POSTGRES_TEMPLATES = frozenset({"template0", "template1"})
 
 
+_NUMBER = re.compile(r"\[\d+\]")
 _SESSION_ITEM = re.compile(r"spec\.sessions\[(\d+)\]")
 _SESSION_FIELD = re.compile(r"(spec\.sessions\[(\d+)\])\.(?:name|state)")
 
 
-def validate(new: Submission, old: Submission | None = None) -> list[FieldError]:
+def validate(new: Submission, old: Submission | None = None, *, exists: bool = False) -> list[FieldError]:
     """Every reason to refuse a claim, by fields of the version it is written in; none if it is being deleted.
 
     `old` is the claim before an update, in the same version and seen in the same environment: what was wrong in it
     already is not reported again, unless the update chooses another environment. What depends on the environment is
     left unchecked without one. Classes are compared with those of the volumes, where these are known, else with what
-    the claim said before.
+    the claim said before. Of a lab that `exists`, what may be younger than it is left to `rules.judge`.
     """
-    return run(validation(new, old))
+    return run(validation(new, old, exists=exists))
 
 
-def validation(new: Submission, old: Submission | None) -> Steps[list[FieldError]]:
+def validation(new: Submission, old: Submission | None, *, exists: bool = False) -> Steps[list[FieldError]]:
     """The same in steps."""
     if new.is_going or (old is not None and new.says_the_same(old)):
         return []
-    errors = yield from _errors(new)
+    errors = yield from _errors(new, exists=exists)
+    before, after = None if old is None else old.parsed, new.parsed
+    if after is not None and after.environment is not None and not exists:
+        yield
+        same = before is not None and old is not None and new.environment_name == old.environment_name
+        known_spec = before.spec if same and before is not None else None
+        limits = limit_errors(after.spec, after.environment, known_spec)
+        errors += [_written(new.claim, error) for error in limits]
     if old is None:
         return errors
     if errors and new.environment_name == old.environment_name:
-        known = set((yield from _errors(old)))
-        errors = [error for error in errors if error not in known]
-    before, after = old.parsed, new.parsed
+        # What is removed before an item changes its number, and nothing else about it.
+        known = Counter(map(_unnumbered, (yield from _errors(old))))
+        errors = [error for error in errors if not _taken_from(known, _unnumbered(error))]
     if before is None or after is None:
         return errors
     for check in UPDATE_CHECKS:
@@ -85,6 +89,16 @@ def warnings(new: Submission, old: Submission | None = None) -> list[str]:
         return found
     known = {warning for source in WARNINGS for warning in source(old.parsed)}
     return [warning for warning in found if warning not in known]
+
+
+def broken_rules(new: Submission) -> list[str]:
+    """Rules that are younger than an acceptable claim, which breaks them and goes on, a sentence each."""
+    if new.is_going or new.parsed is None or new.schema_errors:
+        return []
+    errors = [error for rule in RULES for error in rule(new.parsed)]
+    if new.environment is not None:
+        errors += limit_errors(new.parsed.spec, new.environment)
+    return [f"{_written(new.claim, error)}; what exists goes on" for error in errors]
 
 
 def listed(items: Sequence[str], room: int) -> str:
@@ -203,16 +217,28 @@ def unique_names(made_of: Names) -> frozenset[CLUSTER_NAME]:
 # --- schema -----------------------------------------------------------------------------------------------------------
 
 
-def _errors(submission: Submission) -> Steps[list[FieldError]]:
+def _errors(submission: Submission, *, exists: bool = False) -> Steps[list[FieldError]]:
     found = list(submission.schema_errors)
     if not found:
         parsed = submission.parsed
         assert parsed is not None, "the schema was checked above"
         for check in CHECKS:
+            if exists and check in RULES:
+                continue
             yield
             found += check(parsed)
         yield
     return list(dict.fromkeys(_written(submission.claim, error) for error in found))
+
+
+def _unnumbered(error: FieldError) -> FieldError:
+    return replace(error, path=_NUMBER.sub("[]", error.path), detail=_NUMBER.sub("[]", error.detail))
+
+
+def _taken_from(known: Counter[FieldError], error: FieldError) -> bool:
+    """Whether the error is one of these, which then are one less."""
+    known[error] -= 1
+    return known[error] >= 0
 
 
 def _written(claim: Manifest, error: FieldError) -> FieldError:
@@ -252,40 +278,8 @@ def _name(claim: ParsedClaim) -> Iterator[FieldError]:
 
 def _reserved(claim: ParsedClaim) -> Iterator[FieldError]:
     """No namespace, client or host of ours may be one that exists for another purpose."""
-    namespaces = {claim.namespace: "the claim's own namespace"}
-    hosts: dict[str, str] = {}
-    if claim.environment is not None:
-        # A client of that name would hand out roles by which the platform judges.
-        namespaces |= dict.fromkeys(claim.environment.data.iam.extra_audiences, "an audience of the platform")
-        namespaces |= dict.fromkeys(_namespaces(claim.environment), "a namespace of the platform")
-        hosts = dict.fromkeys(_hosts(claim.environment), "a host of the platform")
-    told: set[str] = set()
-    for (kind, name), path in _cluster_names(
-        Names(claim.name, tuple(s.name for s in claim.spec.sessions), tuple(claim.spec.databases))
-    ):
-        owner = namespaces.get(name) if kind == "namespace" else hosts.get(name) if kind == "host" else None
-        if owner is None and kind == "namespace" and RESERVED.fullmatch(name):
-            owner = "a reserved name"
-        if owner is not None and path not in told:
-            told.add(path)
-            yield FieldError(path, Problem.INVALID, shorten(name), f"is {owner}; choose another name")
-
-
-def _namespaces(environment: EnvironmentConfig) -> Iterator[str]:
-    data = environment.data
-    references = (data.iam.admin_secret, data.iam.ca_secret)
-    mentioned = [data.storage.secret_namespace, data.database.gateway.parent_namespace]
-    mentioned += [reference.namespace for reference in references if reference is not None]
-    mentioned += [peer.namespace for peer in data.network.internal_egress]
-    yield from (namespace for namespace in mentioned if namespace)
-
-
-def _hosts(environment: EnvironmentConfig) -> Iterator[str]:
-    """Leftmost labels of the platform's own hosts directly below the domain of the labs."""
-    for host in sorted(environment.data.hosts):
-        label, _, rest = host.partition(".")
-        if rest == environment.data.ingress.domain:
-            yield label
+    for _, error in reserved_errors(claim.name, claim.namespace, claim.spec, claim.environment):
+        yield error
 
 
 def _lengths(claim: ParsedClaim) -> Iterator[FieldError]:
@@ -309,19 +303,8 @@ def _lengths(claim: ParsedClaim) -> Iterator[FieldError]:
 
 def _cluster_names(made_of: Names) -> Iterator[tuple[CLUSTER_NAME, str]]:
     """Every name of a claim that is unique in the cluster, as (kind, name), with the field it comes from."""
-    claim = made_of.claim
-    yield ("namespace", names.workshop_namespace(claim)), "metadata.name"
-    yield ("host", claim), "metadata.name"
-    for group in names.groups(claim):
-        yield ("group", group), "metadata.name"
-    for index, session in enumerate(made_of.sessions):
-        path = f"spec.sessions[{index}].name"
-        for namespace in names.session_namespaces(claim, session):
-            yield ("namespace", namespace), path
-        for host in names.session_hosts(claim, session):
-            yield ("host", host), path
-    for host in made_of.databases:
-        yield ("host", names.database_host(claim, host)), f"spec.databases[{host}]"
+    for name, path, _ in names.cluster_names(made_of.claim, made_of.sessions, made_of.databases):
+        yield name, path
 
 
 def _own_names(claim: ParsedClaim) -> Iterator[tuple[tuple[str, str], str]]:
@@ -434,9 +417,12 @@ def _secret_name(claim: ParsedClaim) -> Iterator[FieldError]:
         yield FieldError("spec.secretName", Problem.INVALID, shorten(secret), detail)
 
 
+def _source_sizes(claim: ParsedClaim) -> Iterator[FieldError]:
+    yield from size_errors(claim.spec.files, "spec.files")
+
+
 def _sources(claim: ParsedClaim) -> Iterator[FieldError]:
     blocked = [] if claim.environment is None else claim.environment.data.network.blacklist_ips
-    yield from size_errors(claim.spec.files, "spec.files")
     for index, file in enumerate(claim.spec.files):
         yield from source_errors(file, f"spec.files[{index}]", claim.namespace, blocked)
 
@@ -447,6 +433,16 @@ def _storage_class(claim: ParsedClaim) -> Iterator[FieldError]:
     if wanted is not None and allowed and wanted not in allowed:
         detail = f"supported values: {', '.join(allowed)}"
         yield FieldError("spec.persistence.storageClassName", Problem.UNSUPPORTED, wanted, detail)
+
+
+def _database_classes(claim: ParsedClaim) -> Iterator[FieldError]:
+    if claim.environment is None:
+        return
+    for host, classes in claim.classes.items():
+        for field in CLASSES:
+            error = class_error(host, field, classes.get(field), claim.environment)
+            if error is not None:
+                yield error
 
 
 def _allowed(claim: ParsedClaim) -> Iterator[FieldError]:
@@ -471,6 +467,8 @@ def _allowed(claim: ParsedClaim) -> Iterator[FieldError]:
 
 
 Check = Callable[[ParsedClaim], Iterator[FieldError]]
+RULES: list[Check] = [_reserved, _sources, _database_classes]
+"""Those that may be younger than a lab; `rules` applies them to what is there."""
 CHECKS: list[Check] = [
     _name,
     _reserved,
@@ -481,8 +479,10 @@ CHECKS: list[Check] = [
     _overrides,
     _postgres_databases,
     _secret_name,
+    _source_sizes,
     _sources,
     _storage_class,
+    _database_classes,
     _allowed,
 ]
 """What is asked of every claim, in the order in which answers are told."""

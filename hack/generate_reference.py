@@ -18,6 +18,7 @@ from datalabd import metrics
 from datalabd.api import environment, meta, v1beta2
 from datalabd.api.crd import schema
 from datalabd.config import Settings
+from datalabd.reserved import RESERVED
 from hack import flows, objects_table, session_services
 
 ROOT = Path(__file__).parents[1] / "docs" / "reference"
@@ -57,12 +58,26 @@ def pages() -> dict[Path, str]:
         + _table(schema(v1beta2.DatalabSpec), "spec")
         + "\n## status\n\n"
         + _table(schema(v1beta2.DatalabStatus), "status"),
-        ROOT / "environmentconfig.md": NOTE + kind + _table(schema(environment.EnvironmentData), "data"),
+        ROOT / "environmentconfig.md": NOTE + kind + _table(schema(environment.EnvironmentData), "data") + _reserved(),
         ROOT / "process.md": NOTE + _settings() + _metrics(),
         ROOT / "objects.md": _between((ROOT / "objects.md").read_text(), objects_table.table()),
         ROOT / "network.md": _between((ROOT / "network.md").read_text(), flows.table()),
         SERVICES: _between(SERVICES.read_text(), session_services.table()),
     }
+
+
+def _reserved() -> str:
+    """The names that no lab may have."""
+    rows = "".join(
+        f"| {group} | {', '.join(f'`{name}`' for name in sorted(names))} |\n" for group, names in RESERVED.items()
+    )
+    return (
+        "\n## Reserved names\n\n"
+        "No lab may have these for a namespace, host or Keycloak client that is made of its names: neither lab `admin`, "
+        "nor session `system` of lab `istio`. `*` stands for any ending. `reservedNames` adds to them. A lab that had "
+        "such a name before goes on.\n\n"
+        f"| For | Names |\n|---|---|\n{rows}"
+    )
 
 
 def _between(page: str, made: str) -> str:

@@ -66,7 +66,7 @@ _CLASS = st.sampled_from(["standard", "fast", "io1.example.org", "s" * 63])
 _PLATFORM = st.sampled_from(PLATFORM)
 _QUANTITY = (
     st.tuples(
-        st.integers(1, 999).map(str) | st.sampled_from(["007", "1000000"]),
+        st.integers(1, 999).map(str) | st.sampled_from(["007", "1000"]),
         st.sampled_from(["", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti", "e3", "E06", "e0"]),
     )
     | st.tuples(st.sampled_from(["1.5", "0.5", "2.25"]), st.sampled_from(["k", "M", "G", "Ki", "Mi", "Gi", "e3"]))
@@ -227,6 +227,10 @@ _PACKAGE = st.fixed_dictionaries(
 )
 
 
+LIMITLESS = {"volume": "7Ei", "volumes": "7Ei", "sessions": 1000, "stores": 1000, "memory": "7Ei"}
+"""Limits that no claim drawn here comes near."""
+
+
 @st.composite
 def environments(draw: st.DrawFn) -> Manifest:
     """An EnvironmentConfig in which nothing is wrong, with any of its fields in any spelling."""
@@ -237,7 +241,7 @@ def environments(draw: st.DrawFn) -> Manifest:
             kubernetesRoles=_subset(KubernetesRole),
             budgets=_subset(Budget),
             vcluster=_FLAG,
-        )
+        ).map(lambda drawn: drawn | {"limits": LIMITLESS})
     )
     # What claims get that say nothing has to be allowed: it is stated where the usual is not.
     stated = {

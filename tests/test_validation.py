@@ -1072,3 +1072,30 @@ def test_sessions_whose_hosts_others_answer_for(taken: dict[str, str], expected:
         host = next(iter(taken))
         said = f"{taken[host]} answers for its host {host}: choose another name, or have that route removed"
         assert (error.problem, error.detail) == (Problem.FORBIDDEN, said)
+
+
+CLASSED = {"names": ["a"], "storage": "1Gi", "backupStorage": "1Gi"}
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        pytest.param({"storageClassName": "fast"}, ["spec.databases[pg].storageClassName"], id="of data"),
+        pytest.param(
+            {"backupStorageClassName": "fast"}, ["spec.databases[pg].backupStorageClassName"], id="of backups"
+        ),
+        pytest.param({"storageClassName": "slow"}, [], id="allowed"),
+        pytest.param({"backupStorageClassName": "tape"}, [], id="the environment's own for it"),
+        pytest.param({"storageClassName": "tape"}, ["spec.databases[pg].storageClassName"], id="its own for another"),
+        pytest.param({}, [], id="none"),
+    ],
+)
+def test_databases_are_of_classes_that_are_allowed(classes: dict[str, str], expected: list[str]) -> None:
+    within = environment(storageClasses={"allowed": ["slow"]}, database={"backupStorageClassName": "tape"})
+    made = claim(databases={"pg": CLASSED | classes}) | {"apiVersion": V1BETA1}
+    assert [error.path for error in validate(Submission(made, within))] == expected
+    assert validate(Submission(made, None)) == []
+    # What exists is left alone.
+    assert (
+        validate(Submission(made | {"spec": made["spec"] | {"users": ["bob"]}}, within), Submission(made, within)) == []
+    )

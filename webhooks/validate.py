@@ -8,7 +8,7 @@ from datalabd.api.meta import FieldError, Manifest, NamespacedName
 from datalabd.errors import EnvironmentInvalid
 from datalabd.steps import Steps
 from datalabd.submission import Submission
-from datalabd.validation import CLUSTER_NAME, occupied, taken, validation, warnings
+from datalabd.validation import CLUSTER_NAME, broken_rules, occupied, taken, validation, warnings
 from webhooks import requests, warn
 from webhooks.review import ADMISSION, AdmissionRequest, allowed, denied
 
@@ -52,6 +52,9 @@ def datalab(
         return denied(request, errors)
     yield
     notes = [*requests.warnings(new.claim, before), *warnings(new, old)]
+    if old is not None and not new.says_the_same(old):
+        yield
+        notes = [*notes, *broken_rules(new)]
     if new.environment is not None and not new.is_going:
         if old is None:
             effects = yield from warn.creation(new, kept=kept)

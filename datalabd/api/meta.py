@@ -130,7 +130,7 @@ ERRORS_MAX = 50
 """Mistakes that one message tells of: a claim can have thousands, and a message has its limits."""
 
 
-def several(errors: Sequence[FieldError]) -> list[str]:
+def several(errors: Sequence[FieldError | str]) -> list[str]:
     """What is told of these errors, each in a sentence; of very many, how many more there are."""
     more = len(errors) - ERRORS_MAX
     return [*map(str, errors[:ERRORS_MAX]), *([f"and {more} more"] if more > 0 else [])]

@@ -3,8 +3,8 @@
 The reconciler applies it, the documentation lists it, admission warns by it.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from datalabd import names
 from datalabd.api.meta import ROTATED, ROTATING, Manifest
@@ -27,6 +27,7 @@ from datalabd.plan.educates.environment import workshop_environment
 from datalabd.plan.educates.workshop import live_session_policies, workshop
 from datalabd.plan.prune import Identity, identity
 from datalabd.plan.rotation import NewPassword
+from datalabd.rules import NEW_FILES, Judgement, judge
 from datalabd.stores import (
     CACHE_STORE,
     DOCUMENT_STORE,
@@ -65,6 +66,8 @@ class Plan:
     """For operators' Secrets, once the stages are applied."""
     realm: keycloak.Wanted | None = None
     """For Keycloak; None: nothing, or not yet."""
+    judged: Judgement = field(default_factory=Judgement)
+    """What of the lab breaks a rule."""
 
     @property
     def wanted(self) -> set[Identity]:
@@ -80,11 +83,24 @@ Fresh = Callable[[], str]
 
 def plan(lab: Lab, seen: Observed, fresh: Fresh) -> Plan:
     """The plan of a lab, from what is seen of it; `fresh` is asked for the passwords that do not exist yet."""
+    judged = judge(lab, seen)
     return Plan(
-        tuple(stages(lab, seen, fresh)),
+        tuple(_without_held(lab, stage, judged.held) for stage in stages(lab, seen, fresh)),
         tuple(rotation.new_passwords(lab, seen, fresh)),
         keycloak.wanted(lab, seen),
+        judged,
     )
+
+
+def _without_held(lab: Lab, stage: Stage, held: Mapping[str, str]) -> Stage:
+    """The stage without what breaks a rule and is not there yet."""
+    if not held:
+        return stage
+    part = NEW_FILES if stage.name == "runtime" else stage.part or ""
+    if part in held:
+        return replace(stage, waits=held[part])
+    homes = {names.volume(lab.name, session) for session in lab.sessions if session in held}
+    return replace(stage, objects=tuple(obj for obj in stage.objects if obj["metadata"]["name"] not in homes))
 
 
 def stages(lab: Lab, seen: Observed, fresh: Fresh) -> Iterator[Stage]:
