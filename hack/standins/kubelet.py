@@ -196,7 +196,7 @@ class Kubelet(Operator):
         """Give a bound claim what it asks for; that its class lets claims grow the API server has made sure of."""
         capacity: Manifest = claim.get("status", {}).get("capacity") or {}
         wanted = claim["spec"]["resources"]["requests"]["storage"]
-        if capacity and quantity.parse(wanted) > quantity.parse(capacity["storage"]):
+        if capacity and (quantity.held(wanted) or 0) > (quantity.held(capacity["storage"]) or 0):
             await self.patch(VOLUMES, "", claim["spec"]["volumeName"], {"spec": {"capacity": {"storage": wanted}}})
             await self.patch(VOLUME_CLAIMS, *key_of(claim), {"status": {"capacity": {"storage": wanted}}}, "status")
 

@@ -142,7 +142,7 @@ def _requests(stateful_set: Manifest) -> Manifest:
 
 
 def _size(requests: Manifest) -> Decimal:
-    return quantity.parse(requests["storage"])
+    return quantity.held(requests["storage"]) or Decimal(0)
 
 
 def labels(live: Manifest) -> dict[str, str]:
