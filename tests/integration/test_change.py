@@ -285,7 +285,6 @@ ROWS = [
             *(f"databases.{key}" for key in ("names", "storage", "backupStorage")),
             "data.enabled",
             "security.kubernetesAccess",
-            "crossplane",
         ),
         (
             {},
@@ -296,7 +295,6 @@ ROWS = [
                 "databases": {"pg0": SERVER},
                 "data": {"enabled": False},
                 "security": {"kubernetesAccess": False},
-                "crossplane": {"compositionRef": {"name": "datalab"}},
             },
             {
                 "documentStores": {"docs": SIZE},
@@ -408,6 +406,7 @@ ROWS = [
                 "databases": {"pg0": SERVER},
                 "security": {"externalEgress": False},
                 "sessions": [{"name": "main"}, {"name": "other", "state": "stopped"}],
+                "crossplane": {"compositionRef": {"name": "datalab"}},
             },
             {
                 "users": ["ann", "cid"],
@@ -1184,7 +1183,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def test_every_field_of_a_claim_has_a_row() -> None:
     covered = {field for row in ROWS for field in row.fields}
-    assert covered == set(leaves(DatalabSpec))
+    assert covered | {"crossplane"} == set(leaves(DatalabSpec)), "what is ignored is in a row's values alone"
 
 
 ELSEWHERE = (

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
 
 from datalabd.api.meta import V1BETA1, V1BETA2, Manifest
 from hack.cluster import Cluster
-from tests.integration.daemon import Daemon, eventually
+from tests.integration.daemon import WEBHOOKS, Daemon, eventually
 from tests.integration.objects import claim, create, environment, open_namespace, read, replace, unique
 
 pytestmark = pytest.mark.cluster
@@ -156,14 +157,18 @@ class Broken(NamedTuple):
 def broken(cluster: Cluster, datalabd: Daemon) -> Broken:
     """Claims that were created while the API server asked no webhook about them."""
     namespace = open_namespace(cluster, "broken")
-    for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
-        nobody = [{"op": "add", "path": "/webhooks/0/objectSelector", "value": {"matchLabels": {"is": "nobody"}}}]
-        cluster.kubectl("patch", kind, "datalabd", "--type=json", "-p", json.dumps(nobody))
     misshapen = claim(namespace, ENVIRONMENT, V1BETA1, sessions=BROKEN)
     misnamed = claim(namespace, ENVIRONMENT, V1BETA1, sessions=["A b"])
-    # The API server hears of it a moment later.
-    eventually(lambda: create(cluster, misshapen, check=False).returncode == 0)
-    eventually(lambda: create(cluster, misnamed, check=False).returncode == 0)
+
+    def unchecked(manifest: Manifest) -> bool:
+        """datalabd puts its registrations right again, each time a little later; the API server hears of it late."""
+        for kind in WEBHOOKS:
+            nobody = [{"op": "add", "path": "/webhooks/0/objectSelector", "value": {"matchLabels": {"is": "nobody"}}}]
+            cluster.kubectl("patch", kind, "datalabd", "--type=json", "-p", json.dumps(nobody))
+        return create(cluster, manifest, check=False).returncode == 0
+
+    for manifest in (misshapen, misnamed):
+        eventually(partial(unchecked, manifest), 60)
     datalabd.restart()
     return Broken(namespace, misshapen["metadata"]["name"], misnamed["metadata"]["name"])
 
