@@ -137,7 +137,7 @@ def alterations(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @seed(20261130)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(answers=alterations())
 def test_a_pass_ends_well_or_says_of_whom(
     runner: asyncio.Runner, keycloak: Keycloak, odd: Odd, answers: dict[str, Any]

@@ -64,7 +64,7 @@ def test_what_others_have_changes_nothing() -> None:
 
 
 @seed(20261130)
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(odd=drawn(elsewhere()))
 def test_nor_does_anything_odd_that_they_have(odd: list[Alteration]) -> None:
     found = {identity(obj): obj for obj in elsewhere()}

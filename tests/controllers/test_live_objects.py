@@ -243,7 +243,7 @@ def odd_objects(objects: list[Manifest]) -> st.SearchStrategy[list[Alteration]]:
     return drawn(obj for obj in objects if obj["kind"] not in ("Datalab", "EnvironmentConfig"))
 
 
-few = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @seed(20261130)
@@ -256,7 +256,7 @@ def test_a_whole_pass_goes_on(odd: list[Alteration]) -> None:
 @pytest.mark.thorough
 @pytest.mark.timeout(600)
 @seed(20261130)
-@settings(few, max_examples=1000)
+@settings(few, max_examples=300)
 @given(odd=odd_objects(world(True, True)))
 def test_many_whole_passes_go_on(odd: list[Alteration]) -> None:
     asyncio.run(goes_on(world(True, True), odd))

@@ -228,9 +228,9 @@ def require_writable(found: Manifest) -> None:
 
 
 few = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-many = settings(few, max_examples=2500)
+many = settings(few, max_examples=700)
 
 
 def goes_on(odd: list[Alteration], apisix: bool, roles: bool) -> None:
