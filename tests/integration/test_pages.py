@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from hack import playground
-from hack.deadlines import scaled
 from hack.pages import Shell, blocks, play
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,7 +85,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(scaled(900))  # of which the first test needs almost all: it has every page played
+@pytest.mark.timeout(600)  # of which the first test needs almost all: it has every page played
 @pytest.mark.parametrize("page", IN_ORDER)
 def test_a_page_runs_as_printed(page: str, outcome: dict[str, list[str]]) -> None:
     assert outcome[page] == []
