@@ -74,8 +74,8 @@ def _reserved() -> str:
     return (
         "\n## Reserved names\n\n"
         "No lab may have these for a namespace, host or Keycloak client that is made of its names: neither lab "
-        "`admin`, nor session `system` of lab `istio`. `*` stands for any ending. `reservedNames` adds to them. A lab that had "
-        "such a name before goes on.\n\n"
+        "`admin`, nor session `system` of lab `istio`. `*` stands for any ending. `reservedNames` adds to them. "
+        "A lab that had such a name before goes on.\n\n"
         f"| For | Names |\n|---|---|\n{rows}"
     )
 

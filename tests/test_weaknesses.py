@@ -39,7 +39,7 @@ def planned(of: Lab, **changes: Any) -> list[Manifest]:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(labs())
 def test_variables_speak_of_what_is_made(of: Lab) -> None:
-    objects = planned(of, databases={})
+    objects = planned(of, databases={}, credentials={})
     (credentials,) = [obj for obj in objects if obj["metadata"]["name"] == names.credentials(of.name) and "data" in obj]
     told = {b64decode(value).decode() for key, value in credentials["data"].items() if HOST_OF.fullmatch(key)}
     made = {(obj["kind"], obj["metadata"]["name"]) for obj in objects if obj["kind"] in KINDS}
