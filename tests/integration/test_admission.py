@@ -89,7 +89,7 @@ BOTH: list[tuple[str, dict[str, Any], str]] = [
     ("empty user", {"users": [""]}, "spec.users[0]"),
     ("user in white space", {"users": ["a\tb", "\u00a0"]}, "spec.users[1]"),
     ("users that are no list", {"users": "joe"}, "spec.users"),
-    ("more users than a lab has", {"users": [f"u{n}" for n in range(101)]}, "spec.users"),
+    ("more users than a lab has", {"users": [f"u{n}" for n in range(501)]}, "spec.users"),
     ("unknown role", {"userOverrides": {"joe": {"role": "owner"}}}, "spec.userOverrides.joe.role"),
     ("day that is none", {"userOverrides": {"joe": {"grantedAt": "yesterday"}}}, "spec.userOverrides.joe.grantedAt"),
     ("flag as a string", {"vcluster": "yes"}, "spec.vcluster"),
