@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -16,8 +16,9 @@ import yaml
 from datalabd.api.meta import FIELD_MANAGER
 from hack.account import MANIFESTS, NAMESPACE
 from hack.cluster import Cluster
-from tests.integration.daemon import Daemon
-from tests.integration.stage import background
+from tests.integration.daemon import WEBHOOKS, Daemon, eventually
+from tests.integration.objects import read
+from tests.integration.stage import background, standins
 
 (DEPLOYMENT,) = yaml.safe_load_all((MANIFESTS / "deployment" / "deployment.yaml").read_text())
 PROBE = DEPLOYMENT["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
@@ -88,9 +89,10 @@ class Service:
     there are stay where they are, unless they are to be `short`: those end once they are idle, and others are made.
     """
 
-    def __init__(self, socket: Path, replicas: Sequence[Replica]) -> None:
+    def __init__(self, socket: Path, replicas: list[Replica]) -> None:
+        self.cluster = replicas[0].cluster
         self._socket = socket
-        self._replicas = replicas
+        self.replicas = replicas
         self._ready: set[int] = set()
         """Pids of those whose probe succeeds."""
         self.short = False
@@ -101,7 +103,7 @@ class Service:
         """The replicas that connections are handed to."""
         return [
             replica
-            for replica in self._replicas
+            for replica in self.replicas
             if replica.is_running and not replica.is_terminating and replica.pid in self._ready
         ]
 
@@ -113,7 +115,7 @@ class Service:
             await asyncio.start_unix_server(self._connected, self._socket),
             asyncio.TaskGroup() as tasks,
         ):
-            probes = [tasks.create_task(self._probe(session, replica)) for replica in self._replicas]
+            probes = [tasks.create_task(self._probe(session, replica)) for replica in self.replicas]
             try:
                 yield
             finally:
@@ -199,12 +201,33 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
 
 
 @contextlib.contextmanager
-def behind_service(socket: Path, replicas: Sequence[Replica]) -> Iterator[Service]:
-    """The Service of these replicas, in a thread of its own; they are killed in the end."""
-    service = Service(socket, replicas)
-    try:
-        with background("service", service.serving):
-            yield service
-    finally:
-        for replica in replicas:
-            replica.kill()
+def replicated(directory: Path, count: int = 2) -> Iterator[Service]:
+    """Ready replicas behind their Service, registered with a control plane of their own; Educates plays beside them."""
+    socket = directory / "service"
+    with Cluster.start(directory / "control-plane", services=socket) as cluster:
+        install(cluster)
+        service = Service(socket, [Replica(cluster, directory, number) for number in range(count)])
+        with background("service", service.serving), standins(cluster, installed=False):
+            try:
+                for replica in service.replicas:
+                    replica.start(ready=False)
+                eventually(lambda: len(service.endpoints()) == count, 60)
+                eventually(lambda: all(trusted(cluster).values()))
+                yield service
+            finally:
+                for replica in service.replicas:
+                    replica.kill()
+
+
+def trusted(cluster: Cluster) -> dict[str, str]:
+    """Whom the API server trusts to answer for each webhook and for conversion; empty where for nobody."""
+    ours = "app.kubernetes.io/name=datalabd"
+    found = {
+        f"{one['kind']}/{one['metadata']['name']}/{webhook['name']}": webhook["clientConfig"].get("caBundle", "")
+        for kind in WEBHOOKS
+        for one in cluster.api.list(kind, selector=ours)
+        for webhook in one.get("webhooks") or ()
+    }
+    crd = read(cluster, "crd", "datalabs.pkg.internal")
+    conversion = crd["spec"]["conversion"]["webhook"]["clientConfig"].get("caBundle", "")
+    return found | {"CustomResourceDefinition/datalabs.pkg.internal": conversion}

@@ -2,14 +2,9 @@
 
 import asyncio
 import contextlib
-import datetime
-import itertools
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import pytest
 
 from datalabd.api.meta import CLAIM_UID, Manifest
@@ -18,11 +13,9 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
 from hack.cluster import Cluster
 from hack.deadlines import scaled
-from hack.ports import free_port
-from tests.integration.daemon import Daemon, eventually
+from tests.integration.daemon import eventually
 from tests.integration.objects import claim, create, environment, open_namespace, unique
-from tests.integration.stage import standins
-from webhooks import certificates
+from tests.integration.replicas import Replica, replicated
 
 pytestmark = pytest.mark.cluster
 
@@ -34,86 +27,20 @@ ATTEMPTS = 6
 """At having admission let two through, which takes two requests within the moment that a replica needs to hear."""
 
 
-@contextlib.contextmanager
-def spread(port: int, backends: list[int]) -> Iterator[None]:
-    """Hand the connections to a port on to others in turn, as a Service does: to those that are there."""
-    turns = itertools.cycle(backends)
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-    stopped = asyncio.Event()
-
-    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):  # either side may go at any time; the other is told by the end
-            while part := await source.read(65536):
-                sink.write(part)
-                await sink.drain()
-        sink.close()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in backends:
-            with contextlib.suppress(OSError):
-                there, back = await asyncio.open_connection("127.0.0.1", next(turns))
-                await asyncio.gather(copy(reader, back), copy(there, writer))
-                return
-        writer.close()
-
-    async def serve() -> None:
-        async with await asyncio.start_server(connected, "127.0.0.1", port):
-            ready.set()
-            await stopped.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="spread")
-    thread.start()
-    try:
-        assert ready.wait(10)
-        yield
-    finally:
-        loop.call_soon_threadsafe(stopped.set)
-        thread.join(10)
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
-
-
-def listed(daemon: Daemon) -> bool:
-    """Whether a replica would be sent requests."""
-    with contextlib.suppress(LookupError, httpx.TransportError):  # it does not listen yet
-        return httpx.get(f"{daemon.url}/readyz", trust_env=False).status_code == 200
-    return False
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Replica]]:
+    """Two replicas behind a Service, on a control plane of their own. Educates plays beside them."""
+    with replicated(tmp_path_factory.mktemp("replicas")) as service:
+        create(service.cluster, environment(ENVIRONMENT, ingress={"domain": "lab.example.org"}))
+        known = 'datalabd_store_objects{resource="environmentconfigs.pkg.internal"}'
+        eventually(lambda: all(replica.metrics().get(known, 0) for replica in service.replicas))
+        yield service.replicas
 
 
 @pytest.fixture(scope="module")
-def replicas(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Daemon]]:
-    """Two daemons that share a certificate and an address; the first leads. Educates plays beside them."""
-    directory = tmp_path_factory.mktemp("replicas")
-    bundle = certificates.issue(["127.0.0.1"], datetime.datetime.now(datetime.UTC))
-    for name, pem in (("ca.crt", bundle.ca), ("tls.crt", bundle.certificate), ("tls.key", bundle.key)):
-        Path(directory / name).write_bytes(pem)
-    front, ports = free_port(), [free_port(), free_port()]
-    daemons = [
-        Daemon(
-            cluster,
-            directory / f"log-{number}",
-            f"datalabd-{number}",
-            webhook_url=f"https://127.0.0.1:{front}",
-            DATALABD_CERTIFICATE_DIR=str(directory),
-            DATALABD_WEBHOOK_HOST="127.0.0.1",
-            DATALABD_WEBHOOK_PORT=str(port),
-        )
-        for number, port in enumerate(ports)
-    ]
-    with spread(front, ports), standins(cluster, installed=False):
-        try:
-            daemons[0].start()
-            daemons[1].start(ready=False)
-            eventually(lambda: listed(daemons[1]), 60)
-            create(cluster, environment(ENVIRONMENT, ingress={"domain": "lab.example.org"}))
-            known = 'datalabd_store_objects{resource="environmentconfigs.pkg.internal"}'
-            eventually(lambda: all(daemon.metrics().get(known, 0) for daemon in daemons))
-            yield daemons
-        finally:
-            daemons[1].kill()  # it never led: all that is registered is the first one's to take away
-            daemons[0].clear()
+def cluster(replicas: list[Replica]) -> Cluster:
+    """The control plane of the replicas."""
+    return replicas[0].cluster
 
 
 class Clash(NamedTuple):
@@ -161,7 +88,7 @@ def condition(claim: Manifest, kind: str) -> Manifest:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", CLASHES)
 async def test_of_two_claims_that_race_one_wins(
-    replicas: list[Daemon], client: Client, cluster: Cluster, namespace: str, kind: str
+    replicas: list[Replica], client: Client, cluster: Cluster, namespace: str, kind: str
 ) -> None:
     clash, elsewhere = CLASHES[kind], open_namespace(cluster)
     places = (namespace, namespace if clash.together else elsewhere)

@@ -21,8 +21,8 @@ from hack.deadlines import scaled
 from tests.integration import audit
 from tests.integration.daemon import WEBHOOKS, eventually
 from tests.integration.objects import open_namespace, read, unique
-from tests.integration.replicas import Replica, Service, behind_service, install
-from tests.integration.stage import Stage, standins
+from tests.integration.replicas import Replica, Service, replicated, trusted
+from tests.integration.stage import Stage
 from tests.integration.writer import WHAT, Writer, writing
 from webhooks import certificates
 from webhooks.certificates import Bundle
@@ -50,9 +50,9 @@ OWNED = (
 class Scene:
     """The replicas and who uses them."""
 
-    def __init__(self, service: Service, replicas: list[Replica], stage: Stage, writer: Writer, pattern: str) -> None:
+    def __init__(self, service: Service, stage: Stage, writer: Writer, pattern: str) -> None:
         self.service = service
-        self.replicas = replicas
+        self.replicas = service.replicas
         self.stage = stage
         self.cluster = stage.cluster
         self.writer = writer
@@ -130,21 +130,12 @@ class Scene:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A control plane with two ready replicas, a lab that is Ready, and somebody who writes."""
-    directory = tmp_path_factory.mktemp("replicas")
-    socket = directory / "service"
-    with Cluster.start(directory / "control-plane", services=socket) as cluster:
-        install(cluster)
-        replicas = [Replica(cluster, directory, number) for number in range(2)]
-        with behind_service(socket, replicas) as service, standins(cluster, installed=False):
-            for replica in replicas:
-                replica.start(ready=False)
-            eventually(lambda: len(service.endpoints()) == len(replicas), 60)
-            eventually(lambda: all(trusted(cluster).values()))
-            stage = Stage(cluster, open_namespace(cluster))
-            pattern = stage.lab("main")
-            stage.until_ready(pattern, 90)
-            with writing(stage, pattern) as writer:
-                yield Scene(service, replicas, stage, writer, pattern)
+    with replicated(tmp_path_factory.mktemp("replicas")) as service:
+        stage = Stage(service.cluster, open_namespace(service.cluster))
+        pattern = stage.lab("main")
+        stage.until_ready(pattern, 90)
+        with writing(stage, pattern) as writer:
+            yield Scene(service, stage, writer, pattern)
 
 
 @pytest.fixture
@@ -152,20 +143,6 @@ def scene(shared: Scene) -> Scene:
     """Both replicas are ready, whatever a test before left."""
     shared.begin()
     return shared
-
-
-def trusted(cluster: Cluster) -> dict[str, str]:
-    """Whom the API server trusts to answer for each webhook and for conversion; empty where for nobody."""
-    ours = "app.kubernetes.io/name=datalabd"
-    found = {
-        f"{one['kind']}/{one['metadata']['name']}/{webhook['name']}": webhook["clientConfig"].get("caBundle", "")
-        for kind in WEBHOOKS
-        for one in cluster.api.list(kind, selector=ours)
-        for webhook in one.get("webhooks") or ()
-    }
-    crd = read(cluster, "crd", "datalabs.pkg.internal")
-    conversion = crd["spec"]["conversion"]["webhook"]["clientConfig"].get("caBundle", "")
-    return found | {"CustomResourceDefinition/datalabs.pkg.internal": conversion}
 
 
 def test_a_leader_that_is_killed_is_followed(scene: Scene) -> None:
