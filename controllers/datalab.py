@@ -18,6 +18,7 @@ from controllers.denials import Denials
 from controllers.identity import IdentityReconciler
 from controllers.news import News
 from controllers.settled import Plans, Settled, agree, versions
+from controllers.turns import Turn, Turns
 from controllers.workqueue import backoff
 from datalabd import defects, metrics, names
 from datalabd.api.meta import FINALIZER, RETAINED, UNPROTECTED, Manifest, NamespacedName, claim_of, is_planned, several
@@ -47,7 +48,7 @@ from datalabd.kube.store import key_of
 from datalabd.lab import Lab, resolve
 from datalabd.live import objects, text
 from datalabd.observed import Observed, Phase, Place, View, is_durable, observe, phase_of, timeless
-from datalabd.plan import Plan, Stage, plan
+from datalabd.plan import Plan, Stage, planning
 from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, Stuck, look_again, repairs
 from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class
@@ -128,7 +129,8 @@ class DatalabReconciler:
         self._labs: dict[NamespacedName, tuple[Manifest, Lab]] = {}
         """Claims that were found valid, with the labs they make."""
         self._known: dict[NamespacedName, Settled] = {}
-        self._plans = Plans(lambda lab, seen: plan(lab, seen, fresh_password))
+        self._plans = Plans(lambda lab, seen: planning(lab, seen, fresh_password))
+        self._turns = Turns()
         self._hosts_taken: dict[NamespacedName, int] = {}
         metrics.HOSTS_TAKEN.set_function(lambda: sum(self._hosts_taken.values()))
         metrics.UNPROTECTED_INGRESSES.set_function(lambda: sum(self._unprotected.values()))
@@ -276,14 +278,15 @@ class DatalabReconciler:
             writing.reset(token)
 
     async def _make_real(self, claim: Manifest, lab: Lab) -> Result:
-        look = await self._look(claim, lab)
-        if self._is_settled(claim, lab, look):
+        turn = self._turns.begin()
+        look = await self._look(claim, lab, turn)
+        if await self._is_settled(claim, lab, look, turn):
             await self._news.tell(claim, self._known[lab.key].status)
             left = self._known[lab.key].until - asyncio.get_running_loop().time()
-            return Result(requeue_after=None if left == math.inf else left, unchanged=len(look.view.owned))
+            return Result(None if left == math.inf else left, unchanged=len(look.view.owned), idle=True)
         written = Written()
         problem: DatalabdError | None = None
-        wanted, found, stable = self._plan(lab, look), list[Repair](), False
+        wanted, found, stable = await self._plan(lab, look, turn), list[Repair](), False
         try:
             # Before anything else is made: what is made without a finalizer could be left behind.
             claim = await self._add_finalizer(claim)
@@ -292,7 +295,7 @@ class DatalabReconciler:
             for _ in range(ROUNDS):
                 self._identity.want(lab.key, wanted.realm)
                 writes = len(written.created) + len(written.applied)
-                problem = await self._apply(lab, wanted, written) or unprotected
+                problem = await self._apply(lab, wanted, written, turn) or unprotected
                 await self._hand_on(lab, wanted)
                 await self._secure_volumes(lab, look.view)
                 if look.revision == self._revision(lab.key):
@@ -303,15 +306,15 @@ class DatalabReconciler:
                 if stable or (problem is not None and writes == len(written.created) + len(written.applied)):
                     break
                 # What was written is in the cache already, and may be what the next stage waits for.
-                look = await self._look(claim, lab, look)
-                wanted = self._plan(lab, look)
+                look = await self._look(claim, lab, turn, look)
+                wanted = await self._plan(lab, look, turn)
             await self._prune(lab, wanted, look.view.owned, written)
             await self._bring_back(lab.key, lost(lab, look.seen))
         except (KubeError, Foreign) as error:
             problem = error
         if isinstance(problem, Denied):
             self._denials.require_lasting(lab.key, problem)
-        in_order, look = look, await self._look(claim, lab, look)
+        in_order, look = look, await self._look(claim, lab, turn, look)
         stable = stable and problem is None and look is in_order
         if stable and self._is_current(claim, lab):
             self._cover(lab.key)
@@ -337,11 +340,12 @@ class DatalabReconciler:
             unchanged=written.unchanged,
         )
 
-    async def _look(self, claim: Manifest, lab: Lab, before: _Look | None = None) -> _Look:
+    async def _look(self, claim: Manifest, lab: Lab, turn: Turn, before: _Look | None = None) -> _Look:
         """The lab as it is now, what was just written included."""
-        revision = self._revision(lab.key)
-        if before is not None and before.revision == revision:
+        if before is not None and before.revision == self._revision(lab.key):
             return before
+        await turn.next()
+        revision = self._revision(lab.key)
         self._cache.follow(lab.key)
         view = await self._view(claim, lab)
         seen = observe(lab, view)
@@ -365,10 +369,17 @@ class DatalabReconciler:
         said = self._said.get(key_of(claim))
         return FINALIZER in (claim["metadata"].get("finalizers") or ()) and our_status(claim) == said
 
-    def _plan(self, lab: Lab, look: _Look) -> Plan:
-        return self._plans.of(lab, look.seen, look.facts)
+    async def _plan(self, lab: Lab, look: _Look, turn: Turn) -> Plan:
+        making = self._plans.making(lab, look.seen, look.facts)
+        while True:
+            try:
+                next(making)
+            except StopIteration as made:
+                plan: Plan = made.value
+                return plan
+            await turn.pause()
 
-    def _is_settled(self, claim: Manifest, lab: Lab, look: _Look) -> bool:
+    async def _is_settled(self, claim: Manifest, lab: Lab, look: _Look, turn: Turn) -> bool:
         """Whether nothing that a pass goes by differs from what the last one left in order."""
         known = self._known.get(lab.key)
         if (
@@ -385,12 +396,14 @@ class DatalabReconciler:
         if objects.keys() != known.objects.keys():
             return False
         changed = [obj for obj in look.view.owned if objects[identity(obj)] != known.objects[identity(obj)]]
-        if changed and not agree(changed, self._plan(lab, look)):
+        if changed and not agree(changed, await self._plan(lab, look, turn)):
             return False
         self._known[lab.key] = replace(known, objects=objects)
         return True
 
     def _remember(self, lab: Lab, look: _Look, said: Manifest) -> None:
+        lab.derived.clear()  # a lab at rest needs no plan
+        self._plans.forget(lab.key)
         waits = [self._requeue_after(lab, look.seen), until_stalled(said, _now())]
         self._known[lab.key] = Settled(
             lab=lab,
@@ -430,7 +443,7 @@ class DatalabReconciler:
             return claim
         return self._cache.informers.store(kinds.DATALABS).get(*key_of(claim)) or claim
 
-    async def _apply(self, lab: Lab, wanted: Plan, written: Written) -> DatalabdError | None:
+    async def _apply(self, lab: Lab, wanted: Plan, written: Written, turn: Turn) -> DatalabdError | None:
         """Apply all stages that wait for nothing; the first failure of a lab-wide one ends it.
 
         Parts are apart: one that fails holds up neither the others nor what comes after, such as ending a session. The
@@ -441,6 +454,7 @@ class DatalabReconciler:
         for stage in wanted.stages:
             if stage.waits is not None or stage.part in failures:
                 continue
+            await turn.pause()
             try:
                 ungrown += await self._apply_stage(lab, stage, written)
             except (KubeError, Foreign) as error:

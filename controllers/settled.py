@@ -13,6 +13,7 @@ from datalabd.lab import Lab
 from datalabd.observed import Observed
 from datalabd.plan import Plan
 from datalabd.plan.prune import Identity, identity
+from datalabd.steps import Steps
 
 PLANS = 32
 """How many plans are remembered: those of labs that change now. One takes a tenth of a megabyte."""
@@ -62,15 +63,16 @@ def agree(changed: list[Manifest], plan: Plan) -> bool:
 class Plans:
     """The plans that were made last, each for as long as lab and facts stay what they were made of."""
 
-    def __init__(self, make: Callable[[Lab, Observed], Plan]) -> None:
+    def __init__(self, make: Callable[[Lab, Observed], Steps[Plan]]) -> None:
         self._make = make
         self._made: OrderedDict[NamespacedName, tuple[Lab, Observed, Plan]] = OrderedDict()
 
-    def of(self, lab: Lab, seen: Observed, facts: Observed) -> Plan:
-        """The plan of a lab; `facts` are what is seen of it without what time alone changes."""
+    def making(self, lab: Lab, seen: Observed, facts: Observed) -> Steps[Plan]:
+        """The plan of a lab, in steps; `facts` are what is seen of it without what time alone changes."""
         known = self._made.pop(lab.key, None)
         if known is None or known[0] is not lab or known[1] != facts:
-            known = (lab, facts, self._make(lab, seen))
+            plan = yield from self._make(lab, seen)
+            known = (lab, facts, plan)
         self._made[lab.key] = known
         if len(self._made) > PLANS:
             self._made.popitem(last=False)

@@ -17,6 +17,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 300.0
+IDLE_PAUSES = 3
+"""How much longer a key rests after work that came to nothing."""
 MAX_RESTING = 256
 """Keys whose last work is remembered before those that have rested are forgotten."""
 
@@ -37,7 +39,7 @@ class Workqueue(Generic[Key]):
     def __init__(self, name: str, pause: float = 0.0) -> None:
         self._pause = pause
         self._rested: dict[Key, float] = {}
-        """When the last work on a key ended, of those that may be resting still."""
+        """Until when a key rests, of those that may do so still."""
         labels = {"name": name, "controller": name}
         self._depth = metrics.QUEUE_DEPTH.labels(**labels)
         self._adds = metrics.QUEUE_ADDS.labels(**labels)
@@ -69,7 +71,7 @@ class Workqueue(Generic[Key]):
             self._delayed.pop(key, None)
             self._again.add(key)
             return
-        rest = self._rested[key] + self._pause - time.monotonic() if key in self._rested else 0.0
+        rest = self._rested.get(key, 0.0) - time.monotonic()
         if rest > 0:
             self.add_after(key, rest)
         else:
@@ -113,14 +115,17 @@ class Workqueue(Generic[Key]):
         """Say that the work in progress on the key includes all that it was added for until now."""
         self._again.discard(key)
 
-    def done(self, key: Key) -> None:
-        """Say that work on the key has ended; it is queued again if it was added meanwhile."""
+    def done(self, key: Key, *, idle: bool = False) -> None:
+        """Say that work on the key has ended; it is queued again if it was added meanwhile.
+
+        One that was `idle` came too early, and the key rests for longer.
+        """
         now = time.monotonic()
         self._work.observe(now - self._started.pop(key))
         if self._pause:
-            self._rested[key] = now
+            self._rested[key] = now + self._pause * (IDLE_PAUSES if idle else 1)
             if len(self._rested) > MAX_RESTING:
-                self._rested = {key: ended for key, ended in self._rested.items() if ended + self._pause > now}
+                self._rested = {known: until for known, until in self._rested.items() if until > now}
         if key in self._again:
             self._again.discard(key)
             self.add(key)

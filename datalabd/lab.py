@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 
 from datalabd.api.conversion import database_classes
@@ -64,6 +65,8 @@ class Lab:
     document_stores: tuple[Store, ...]
     cache_stores: tuple[Store, ...]
     vector_stores: tuple[Store, ...]
+    derived: dict[object, Any] = dataclass_field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `observed.derived_lastingly` made of it."""
     lost: EnvironmentInvalid | None = None
     """What is wrong with the environment that the claim chooses, while the last good one holds; None: nothing is."""
 

@@ -247,6 +247,25 @@ def derived_once(derive: Callable[[Lab, Observed], T]) -> Callable[[Lab, Observe
     return derived
 
 
+def derived_lastingly(derive: Callable[[Lab, Observed], T]) -> Callable[[Lab, Observed], T]:
+    """`derive`, called once for a lab as long as the API server and our account there stay the same.
+
+    It is given these two facts and no others. The result is read-only.
+    """
+
+    @functools.wraps(derive)
+    def derived(lab: Lab, seen: Observed) -> T:
+        facts = (seen.account, seen.api_server)
+        known = lab.derived.get(derive)
+        if known is None or known[0] != facts:
+            made = derive(lab, Observed(account=seen.account, api_server=seen.api_server))
+            known = lab.derived[derive] = (facts, made)
+        result: T = known[1]
+        return result
+
+    return derived
+
+
 def view(lab: Lab, live: Live, now: datetime.datetime) -> View:
     """The live objects that concern a lab."""
     inside = names.workshop_namespace(lab.name)

@@ -1,8 +1,8 @@
 """One authenticated, measured, error-mapped way to the API server; the only importer of kr8s.
 
-kr8s reads kubeconfigs and service accounts and makes the call. Beneath it runs aiohttp's transport, four times lighter
-than httpx's own. Statuses are mapped here and nowhere else: kr8s' own handling re-authenticates on every 403 and closes
-the session under all watches, so it is always told not to raise.
+kr8s reads kubeconfigs and service accounts, and renews what expires. The calls are aiohttp's: kr8s' own run on httpx,
+which takes five times the CPU, authenticate again on every 403, and close the session under all watches. Statuses are
+mapped here and nowhere else.
 """
 
 import asyncio
@@ -14,15 +14,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
 
 import aiohttp
-import httpx
-import kr8s
 import orjson
 from aiohttp.abc import AbstractStreamWriter
-from httpx_aiohttp import AiohttpTransport
 from kr8s._api import Api
 
 from datalabd import metrics
@@ -44,10 +42,10 @@ from datalabd.kube.resources import Resource
 from datalabd.kube.writes import Writes
 from datalabd.text import ENTRY_MAX, LINE_MAX, bounded
 
-REQUEST_TIMEOUT = httpx.Timeout(30, connect=10)
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=30, sock_connect=10, sock_read=30)
 """Seconds: the API server itself ends a request after 60, webhooks in its path after 10 to 30."""
 WATCH_SECONDS = 300
-WATCH_TIMEOUT = httpx.Timeout(10, read=90)
+WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_connect=10, sock_read=90)
 """Bookmarks come about every minute: 90 silent seconds mean a dead connection."""
 LIST_PAGE = 100
 """Objects, of which each may have a megabyte."""
@@ -99,9 +97,15 @@ class _Request(aiohttp.ClientRequest):
 
 
 class _Api(Api):
-    """kr8s' Api with aiohttp beneath, and a renewal that leaves watches in flight alone."""
+    """kr8s' credentials, a session of aiohttp's that has them, and a renewal that leaves watches in flight alone."""
 
     user_agent = FIELD_MANAGER
+    http: aiohttp.ClientSession | None = None
+    proxy: str | None = None
+    host = ""
+    """Of the API server, with its port."""
+    base = ""
+    """What comes before each path."""
 
     @property
     def is_encrypted(self) -> bool:
@@ -109,10 +113,9 @@ class _Api(Api):
         return str(self.auth.server).startswith("https:")
 
     async def _create_session(self) -> None:
-        if self._session is not None:
-            with contextlib.suppress(RuntimeError):
-                await self._session.aclose()
-        headers = {"User-Agent": self.user_agent, "Content-Type": "application/json"}
+        if self.http is not None:
+            await self.http.close()
+        headers = {"User-Agent": self.user_agent, "Accept": "application/json"}
         if self.auth.token:
             headers["Authorization"] = f"Bearer {self.auth.token}"
         try:
@@ -124,29 +127,25 @@ class _Api(Api):
         connector = aiohttp.TCPConnector(
             ssl=trust, limit=MAX_CONNECTIONS, keepalive_timeout=60, socket_factory=self._socket
         )
-        transport = AiohttpTransport(
-            verify=trust,
-            proxy=self._proxy(),
-            client=aiohttp.ClientSession(connector=connector, request_class=_Request),
-        )
-        self._session = httpx.AsyncClient(
-            base_url=self.auth.server,
+        self.http = aiohttp.ClientSession(
+            connector=connector,
             headers=headers,
-            transport=transport,
-            timeout=REQUEST_TIMEOUT,
-            follow_redirects=False,
+            request_class=_Request,
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
+        server = urlsplit(str(self.auth.server))
+        self.host, self.base = server.netloc, str(self.auth.server).rstrip("/")
+        self.proxy = self._proxy(server)
 
-    def _proxy(self) -> httpx.Proxy | None:
+    def _proxy(self, server: SplitResult) -> str | None:
         """The kubeconfig's proxy, else the environment's; aiohttp would look for that in a thread, for each request."""
-        server = httpx.URL(self.auth.server)
-        proxy = self.auth.proxy
-        if proxy is None and not proxy_bypass(server.host):
+        proxy: str | None = self.auth.proxy
+        if proxy is None and not proxy_bypass(server.hostname or ""):
             proxies = getproxies()
             proxy = proxies.get(server.scheme) or proxies.get("all")
         if not proxy:
             return None
-        return httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+        return proxy if "://" in proxy else f"http://{proxy}"
 
     def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, _ = address
@@ -172,16 +171,16 @@ class _Api(Api):
         """Read the credentials again: a fresh token goes into the living session, a certificate needs a new one."""
         before = self.auth.token
         await self.auth.reauthenticate()
-        if self._session is not None and self.auth.token and self.auth.token != before:
-            self._session.headers["Authorization"] = f"Bearer {self.auth.token}"
+        if self.http is not None and self.auth.token and self.auth.token != before:
+            self.http.headers["Authorization"] = f"Bearer {self.auth.token}"
             self._remove_copies()
         else:
             await self._create_session()
 
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.aclose()
+        if self.http is not None:
+            await self.http.close()
             # aiohttp forgets a connection whose answer was not read to its end, such as a watch; TLS ends it in turns.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GOODBYE_SECONDS):
@@ -240,47 +239,54 @@ class Client:
         accept: str = "application/json",
     ) -> Manifest:
         """The decoded answer to one request; `path` begins with `/api` or `/apis`."""
-        kwargs: dict[str, Any] = {
-            "params": dict(params or {}),
-            "headers": {"Content-Type": content_type, "Accept": accept},
-            "timeout": REQUEST_TIMEOUT,
-        }
-        if body is not None:
-            kwargs["content"] = orjson.dumps(body)
+        data = None if body is None else orjson.dumps(body)
+        headers = {"Accept": accept} | ({} if data is None else {"Content-Type": content_type})
         fence = _MAY_LEAVE.set(self._may_write if method != "GET" else None)
         try:
-            return await self._answered(method, path, kwargs)
+            return await self._answered(method, path, params or {}, headers, data)
         finally:
             _MAY_LEAVE.reset(fence)
 
-    async def _answered(self, method: str, path: str, kwargs: dict[str, Any]) -> Manifest:
+    async def _answered(
+        self, method: str, path: str, params: Mapping[str, str], headers: Mapping[str, str], data: bytes | None
+    ) -> Manifest:
         for attempt in (1, 2):
             generation = self._generation
-            async with self._call(method, path, stream=False, **kwargs) as response:
-                if response.status_code == 401 and attempt == 1:
+            async with self._call(method, path, params, headers, data) as response:
+                content = await response.read()
+                if response.status == 401 and attempt == 1:
                     await self._renew(generation)
                     continue
-                if response.is_error:
-                    raise _error(response.status_code, response.content, response.headers)
+                if response.status >= 400:
+                    raise _error(response.status, content, response.headers)
                 try:
-                    answer: Manifest = _decoded(response.content)
+                    answer: Manifest = _decoded(content)
                 except ValueError as error:
                     raise Unavailable(0, "BrokenAnswer", f"{method} {path}: {error}") from error
                 return answer
         raise AssertionError("unreachable: the second attempt returns or raises")
 
     @contextlib.asynccontextmanager
-    async def _call(self, method: str, path: str, *, stream: bool, **kwargs: Any) -> AsyncIterator[httpx.Response]:
-        host = httpx.URL(self.server).netloc.decode()
-        base, _, url = path.lstrip("/").partition("/")
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        headers: Mapping[str, str],
+        data: bytes | None = None,
+        timeout: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        api = self._api
+        assert api.http is not None  # made with the client
+        url = f"{api.base}{quote(path)}" + (f"?{urlencode(params)}" if params else "")
         try:
-            async with self._api.call_api(
-                method, version="", base=f"/{base}", url=url, raise_for_status=False, stream=stream, **kwargs
+            async with api.http.request(
+                method, url, headers=headers, data=data, timeout=timeout, proxy=api.proxy, allow_redirects=False
             ) as response:
-                metrics.CLIENT_REQUESTS.labels(code=str(response.status_code), method=method, host=host).inc()
+                metrics.CLIENT_REQUESTS.labels(code=str(response.status), method=method, host=api.host).inc()
                 yield response
-        except (httpx.TransportError, kr8s.APITimeoutError, OSError) as error:
-            metrics.CLIENT_REQUESTS.labels(code="<error>", method=method, host=host).inc()
+        except (aiohttp.ClientError, OSError) as error:
+            metrics.CLIENT_REQUESTS.labels(code="<error>", method=method, host=api.host).inc()
             raise Unavailable(0, "Unreachable", f"{method} {path}: {type(error).__name__}: {error}") from error
 
     async def _renew(self, generation: int) -> None:
@@ -330,19 +336,13 @@ class Client:
         } | params
         accept = METADATA_ONLY[True] if resource.metadata_only else "application/json"
         generation = self._generation
-        async with self._call(
-            "GET",
-            path(resource, namespace),
-            stream=True,
-            params=query,
-            headers={"Accept": accept},
-            timeout=WATCH_TIMEOUT,
-        ) as response:
-            if response.is_error:
-                content = await response.aread()
-                if response.status_code == 401:
+        where = path(resource, namespace)
+        async with self._call("GET", where, query, {"Accept": accept}, timeout=WATCH_TIMEOUT) as response:
+            if response.status >= 400:
+                content = await response.read()
+                if response.status == 401:
                     await self._renew(generation)
-                raise _error(response.status_code, content, response.headers)
+                raise _error(response.status, content, response.headers)
             async for line in _lines(response):
                 try:
                     event = _decoded(line)
@@ -443,10 +443,10 @@ def path(resource: Resource, namespace: str = "", name: str = "", subresource: s
     return "/".join(filter(None, [base, resource.api_version, place, resource.plural, name, subresource]))
 
 
-async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Lines of a stream, split at \\n only: httpx' own iterator also splits at U+0085, which objects may contain."""
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Lines of a stream, however long, split at \\n only: objects may contain others."""
     rest = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.content.iter_any():
         rest += chunk
         *complete, last = rest.split(b"\n")
         rest = bytearray(last)

@@ -28,6 +28,7 @@ from datalabd.plan.educates.workshop import live_session_policies, workshop
 from datalabd.plan.prune import Identity, identity
 from datalabd.plan.rotation import NewPassword
 from datalabd.rules import NEW_FILES, Judgement, judge
+from datalabd.steps import Steps, run
 from datalabd.stores import (
     CACHE_STORE,
     DOCUMENT_STORE,
@@ -83,9 +84,17 @@ Fresh = Callable[[], str]
 
 def plan(lab: Lab, seen: Observed, fresh: Fresh) -> Plan:
     """The plan of a lab, from what is seen of it; `fresh` is asked for the passwords that do not exist yet."""
-    judged = judge(lab, seen)
+    return run(planning(lab, seen, fresh))
+
+
+def planning(lab: Lab, seen: Observed, fresh: Fresh) -> Steps[Plan]:
+    """The same in steps, one for each stage."""
+    judged, made = judge(lab, seen), list[Stage]()
+    for stage in stages(lab, seen, fresh):
+        made.append(_without_held(lab, stage, judged.held))
+        yield
     return Plan(
-        tuple(_without_held(lab, stage, judged.held) for stage in stages(lab, seen, fresh)),
+        tuple(made),
         tuple(rotation.new_passwords(lab, seen, fresh)),
         keycloak.wanted(lab, seen),
         judged,

@@ -16,7 +16,7 @@ from datalabd import names
 from datalabd.api.environment import Peer, PeerPort, PeerTarget, Selector, Source
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
-from datalabd.observed import ENVIRONMENT_LABEL, Observed, derived_once
+from datalabd.observed import ENVIRONMENT_LABEL, Observed, derived_lastingly
 from datalabd.plan import backups, credentials, data_browser, postgres
 from datalabd.plan.metadata import ours
 
@@ -48,7 +48,7 @@ NO_CLIENTS = [
 Direction = Literal["Ingress", "Egress"]
 
 
-@derived_once
+@derived_lastingly
 def workshop_policies(lab: Lab, seen: Observed) -> list[Manifest]:
     """For the workshop namespace, where session pods, data services and stores run. Without a namespace set."""
     peers = [_peer(source) for source in lab.environment.data.network.ingress_peers]

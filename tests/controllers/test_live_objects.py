@@ -213,7 +213,7 @@ def defective(*_: Any, **__: Any) -> Any:
     [
         "datalabd.kube.cache.Cache.view",
         "controllers.datalab.observe",
-        "controllers.datalab.plan",
+        "controllers.datalab.planning",
         "controllers.datalab.repairs",
         "controllers.datalab.lost",
         "controllers.datalab.status",

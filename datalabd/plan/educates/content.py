@@ -14,7 +14,7 @@ from typing import Any
 from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
-from datalabd.observed import Observed
+from datalabd.observed import Observed, derived_lastingly
 from datalabd.plan.educates.workshop import workshop_spec
 
 VENDIR = "vendir.k14s.io/v1alpha1"
@@ -51,11 +51,17 @@ def workshop_config(lab: Lab, spec: Manifest) -> Mapping[str, str] | None:
     return {key: base64.b64encode(json.dumps(document).encode()).decode() for key, document in documents.items()}
 
 
+@derived_lastingly
+def wanted_config(lab: Lab, seen: Observed) -> Mapping[str, str] | None:
+    """The data for a lab."""
+    return workshop_config(lab, workshop_spec(lab, seen))
+
+
 def is_current(lab: Lab, seen: Observed) -> bool:
     """Whether what stands there is what sessions started now are to have, or cannot be told from it."""
     if seen.workshop_config is None:
         return True  # an Educates that keeps it elsewhere, or has not made it yet
-    wanted = workshop_config(lab, workshop_spec(lab, seen))
+    wanted = wanted_config(lab, seen)
     return wanted is None or seen.workshop_config.get("data") == wanted
 
 
@@ -63,7 +69,7 @@ def lost(lab: Lab, seen: Observed) -> Manifest | None:
     """The Secret anew, where somebody deleted it: no session's pod starts without it. None where it is not known."""
     if not seen.runtime_ready or seen.workshop_config is not None:
         return None
-    data = workshop_config(lab, workshop_spec(lab, seen))
+    data = wanted_config(lab, seen)
     metadata = {"name": names.WORKSHOP_CONFIG, "namespace": names.workshop_namespace(lab.name)}
     return None if data is None else {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
 

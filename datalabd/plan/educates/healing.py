@@ -10,8 +10,7 @@ from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts
-from datalabd.plan.educates.content import is_current, workshop_config
-from datalabd.plan.educates.workshop import workshop_spec
+from datalabd.plan.educates.content import is_current, wanted_config
 from datalabd.stores import YOUNG_SECONDS
 
 PENDING_SECONDS = 150.0
@@ -123,7 +122,7 @@ def _workshop_config(lab: Lab, seen: Observed) -> list[Repair]:
     live = seen.workshop_config
     if not seen.runtime_ready or live is None or is_current(lab, seen):
         return []
-    data = workshop_config(lab, workshop_spec(lab, seen))
+    data = wanted_config(lab, seen)
     operations: tuple[Manifest, ...] = (
         {"op": "test", "path": "/metadata/uid", "value": live["metadata"]["uid"]},
         {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},

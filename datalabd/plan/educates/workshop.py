@@ -6,7 +6,7 @@ from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import Policy
 from datalabd.lab import Lab
-from datalabd.observed import Observed, Phase, Place, SessionFacts, derived_once
+from datalabd.observed import Observed, Phase, Place, SessionFacts, derived_lastingly
 from datalabd.plan import data_browser, network_policies, rights, volumes
 from datalabd.plan.metadata import ours
 
@@ -16,6 +16,7 @@ DOCKER_STORAGE = "20Gi"
 SESSION_NAMESPACE = "$(session_namespace)"
 
 
+@derived_lastingly
 def workshop(lab: Lab, seen: Observed) -> Manifest:
     """Workshop `N`."""
     return ours(
@@ -24,7 +25,7 @@ def workshop(lab: Lab, seen: Observed) -> Manifest:
     )
 
 
-@derived_once
+@derived_lastingly
 def workshop_spec(lab: Lab, seen: Observed) -> Manifest:
     """Its spec; `$(...)` are variables that Educates fills in."""
     environment_objects = [*network_policies.workshop_policies(lab, seen)]
@@ -96,23 +97,31 @@ def live_session_policies(lab: Lab, seen: Observed, session: str) -> list[Manife
     runs = facts.phase is Phase.RUNNING and (
         facts.places.get(names.vcluster_namespace(lab.name, session)) is Place.OURS
     )
-    template = orjson.dumps(_policies(lab, seen, virtual=lab.claim.spec.vcluster or runs))
-    policies: list[Manifest] = orjson.loads(
-        template.replace(SESSION_NAMESPACE.encode(), names.session(lab.name, session).encode())
-    )
-    return policies
+    virtual = lab.claim.spec.vcluster or runs
+    filled = _filled(lab, seen)
+    if (session, virtual) not in filled:
+        template = orjson.dumps(_policies(lab, seen, virtual=virtual))
+        text = template.replace(SESSION_NAMESPACE.encode(), names.session(lab.name, session).encode())
+        filled[session, virtual] = orjson.loads(text)
+    return list(filled[session, virtual])
+
+
+@derived_lastingly
+def _filled(lab: Lab, seen: Observed) -> dict[tuple[str, bool], list[Manifest]]:
+    """Those that were made already, by session and whether it has a virtual cluster."""
+    return {}
 
 
 def _policies(lab: Lab, seen: Observed, *, virtual: bool) -> list[Manifest]:
     return _virtual_policies(lab, seen) if virtual else _plain_policies(lab, seen)
 
 
-@derived_once
+@derived_lastingly
 def _plain_policies(lab: Lab, seen: Observed) -> list[Manifest]:
     return network_policies.session_policies(lab, seen, _session_namespaces(virtual=False))
 
 
-@derived_once
+@derived_lastingly
 def _virtual_policies(lab: Lab, seen: Observed) -> list[Manifest]:
     return network_policies.session_policies(lab, seen, _session_namespaces(virtual=True))
 
