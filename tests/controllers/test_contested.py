@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from controllers.manager import Manager
 from datalabd.api.meta import FINALIZER, Manifest
+from datalabd.errors import Invalid
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.fights import ADMISSION, FREE_REPAIRS
@@ -41,12 +44,22 @@ class Counting(Taking):
         return answer
 
 
+class Refusing(Counting):
+    """Takes no status that speaks of sessions."""
+
+    async def request(self, method: str, path: str, **options: Any) -> Manifest:
+        """As its base, but for that."""
+        if path.endswith("/status") and "sessions" in options["body"]["status"]:
+            raise Invalid(422, "Invalid", "status.sessions: too long")
+        return await super().request(method, path, **options)
+
+
 class Cluster:
     """Caches, and a reconciler that writes to what counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: type[Counting] = Counting) -> None:
         objects = world(apisix=False, roles=False)
-        self.client = Counting(objects)
+        self.client = server(objects)
         self.cache = Cache(Still(self.client, objects))
         self.reconciler = Manager(self.client, self.cache, workers=1)._reconciler
         self.cache.start()
@@ -106,3 +119,12 @@ async def test_what_an_admission_webhook_changes_is_not_applied_again_at_once() 
     assert [await cluster.writes("/configmaps/") for _ in range(3)] == [0, 0, 0]
     fights = cluster.reconciler._fights_over(KEY)
     assert fights._histories["ConfigMap lab/pg0-init-sql"].rival == ADMISSION
+
+
+async def test_a_status_that_is_refused_is_written_in_short() -> None:
+    cluster = Cluster(Refusing)
+    with pytest.raises(Invalid):
+        await cluster.reconciler.reconcile(KEY)
+    message = "Datalab team/lab: status.sessions: too long"
+    assert (cluster.said()["reason"], cluster.said()["message"]) == ("ReconcileError", message)
+    assert set(cluster.client.status) == {"observedGeneration", "conditions"}

@@ -6,6 +6,7 @@ import datetime
 import gc
 import socket
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,44 @@ async def test_what_rbac_refuses_is_told(tmp_path: Path, message: str, expected:
         with pytest.raises(errors.Denied) as caught:
             await client.get(kinds.NAMESPACES, "", "x")
     assert (caught.value.account, caught.value.what, caught.value.namespace) == expected
+
+
+POLICY = {"kind": "NetworkPolicy", "metadata": {"name": "deny-egress", "namespace": "lab", "uid": "x"}}
+Request = Callable[[Client], Awaitable[object]]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(lambda client: client.get(kinds.NETWORK_POLICIES, "lab", "deny-egress"), id="get"),
+        pytest.param(lambda client: client.create(kinds.NETWORK_POLICIES, POLICY), id="create"),
+        pytest.param(lambda client: client.apply(kinds.NETWORK_POLICIES, POLICY), id="apply"),
+        pytest.param(lambda client: client.replace(kinds.NETWORK_POLICIES, POLICY), id="replace"),
+        pytest.param(lambda client: client.patch(kinds.NETWORK_POLICIES, "lab", "deny-egress", {}), id="patch"),
+        pytest.param(lambda client: client.delete(kinds.NETWORK_POLICIES, "lab", "deny-egress", "x"), id="delete"),
+    ],
+)
+async def test_a_refusal_names_the_object(tmp_path: Path, request_: Request) -> None:
+    async with serve(Scripted(status(500, message="injected")), tmp_path) as client:
+        with pytest.raises(errors.Unavailable) as raised:
+            await request_(client)
+    assert str(raised.value) == "NetworkPolicy lab/deny-egress: injected"
+    assert raised.value.message == "injected"
+
+
+async def test_a_refusal_of_a_cluster_wide_object_has_no_namespace(tmp_path: Path) -> None:
+    async with serve(Scripted(status(404, "NotFound", "no such object")), tmp_path) as client:
+        with pytest.raises(errors.NotFound, match=r"^Workshop lab: no such object$"):
+            await client.get(kinds.WORKSHOPS, "", "lab")
+
+
+@pytest.mark.parametrize("details", [None, [], "x", {"causes": None}, {"causes": "x"}, {"causes": [None, 1]}], ids=str)
+async def test_a_refusal_is_repeated_in_few_bytes_whatever_else_it_holds(tmp_path: Path, details: object) -> None:
+    reply = status(500, "é" * 5000, "é" * 500_000, details=details)
+    async with serve(Scripted(reply), tmp_path) as client:
+        with pytest.raises(errors.Unavailable) as raised:
+            await client.get(kinds.WORKSHOPS, "", "lab")
+    assert (len(raised.value.message.encode()), len(raised.value.reason.encode())) == (4095, 255)
 
 
 async def test_a_throttled_request_tells_for_how_long(tmp_path: Path) -> None:
