@@ -70,7 +70,7 @@ core: $(INSTALLED) ## Tests that need no cluster, which have to reach every bran
 
 .PHONY: bench
 bench: $(INSTALLED) control-plane ## Measure speed and memory on a control plane of its own
-	$(RUN) -m hack.bench
+	$(RUN) -m hack.bench --write
 
 .PHONY: crds
 crds: $(INSTALLED) ## Write what is made of code: CRDs, webhook registrations, rights, reference pages
