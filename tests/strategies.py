@@ -151,8 +151,16 @@ _PROTECTION = (
     | optional({"type": st.sampled_from(["external", "off", "OFF", ""])})
 )
 _DOMAIN = st.sampled_from(["lab.example.org", "x", " lab.example.org ", ".".join(["d" * 62] * 3)])
+_OPEN_TO = optional(
+    namespaces=some(blank_or(st.sampled_from(["apps", "team-*", "*"]))),
+    hosts=some(blank_or(st.sampled_from(["*.apps.lab.example.org", "docs.lab.example.org"]))),
+)
 _INGRESS = optional(
-    {"domain": _DOMAIN}, **{"class": blank_or(_OBJECT_NAME)}, secret=_OBJECT_NAME, protection=_PROTECTION
+    {"domain": _DOMAIN},
+    **{"class": blank_or(_OBJECT_NAME)},
+    secret=_OBJECT_NAME,
+    protection=_PROTECTION,
+    openTo=_OPEN_TO,
 )
 _STORAGE = optional(
     secretNamespace=blank_or(_PLATFORM),
@@ -241,6 +249,7 @@ def environments(draw: st.DrawFn) -> Manifest:
             kubernetesRoles=_subset(KubernetesRole),
             budgets=_subset(Budget),
             vcluster=_FLAG,
+            userIngress=_FLAG,
         ).map(lambda drawn: drawn | {"limits": LIMITLESS})
     )
     # What claims get that say nothing has to be allowed: it is stated where the usual is not.
@@ -274,6 +283,7 @@ def environments(draw: st.DrawFn) -> Manifest:
         redis=_CLASSED,
         qdrant=_CLASSED,
         retention=st.sampled_from(["Retain", "Delete"]),
+        reservedNames=some(blank_or(st.sampled_from(["reserved", "platform-*"]))),
         components=_COMPONENTS,
     )
     return {

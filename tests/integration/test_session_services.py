@@ -407,7 +407,7 @@ def reachable_as_the_page_says(shell: Shell) -> None:
     assert within.reaches(worker, scheduler, 8786)
     assert within.reaches(scheduler, worker, 40331)
     assert within.reaches(mlflow, policies.Host("93.184.216.34"), 443)
-    assert not within.reaches(mlflow, session, 10080)
+    assert within.reaches(worker, session, 40332)  # as executors connect back to a driver
 
 
 def test_mlflow_waits_for_its_secret(shells: dict[str, Shell]) -> None:
