@@ -468,12 +468,6 @@ def test_session_whose_namespace_another_claim_has(cluster: Cluster, datalabd: D
             "spec.vectorStores[x].storage",
             id="store",
         ),
-        pytest.param(
-            {"persistence": {"storageClassName": "fast"}},
-            {"persistence": {"storageClassName": "slow"}},
-            "spec.persistence.storageClassName",
-            id="storage class",
-        ),
     ],
 )
 def test_what_volumes_cannot_follow(
