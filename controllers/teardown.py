@@ -29,7 +29,7 @@ from datalabd.kube.events import Recorder
 from datalabd.kube.resources import Resource, resource_of
 from datalabd.kube.store import key_of
 from datalabd.lab import resolve
-from datalabd.observed import is_durable
+from datalabd.observed import is_durable, remaining
 from datalabd.plan import rights
 from datalabd.plan.keycloak import realm_address
 from datalabd.status import deleting
@@ -234,7 +234,7 @@ async def _sessions(work: Teardown) -> str:
         for namespace in names.session_namespaces(work.name, session):
             found = work.namespace(namespace)
             if found is not None and _made_by_session(found):
-                return f"Namespace {namespace}"
+                return _going(found)
     return ""
 
 
@@ -287,7 +287,7 @@ async def _runtime(work: Teardown) -> str:
         await work.delete(workshop)
     found = work.namespace(namespace)
     if found is not None and _made_by_environment(found):
-        return f"Namespace {namespace}"
+        return _going(found)
     return ""
 
 
@@ -363,6 +363,11 @@ def _retains(cache: Cache, claim: Manifest) -> bool:
         return resolve(claim, cache.chosen_environment(claim)).retains
     except (ClaimInvalid, EnvironmentInvalid, pydantic.ValidationError):
         return True
+
+
+def _going(namespace: Manifest) -> str:
+    held = remaining(namespace)
+    return f"Namespace {namespace['metadata']['name']}" + (f": {held}" if held else "")
 
 
 def _made_by_session(namespace: Manifest) -> bool:

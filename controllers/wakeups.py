@@ -10,7 +10,7 @@ from datalabd.api.meta import Manifest
 from datalabd.kube import resources as kinds
 from datalabd.kube.resources import Resource
 from datalabd.live import annotations, dig, labels
-from datalabd.observed import deployment_facts
+from datalabd.observed import deployment_facts, remaining
 
 _MARKS = ("kopf.zalando.org/", "pv.kubernetes.io/", "deployment.kubernetes.io/")
 """Beginnings of annotations in which controllers remember what they did."""
@@ -70,7 +70,7 @@ def _nothing(_: Manifest) -> object:
 
 _FACTS: Mapping[Resource, Callable[[Manifest], object]] = {
     kinds.DATALABS: _without_status,
-    kinds.NAMESPACES: _nothing,
+    kinds.NAMESPACES: remaining,
     kinds.WORKSHOPS: _without_status,
     kinds.WORKSHOP_ENVIRONMENTS: _educates,
     kinds.WORKSHOP_SESSIONS: _educates,

@@ -147,6 +147,8 @@ class SessionFacts:
     """Why the Deployment is not available, in the words of its controller."""
     places: Mapping[str, Place] = field(default_factory=dict)
     """Its namespaces."""
+    held_by: str = ""
+    """What keeps one of these from going, in the words of its controller; empty: nothing that does not go by itself."""
 
     @property
     def ready(self) -> bool:
@@ -491,8 +493,9 @@ def _session(lab: Lab, view: View, name: str) -> SessionFacts:
         namespace: _place(view.namespaces.get(namespace), uid, own)
         for namespace in names.session_namespaces(lab.name, name)
     }
+    held_by = next((held for namespace in places if (held := remaining(view.namespaces.get(namespace)))), "")
     if obj is None:
-        return SessionFacts(places=places)
+        return SessionFacts(places=places, held_by=held_by)
     educates = _educates(obj)
     deployment = view.deployments.get(name)
     available, waiting_reason = deployment_facts(deployment)
@@ -508,7 +511,29 @@ def _session(lab: Lab, view: View, name: str) -> SessionFacts:
         has_deployment=deployment is not None,
         waiting_reason=waiting_reason,
         places=places,
+        held_by=held_by,
     )
+
+
+_LEFT = "NamespaceContentRemaining"
+_HELD = ("NamespaceFinalizersRemaining", "NamespaceDeletionContentFailure", "NamespaceDeletionDiscoveryFailure")
+"""Conditions of a namespace that does not go by itself; what is in there we may have no right to read."""
+_INTRODUCTIONS = ("Some content in the namespace has finalizers remaining: ", "Some resources are remaining: ")
+
+
+def remaining(namespace: Manifest | None) -> str:
+    """What keeps a namespace from going that is being deleted, by its own conditions; empty: nothing yet."""
+    if not dig(namespace, "metadata").get("deletionTimestamp"):
+        return ""
+    told = [
+        text(found, "message")
+        for kind in (*_HELD, _LEFT)
+        if (found := condition(namespace, kind, "status")).get("status") == "True"
+    ]
+    held = any(condition(namespace, kind, "status").get("status") == "True" for kind in _HELD)
+    for introduction in _INTRODUCTIONS:
+        told = [message.removeprefix(introduction) for message in told]
+    return bounded(f"namespace {text(namespace, 'metadata', 'name')} is held by {'; '.join(told)}") if held else ""
 
 
 def deployment_facts(deployment: Manifest | None) -> tuple[bool, str]:

@@ -300,7 +300,10 @@ def _runtime(lab: Lab, seen: Observed, plan: Plan, repairs: list[Repair]) -> Con
 
 def _sessions(lab: Lab, seen: Observed, outdated: list[str]) -> Condition:
     started = lab.started
+    stopping = [f"session {name}: {_held_up(facts)}" for name, facts in sorted(seen.sessions.items()) if facts.held_by]
     if not started:
+        if stopping:
+            return Condition("SessionsReady", "True", "Stopping", bounded("; ".join(stopping)))
         return Condition("SessionsReady", "True", "NoneStarted", "no session is started")
     if not lab.is_protected:
         message = (
@@ -320,10 +323,17 @@ def _sessions(lab: Lab, seen: Observed, outdated: list[str]) -> Condition:
         if not facts.ready:
             reason = "SessionFailed" if facts.phase is Phase.FAILED else "Starting"
             return Condition("SessionsReady", "False", reason, f"session {name}: {_why_not_ready(lab, seen, name)}")
+    if stopping:
+        return Condition("SessionsReady", "True", "Stopping", bounded("; ".join(stopping)))
     if outdated:
         message = f"stop and start to take over what changed since they started: {', '.join(outdated)}"
         return Condition("SessionsReady", "True", "RestartNeeded", message)
     return Condition("SessionsReady", "True", "Running")
+
+
+def _held_up(facts: SessionFacts) -> str:
+    """What keeps a session from stopping, and what an operator may do about it."""
+    return f"{facts.held_by}; whoever put a finalizer there has to take it off, or an operator does by kubectl edit"
 
 
 def _hosts_taken(lab: Lab, seen: Observed) -> list[Condition]:
@@ -338,7 +348,7 @@ def _hosts_taken(lab: Lab, seen: Observed) -> list[Condition]:
 def _why_not_ready(lab: Lab, seen: Observed, name: str) -> str:
     facts = seen.sessions.get(name, SessionFacts())
     if waits := educates_sessions.waits(lab, seen, name):
-        return waits
+        return f"{waits}; {_held_up(facts)}" if facts.held_by else waits
     if facts.phase is Phase.RUNNING:
         return facts.waiting_reason or "its pod is not ready yet"
     return facts.message or f"phase {facts.phase or 'unknown'}"
@@ -346,9 +356,11 @@ def _why_not_ready(lab: Lab, seen: Observed, name: str) -> str:
 
 def _session(lab: Lab, seen: Observed, name: str, state: State, outdated: bool) -> Manifest:
     entry: Manifest = {"state": str(state)}
-    if state is State.STOPPED:
-        return entry
     facts = seen.sessions.get(name, SessionFacts())
+    if state is State.STOPPED:
+        if facts.held_by:
+            entry |= {"phase": str(Phase.DELETING), "message": bounded(facts.held_by, ENTRY_MAX)}
+        return entry
     if facts.phase is not Phase.ABSENT:
         entry["phase"] = str(facts.phase)
     if not facts.ready:

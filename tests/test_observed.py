@@ -17,6 +17,7 @@ from datalabd.observed import (
     View,
     is_durable,
     observe,
+    remaining,
     storage_keys,
 )
 from datalabd.stores import KINDS, OPERATORS, DatabaseFacts, Size, StoreFacts, Turn
@@ -728,3 +729,46 @@ MARKED: dict[str, Any] = {"training.educates.dev/environment.name": "lab"}
 )
 def test_place_of_a_session(sessions: dict[str, Manifest], found: Manifest, expected: Place) -> None:
     assert session(sessions=sessions, namespaces={"lab-main": found}).places["lab-main"] is expected
+
+
+# --- what keeps a namespace --------------------------------------------------------------------------------------------
+
+CONTENT = "Some resources are remaining: pods. has 1 resource instances"
+FINALIZERS = "Some content in the namespace has finalizers remaining: example.org/hold in 1 resource instances"
+
+
+def going(going: bool = True, **conditions: tuple[str, str]) -> Manifest:
+    """A namespace with these conditions, as status and message."""
+    told = [{"type": kind, "status": state, "message": message} for kind, (state, message) in conditions.items()]
+    times = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if going else {}
+    return {"metadata": {"name": "lab-main"} | times, "status": {"conditions": told}}
+
+
+HELD = going(NamespaceContentRemaining=("True", CONTENT), NamespaceFinalizersRemaining=("True", FINALIZERS))
+HELD_BY = "namespace lab-main is held by example.org/hold in 1 resource instances; pods. has 1 resource instances"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "expected"),
+    [
+        pytest.param(HELD, HELD_BY, id="a finalizer"),
+        pytest.param(
+            going(NamespaceDeletionContentFailure=("True", "pods: webhook denied it")),
+            "namespace lab-main is held by pods: webhook denied it",
+            id="who refuses the deletion",
+        ),
+        pytest.param(going(NamespaceContentRemaining=("True", CONTENT)), "", id="what goes by itself"),
+        pytest.param(going(NamespaceFinalizersRemaining=("False", "All content is gone")), "", id="nothing"),
+        pytest.param(going(False, NamespaceFinalizersRemaining=("True", FINALIZERS)), "", id="not being deleted"),
+        pytest.param({"metadata": {"deletionTimestamp": "x"}}, "", id="nothing known"),
+        pytest.param(None, "", id="no namespace"),
+    ],
+)
+def test_what_keeps_a_namespace_from_going(namespace: Manifest | None, expected: str) -> None:
+    assert remaining(namespace) == expected
+
+
+@pytest.mark.parametrize("sessions", [{}, {"main": SESSION}], ids=["without its object", "with its object"])
+def test_what_keeps_a_session_from_stopping(sessions: dict[str, Manifest]) -> None:
+    found = observe(lab(), View(namespaces={"lab-main": HELD}, sessions=sessions, now=NOW)).sessions["main"]
+    assert found.held_by == HELD_BY

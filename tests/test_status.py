@@ -1154,3 +1154,42 @@ def test_whatever_others_say_a_status_can_be_written(
         assert len(text) < 64 * 1024
         DatalabStatus.model_validate_json(text, strict=True)
         assert max(len(known["message"].encode()) for known in found["conditions"]) <= MESSAGE_MAX
+
+
+# --- sessions that do not stop ----------------------------------------------------------------------------------------
+
+HELD_UP = "namespace lab-main is held by example.org/hold"
+TAKE_OFF = "; whoever put a finalizer there has to take it off, or an operator does by kubectl edit"
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        pytest.param({"main": "stopped"}, ("True", "Stopping", f"session main: {HELD_UP}{TAKE_OFF}"), id="none else"),
+        pytest.param(
+            {"main": "stopped", "other": "started"},
+            ("True", "Stopping", f"session main: {HELD_UP}{TAKE_OFF}"),
+            id="another runs",
+        ),
+        pytest.param(
+            {"main": "started"},
+            (
+                "False",
+                "Starting",
+                f"session main: namespace lab-main of the previous run still exists; {HELD_UP}{TAKE_OFF}",
+            ),
+            id="it is to run again",
+        ),
+    ],
+)
+def test_a_session_that_does_not_stop_says_what_holds_it(
+    states: dict[str, str], expected: tuple[str, str, str]
+) -> None:
+    here = lab(sessions=[{"name": name, "state": state} for name, state in states.items()])
+    well = running(here)
+    gone = SessionFacts(places={"lab-main": Place.TERMINATING}, held_by=HELD_UP)
+    found = of(here, replace(well, sessions={**well.sessions, "main": gone}))
+    assert said(found)["SessionsReady"] == expected
+    entry = found["sessions"]["main"]
+    assert entry["message"].startswith(HELD_UP if states["main"] == "stopped" else "namespace lab-main of the previous")
+    assert entry.get("phase") == ("Deleting" if states["main"] == "stopped" else None)

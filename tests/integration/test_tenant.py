@@ -168,3 +168,24 @@ def test_a_secret_of_the_tenant_sends_the_node_nowhere(stage: Stage) -> None:
     stage.edit_environment({"storage": {"endpoints": ["http://169.254.169.254"]}})
     stage.until_ready(lab)
     assert stage.values(f"{lab}-datalab")["AWS_ENDPOINT_URL"] == elsewhere["AWS_ENDPOINT_URL"]
+
+
+def test_a_session_that_is_kept_from_stopping_says_by_what(stage: Stage) -> None:
+    lab = stage.lab("m")
+    stage.until_ready(lab)
+    held = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "held", "namespace": f"{lab}-m", "finalizers": ["example.org/hold"]},
+    }
+    stage.create(held)
+    stage.set_state(lab, 0, "stopped")
+    by = f"namespace {lab}-m is held by example.org/hold in 1 resource instances; configmaps. has 1 resource instances"
+    message = stage.until(lab, "SessionsReady", "True", "Stopping")["message"]
+    assert message.startswith(f"session m: {by}")
+    assert (stage.get("datalab", lab) or {})["status"]["sessions"]["m"]["message"] == by
+    stage.delete(lab, wait=False)
+    waits = f"deleting sessions: waits for Namespace {lab}-m: {by}"
+    eventually(lambda: stage.condition(lab, "Reconciling").get("message") == waits)
+    stage.cluster.api.patch("configmap", "held", {"metadata": {"finalizers": None}}, f"{lab}-m")
+    stage.gone("datalab", lab, stage.namespace)
