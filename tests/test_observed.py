@@ -731,7 +731,7 @@ def test_place_of_a_session(sessions: dict[str, Manifest], found: Manifest, expe
     assert session(sessions=sessions, namespaces={"lab-main": found}).places["lab-main"] is expected
 
 
-# --- what keeps a namespace --------------------------------------------------------------------------------------------
+# --- what keeps a namespace -------------------------------------------------------------------------------------------
 
 CONTENT = "Some resources are remaining: pods. has 1 resource instances"
 FINALIZERS = "Some content in the namespace has finalizers remaining: example.org/hold in 1 resource instances"
