@@ -5,10 +5,12 @@ workers of its own. Nothing here asks the API server for anything.
 """
 
 import asyncio
+import importlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -26,9 +28,11 @@ from datalabd.errors import (
     NotYet,
     RealmMissing,
 )
-from datalabd.identity import Admin, Outcome
-from datalabd.keycloak import Access, Keycloak
+from datalabd.identity import Access, Admin, Outcome
 from datalabd.plan.keycloak import Wanted
+
+if TYPE_CHECKING:
+    from datalabd.keycloak import Keycloak
 
 log = structlog.get_logger()
 
@@ -64,7 +68,7 @@ class _Task:
 class _Realm:
     """One realm, as all labs in it see it: what fails for one of them fails for all."""
 
-    keycloak: Keycloak
+    keycloak: "Keycloak"
     proven: bool = False
     """Whether it was looked at as a whole since it failed last."""
     probing: bool = False
@@ -186,7 +190,7 @@ class IdentityReconciler:
         if task is None:
             return Result()
         try:
-            realm = self._realms.get(task.access) or self._meet(task.access)
+            realm = self._realms.get(task.access) or await self._meet(task.access)
         except KeycloakError as error:  # a certificate that is none
             self._tell_failure(key, task, error)
             raise
@@ -243,8 +247,11 @@ class IdentityReconciler:
             self._tasks[key] = task
             self._queue.add(key)
 
-    def _meet(self, access: Access) -> _Realm:
-        self._realms[access] = _Realm(Keycloak(access))
+    async def _meet(self, access: Access) -> _Realm:
+        # What speaks with Keycloak takes a tenth of all memory and import time, and many installations have none.
+        library = await asyncio.to_thread(importlib.import_module, "datalabd.keycloak")
+        if access not in self._realms:
+            self._realms[access] = _Realm(library.Keycloak(access))
         return self._realms[access]
 
     async def _part(self) -> None:

@@ -11,6 +11,18 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True)
+class Access:
+    """How to reach a realm, and who we are there."""
+
+    url: str
+    realm: str
+    client_id: str = field(repr=False)
+    client_secret: str = field(repr=False)
+    ca: bytes | None
+    """Certificates in PEM that alone are trusted; None: those that the system trusts."""
+
+
+@dataclass(frozen=True)
 class Admin:
     """The client that manages the realm."""
 

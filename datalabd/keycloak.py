@@ -13,7 +13,7 @@ import json
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from keycloak import KeycloakAdmin, KeycloakOpenIDConnection
@@ -22,6 +22,7 @@ from keycloak.exceptions import KeycloakAuthenticationError, KeycloakConnectionE
 from datalabd import metrics, names
 from datalabd.api.meta import REALM_MARK, NamespacedName, shorten
 from datalabd.errors import KeycloakError, KeycloakForbidden, KeycloakForeign, KeycloakUnavailable, RealmMissing
+from datalabd.identity import Access as Access
 from datalabd.live import dig, objects, text, texts
 from datalabd.plan.realm import DEVICE_GRANT, FLOWS, Group, RealmState
 
@@ -44,18 +45,6 @@ T = TypeVar("T")
 _GROUP_MAPPER = "oidc-group-membership-mapper"
 _AUDIENCE_MAPPER = "oidc-audience-mapper"
 _DEVICE_GRANT = "oauth2.device.authorization.grant.enabled"
-
-
-@dataclass(frozen=True)
-class Access:
-    """How to reach a realm, and who we are there."""
-
-    url: str
-    realm: str
-    client_id: str = field(repr=False)
-    client_secret: str = field(repr=False)
-    ca: bytes | None
-    """Certificates in PEM that alone are trusted; None: those that the system trusts."""
 
 
 @dataclass(frozen=True)

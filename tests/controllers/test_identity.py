@@ -110,7 +110,7 @@ async def test_a_defect_is_told_of_without_what_it_was_met_by(
     changed: list[NamespacedName],
 ) -> None:
     """There is no answer known that ends a pass so."""
-    monkeypatch.setattr("controllers.identity.Keycloak.check", lambda _: int("the-password"))
+    monkeypatch.setattr("datalabd.keycloak.Keycloak.check", lambda _: int("the-password"))
     reconciler.want(KEY, keycloak.wanted())
     with pytest.raises(InternalError) as raised:
         await reconciler.reconcile(KEY)
