@@ -1,5 +1,6 @@
 """What a tenant may try who has no more than the rights to edit in a namespace of his own."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -189,3 +190,58 @@ def test_a_session_that_is_kept_from_stopping_says_by_what(stage: Stage) -> None
     eventually(lambda: stage.condition(lab, "Reconciling").get("message") == waits)
     stage.cluster.api.patch("configmap", "held", {"metadata": {"finalizers": None}}, f"{lab}-m")
     stage.gone("datalab", lab, stage.namespace)
+
+
+OLDER = """
+from datalabd import observed, reserved, sources
+reserved.RESERVED = {}
+sources.METADATA_ADDRESSES = frozenset()
+observed.is_listed = lambda endpoint, storage: True
+"""
+"""What makes a datalabd that knows none of the rules that came later."""
+
+
+def test_a_lab_that_breaks_every_rule_survives_the_upgrade(stage: Stage, datalabd: Daemon) -> None:
+    datalabd.restart(before=OLDER)
+    lab = stage.lab(
+        *("m", "second"),
+        name="grafana",
+        files=[{"http": {"url": "http://100.100.100.200/latest"}}],
+        quota={"storage": "3Gi"},
+    )
+    endpoint = {"AWS_ENDPOINT_URL": "http://169.254.169.254/latest"}
+    stage.cluster.api.patch("secret", lab, {"stringData": endpoint}, stage.namespace)
+    stage.until_ready(lab)
+    eventually(lambda: stage.values(f"{lab}-datalab").get("AWS_ENDPOINT_URL") == endpoint["AWS_ENDPOINT_URL"])
+    datalabd.stop()
+    before = [read(stage.cluster, "workshopsession", f"{lab}-{name}") for name in ("m", "second")]
+    limits = {"volume": "1Gi", "volumes": "1Gi", "sessions": 1, "memory": "1Gi"}
+    stage.edit_environment({"allowed": {"limits": limits}})
+    datalabd.start()
+    broken = stage.until(lab, "Synced", "True", "RulesBroken")["message"]
+    for field in (
+        "spec.quota.storage",
+        "spec.sessions",
+        "spec.quota.memory",
+        "metadata.name",
+        "spec.files[0].http.url",
+    ):
+        assert f"{field}: " in broken
+    assert stage.condition(lab, "StorageReady")["reason"] == "EndpointNotAllowed"
+    assert datalabd.metrics()["datalabd_rules_broken"] > 0
+    after = [read(stage.cluster, "workshopsession", f"{lab}-{name}") for name in ("m", "second")]
+    assert [found["metadata"]["uid"] for found in after] == [found["metadata"]["uid"] for found in before]
+    # It is stopped and started, and shrinks; it does not grow.
+    for state in ("stopped", "started"):
+        stage.set_state(lab, 0, state)
+        stage.until(lab, "Synced", "True", "RulesBroken")
+    stage.until(lab, "SessionsReady", "True")
+    add = [{"op": "add", "path": "/spec/sessions/-", "value": {"name": "third"}}]
+    answer = stage.cluster.kubectl(
+        *("patch", "datalab", lab, "-n", stage.namespace, "--type=json", "-p", json.dumps(add)), check=False
+    )
+    assert "(allowed.limits.sessions)" in answer.stderr
+    stage.patch(lab, {"op": "remove", "path": "/spec/sessions/0"})
+    stage.gone("workshopsession", f"{lab}-m")
+    assert stage.phase("workshopsession", f"{lab}-second") == "Running"
+    stage.delete(lab)
