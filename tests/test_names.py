@@ -79,3 +79,12 @@ def test_the_labs_that_may_have_a_host(claim: str, part: str) -> None:
 def test_hosts_that_no_lab_of_a_name_has() -> None:
     assert "lab" not in names.host_owners("labs") | names.host_owners("a-labs") | names.host_owners("editor-labs")
     assert names.host_owners("lab-a.apps") == set()
+
+
+def test_secrets_of_the_workshop_namespace_that_others_make() -> None:
+    assert names.inside_secrets("lab") == [
+        "lab-datalab",
+        "workshop-config",
+        "lab-oauth2-client",
+        names.apisix_secret("lab"),
+    ]

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from datalabd.api.meta import APPLIED, CLAIM_UID, ENVIRONMENT, RETAINED, Manifest
+from datalabd.api.meta import APPLIED, CLAIM_UID, ENVIRONMENT, RETAINED, Manifest, NamespacedName
 from datalabd.errors import EnvironmentInvalid, Invalid, Unreadable
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource
-from datalabd.kube.store import key_of
+from datalabd.kube.store import Scope, key_of
 from tests.factories import IAM, LABELS, claim, environment, lab
 from tests.kube.scripted import Scripted, serve
 
@@ -167,3 +167,42 @@ async def test_the_hosts_of_a_lab_stay_its_own_whatever_becomes_of_its_environme
     assert cache.lab_domains() == {"team/lab": "other.org"}
     store.replace(EVERYWHERE, [named("nope", domain="nope.org")])
     assert cache.lab_domains() == {"team/lab": "nope.org"}
+
+
+LAB = NamespacedName("team", "lab")
+LOGINS = {"postgres-operator.crunchydata.com/role": "pguser"}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "labels", "expected"),
+    [
+        pytest.param("team", "lab-datalab", {}, {LAB}, id="made beside the claim"),
+        pytest.param("storage", "keys", {}, {LAB}, id="the one that the claim names"),
+        pytest.param("lab", "workshop-config", {}, {LAB}, id="made by the runtime"),
+        pytest.param("lab", "db-pguser-postgres", LOGINS, {LAB}, id="a login of a database"),
+        pytest.param("lab", "lab-main-session", {}, set(), id="a session's own"),
+        pytest.param("team", "other", {}, set(), id="somebody's"),
+    ],
+)
+async def test_whose_secret_it_is(
+    cache: Cache, namespace: str, name: str, labels: dict[str, str], expected: set[NamespacedName]
+) -> None:
+    cache.informers.store(kinds.DATALABS).replace(EVERYWHERE, [claim(secretName="keys")])
+    assert cache.reading({"metadata": {"namespace": namespace, "name": name, "labels": labels}}) == expected
+
+
+async def test_claims_by_what_stands_in_them(cache: Cache) -> None:
+    cache.informers.store(kinds.DATALABS).replace(EVERYWHERE, [claim()])
+    names = ("lab", "lab-main", "lab-main-vc", "la", "labs")
+    assert {name: cache.deriving(name) for name in names} == {
+        "lab": [LAB],
+        "lab-main": [LAB],
+        "lab-main-vc": [LAB],
+        "la": [],
+        "labs": [],
+    }
+    assert (cache.choosing("datalab"), cache.choosing("courses")) == ([LAB], [])
+    assert (cache.followers(kinds.SECRETS, Scope("elsewhere")), cache.followers(kinds.WORKSHOPS, EVERYWHERE)) == (
+        [],
+        [LAB],
+    )
