@@ -419,6 +419,7 @@ def claims(draw: st.DrawFn, environment: EnvironmentConfig, version: str | None 
             quota=optional(memory=_QUANTITY, storage=_QUANTITY, budget=budget),
             security=optional(**security),
             files=some(_file(namespace), 6, min_size=2),
+            crossplane=st.just({"compositionRef": {"name": "datalab"}}),
         )
     )
     requests = [

@@ -27,7 +27,7 @@ from tests.reference import shared
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 PAGE = session_services.DIRECTORY.parent / "additional-services.md"
-BLOCK = re.compile(r"^```console\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```console[^\n]*\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 """What people are shown with its output; blocks without a prompt need more than an API server."""
 ROLES = ("view", "edit", "admin")
 BUCKET = "my-bucket"
