@@ -151,16 +151,25 @@ _PROTECTION = (
     | optional({"type": st.sampled_from(["external", "off", "OFF", ""])})
 )
 _DOMAIN = st.sampled_from(["lab.example.org", "x", " lab.example.org ", ".".join(["d" * 62] * 3)])
-_OPEN_TO = optional(
-    namespaces=some(blank_or(st.sampled_from(["apps", "team-*", "*"]))),
-    hosts=some(blank_or(st.sampled_from(["*.apps.lab.example.org", "docs.lab.example.org"]))),
-)
-_INGRESS = optional(
-    {"domain": _DOMAIN},
-    **{"class": blank_or(_OBJECT_NAME)},
-    secret=_OBJECT_NAME,
-    protection=_PROTECTION,
-    openTo=_OPEN_TO,
+
+
+def _open_to(domain: str) -> Strategy:
+    """Names below the domain, and whose they may be."""
+    hosts = ["*", "docs"] if len(domain) < 190 else ["*"]
+    return optional(
+        namespaces=some(blank_or(st.sampled_from(["apps", "team-*", "*"]))),
+        hosts=some(blank_or(st.sampled_from([f"{host}.{domain.strip()}" for host in hosts]))),
+    )
+
+
+_INGRESS = _DOMAIN.flatmap(
+    lambda domain: optional(
+        {"domain": st.just(domain)},
+        **{"class": blank_or(_OBJECT_NAME)},
+        secret=_OBJECT_NAME,
+        protection=_PROTECTION,
+        openTo=_open_to(domain),
+    )
 )
 _STORAGE = optional(
     secretNamespace=blank_or(_PLATFORM),
@@ -358,7 +367,7 @@ _SESSION_STATES = {
 
 
 @st.composite
-def _databases(draw: st.DrawFn, version: str, claim: str) -> Manifest:
+def _databases(draw: st.DrawFn, version: str, claim: str, allowed: Strategy) -> Manifest:
     longest = min(38, names.LABEL_MAX - 1 - len(claim))
     hosts = draw(some(label(longest, "pw"), 3, min_size=1, unique=True)) if longest > 0 else []
     # Where there are several servers, a letter that no host has begins what belongs to the database in its variables.
@@ -367,7 +376,7 @@ def _databases(draw: st.DrawFn, version: str, claim: str) -> Manifest:
     databases = st.lists(name, min_size=1, max_size=3, unique_by=names.variable)
     required = {"names": databases, "storage": _QUANTITY, "backupStorage": _QUANTITY}
     classes: dict[str, Strategy] = (
-        {"storageClassName": _CLASS, "backupStorageClassName": _CLASS} if version == V1BETA1 else {}
+        {"storageClassName": allowed, "backupStorageClassName": allowed} if version == V1BETA1 else {}
     )
     return {host: draw(optional(required, **classes)) for host in hosts}
 
@@ -400,6 +409,7 @@ def claims(draw: st.DrawFn, environment: EnvironmentConfig, version: str | None 
         "externalEgress": st.booleans(),
     }
     budget = st.sampled_from([str(budget) for budget in data.allowed.budgets])
+    classes = st.sampled_from(data.storage_classes.allowed or ["standard", "io1.example.org"])
     # Stores of different kinds may be called the same.
     keys = st.just(draw(label(38, "ck")))
     spec = draw(
@@ -408,14 +418,14 @@ def claims(draw: st.DrawFn, environment: EnvironmentConfig, version: str | None 
             secretName=st.sampled_from(["", " keys ", "team.keys", "s" * 253]),
             userOverrides=st.dictionaries(st.sampled_from(users), override, max_size=3) if users else st.just({}),
             sessions=_sessions(version, name),
-            databases=_databases(version, name),
+            databases=_databases(version, name, classes),
             documentStores=st.dictionaries(keys | label(38), _STORE, min_size=1, max_size=2),
             cacheStores=st.dictionaries(keys | label(38, "ck"), _STORE, min_size=1, max_size=2),
             vectorStores=st.dictionaries(keys | label(38), _STORE, min_size=1, max_size=2),
             vcluster=st.booleans() if data.allowed.vcluster else st.just(False),
             data=optional(enabled=st.booleans(), readOnlyMount=st.booleans()),
             registry=optional(enabled=st.booleans(), storage=_QUANTITY),
-            persistence=optional(storageClassName=st.sampled_from(data.storage_classes.allowed or ["standard"])),
+            persistence=optional(storageClassName=classes),
             quota=optional(memory=_QUANTITY, storage=_QUANTITY, budget=budget),
             security=optional(**security),
             files=some(_file(namespace), 6, min_size=2),

@@ -110,6 +110,7 @@ def test_what_is_shipped() -> None:
         "ClusterRole/datalabd-claims",
         LAB,
         "ClusterRole/datalabd-storage",
+        "Role/datalabd/datalabd",
     ]
 
 
