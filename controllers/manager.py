@@ -162,6 +162,9 @@ class Manager:
         if (key := self._owner(obj)) is not None:
             return [key]
         metadata = obj["metadata"]
+        if obj["kind"] == kinds.WORKSHOP_ENVIRONMENTS.kind and (kept := claim_of(obj)) is not None:
+            # The runtime of a lab that went: with it goes what kept its names from others.
+            return [*self._cache.deriving(metadata["name"]), *self._reconciler.waiting_for(kept)]
         runtime = (metadata.get("labels") or {}).get(ENVIRONMENT_LABEL)
         return self._cache.deriving(runtime or metadata.get("namespace") or metadata["name"])
 

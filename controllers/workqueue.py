@@ -68,8 +68,7 @@ class Workqueue(Generic[Key]):
     def add(self, key: Key) -> None:
         """Ask for the key to be worked on as soon as possible, but not before it has rested."""
         if key in self._started:
-            self._delayed.pop(key, None)
-            self._again.add(key)
+            self._again.add(key)  # what was asked for later stays so: this may turn out to be covered
             return
         rest = self._rested.get(key, 0.0) - time.monotonic()
         if rest > 0:

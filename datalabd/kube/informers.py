@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import Callable
 
 from datalabd.errors import Denied, KubeError
@@ -52,7 +53,10 @@ class Informers:
         reflector = Reflector(
             self._client, self.store(resource), scope, self._crds if optional else None, self._changed, anew=anew
         )
-        task = asyncio.create_task(reflector.run(), name=f"reflector {resource} {scope.namespace}")
+        # In a context of its own: that of whoever began to watch names the lab of a pass, which ends before.
+        task = asyncio.create_task(
+            reflector.run(), name=f"reflector {resource} {scope.namespace}", context=contextvars.Context()
+        )
         task.add_done_callback(self._ended)
         self._reflectors[resource, scope] = (reflector, task)
 

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from controllers.workqueue import MAX_RESTING, Workqueue, backoff
+from hack.deadlines import scaled
 
 
 class Clock:
@@ -89,6 +90,17 @@ async def test_a_key_added_meanwhile_is_worked_on_again_once(queue: Workqueue[st
     queue.add("a")
     queue.done(key)
     assert await drain(queue) == ["a"]
+
+
+async def test_a_wish_for_later_outlives_work_that_covers_what_came_meanwhile(queue: Workqueue[str]) -> None:
+    queue.add("a")
+    key = await queue.get()
+    queue.add_after(key, 0.05)
+    queue.add(key)
+    queue.cover(key)
+    queue.done(key)
+    assert len(queue) == 0
+    assert await asyncio.wait_for(queue.get(), scaled(10)) == "a"
 
 
 async def test_a_key_not_added_meanwhile_is_not(queue: Workqueue[str]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -319,3 +320,16 @@ async def test_stop_ends_all(tmp_path: Path) -> None:
         await until(lambda: made.pending() == [])
         await made.stop()
         assert [task for task in asyncio.all_tasks() if task.get_name().startswith("reflector")] == []
+
+
+async def test_what_is_heard_is_nobodys_pass(tmp_path: Path) -> None:
+    """A pass that begins to watch ends before; what its task knew is not what the watch goes by."""
+    present = ContextVar("present", default="nothing")
+    heard: list[str] = []
+    async with informers(tmp_path, secrets=[listing("1", obj("a"))]) as (made, _):
+        made.store(kinds.SECRETS).subscribe(lambda _: heard.append(present.get()))
+        token = present.set("a pass")
+        made.watch(kinds.SECRETS, TEAM)
+        present.reset(token)
+        await until(lambda: bool(heard))
+    assert heard == ["nothing"]
