@@ -17,7 +17,7 @@ from controllers.controller import Result
 from controllers.denials import Denials
 from controllers.identity import IdentityReconciler
 from controllers.news import News
-from controllers.settled import Plans, Settled, agree, versions
+from controllers.settled import Plans, Settled, Versions, agree, versions
 from controllers.turns import Turn, Turns
 from controllers.workqueue import backoff
 from datalabd import defects, metrics, names
@@ -290,9 +290,12 @@ class DatalabReconciler:
         try:
             # Before anything else is made: what is made without a finalizer could be left behind.
             claim = await self._add_finalizer(claim)
-            # Closing what stands open comes first: nothing that fails later may leave it so.
-            unprotected = await self._sweep(lab)
+            unprotected: KubeError | None = None
+            swept: Versions | None = None
             for _ in range(ROUNDS):
+                # Closing what stands open comes first: nothing that fails later may leave it so.
+                if swept != (ingresses := versions(self._ingresses(lab))):
+                    swept, unprotected = ingresses, await self._sweep(lab)
                 self._identity.want(lab.key, wanted.realm)
                 writes = len(written.created) + len(written.applied)
                 problem = await self._apply(lab, wanted, written, turn) or unprotected
@@ -316,6 +319,7 @@ class DatalabReconciler:
             self._denials.require_lasting(lab.key, problem)
         in_order, look = look, await self._look(claim, lab, turn, look)
         stable = stable and problem is None and look is in_order
+        others = versions(self._others(lab, look.view))  # a change from here on brings another pass
         if stable and self._is_current(claim, lab):
             self._cover(lab.key)
         self._hosts_taken[lab.key] = len(look.seen.hosts_taken)
@@ -330,7 +334,7 @@ class DatalabReconciler:
             raise problem
         self._settled(lab, look.seen)
         if stable and self._fights_over(lab.key).is_over and all(isinstance(repair, Stuck) for repair in found):
-            self._remember(lab, look, said)
+            self._remember(lab, look, others, said)
         again = self._requeue_after(lab, look.seen)
         return Result(
             requeue_after=again if stable else min(again or UNSETTLED_SECONDS, UNSETTLED_SECONDS),
@@ -401,7 +405,7 @@ class DatalabReconciler:
         self._known[lab.key] = replace(known, objects=objects)
         return True
 
-    def _remember(self, lab: Lab, look: _Look, said: Manifest) -> None:
+    def _remember(self, lab: Lab, look: _Look, others: Versions, said: Manifest) -> None:
         lab.derived.clear()  # a lab at rest needs no plan
         self._plans.forget(lab.key)
         waits = [self._requeue_after(lab, look.seen), until_stalled(said, _now())]
@@ -410,7 +414,7 @@ class DatalabReconciler:
             facts=look.facts,
             status=said,
             objects=versions(look.view.owned),
-            others=versions(self._others(lab, look.view)),
+            others=others,
             until=asyncio.get_running_loop().time()
             + min((wait for wait in waits if wait is not None), default=math.inf),
         )

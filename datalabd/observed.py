@@ -3,6 +3,7 @@
 import datetime
 import functools
 import ipaddress
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -382,7 +383,9 @@ def timeless(seen: Observed) -> Observed:
         seen,
         sessions={name: replace(facts, age_seconds=0.0) for name, facts in seen.sessions.items()},
         databases={
-            host: facts if facts.age_seconds is None else replace(facts, age_seconds=0.0)
+            host: facts
+            if facts.age_seconds is None
+            else replace(facts, age_seconds=0.0 if facts.settling else math.inf)
             for host, facts in seen.databases.items()
         },
         now=Observed.now,

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from datalabd.api.meta import ACCOUNT
 from datalabd.observed import Observed, derived_lastingly, timeless
+from datalabd.stores import YOUNG_SECONDS, DatabaseFacts
 from tests.factories import lab, running
 
 
@@ -38,3 +39,10 @@ def test_what_is_derived_lastingly_is_made_once_for_a_lab() -> None:
     derive(here, running(here, api_server=(("10.0.0.2", 6443),)))
     derive(lab(), running(here))
     assert len(made) == 3
+
+
+def test_a_database_whose_login_does_not_come_is_another_fact() -> None:
+    here = lab(databases={"db": {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}})
+    seen = running(here, databases={"db": DatabaseFacts(age_seconds=5.0)})
+    overdue = replace(seen, databases={"db": DatabaseFacts(age_seconds=YOUNG_SECONDS + 1)})
+    assert timeless(overdue) != timeless(seen)
