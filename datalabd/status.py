@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from datalabd.api.meta import Manifest, several
-from datalabd.api.v1beta2 import CONCERNS, HOSTS_TAKEN, State
+from datalabd.api.v1beta2 import CONCERNS, ENVIRONMENT_LOST, HOSTS_TAKEN, State
 from datalabd.errors import (
     ClaimInvalid,
     Contested,
@@ -98,7 +98,7 @@ def status(
 def lost_since(claim: Manifest, now: datetime.datetime) -> datetime.datetime:
     """Since when nobody can read the environment that the claim chooses, as its status says; now, if it does not."""
     for known in (claim.get("status") or {}).get("conditions") or ():
-        if known["type"] == "EnvironmentLost" and (since := moment(known["lastTransitionTime"])) is not None:
+        if known["type"] == ENVIRONMENT_LOST and (since := moment(known["lastTransitionTime"])) is not None:
             return since
     return now
 
@@ -108,7 +108,7 @@ def _lost(claim: Manifest, problem: EnvironmentInvalid, now: datetime.datetime) 
     closes = lost_since(claim, now) + datetime.timedelta(seconds=EGRESS_CLOSES_SECONDS)
     held = f"nothing new starts; what there is stays as environment {last_environment(claim)} had it"
     outside = f"and the lab reaches nothing outside from {timestamp(closes)} on"
-    return Condition("EnvironmentLost", "True", problem.reason, f"{problem}; {held}, {outside}")
+    return Condition(ENVIRONMENT_LOST, "True", problem.reason, f"{problem}; {held}, {outside}")
 
 
 def refused(
@@ -119,20 +119,24 @@ def refused(
     `lost` is what is wrong with the environment it chooses, if that is.
     """
     before = claim.get("status") or {}
-    concerns = [
-        Condition(
-            known["type"],
-            known["status"],
-            known["reason"],
-            known.get("message", ""),
-            generation=known.get("observedGeneration"),
-        )
-        for known in before.get("conditions") or ()
-        if known["type"] in CONCERNS
-    ]
+    concerns = [_as_before(known) for known in before.get("conditions") or () if known["type"] in CONCERNS]
     kept = {key: before[key] for key in KEPT if key in before}
     more = [_lost(claim, lost, now)] if lost is not None and lost.is_lost and last_environment(claim) else []
+    if isinstance(problem, InternalError | Denied | Unreadable):
+        # It says nothing of the environment: one that is lost stays so, and since when.
+        more += [_as_before(known) for known in before.get("conditions") or () if known["type"] == ENVIRONMENT_LOST]
     return kept | _assemble(claim, concerns, _synced(claim, problem), now, more)
+
+
+def _as_before(known: Manifest) -> Condition:
+    """A condition that a status holds, to be said again."""
+    return Condition(
+        known["type"],
+        known["status"],
+        known["reason"],
+        known.get("message", ""),
+        generation=known.get("observedGeneration"),
+    )
 
 
 def unwritable(claim: Manifest, problem: DatalabdError, now: datetime.datetime) -> Manifest:

@@ -942,6 +942,18 @@ def test_a_lab_without_its_environment_is_held_by_the_last_one() -> None:
     assert refusal["conditions"][-1] == first["conditions"][-1]
 
 
+@pytest.mark.parametrize(
+    "problem", [InternalError("plan.py:1"), Denied("no", "datalabd", "list secrets", "team")], ids=["defect", "denial"]
+)
+def test_another_failure_does_not_begin_the_time_without_an_environment_anew(problem: DatalabdError) -> None:
+    held = replace(HERE, lost=MISSING)
+    first = status(claim() | {"status": BEFORE}, held, WELL, plan(held, WELL, fresh()), [], MISSING, NOW)
+    failed = refused(claim() | {"status": first}, problem, LATER)
+    assert lost_since(claim() | {"status": failed}, LATER) == NOW
+    valid = ClaimInvalid("spec.users", "wrong")
+    assert "EnvironmentLost" not in said(refused(claim() | {"status": first}, valid, LATER))
+
+
 def test_a_claim_that_never_had_an_environment_has_lost_none() -> None:
     assert "EnvironmentLost" not in said(refused(claim(), MISSING, NOW, MISSING))
 

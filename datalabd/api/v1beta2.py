@@ -356,7 +356,9 @@ CONCERNS = ("StorageReady", "RuntimeReady", "SessionsReady", "DatabasesReady", "
 """Aspects of a lab, in the order in which the first that is not ready explains why the lab is not."""
 HOSTS_TAKEN = "HostsTaken"
 """Condition that is there only while True: a route that is not the lab's answers for a host of its sessions."""
-CONDITIONS = ("Ready", "Synced", *CONCERNS, HOSTS_TAKEN, "EnvironmentLost", "Reconciling", "Stalled")
+ENVIRONMENT_LOST = "EnvironmentLost"
+"""Condition that is there only while True: nobody can read the environment that the claim chooses."""
+CONDITIONS = ("Ready", "Synced", *CONCERNS, HOSTS_TAKEN, ENVIRONMENT_LOST, "Reconciling", "Stalled")
 """Types of conditions that are ours to write and to take away."""
 
 
