@@ -269,10 +269,11 @@ def reached(manifest: Manifest) -> dict[str, str]:
 
 
 def readable(manifest: Manifest) -> list[str]:
-    """The hosts a route answers for, each once; of too many the first. KeyError for what is no route."""
+    """The hosts a live route answers for, each once; of too many, or before what is of no known form, the first."""
     found: dict[str, None] = {}
-    with contextlib.suppress(TooMany):
-        found.update((host, None) for host, _ in _counted(manifest))
+    with contextlib.suppress(TooMany, AttributeError, KeyError, TypeError, ValueError):
+        for host, _ in _counted(manifest):
+            found[host] = None
     return list(found)
 
 

@@ -13,6 +13,7 @@ from datalabd.routes import (
     WWW_REDIRECT,
     TooMany,
     reached,
+    readable,
     rules,
     traefik,
 )
@@ -214,3 +215,17 @@ def test_a_registration_chooses_each_kind_once() -> None:
     chosen = [(group, rule["resources"][0]) for rule in rules() for group in rule["apiGroups"]]
     assert len(chosen) == len(set(chosen)) == 10
     assert {rule["resources"][0] for rule in rules()} == {kind.plural for kind in KINDS.values()}
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        {"kind": "ApisixRoute", "spec": {"http": ["x"]}},
+        {"kind": "IngressRoute", "spec": {"routes": [None]}},
+        {"kind": "HTTPProxy", "spec": {"virtualhost": "x"}},
+        {"kind": "HTTPRoute", "spec": {"hostnames": 5}},
+    ],
+    ids=lambda route: str(route["kind"]),
+)
+def test_a_live_route_of_no_known_form_ends_nothing(route: dict[str, Any]) -> None:
+    assert readable(route | {"metadata": {"name": "odd", "namespace": "team"}}) in ([], [""])
