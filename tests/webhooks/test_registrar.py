@@ -11,7 +11,7 @@ from typing import Any, Self
 import pytest
 
 from datalabd.api.meta import Manifest
-from datalabd.errors import NotFound, Unavailable
+from datalabd.errors import Conflict, NotFound, Unavailable
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
@@ -108,11 +108,16 @@ class _Noting(Client):
 
     async def request(self, method: str, path: str, **kwargs: Any) -> Manifest:
         """One request."""
-        if method != "GET":
-            self._replica.written.append(f"{method} {path}")
-            if self._replica.faults:
-                raise self._replica.faults.pop(0)
-        return await super().request(method, path, **kwargs)
+        if method == "GET":
+            return await super().request(method, path, **kwargs)
+        self._replica.written.append(f"{method} {path}")
+        if self._replica.faults:
+            raise self._replica.faults.pop(0)
+        try:
+            return await super().request(method, path, **kwargs)
+        except Conflict:  # the API server wrote a status in between: nothing was written, and it is tried again
+            self._replica.written.pop()
+            raise
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
