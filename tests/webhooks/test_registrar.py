@@ -41,7 +41,7 @@ class Replica:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.written: list[str] = []
-        """Requests of the one who leads that are no GET."""
+        """Requests of the one who leads that are no GET, once they are answered."""
         self.faults: list[Exception] = []
         """What the next of them meet."""
         self.informers = Informers(client)
@@ -110,14 +110,17 @@ class _Noting(Client):
         """One request."""
         if method == "GET":
             return await super().request(method, path, **kwargs)
-        self._replica.written.append(f"{method} {path}")
-        if self._replica.faults:
-            raise self._replica.faults.pop(0)
+        wrote = True
         try:
+            if self._replica.faults:
+                raise self._replica.faults.pop(0)
             return await super().request(method, path, **kwargs)
         except Conflict:  # the API server wrote a status in between: nothing was written, and it is tried again
-            self._replica.written.pop()
+            wrote = False
             raise
+        finally:
+            if wrote:
+                self._replica.written.append(f"{method} {path}")
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
