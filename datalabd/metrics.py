@@ -82,6 +82,13 @@ UNPROTECTED_FOUND = Counter(
     "datalabd_unprotected_ingresses_found_total", "Session Ingresses that were found without it, mended or not."
 )
 
+ISSUER_REQUESTS = Counter(
+    "datalabd_issuer_requests_total", "Requests to the OpenID provider, by status code.", ["code", "method"]
+)
+TOKEN_VERIFICATIONS = Counter(
+    "datalabd_token_verifications_total", "Tokens that were verified, by result: valid, or why not.", ["result"]
+)
+
 HOSTS_TAKEN = Gauge("datalabd_hosts_taken", "Hosts of labs' sessions for which a route answers that is not the lab's.")
 
 __all__ = ["REGISTRY"]
