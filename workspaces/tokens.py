@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from datalabd import metrics
 from workspaces import claims as decide
 from workspaces.claims import Expected, Identity, TokenRefused
 from workspaces.keys import TYPES, Keys, KeysUnavailable
+from workspaces.memory import Memory
 
 TOKEN_MAX = 64 * 1024
 """Bytes: somebody in 300 workspaces has a token of 20 KiB."""
@@ -70,13 +70,12 @@ class Verifier:
         self._algorithms = frozenset(algorithms)
         self._registry = _Registry(algorithms=self._algorithms, strict_check_header=False)
         self._now = now
-        self._remembered: OrderedDict[bytes, tuple[Identity, float, int]] = OrderedDict()
-        self._remembered_bytes = 0
+        self._remembered: Memory[bytes, Identity] = Memory(REMEMBERED_MAX_BYTES)
 
     async def identity(self, token: str) -> Identity:
         """Whom an access token is of; TokenRefused, or KeysUnavailable if nobody can tell at the moment."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        if (known := self._recall(digest)) is not None:
+        if (known := self._remembered.get(digest, self._now())) is not None:
             metrics.TOKEN_VERIFICATIONS.labels(result="remembered").inc()
             return known
         result = "valid"
@@ -92,7 +91,10 @@ class Verifier:
             raise
         finally:
             metrics.TOKEN_VERIFICATIONS.labels(result=result).inc()
-        self._remember(digest, found, len(token))
+        until = self._now() + REMEMBERED_SECONDS
+        if found.expires_at is not None:
+            until = min(until, found.expires_at + self._expected.leeway_seconds)
+        self._remembered.put(digest, found, len(token), until)
         return found
 
     async def id_token(self, token: str, client_id: str, nonce: str | None) -> Claims:
@@ -126,27 +128,3 @@ class Verifier:
         except (JoseError, ValueError, RecursionError):
             raise TokenRefused("signature") from None
         return header, claims
-
-    def _recall(self, digest: bytes) -> Identity | None:
-        found = self._remembered.get(digest)
-        if found is None:
-            return None
-        if found[1] <= self._now():
-            self._forget(digest)
-            return None
-        return found[0]
-
-    def _remember(self, digest: bytes, identity: Identity, size: int) -> None:
-        now = self._now()
-        until = now + REMEMBERED_SECONDS
-        if identity.expires_at is not None:
-            until = min(until, identity.expires_at + self._expected.leeway_seconds)
-        if digest in self._remembered:
-            self._forget(digest)
-        self._remembered[digest] = (identity, until, size)
-        self._remembered_bytes += size
-        while self._remembered_bytes > REMEMBERED_MAX_BYTES:
-            self._forget(next(iter(self._remembered)))
-
-    def _forget(self, digest: bytes) -> None:
-        self._remembered_bytes -= self._remembered.pop(digest)[2]

@@ -1,0 +1,39 @@
+"""What a browser says of a request: whose page sent it, and what for."""
+
+from collections.abc import Mapping
+
+from workspaces.proxies import Origin
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""What changes nothing (RFC 9110, section 9.2.1)."""
+PATH_MAX = 2048
+
+
+def is_forged(method: str, headers: Mapping[str, str], origin: Origin) -> bool:
+    """Whether another site may have made a browser send it, with the cookies that it has of us.
+
+    Browsers send `Origin` with every request of a method that is not safe, and `Sec-Fetch-Site` if they know it.
+    """
+    if method in SAFE_METHODS:
+        return False
+    return headers.get("Origin") != str(origin) or headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
+
+
+def is_unasked(headers: Mapping[str, str]) -> bool:
+    """Whether nobody is waiting for it: a browser fetches in advance, or for a page of another site."""
+    if "prefetch" in headers.get("Sec-Purpose", headers.get("Purpose", "")).lower():
+        return True
+    is_cross_site = headers.get("Sec-Fetch-Site", "") in ("cross-site", "same-site")
+    return is_cross_site and headers.get("Sec-Fetch-Mode", "") != "navigate"
+
+
+def is_navigation(method: str, headers: Mapping[str, str]) -> bool:
+    """Whether a person is about to look at the answer."""
+    is_page = "text/html" in headers.get("Accept", "").lower()
+    return method == "GET" and is_page and headers.get("Sec-Fetch-Dest", "document") == "document"
+
+
+def local_path(text: str, default: str) -> str:
+    """A path of ours, with what follows it; the default for anything that leads elsewhere."""
+    is_path = text.startswith("/") and not text.startswith("//") and len(text) <= PATH_MAX
+    return text if is_path and "\\" not in text and all("!" <= character <= "~" for character in text) else default
