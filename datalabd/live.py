@@ -6,7 +6,7 @@ we know, and a pass must not end because of it: so nothing here raises.
 
 from typing import Any
 
-from datalabd.api.meta import Manifest
+Manifest = dict[str, Any]
 
 
 def dig(obj: Any, *path: str) -> Manifest:
