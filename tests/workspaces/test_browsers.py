@@ -1,0 +1,84 @@
+"""What a browser says of a request."""
+
+import pytest
+
+from workspaces.browsers import is_forged, is_navigation, is_unasked, local_path
+from workspaces.proxies import Origin
+
+ORIGIN = Origin("https", "ws.example.org", "/sub")
+OURS = {"Origin": "https://ws.example.org"}
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "forged"),
+    [
+        ("GET", {}, False),
+        ("HEAD", {"Sec-Fetch-Site": "cross-site"}, False),
+        ("POST", OURS, False),
+        ("POST", OURS | {"Sec-Fetch-Site": "same-origin"}, False),
+        ("POST", OURS | {"Sec-Fetch-Site": "same-site"}, True),
+        ("DELETE", {}, True),
+        ("PUT", {"Origin": "null"}, True),
+        ("PATCH", {"Origin": "https://evil.example.org"}, True),
+        ("POST", {"Origin": "http://ws.example.org"}, True),
+        ("POST", {"Sec-Fetch-Site": "same-origin"}, True),
+    ],
+)
+def test_a_change_by_cookie_comes_from_a_page_of_ours(method: str, headers: dict[str, str], forged: bool) -> None:
+    assert is_forged(method, headers, ORIGIN) is forged
+
+
+@pytest.mark.parametrize(
+    ("headers", "unasked"),
+    [
+        ({}, False),
+        ({"Sec-Purpose": "prefetch;prerender"}, True),
+        ({"Purpose": "prefetch"}, True),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, True),
+        ({"Sec-Fetch-Site": "same-site"}, True),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, False),
+        ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, False),
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, False),
+    ],
+)
+def test_nobody_waits_for_what_a_browser_fetches_by_itself(headers: dict[str, str], unasked: bool) -> None:
+    assert is_unasked(headers) is unasked
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "navigates"),
+    [
+        ("GET", {"Accept": "text/html,*/*"}, True),
+        ("GET", {"Accept": "TEXT/HTML", "Sec-Fetch-Dest": "document"}, True),
+        ("GET", {"Accept": "text/html", "Sec-Fetch-Dest": "iframe"}, False),
+        ("GET", {"Accept": "application/json"}, False),
+        ("GET", {}, False),
+        ("POST", {"Accept": "text/html"}, False),
+    ],
+)
+def test_a_person_looks_at_pages(method: str, headers: dict[str, str], navigates: bool) -> None:
+    assert is_navigation(method, headers) is navigates
+
+
+@pytest.mark.parametrize("path", ["/workspaces/a?x=1#y", "/"])
+def test_a_path_of_ours_is_kept(path: str) -> None:
+    assert local_path(path, "/d") == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "//evil",
+        "https://evil",
+        "/\\evil",
+        "/a\nSet-Cookie: b",
+        "/ü",
+        "/a b",
+        "\\\\evil",
+        "javascript:1",
+        "/" + "a" * 2048,
+    ],
+)
+def test_anything_that_leads_elsewhere_is_not(path: str) -> None:
+    assert local_path(path, "/d") == "/d"
