@@ -111,6 +111,8 @@ class KubeError(DatalabdError):
         self.retry_after = retry_after
         self.about = ""
         """Kind, namespace and name of the object it was about, where it was about one."""
+        self.causes: tuple[tuple[str, str], ...] = ()
+        """Fields that are wrong, each with what is wrong with it."""
 
     def __str__(self) -> str:
         return f"{self.about}: {self.message}" if self.about else self.message

@@ -47,6 +47,8 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=30, sock_connect=10,
 WATCH_SECONDS = 300
 WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_connect=10, sock_read=90)
 """Bookmarks come about every minute: 90 silent seconds mean a dead connection."""
+CAUSES_MAX = 100
+"""Wrong fields of which a refusal is remembered."""
 LIST_PAGE = 100
 """Objects, of which each may have a megabyte."""
 MAX_CONNECTIONS = 1024
@@ -497,7 +499,13 @@ def _mapped(code: int, status: Manifest, retry_after: float | None) -> KubeError
     message = bounded(status.get("message"), LINE_MAX) or f"HTTP {code}"
     details = status.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
-    reasons = [cause.get("reason") for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
+    known = [cause for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
+    error = _mapped_status(code, reason, message, [cause.get("reason") for cause in known], retry_after)
+    error.causes = tuple((bounded(cause.get("field")), bounded(cause.get("message"))) for cause in known[:CAUSES_MAX])
+    return error
+
+
+def _mapped_status(code: int, reason: str, message: str, reasons: list[object], retry_after: float | None) -> KubeError:
     if "NamespaceTerminating" in reasons:
         return NamespaceTerminating(code, "NamespaceTerminating", message, retry_after)
     if code == 403 and (denied := _DENIED.search(message)):
