@@ -89,6 +89,8 @@ class Issuer:
         self.access_seconds = access_seconds
         self.fault: Fault | None = None
         """What is wrong with the answers to GET; None for nothing."""
+        self.refuses_logout = False
+        """Whether a refresh token ends no session, as with issuers that are no Keycloak."""
         self.is_away = False
         """Whether it breaks every connection off."""
         self.requests: Counter[str] = Counter()
@@ -296,7 +298,12 @@ class Issuer:
             form = {name: str(value) for name, value in (await request.post()).items()}
             client, secret = _client(request, form)
             session, of = self._refresh_tokens.get(form.get("refresh_token", ""), (None, ""))
-            if session is None or of != client or not secrets.compare_digest(self._clients.get(client, ""), secret):
+            if (
+                self.refuses_logout
+                or session is None
+                or of != client
+                or not secrets.compare_digest(self._clients.get(client, ""), secret)
+            ):
                 return _refused("invalid_grant")
             self._sessions.pop(session.id, None)
             return web.Response(status=204)

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import time
 from collections.abc import Callable
 
 import structlog
@@ -126,7 +127,7 @@ def middleware(
                 raise
             return web.Response(status=302, headers={hdrs.LOCATION: page, hdrs.CACHE_CONTROL: "no-store"})
         is_write = request.method not in browsers.SAFE_METHODS
-        wait = limits.take(caller.subject or caller.name, is_write=is_write, now=request.loop.time())
+        wait = limits.take(caller.subject or caller.name, is_write=is_write, now=time.monotonic())
         if wait:
             raise TooManyRequests(wait)
         return await handler(request)

@@ -221,7 +221,7 @@ class Login:
             code_challenge_method="S256",
         )
         answer = _led_to(str(url))
-        _set_cookie(answer, self._begun.name(origin), self._begun.close(begun, origin), origin, LOGIN_SECONDS)
+        _set_cookie(answer, self._begun.name(origin), self._begun.close(begun, origin), LOGIN_SECONDS)
         return answer
 
     async def _finish(self, request: web.Request) -> web.StreamResponse:
@@ -259,8 +259,8 @@ class Login:
             return _failed("finish", error)
         log.info("logged in", user=session.identity.name)
         answer = _led_to(f"{origin.prefix}{begun['to']}")
-        _set_cookie(answer, self._kept.name(origin), sealed, origin)
-        _delete_cookie(answer, name, origin)
+        _set_cookie(answer, self._kept.name(origin), sealed)
+        _set_cookie(answer, name, "")
         return answer
 
     # ---- Logging out
@@ -280,7 +280,7 @@ class Login:
                 refresh_token = session.refresh_token
             if (elsewhere := await self._end_at_issuer(refresh_token, origin)) is not None:
                 answer = _led_to(elsewhere)
-        _delete_cookie(answer, name, origin)
+        _set_cookie(answer, name, "")
         return answer
 
     async def _end_at_issuer(self, refresh_token: str, origin: Origin) -> str | None:
@@ -313,23 +313,18 @@ class Login:
 
 async def _send_renewed(request: web.Request, answer: web.StreamResponse) -> None:
     """Send the renewed cookie with any answer, a stream's too."""
-    if (value := request.get(_RENEWED)) is None or (name := request.get(_NAME)) is None:
-        return
-    is_host = name.startswith("__Host-")
-    if value:
-        answer.set_cookie(name, value, path="/", secure=is_host, httponly=True, samesite="Lax")
-    else:
-        answer.del_cookie(name, path="/", secure=is_host, httponly=True, samesite="Lax")
+    if (value := request.get(_RENEWED)) is not None and (name := request.get(_NAME)) is not None:
+        _set_cookie(answer, name, value)
 
 
-def _set_cookie(answer: web.Response, name: str, value: str, origin: Origin, seconds: int | None = None) -> None:
-    answer.set_cookie(
-        name, value, path="/", max_age=seconds, secure=not is_local(origin), httponly=True, samesite="Lax"
-    )
+def _set_cookie(answer: web.StreamResponse, name: str, value: str, seconds: int | None = None) -> None:
+    """Set a sealed cookie, for as long as the browser runs unless it says how long; an empty one is removed.
 
-
-def _delete_cookie(answer: web.Response, name: str, origin: Origin) -> None:
-    answer.del_cookie(name, path="/", secure=not is_local(origin), httponly=True, samesite="Lax")
+    aiohttp's own way has no effect any more once an answer is about to be sent.
+    """
+    lifetime = "; Max-Age=0" if not value else "" if seconds is None else f"; Max-Age={seconds}"
+    secure = "; Secure" if name.startswith("__Host-") else ""
+    answer.headers.add(hdrs.SET_COOKIE, f"{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{lifetime}")
 
 
 _HEADERS = {

@@ -1,0 +1,360 @@
+"""Logins of browsers, at an issuer that runs."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from yarl import URL
+
+from hack import issuer as provider
+from tests.workspaces.web import COOKIE_KEY, Browser, Served, served
+from workspaces.cookies import COOKIE_MAX, CookieTooLarge, Seal
+from workspaces.proxies import Origin
+
+CLIENT = (provider.CLIENT_ID, provider.CLIENT_SECRET)
+SESSION, BEGUN = "workspaces-session", "workspaces-login"
+LOCAL = Origin("http", "127.0.0.1")
+
+
+@dataclass
+class Clock:
+    """Time that passes when a test says so."""
+
+    passed: float = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.passed
+
+
+@pytest.fixture(scope="module")
+def shared_issuer() -> Iterator[provider.Issuer]:
+    with provider.Issuer({"alice": {"ws-alice": ["ws_admin"]}}) as running:
+        yield running
+
+
+@pytest.fixture
+def issuer(shared_issuer: provider.Issuer) -> Iterator[provider.Issuer]:
+    shared_issuer.requests.clear()
+    yield shared_issuer
+    shared_issuer.fault, shared_issuer.is_away = None, False
+
+
+async def test_a_browser_is_led_to_the_login_and_back_to_where_it_was(issuer: provider.Issuer) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+        answer = await browser.open(f"{app.url}/workspaces/ws-alice?x=1", user="Alice")
+        assert answer.status == 200
+        assert (await answer.json())["name"] == "alice"
+        assert str(answer.url) == f"{app.url}/workspaces/ws-alice?x=1"
+        assert browser.cookie(BEGUN, app.url) is None
+
+
+async def test_programs_are_refused_instead(issuer: provider.Issuer) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+        for headers in ({}, {"Accept": "application/json"}, {"Accept": "text/html", "Authorization": "Bearer x"}):
+            answer = await browser.ask("GET", f"{app.url}/workspaces", headers=headers)
+            assert answer.status == 401
+            assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="workspaces"')
+
+
+async def test_the_request_for_a_code_has_pkce_state_and_nonce(issuer: provider.Issuer) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+        first, second = [await browser.ask("GET", f"{app.url}/login") for _ in range(2)]
+    query = URL(first.headers["Location"]).query
+    assert {name: query[name] for name in ("response_type", "client_id", "redirect_uri", "scope")} == {
+        "response_type": "code",
+        "client_id": provider.CLIENT_ID,
+        "redirect_uri": f"{app.url}/login/callback",
+        "scope": "openid",
+    }
+    assert query["code_challenge_method"] == "S256"
+    assert {len(query[name]) for name in ("state", "nonce", "code_challenge")} == {43}
+    other = URL(second.headers["Location"]).query
+    assert all(query[name] != other[name] for name in ("state", "nonce", "code_challenge"))
+    assert first.headers["Cache-Control"] == "no-store"
+
+
+async def test_cookies_are_sealed_and_only_for_us(issuer: provider.Issuer) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT, proxies=("127.0.0.0/8",)) as app, Browser() as browser:
+        await browser.open(f"{app.url}/workspaces", user="alice")
+        sealed = browser.cookie(SESSION, app.url)
+        assert sealed is not None
+        held = Seal(COOKIE_KEY, "session").open(sealed)
+        assert held is not None
+        assert held.keys() == {"id", "refresh"}
+        forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "ws.example.org", "X-Forwarded-Prefix": "/sub"}
+        begun = await browser.ask("GET", f"{app.url}/login", headers=forwarded)
+        local = await browser.ask("GET", f"{app.url}/login")
+    cookie = begun.headers["Set-Cookie"]
+    assert cookie.startswith("__Host-workspaces-login-sub=")
+    assert {part.strip() for part in cookie.split(";")[1:]} >= {"HttpOnly", "Secure", "SameSite=Lax", "Path=/"}
+    assert "Domain" not in cookie
+    assert URL(begun.headers["Location"]).query["redirect_uri"] == "https://ws.example.org/sub/login/callback"
+    assert local.headers["Set-Cookie"].startswith("workspaces-login=")
+    assert "Secure" not in local.headers["Set-Cookie"]
+
+
+async def test_nobody_logs_in_where_there_is_no_tls(issuer: provider.Issuer) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT, proxies=("127.0.0.0/8",)) as app, Browser() as browser:
+        answer = await browser.ask("GET", f"{app.url}/login", headers={"X-Forwarded-Host": "ws.example.org"})
+        assert answer.status == 400
+        assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("to", "arrives"),
+    [("//evil.example.org", "/workspaces"), ("https://evil.example.org/", "/workspaces"), ("/a", "/a")],
+)
+async def test_a_login_leads_to_a_path_of_ours(issuer: provider.Issuer, to: str, arrives: str) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+        answer = await browser.open(str(URL(f"{app.url}/login").with_query(to=to)), user="alice")
+        assert str(answer.url) == f"{app.url}{arrives}"
+
+
+async def _callback(app: Served, browser: Browser, issuer: provider.Issuer) -> str:
+    """The address that the issuer leads back to, not asked for yet."""
+    begun = await browser.ask("GET", f"{app.url}/login")
+    back = await browser.ask("POST", begun.headers["Location"], data={"user": "alice"})
+    return back.headers["Location"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"state": "other"}, id="another state"),
+        pytest.param({"state": ""}, id="no state"),
+        pytest.param({"iss": "https://evil.example.org"}, id="another issuer"),
+    ],
+)
+async def test_a_callback_that_was_not_begun_here_is_refused(issuer: provider.Issuer, change: dict[str, str]) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+        callback = URL(await _callback(app, browser, issuer)).update_query(change)
+        assert (await browser.ask("GET", str(callback))).status == 400
+        assert browser.cookie(SESSION, app.url) is None
+
+
+async def test_a_callback_is_of_the_browser_that_began(issuer: provider.Issuer) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser, Browser() as other:
+        callback = await _callback(app, browser, issuer)
+        assert (await other.ask("GET", callback)).status == 400
+        assert (await browser.ask("GET", callback)).status == 303
+        assert (await browser.ask("GET", callback)).status == 400  # the cookie of the login is gone
+
+
+async def test_a_login_that_takes_too_long_begins_again(issuer: provider.Issuer) -> None:
+    clock = Clock()
+    async with served(issuer_url=issuer.url, client=CLIENT, now=clock.now) as app, Browser() as browser:
+        callback = await _callback(app, browser, issuer)
+        clock.passed = 601
+        assert (await browser.ask("GET", callback)).status == 400
+
+
+async def test_a_code_that_is_refused_and_a_person_who_is_not_logged_in_see_a_page(issuer: provider.Issuer) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+        callback = URL(await _callback(app, browser, issuer))
+        denied = callback.with_query({"state": callback.query["state"], "error": "access_denied"})
+        assert (await browser.ask("GET", str(denied))).status == 403
+        wrong = await browser.ask("GET", str(callback.update_query(code="wrong")))
+        assert wrong.status == 502
+        assert "wrong" not in await wrong.text()
+
+
+async def test_an_id_token_of_another_login_is_refused(
+    issuer: provider.Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = issuer._tokens
+    monkeypatch.setattr(issuer, "_tokens", lambda session, client, nonce="": tokens(session, client, "other"))
+    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+        assert (await browser.ask("GET", await _callback(app, browser, issuer))).status == 502
+        assert browser.cookie(SESSION, app.url) is None
+
+
+async def test_a_wrong_client_secret_is_told_to_the_operator_alone(
+    issuer: provider.Issuer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with served(issuer_url=issuer.url, client=(CLIENT[0], "wrong-one")) as app, Browser() as browser:
+        answer = await browser.ask("GET", await _callback(app, browser, issuer))
+        assert answer.status == 502
+        assert "invalid_client" not in await answer.text()
+    said = capsys.readouterr().out
+    assert "the issuer refused: invalid_client" in said
+    assert "wrong-one" not in said
+
+
+# ---- Renewal
+
+
+async def test_an_access_token_is_renewed_by_any_replica(issuer: provider.Issuer) -> None:
+    clock = Clock()
+    async with (
+        served(issuer_url=issuer.url, client=CLIENT, now=clock.now) as first,
+        served(issuer_url=issuer.url, client=CLIENT, now=clock.now) as second,
+        Browser() as browser,
+    ):
+        await browser.open(f"{first.url}/workspaces", user="alice")
+        before = browser.cookie(SESSION, first.url)
+        asked = issuer.requests["/token"]
+        for url in (first.url, first.url, second.url, second.url):  # one host to a browser: both have its cookie
+            assert (await browser.ask("GET", f"{url}/x")).status == 200
+        assert issuer.requests["/token"] == asked + 1
+        clock.passed = issuer.access_seconds - 5
+        assert (await browser.ask("GET", f"{first.url}/x")).status == 200
+        assert issuer.requests["/token"] == asked + 2
+        assert browser.cookie(SESSION, first.url) != before
+
+
+async def test_requests_of_one_login_share_a_renewal(issuer: provider.Issuer) -> None:
+    async with (
+        served(issuer_url=issuer.url, client=CLIENT) as first,
+        served(issuer_url=issuer.url, client=CLIENT) as second,
+        Browser() as browser,
+    ):
+        await browser.open(f"{first.url}/workspaces", user="alice")
+        asked = issuer.requests["/token"]
+        answers = await asyncio.gather(*(browser.ask("GET", f"{second.url}/x") for _ in range(10)))
+        assert {answer.status for answer in answers} == {200}
+        assert issuer.requests["/token"] == asked + 1
+
+
+async def test_a_renewed_cookie_comes_with_a_stream_too(issuer: provider.Issuer) -> None:
+    async with (
+        served(issuer_url=issuer.url, client=CLIENT) as first,
+        served(issuer_url=issuer.url, client=CLIENT) as second,
+        Browser() as browser,
+    ):
+        await browser.open(f"{first.url}/workspaces", user="alice")
+        answer = await browser.ask("GET", f"{second.url}/stream")
+        assert answer.headers["Set-Cookie"].startswith(f"{SESSION}=")
+        assert await answer.text() == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
+
+
+async def test_an_issuer_that_is_away_logs_nobody_out(issuer: provider.Issuer) -> None:
+    clock = Clock()
+    async with served(issuer_url=issuer.url, client=CLIENT, now=clock.now) as app, Browser() as browser:
+        await browser.open(f"{app.url}/workspaces", user="alice")
+        issuer.is_away = True
+        assert (await browser.ask("GET", f"{app.url}/x")).status == 200
+        clock.passed = issuer.access_seconds
+        answer = await browser.ask("GET", f"{app.url}/x")
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        assert browser.cookie(SESSION, app.url) is not None
+        issuer.is_away = False
+        assert (await browser.ask("GET", f"{app.url}/x")).status == 200
+
+
+async def test_a_session_that_has_ended_at_the_issuer_ends_here(issuer: provider.Issuer) -> None:
+    clock = Clock()
+    async with served(issuer_url=issuer.url, client=CLIENT, now=clock.now) as app, Browser() as browser:
+        await browser.open(f"{app.url}/workspaces", user="alice")
+        issuer._sessions.clear()
+        clock.passed = issuer.access_seconds
+        assert (await browser.ask("GET", f"{app.url}/x")).status == 401
+        assert browser.cookie(SESSION, app.url) is None
+
+
+@pytest.mark.parametrize("value", ["", "x", "a.b.c.d.e", "x" * 5000])
+async def test_a_cookie_that_is_not_ours_is_as_none(issuer: provider.Issuer, value: str) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+        answer = await browser.ask("GET", f"{app.url}/x", headers={"Cookie": f"{SESSION}={value}"})
+        assert answer.status == 401
+        assert "Max-Age=0" in answer.headers["Set-Cookie"]
+
+
+# ---- Requests of other sites
+
+
+async def test_a_change_by_cookie_comes_from_a_page_of_ours(issuer: provider.Issuer) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+        await browser.open(f"{app.url}/workspaces", user="alice")
+        tried = {
+            "ours": {"Origin": app.url, "Sec-Fetch-Site": "same-origin"},
+            "none": {},
+            "other": {"Origin": "https://evil.example.org"},
+            "same site": {"Origin": app.url, "Sec-Fetch-Site": "same-site"},
+        }
+        answers = {name: await browser.ask("POST", f"{app.url}/x", headers=sent) for name, sent in tried.items()}
+        token = {"Authorization": f"Bearer {issuer.access_token('alice')}"}
+        assert {name: answer.status for name, answer in answers.items()} == {
+            "ours": 200,
+            "none": 403,
+            "other": 403,
+            "same site": 403,
+        }
+        assert (await browser.ask("POST", f"{app.url}/x", headers=token)).status == 200
+
+
+# ---- Logging out
+
+
+async def test_logging_out_ends_the_session_at_the_issuer(issuer: provider.Issuer) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+        await browser.open(f"{app.url}/workspaces", user="alice")
+        sealed = browser.cookie(SESSION, app.url)
+        kept = list(issuer._sessions.values())[-1]
+        assert (await browser.ask("POST", f"{app.url}/logout")).status == 403
+        answer = await browser.ask("POST", f"{app.url}/logout", headers={"Origin": app.url})
+        assert (answer.status, answer.content_type) == (200, "text/html")
+        assert kept.id not in issuer._sessions
+        assert browser.cookie(SESSION, app.url) is None
+        again = await browser.ask("GET", f"{app.url}/x", headers={"Cookie": f"{SESSION}={sealed}"})
+        assert again.status == 401
+        assert (await browser.ask("POST", f"{app.url}/logout", headers={"Origin": app.url})).status == 200
+
+
+async def test_an_issuer_that_does_not_end_sessions_for_us_is_led_to(
+    issuer: provider.Issuer,
+) -> None:
+    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+        await browser.open(f"{app.url}/workspaces", user="alice")
+        issuer.refuses_logout = True
+        try:
+            answer = await browser.ask("POST", f"{app.url}/logout", headers={"Origin": app.url})
+        finally:
+            issuer.refuses_logout = False
+        assert answer.status == 303
+        assert answer.headers["Location"].startswith(
+            f"{issuer.url}/logout?client_id={CLIENT[0]}&post_logout_redirect_uri="
+        )
+        assert browser.cookie(SESSION, app.url) is None
+
+
+# ---- Seals
+
+
+def test_a_seal_opens_only_what_it_closed() -> None:
+    seal = Seal(COOKIE_KEY, "session")
+    closed = seal.close({"a": 1}, LOCAL)
+    assert seal.open(closed) == {"a": 1}
+    assert Seal(COOKIE_KEY, "login").open(closed) is None
+    assert Seal(b"l" * 32, "session").open(closed) is None
+    assert seal.open(closed[:-4] + "AAAA") is None
+
+
+def test_a_key_that_is_too_short_and_what_is_too_large_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 32 bytes"):
+        Seal(b"k" * 31, "session")
+    with pytest.raises(CookieTooLarge):
+        Seal(COOKIE_KEY, "session").close({"refresh": "x" * COOKIE_MAX}, LOCAL)
+
+
+# ---- Canary
+
+
+async def test_no_token_cookie_or_secret_is_in_a_log_or_an_address(
+    issuer: provider.Issuer, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    async with served(issuer_url=issuer.url, client=CLIENT, now=clock.now) as app, Browser() as browser:
+        await browser.open(f"{app.url}/workspaces", user="alice")
+        clock.passed = issuer.access_seconds
+        await browser.ask("GET", f"{app.url}/x")
+        sealed = browser.cookie(SESSION, app.url) or ""
+        await browser.ask("POST", f"{app.url}/logout", headers={"Origin": app.url})
+        for token in (issuer.access_token("alice", iss="https://evil"), "x" * 70_000):
+            answer = await browser.ask("GET", f"{app.url}/x", headers={"Authorization": f"Bearer {token}"})
+            assert token[:50] not in await answer.text() + str(answer.headers)
+    output = capsys.readouterr()
+    everything = output.out + output.err + caplog.text + "\n".join(browser.visited)
+    secrets = [sealed, CLIENT[1], *issuer._refresh_tokens, "eyJ", "x" * 50]
+    assert [secret[:20] for secret in secrets if secret in everything] == []
