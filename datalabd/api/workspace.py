@@ -39,6 +39,11 @@ def _utc(value: datetime.datetime) -> datetime.datetime:
 Time = Annotated[datetime.datetime, AfterValidator(_utc)]
 
 
+def stamp(value: datetime.datetime) -> str:
+    """A time as answers have it: UTC, with its fraction of a second where it has one."""
+    return value.astimezone(datetime.UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
 class Wire(BaseModel):
     """Base of bodies and answers; names are as on the wire."""
 

@@ -1,0 +1,117 @@
+"""Buckets of a workspace: what is told of them, and how they come, change and go. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from datalabd.api.meta import Manifest
+from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS, Bucket, key, read
+from datalabd.api.workspace import stamp
+from datalabd.api.workspace_bodies import BucketPatch, NewBucket, NewLifecycleRule
+from datalabd.live import text
+from workspaces.patches import Draft, listed, set_entry
+from workspaces.problems import problem, wrong
+from workspaces.sharing import Sharing
+
+
+def row(bucket: Bucket) -> dict[str, Any]:
+    """A bucket as `Bucket` of the answer."""
+    rules = []
+    for rule in bucket.rules:
+        told: dict[str, Any] = {"target": rule.target, "mode": str(rule.mode)}
+        rules.append(told | ({"min_age": rule.min_age} if rule.at is None else {"at": stamp(rule.at)}))
+    return {"name": bucket.name, "discoverable": bucket.discoverable, "lifecycle_rules": rules}
+
+
+def is_named_after(bucket: str, workspace: str) -> bool:
+    """Whether a bucket is called what a workspace's own are."""
+    return bucket == workspace or bucket.startswith(f"{workspace}-")
+
+
+def taken_by_another(bucket: str, workspace: str, sharing: Sharing) -> bool:
+    """Whether another workspace has a bucket of this name, or would have one."""
+    return bool(set(sharing.owners(bucket)) - {workspace}) or (bucket != workspace and sharing.get(bucket) is not None)
+
+
+def add(draft: Draft, buckets: Sequence[NewBucket], sharing: Sharing) -> None:
+    """Add buckets, and give those that are there the rules that are said of them."""
+    for index, new in enumerate(buckets):
+        items = listed(draft.storage, "buckets")
+        known = _find(items, new.name)
+        at = len(items) if known is None else items.index(known)
+        draft.words[("spec", "buckets", at)] = ("add_buckets", index)
+        draft.words[("spec", "buckets", at, "bucketName")] = ("add_buckets", index, "name")
+        draft.words[("spec", "buckets", at, "lifecycleRules")] = ("add_buckets", index, "lifecycle_rules")
+        if known is None:
+            _check(index, new.name, draft.name, sharing)
+            known = {"bucketName": new.name}
+            items.append(known)
+        known.setdefault("discoverable", new.discoverable)
+        _set_rules(known, new.lifecycle_rules)
+
+
+def _check(index: int, name: str, workspace: str, sharing: Sharing) -> None:
+    if not is_named_after(name, workspace):
+        place = ("body", "add_buckets", index, "name")
+        raise wrong(place, f"must be {workspace} or begin with {workspace}-", name)
+    if taken_by_another(name, workspace, sharing):
+        raise problem(409, "bucket_exists", bucket=name)
+
+
+def change(draft: Draft, name: str, edit: BucketPatch) -> None:
+    """Change what is said of a bucket."""
+    items = listed(draft.storage, "buckets")
+    known = _known(items, name)
+    at = items.index(known)
+    draft.words[("spec", "buckets", at, "lifecycleRules")] = ("lifecycle_rules",)
+    draft.words[("spec", "buckets", at, "discoverable")] = ("discoverable",)
+    if edit.discoverable is not None:
+        known["discoverable"] = edit.discoverable
+    _set_rules(known, edit.lifecycle_rules)
+
+
+def remove(draft: Draft, name: str, *, revoke: bool) -> None:
+    """Take a bucket out, with what was decided on it; grants in force have to be revoked with it."""
+    items = listed(draft.storage, "buckets")
+    known = _known(items, name)
+    grants = [grant for grant in read(draft.storage).grants if grant.bucket == name]
+    held = sorted(grant.grantee for grant in grants if grant.in_force)
+    if held and not revoke:
+        raise problem(409, "bucket_in_use", bucket=name, grantees=held)
+    items.remove(known)
+    if grants:
+        kept = [grant for grant in listed(draft.storage, "bucketAccessGrants") if text(grant, "bucketName") != name]
+        draft.storage["spec"]["bucketAccessGrants"] = kept
+        for grant in grants:
+            set_entry(draft.storage, GRANT_EXPIRY, key(name, grant.grantee), "")
+            set_entry(draft.storage, GRANT_REASONS, key(name, grant.grantee), "")
+
+
+def _find(items: list[Any], name: str) -> Manifest | None:
+    """The entry of a bucket."""
+    return next(
+        (
+            item
+            for item in items
+            if isinstance(item, dict) and (text(item, "bucketName") or text(item, "bucket")) == name
+        ),
+        None,
+    )
+
+
+def _known(items: list[Any], name: str) -> Manifest:
+    if (found := _find(items, name)) is None:
+        raise problem(404, "bucket_not_found", bucket=name)
+    return found
+
+
+def _set_rules(entry: Manifest, rules: list[NewLifecycleRule] | None) -> None:
+    """Set all rules; None leaves those that there are."""
+    if rules:
+        entry["lifecycleRules"] = [_rule(rule) for rule in rules]
+    elif rules is not None and entry.get("lifecycleRules"):
+        entry["lifecycleRules"] = []
+
+
+def _rule(rule: NewLifecycleRule) -> Manifest:
+    when = {"minAge": rule.min_age} if rule.at is None else {"at": rule.at.isoformat()}
+    return {"target": rule.target, "mode": str(rule.mode)} | when

@@ -1,0 +1,188 @@
+"""A workspace as its viewer may see it, put together from what the caches hold. Pure: plain objects in, JSON out.
+
+What is odd in an object is left out; the rest of the workspace, and every other one, is told all the same.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from datalabd.api.meta import Manifest
+from datalabd.api.storage import Storage, read
+from datalabd.api.workspace import Status, stamp
+from datalabd.live import annotations, condition, dig, integer, text
+from workspaces import buckets, members, sessions, stores
+from workspaces.credentials import (
+    MASK,
+    SecretOf,
+    lab_secret,
+    registry_credentials,
+    storage_credentials,
+    store_credentials,
+)
+from workspaces.permissions import CAPS, Permission, Permissions
+from workspaces.settings import Settings
+from workspaces.sharing import Sharing
+from workspaces.stores import Offer
+from workspaces.usage import usage
+
+View = dict[str, Any]
+OURS = ("datalabs.pkg.internal/", "storages.pkg.internal/", "workspaces.pkg.internal/")
+"""What our annotations begin with."""
+
+
+@dataclass(frozen=True, repr=False)
+class Pieces:
+    """Everything one workspace is put together from. No repr: it reaches Secrets."""
+
+    storage: Manifest
+    datalab: Manifest | None
+    secret: SecretOf
+    quotas: Sequence[Manifest] | None = None
+    """ResourceQuotas of the lab's namespace; None where they cannot be read."""
+    volumes: Sequence[Manifest] | None = None
+    """Its volume claims; None where they cannot be read."""
+
+
+def view(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, allowed: Permissions, viewer: str) -> View:
+    """The workspace as `Workspace`, with what its viewer may not see left blank."""
+    storage = _storage(pieces, sharing)
+    keys = storage_credentials(storage, sharing, pieces.secret, settings)
+    found: View = {"name": storage.name}
+    if storage.created is not None:
+        found["creation_timestamp"] = stamp(storage.created)
+    found |= {
+        "version": text(pieces.storage, "metadata", "resourceVersion"),
+        "status": str(_status(pieces.storage, keys is not None)),
+        "storage": _storage_view(storage, sharing, keys, allowed),
+        "datalab": _datalab_view(storage, pieces, sharing, offer, settings, allowed),
+    }
+    if Permission.VIEW_RESOURCE_USAGE in allowed and pieces.quotas is not None and pieces.volumes is not None:
+        found["resource_usage"] = usage(pieces.quotas, pieces.volumes)
+    return found | {"user": {"name": viewer, "permissions": sorted(map(str, allowed))}}
+
+
+def _storage(pieces: Pieces, sharing: Sharing) -> Storage:
+    """As it was read already, where that is of this very object."""
+    return sharing.get(text(pieces.storage, "metadata", "name")) or read(pieces.storage)
+
+
+def _storage_view(
+    storage: Storage, sharing: Sharing, keys: dict[str, str] | None, allowed: Permissions
+) -> dict[str, Any]:
+    may_see = Permission.VIEW_BUCKETS in allowed
+    found: dict[str, Any] = {"buckets": [buckets.row(bucket) for bucket in storage.buckets] if may_see else []}
+    if keys is not None and Permission.VIEW_BUCKET_CREDENTIALS in allowed:
+        found["credentials"] = keys
+    return found | {"bucket_access_requests": sharing.access(storage.name) if may_see else []}
+
+
+def _datalab_view(
+    storage: Storage, pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, allowed: Permissions
+) -> dict[str, Any]:
+    may_see_stores = Permission.VIEW_STORES in allowed
+    found: dict[str, Any] = {
+        "memberships": members.rows(pieces.datalab, storage.created) if Permission.VIEW_MEMBERS in allowed else [],
+        "available": offer.datalab,
+        "available_store_types": [str(kind) for kind in offer.types],
+        "stores": stores.rows(pieces.datalab, offer.types, storage.created) if may_see_stores else [],
+        "sessions": sessions.rows(pieces.datalab) if Permission.VIEW_SESSIONS in allowed else [],
+        "max_sessions": settings.max_sessions,
+        "store_credentials": {},
+    }
+    if may_see_stores:
+        values = lab_secret(storage, sharing, pieces.secret)
+        found["store_credentials"] = store_credentials(values, pieces.datalab, offer.types)
+        if registry := registry_credentials(storage, sharing, pieces.secret, settings):
+            found["container_registry_credentials"] = registry | {"password": MASK}
+    return found
+
+
+def _status(storage: Manifest, is_whole: bool) -> Status:
+    """Ready with whole credentials, unless the Storage says that it is not."""
+    denied = condition(storage, "Ready", "status").get("status") == "False"
+    return Status.READY if is_whole and not denied else Status.PROVISIONING
+
+
+def without_secrets(found: View) -> View:
+    """The same for a stream: without any credential."""
+    storage = {member: value for member, value in found["storage"].items() if member != "credentials"}
+    lab = {member: value for member, value in found["datalab"].items() if member != "container_registry_credentials"}
+    return found | {"storage": storage, "datalab": lab | {"store_credentials": {}}}
+
+
+def all_credentials(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, allowed: Permissions) -> View:
+    """As `AllCredentials`, in clear: those of the storage, and with VIEW_STORES those of stores and registry."""
+    storage = _storage(pieces, sharing)
+    keys = storage_credentials(storage, sharing, pieces.secret, settings)
+    found: View = {"storage": keys} if keys else {}
+    if Permission.VIEW_STORES in allowed:
+        values = lab_secret(storage, sharing, pieces.secret)
+        found["store_credentials"] = store_credentials(values, pieces.datalab, offer.types)
+        if registry := registry_credentials(storage, sharing, pieces.secret, settings):
+            found["container_registry_credentials"] = registry
+    return found
+
+
+def row(pieces: Pieces, sharing: Sharing, settings: Settings, allowed: Permissions, base: str) -> View:
+    """A workspace in the list, as `WorkspaceRow`; `base` is our address as the viewer sees it."""
+    storage = _storage(pieces, sharing)
+    whole = storage_credentials(storage, sharing, pieces.secret, settings) is not None
+    url = f"{base}/workspaces/{storage.name}"
+    found: View = {"name": storage.name, "url": url, "sessions": []}
+    if Permission.VIEW_SESSIONS in allowed:
+        names = sessions.started(pieces.datalab)
+        found["sessions"] = [{"name": name, "url": f"{url}/sessions/{name}"} for name in names]
+    found["status"] = str(_status(pieces.storage, whole))
+    if Permission.VIEW_MEMBERS in allowed:
+        found["members"] = len(members.names(pieces.datalab))
+    if Permission.VIEW_BUCKETS in allowed:
+        found["pending"] = sharing.pending(storage.name)
+    return found
+
+
+def etag(storage: Manifest, datalab: Manifest | None) -> str:
+    """Names what can be written of a workspace: changes of status alone change nothing of it. In double quotes."""
+    said = orjson.dumps([_version(storage), _version(datalab)], option=orjson.OPT_SORT_KEYS)
+    return f'"{hashlib.sha256(said).hexdigest()[:32]}"'
+
+
+def _version(obj: Manifest | None) -> list[Any]:
+    ours = {name: said for name, said in annotations(obj).items() if name.startswith(OURS)}
+    return [text(obj, "metadata", "uid"), integer(obj, "metadata", "generation"), ours]
+
+
+_PARTS = {
+    "spec": {
+        "buckets": "buckets",
+        "bucketAccessRequests": "requests",
+        "bucketAccessGrants": "requests",
+        "users": "members",
+        "userOverrides": "members",
+        "sessions": "sessions",
+        **{kind.field: "stores" for kind in stores.KINDS.values()},
+    },
+    "status": {"sessions": "sessions", "users": "members", "conditions": "status"},
+}
+
+
+def changed(before: Manifest | None, after: Manifest | None) -> frozenset[str]:
+    """Parts of a workspace that differ between two versions of its Storage or its Datalab; none: nothing to tell."""
+    found = {
+        part
+        for where, fields in _PARTS.items()
+        for name, part in fields.items()
+        if dig(before, where).get(name) != dig(after, where).get(name)
+    }
+    if (before is None) != (after is None):
+        found.add("status")
+    told = [
+        {name: annotations(obj).get(name) for name in annotations(obj) if name.startswith(OURS)}
+        for obj in (before, after)
+    ]
+    if told[0] != told[1]:
+        found |= {"members"} if told[0].get(CAPS) != told[1].get(CAPS) else {"requests"}
+    return frozenset(found)

@@ -1,0 +1,183 @@
+"""Who shares which bucket with whom, over all Storages of the namespace; kept current one Storage at a time. Pure.
+
+Only what a Storage decides on its own buckets counts. Requests and grants show on both sides.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from datalabd.api.meta import Manifest
+from datalabd.api.storage import Grant, Permission, Request, Storage, is_bucket_name, read
+from datalabd.api.workspace import stamp
+
+Row = dict[str, Any]
+"""A `BucketAccessRequest` as JSON."""
+
+
+class Sharing:
+    """Every Storage as read, found by name, by principal, and by bucket."""
+
+    def __init__(self, storages: Iterable[Manifest] = ()) -> None:
+        self._storages: dict[str, Storage] = {}
+        self._principals: dict[str, set[str]] = {}
+        self._owners: dict[str, set[str]] = {}
+        self._requesters: dict[str, set[str]] = {}
+        self._granters: dict[str, set[str]] = {}
+        self._discoverable: list[tuple[str, str]] | None = None
+        for obj in storages:
+            self.put(obj)
+
+    def put(self, obj: Manifest) -> None:
+        """Take up a Storage that is new, or has changed."""
+        storage = read(obj)
+        self.remove(storage.name)
+        self._storages[storage.name] = storage
+        self._discoverable = None
+        for index, keys in self._keys(storage):
+            for key in keys:
+                index.setdefault(key, set()).add(storage.name)
+
+    def remove(self, name: str) -> None:
+        """Forget a Storage, if it is known."""
+        storage = self._storages.pop(name, None)
+        if storage is None:
+            return
+        self._discoverable = None
+        for index, keys in self._keys(storage):
+            for key in keys:
+                index[key].discard(name)
+                if not index[key]:
+                    del index[key]
+
+    def _keys(self, storage: Storage) -> tuple[tuple[dict[str, set[str]], set[str]], ...]:
+        return (
+            (self._principals, {storage.principal} - {""}),
+            (self._owners, {bucket.name for bucket in storage.buckets}),
+            (self._requesters, {request.bucket for request in storage.requests}),
+            (self._granters, {grant.grantee for grant in storage.grants}),
+        )
+
+    def __iter__(self) -> Iterator[Storage]:
+        """Storages by name."""
+        return (self._storages[name] for name in sorted(self._storages))
+
+    def get(self, name: str) -> Storage | None:
+        """The Storage of that name."""
+        return self._storages.get(name)
+
+    def owners(self, bucket: str) -> list[str]:
+        """Names of the Storages that have a bucket, in order; more than one is somebody's mistake."""
+        return sorted(self._owners.get(bucket, ()))
+
+    def of_principal(self, principal: str) -> list[str]:
+        """Names of the Storages of a principal, in order."""
+        return sorted(self._principals.get(principal, ()))
+
+    def discoverable(self) -> list[tuple[str, str]]:
+        """Names of Storages, each with a bucket of it that others may ask for, in order."""
+        if self._discoverable is None:
+            self._discoverable = [
+                (storage.name, bucket.name)
+                for storage in self
+                for bucket in storage.buckets
+                if bucket.discoverable and is_bucket_name(bucket.name)
+            ]
+        return self._discoverable
+
+    def decision(self, bucket: str, principal: str) -> Grant | None:
+        """What the bucket's owner decided on a principal; of several owners, the first who decided."""
+        for owner in self.owners(bucket):
+            for grant in self._storages[owner].grants:
+                if (grant.bucket, grant.grantee) == (bucket, principal):
+                    return grant
+        return None
+
+    # ---- What one workspace sees
+
+    def access(self, name: str) -> list[Row]:
+        """Requests and grants of a workspace on both sides, then buckets that it could ask for; [] if it is absent."""
+        storage = self._storages.get(name)
+        if storage is None:
+            return []
+        return [*self._outbound(storage), *self._inbound(storage), *self._available(storage)]
+
+    def pending(self, name: str) -> int:
+        """How many requests wait for a decision of a workspace."""
+        storage = self._storages.get(name)
+        return 0 if storage is None else sum(_waits(row) for row in self._asked(storage))
+
+    def _outbound(self, storage: Storage) -> Iterator[Row]:
+        if storage.principal:
+            for request in storage.requests:
+                yield _row(storage.name, request.bucket, request, self.decision(request.bucket, storage.principal))
+
+    def _asked(self, storage: Storage) -> Iterator[Row]:
+        """What others ask of it."""
+        decisions = {(grant.bucket, grant.grantee): grant for grant in storage.grants}
+        for bucket in storage.buckets:
+            for name in sorted(self._requesters.get(bucket.name, ())):
+                requester = self._storages[name]
+                if requester is not storage and requester.principal:
+                    for request in requester.requests:
+                        if request.bucket == bucket.name:
+                            yield _row(name, bucket.name, request, decisions.get((bucket.name, requester.principal)))
+
+    def _inbound(self, storage: Storage) -> Iterator[Row]:
+        """What others ask of it, and what they have without having asked."""
+        asked = set()
+        for row in self._asked(storage):
+            asked.add((row["workspace"], row["bucket"]))
+            yield row
+        own = {bucket.name for bucket in storage.buckets}
+        for grant in storage.grants:
+            names = self.of_principal(grant.grantee) or [grant.grantee]
+            if grant.bucket in own and not any((name, grant.bucket) in asked for name in names):
+                yield _row(names[0], grant.bucket, None, grant)
+
+    def _available(self, storage: Storage) -> Iterator[Row]:
+        """Buckets of others that it did not ask for: those that can be found, and those that it was granted."""
+        known = {request.bucket for request in storage.requests} | {bucket.name for bucket in storage.buckets}
+        granted: dict[str, Grant] = {}
+        for owner in sorted(self._granters.get(storage.principal, ())):
+            for grant in self._storages[owner].grants:
+                if grant.grantee == storage.principal and owner in self._owners.get(grant.bucket, ()):
+                    granted.setdefault(grant.bucket, grant)
+        for _, bucket in self.discoverable():
+            if bucket not in known:
+                known.add(bucket)
+                yield _row(storage.name, bucket, None, granted.pop(bucket, None))
+        for bucket, grant in granted.items():
+            if bucket not in known and grant.in_force:
+                yield _row(storage.name, bucket, None, grant)
+
+
+def _row(workspace: str, bucket: str, request: Request | None, grant: Grant | None) -> Row:
+    """Level: what is granted; until then, and once it is denied, what is wanted. Who asks again waits again."""
+    if asked_again(request, grant):
+        grant = None
+    wanted = Permission.READ_WRITE if request is None else request.permission
+    row = {
+        "workspace": workspace,
+        "bucket": bucket,
+        "permission": str(grant.permission if grant is not None and grant.in_force else wanted),
+    }
+    if request is not None:
+        row["request_timestamp"] = stamp(request.requested_at)
+    if grant is not None:
+        row["grant_timestamp" if grant.in_force else "denied_timestamp"] = stamp(grant.granted_at)
+        if grant.reason:
+            row["decision"] = grant.reason
+        if grant.in_force and grant.expires_at is not None:
+            row["expires"] = stamp(grant.expires_at)
+    if request is not None and request.reason:
+        row["reason"] = request.reason
+    return row
+
+
+def asked_again(request: Request | None, grant: Grant | None) -> bool:
+    """Whether somebody asks for what was denied before."""
+    return request is not None and grant is not None and not grant.in_force and request.requested_at > grant.granted_at
+
+
+def _waits(row: Row) -> bool:
+    return "request_timestamp" in row and "grant_timestamp" not in row and "denied_timestamp" not in row
