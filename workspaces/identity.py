@@ -79,7 +79,7 @@ class Authenticator:
                 return await self._of_token(request, _bearer(credentials))
             if self._login is not None and (found := await self._login.identity(request, origin)) is not None:
                 if browsers.is_forged(request.method, request.headers, origin):
-                    raise CrossSite("Forbidden")
+                    raise CrossSite()
                 return found
         except TokenRefused as error:
             raise Unauthorized(error.detail, error.reason, error.description) from None
@@ -110,7 +110,7 @@ def _bearer(credentials: str) -> str:
 def middleware(
     authenticator: Authenticator, proxies: Proxies, limits: RateLimits, is_public: Callable[[web.Request], bool]
 ) -> Middleware:
-    """Lets requests through whose sender is known, and does not ask too often; others raise a `Refusal`.
+    """Lets requests through whose sender is known, and does not ask too often; others raise a `Problem`.
 
     A person at a browser is led to a login instead, where there is one.
     """

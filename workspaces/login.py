@@ -269,7 +269,7 @@ class Login:
         """End the login here and the session at the issuer."""
         origin = self._origin_of(request)
         if browsers.is_forged(request.method, request.headers, origin):
-            raise CrossSite("Forbidden")
+            raise CrossSite()
         name = self._kept.name(origin)
         session_id, refresh_token = self._opened(request.cookies.get(name, ""))
         answer = _page(200, "You are logged out", link=f"{origin.prefix}{LOGIN}")

@@ -1,6 +1,7 @@
 """Logins of browsers, at an issuer that runs."""
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,11 +10,11 @@ import pytest
 from yarl import URL
 
 from hack import issuer as provider
-from tests.workspaces.web import COOKIE_KEY, Browser, Served, served
+from tests.workspaces.web import COOKIE_KEY, Browser, logins, served
 from workspaces.cookies import COOKIE_MAX, CookieTooLarge, Seal
 from workspaces.proxies import Origin
 
-CLIENT = (provider.CLIENT_ID, provider.CLIENT_SECRET)
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 SESSION, BEGUN = "workspaces-session", "workspaces-login"
 LOCAL = Origin("http", "127.0.0.1")
 
@@ -42,30 +43,30 @@ def issuer(shared_issuer: provider.Issuer) -> Iterator[provider.Issuer]:
 
 
 async def test_a_browser_is_led_to_the_login_and_back_to_where_it_was(issuer: provider.Issuer) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
-        answer = await browser.open(f"{app.url}/workspaces/ws-alice?x=1", user="Alice")
+    async with served(logins(issuer)) as app, Browser() as browser:
+        answer = await browser.open(f"{app}/workspaces/ws-alice?x=1", user="Alice")
         assert answer.status == 200
         assert (await answer.json())["name"] == "alice"
-        assert str(answer.url) == f"{app.url}/workspaces/ws-alice?x=1"
-        assert browser.cookie(BEGUN, app.url) is None
+        assert str(answer.url) == f"{app}/workspaces/ws-alice?x=1"
+        assert browser.cookie(BEGUN, app) is None
 
 
 async def test_programs_are_refused_instead(issuer: provider.Issuer) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+    async with served(logins(issuer)) as app, Browser() as browser:
         for headers in ({}, {"Accept": "application/json"}, {"Accept": "text/html", "Authorization": "Bearer x"}):
-            answer = await browser.ask("GET", f"{app.url}/workspaces", headers=headers)
+            answer = await browser.ask("GET", f"{app}/workspaces", headers=headers)
             assert answer.status == 401
             assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="workspaces"')
 
 
 async def test_the_request_for_a_code_has_pkce_state_and_nonce(issuer: provider.Issuer) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
-        first, second = [await browser.ask("GET", f"{app.url}/login") for _ in range(2)]
+    async with served(logins(issuer)) as app, Browser() as browser:
+        first, second = [await browser.ask("GET", f"{app}/login") for _ in range(2)]
     query = URL(first.headers["Location"]).query
     assert {name: query[name] for name in ("response_type", "client_id", "redirect_uri", "scope")} == {
         "response_type": "code",
         "client_id": provider.CLIENT_ID,
-        "redirect_uri": f"{app.url}/login/callback",
+        "redirect_uri": f"{app}/login/callback",
         "scope": "openid",
     }
     assert query["code_challenge_method"] == "S256"
@@ -76,16 +77,16 @@ async def test_the_request_for_a_code_has_pkce_state_and_nonce(issuer: provider.
 
 
 async def test_cookies_are_sealed_and_only_for_us(issuer: provider.Issuer) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT, proxies=("127.0.0.0/8",)) as app, Browser() as browser:
-        await browser.open(f"{app.url}/workspaces", user="alice")
-        sealed = browser.cookie(SESSION, app.url)
+    async with served(logins(issuer, trusted_proxies=LOOPBACK)) as app, Browser() as browser:
+        await browser.open(f"{app}/workspaces", user="alice")
+        sealed = browser.cookie(SESSION, app)
         assert sealed is not None
         held = Seal(COOKIE_KEY, "session").open(sealed)
         assert held is not None
         assert held.keys() == {"id", "refresh"}
         forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "ws.example.org", "X-Forwarded-Prefix": "/sub"}
-        begun = await browser.ask("GET", f"{app.url}/login", headers=forwarded)
-        local = await browser.ask("GET", f"{app.url}/login")
+        begun = await browser.ask("GET", f"{app}/login", headers=forwarded)
+        local = await browser.ask("GET", f"{app}/login")
     cookie = begun.headers["Set-Cookie"]
     assert cookie.startswith("__Host-workspaces-login-sub=")
     assert {part.strip() for part in cookie.split(";")[1:]} >= {"HttpOnly", "Secure", "SameSite=Lax", "Path=/"}
@@ -96,8 +97,8 @@ async def test_cookies_are_sealed_and_only_for_us(issuer: provider.Issuer) -> No
 
 
 async def test_nobody_logs_in_where_there_is_no_tls(issuer: provider.Issuer) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT, proxies=("127.0.0.0/8",)) as app, Browser() as browser:
-        answer = await browser.ask("GET", f"{app.url}/login", headers={"X-Forwarded-Host": "ws.example.org"})
+    async with served(logins(issuer, trusted_proxies=LOOPBACK)) as app, Browser() as browser:
+        answer = await browser.ask("GET", f"{app}/login", headers={"X-Forwarded-Host": "ws.example.org"})
         assert answer.status == 400
         assert "Set-Cookie" not in answer.headers
 
@@ -107,14 +108,14 @@ async def test_nobody_logs_in_where_there_is_no_tls(issuer: provider.Issuer) -> 
     [("//evil.example.org", "/workspaces"), ("https://evil.example.org/", "/workspaces"), ("/a", "/a")],
 )
 async def test_a_login_leads_to_a_path_of_ours(issuer: provider.Issuer, to: str, arrives: str) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
-        answer = await browser.open(str(URL(f"{app.url}/login").with_query(to=to)), user="alice")
-        assert str(answer.url) == f"{app.url}{arrives}"
+    async with served(logins(issuer)) as app, Browser() as browser:
+        answer = await browser.open(str(URL(f"{app}/login").with_query(to=to)), user="alice")
+        assert str(answer.url) == f"{app}{arrives}"
 
 
-async def _callback(app: Served, browser: Browser, issuer: provider.Issuer) -> str:
+async def _callback(app: str, browser: Browser, issuer: provider.Issuer) -> str:
     """The address that the issuer leads back to, not asked for yet."""
-    begun = await browser.ask("GET", f"{app.url}/login")
+    begun = await browser.ask("GET", f"{app}/login")
     back = await browser.ask("POST", begun.headers["Location"], data={"user": "alice"})
     return back.headers["Location"]
 
@@ -128,14 +129,14 @@ async def _callback(app: Served, browser: Browser, issuer: provider.Issuer) -> s
     ],
 )
 async def test_a_callback_that_was_not_begun_here_is_refused(issuer: provider.Issuer, change: dict[str, str]) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+    async with served(logins(issuer)) as app, Browser() as browser:
         callback = URL(await _callback(app, browser, issuer)).update_query(change)
         assert (await browser.ask("GET", str(callback))).status == 400
-        assert browser.cookie(SESSION, app.url) is None
+        assert browser.cookie(SESSION, app) is None
 
 
 async def test_a_callback_is_of_the_browser_that_began(issuer: provider.Issuer) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser, Browser() as other:
+    async with served(logins(issuer)) as app, Browser() as browser, Browser() as other:
         callback = await _callback(app, browser, issuer)
         assert (await other.ask("GET", callback)).status == 400
         assert (await browser.ask("GET", callback)).status == 303
@@ -144,14 +145,14 @@ async def test_a_callback_is_of_the_browser_that_began(issuer: provider.Issuer) 
 
 async def test_a_login_that_takes_too_long_begins_again(issuer: provider.Issuer) -> None:
     clock = Clock()
-    async with served(issuer_url=issuer.url, client=CLIENT, now=clock.now) as app, Browser() as browser:
+    async with served(logins(issuer), clock.now) as app, Browser() as browser:
         callback = await _callback(app, browser, issuer)
         clock.passed = 601
         assert (await browser.ask("GET", callback)).status == 400
 
 
 async def test_a_code_that_is_refused_and_a_person_who_is_not_logged_in_see_a_page(issuer: provider.Issuer) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+    async with served(logins(issuer)) as app, Browser() as browser:
         callback = URL(await _callback(app, browser, issuer))
         denied = callback.with_query({"state": callback.query["state"], "error": "access_denied"})
         assert (await browser.ask("GET", str(denied))).status == 403
@@ -165,15 +166,15 @@ async def test_an_id_token_of_another_login_is_refused(
 ) -> None:
     tokens = issuer._tokens
     monkeypatch.setattr(issuer, "_tokens", lambda session, client, nonce="": tokens(session, client, "other"))
-    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
+    async with served(logins(issuer)) as app, Browser() as browser:
         assert (await browser.ask("GET", await _callback(app, browser, issuer))).status == 502
-        assert browser.cookie(SESSION, app.url) is None
+        assert browser.cookie(SESSION, app) is None
 
 
 async def test_a_wrong_client_secret_is_told_to_the_operator_alone(
     issuer: provider.Issuer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with served(issuer_url=issuer.url, client=(CLIENT[0], "wrong-one")) as app, Browser() as browser:
+    async with served(logins(issuer, oidc_client_secret="wrong-one")) as app, Browser() as browser:
         answer = await browser.ask("GET", await _callback(app, browser, issuer))
         assert answer.status == 502
         assert "invalid_client" not in await answer.text()
@@ -188,75 +189,75 @@ async def test_a_wrong_client_secret_is_told_to_the_operator_alone(
 async def test_an_access_token_is_renewed_by_any_replica(issuer: provider.Issuer) -> None:
     clock = Clock()
     async with (
-        served(issuer_url=issuer.url, client=CLIENT, now=clock.now) as first,
-        served(issuer_url=issuer.url, client=CLIENT, now=clock.now) as second,
+        served(logins(issuer), clock.now) as first,
+        served(logins(issuer), clock.now) as second,
         Browser() as browser,
     ):
-        await browser.open(f"{first.url}/workspaces", user="alice")
-        before = browser.cookie(SESSION, first.url)
+        await browser.open(f"{first}/workspaces", user="alice")
+        before = browser.cookie(SESSION, first)
         asked = issuer.requests["/token"]
-        for url in (first.url, first.url, second.url, second.url):  # one host to a browser: both have its cookie
+        for url in (first, first, second, second):  # one host to a browser: both have its cookie
             assert (await browser.ask("GET", f"{url}/x")).status == 200
         assert issuer.requests["/token"] == asked + 1
         clock.passed = issuer.access_seconds - 5
-        assert (await browser.ask("GET", f"{first.url}/x")).status == 200
+        assert (await browser.ask("GET", f"{first}/x")).status == 200
         assert issuer.requests["/token"] == asked + 2
-        assert browser.cookie(SESSION, first.url) != before
+        assert browser.cookie(SESSION, first) != before
 
 
 async def test_requests_of_one_login_share_a_renewal(issuer: provider.Issuer) -> None:
     async with (
-        served(issuer_url=issuer.url, client=CLIENT) as first,
-        served(issuer_url=issuer.url, client=CLIENT) as second,
+        served(logins(issuer)) as first,
+        served(logins(issuer)) as second,
         Browser() as browser,
     ):
-        await browser.open(f"{first.url}/workspaces", user="alice")
+        await browser.open(f"{first}/workspaces", user="alice")
         asked = issuer.requests["/token"]
-        answers = await asyncio.gather(*(browser.ask("GET", f"{second.url}/x") for _ in range(10)))
+        answers = await asyncio.gather(*(browser.ask("GET", f"{second}/x") for _ in range(10)))
         assert {answer.status for answer in answers} == {200}
         assert issuer.requests["/token"] == asked + 1
 
 
 async def test_a_renewed_cookie_comes_with_a_stream_too(issuer: provider.Issuer) -> None:
     async with (
-        served(issuer_url=issuer.url, client=CLIENT) as first,
-        served(issuer_url=issuer.url, client=CLIENT) as second,
+        served(logins(issuer)) as first,
+        served(logins(issuer)) as second,
         Browser() as browser,
     ):
-        await browser.open(f"{first.url}/workspaces", user="alice")
-        answer = await browser.ask("GET", f"{second.url}/stream")
+        await browser.open(f"{first}/workspaces", user="alice")
+        answer = await browser.ask("GET", f"{second}/stream")
         assert answer.headers["Set-Cookie"].startswith(f"{SESSION}=")
         assert await answer.text() == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
 
 
 async def test_an_issuer_that_is_away_logs_nobody_out(issuer: provider.Issuer) -> None:
     clock = Clock()
-    async with served(issuer_url=issuer.url, client=CLIENT, now=clock.now) as app, Browser() as browser:
-        await browser.open(f"{app.url}/workspaces", user="alice")
+    async with served(logins(issuer), clock.now) as app, Browser() as browser:
+        await browser.open(f"{app}/workspaces", user="alice")
         issuer.is_away = True
-        assert (await browser.ask("GET", f"{app.url}/x")).status == 200
+        assert (await browser.ask("GET", f"{app}/x")).status == 200
         clock.passed = issuer.access_seconds
-        answer = await browser.ask("GET", f"{app.url}/x")
+        answer = await browser.ask("GET", f"{app}/x")
         assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
-        assert browser.cookie(SESSION, app.url) is not None
+        assert browser.cookie(SESSION, app) is not None
         issuer.is_away = False
-        assert (await browser.ask("GET", f"{app.url}/x")).status == 200
+        assert (await browser.ask("GET", f"{app}/x")).status == 200
 
 
 async def test_a_session_that_has_ended_at_the_issuer_ends_here(issuer: provider.Issuer) -> None:
     clock = Clock()
-    async with served(issuer_url=issuer.url, client=CLIENT, now=clock.now) as app, Browser() as browser:
-        await browser.open(f"{app.url}/workspaces", user="alice")
+    async with served(logins(issuer), clock.now) as app, Browser() as browser:
+        await browser.open(f"{app}/workspaces", user="alice")
         issuer._sessions.clear()
         clock.passed = issuer.access_seconds
-        assert (await browser.ask("GET", f"{app.url}/x")).status == 401
-        assert browser.cookie(SESSION, app.url) is None
+        assert (await browser.ask("GET", f"{app}/x")).status == 401
+        assert browser.cookie(SESSION, app) is None
 
 
 @pytest.mark.parametrize("value", ["", "x", "a.b.c.d.e", "x" * 5000])
 async def test_a_cookie_that_is_not_ours_is_as_none(issuer: provider.Issuer, value: str) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
-        answer = await browser.ask("GET", f"{app.url}/x", headers={"Cookie": f"{SESSION}={value}"})
+    async with served(logins(issuer)) as app, Browser() as browser:
+        answer = await browser.ask("GET", f"{app}/x", headers={"Cookie": f"{SESSION}={value}"})
         assert answer.status == 401
         assert "Max-Age=0" in answer.headers["Set-Cookie"]
 
@@ -265,15 +266,15 @@ async def test_a_cookie_that_is_not_ours_is_as_none(issuer: provider.Issuer, val
 
 
 async def test_a_change_by_cookie_comes_from_a_page_of_ours(issuer: provider.Issuer) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
-        await browser.open(f"{app.url}/workspaces", user="alice")
+    async with served(logins(issuer)) as app, Browser() as browser:
+        await browser.open(f"{app}/workspaces", user="alice")
         tried = {
-            "ours": {"Origin": app.url, "Sec-Fetch-Site": "same-origin"},
+            "ours": {"Origin": app, "Sec-Fetch-Site": "same-origin"},
             "none": {},
             "other": {"Origin": "https://evil.example.org"},
-            "same site": {"Origin": app.url, "Sec-Fetch-Site": "same-site"},
+            "same site": {"Origin": app, "Sec-Fetch-Site": "same-site"},
         }
-        answers = {name: await browser.ask("POST", f"{app.url}/x", headers=sent) for name, sent in tried.items()}
+        answers = {name: await browser.ask("POST", f"{app}/x", headers=sent) for name, sent in tried.items()}
         token = {"Authorization": f"Bearer {issuer.access_token('alice')}"}
         assert {name: answer.status for name, answer in answers.items()} == {
             "ours": 200,
@@ -281,42 +282,42 @@ async def test_a_change_by_cookie_comes_from_a_page_of_ours(issuer: provider.Iss
             "other": 403,
             "same site": 403,
         }
-        assert (await browser.ask("POST", f"{app.url}/x", headers=token)).status == 200
+        assert (await browser.ask("POST", f"{app}/x", headers=token)).status == 200
 
 
 # ---- Logging out
 
 
 async def test_logging_out_ends_the_session_at_the_issuer(issuer: provider.Issuer) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
-        await browser.open(f"{app.url}/workspaces", user="alice")
-        sealed = browser.cookie(SESSION, app.url)
+    async with served(logins(issuer)) as app, Browser() as browser:
+        await browser.open(f"{app}/workspaces", user="alice")
+        sealed = browser.cookie(SESSION, app)
         kept = list(issuer._sessions.values())[-1]
-        assert (await browser.ask("POST", f"{app.url}/logout")).status == 403
-        answer = await browser.ask("POST", f"{app.url}/logout", headers={"Origin": app.url})
+        assert (await browser.ask("POST", f"{app}/logout")).status == 403
+        answer = await browser.ask("POST", f"{app}/logout", headers={"Origin": app})
         assert (answer.status, answer.content_type) == (200, "text/html")
         assert kept.id not in issuer._sessions
-        assert browser.cookie(SESSION, app.url) is None
-        again = await browser.ask("GET", f"{app.url}/x", headers={"Cookie": f"{SESSION}={sealed}"})
+        assert browser.cookie(SESSION, app) is None
+        again = await browser.ask("GET", f"{app}/x", headers={"Cookie": f"{SESSION}={sealed}"})
         assert again.status == 401
-        assert (await browser.ask("POST", f"{app.url}/logout", headers={"Origin": app.url})).status == 200
+        assert (await browser.ask("POST", f"{app}/logout", headers={"Origin": app})).status == 200
 
 
 async def test_an_issuer_that_does_not_end_sessions_for_us_is_led_to(
     issuer: provider.Issuer,
 ) -> None:
-    async with served(issuer_url=issuer.url, client=CLIENT) as app, Browser() as browser:
-        await browser.open(f"{app.url}/workspaces", user="alice")
+    async with served(logins(issuer)) as app, Browser() as browser:
+        await browser.open(f"{app}/workspaces", user="alice")
         issuer.refuses_logout = True
         try:
-            answer = await browser.ask("POST", f"{app.url}/logout", headers={"Origin": app.url})
+            answer = await browser.ask("POST", f"{app}/logout", headers={"Origin": app})
         finally:
             issuer.refuses_logout = False
         assert answer.status == 303
         assert answer.headers["Location"].startswith(
-            f"{issuer.url}/logout?client_id={CLIENT[0]}&post_logout_redirect_uri="
+            f"{issuer.url}/logout?client_id={provider.CLIENT_ID}&post_logout_redirect_uri="
         )
-        assert browser.cookie(SESSION, app.url) is None
+        assert browser.cookie(SESSION, app) is None
 
 
 # ---- Seals
@@ -345,16 +346,16 @@ async def test_no_token_cookie_or_secret_is_in_a_log_or_an_address(
     issuer: provider.Issuer, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
-    async with served(issuer_url=issuer.url, client=CLIENT, now=clock.now) as app, Browser() as browser:
-        await browser.open(f"{app.url}/workspaces", user="alice")
+    async with served(logins(issuer), clock.now) as app, Browser() as browser:
+        await browser.open(f"{app}/workspaces", user="alice")
         clock.passed = issuer.access_seconds
-        await browser.ask("GET", f"{app.url}/x")
-        sealed = browser.cookie(SESSION, app.url) or ""
-        await browser.ask("POST", f"{app.url}/logout", headers={"Origin": app.url})
+        await browser.ask("GET", f"{app}/x")
+        sealed = browser.cookie(SESSION, app) or ""
+        await browser.ask("POST", f"{app}/logout", headers={"Origin": app})
         for token in (issuer.access_token("alice", iss="https://evil"), "x" * 70_000):
-            answer = await browser.ask("GET", f"{app.url}/x", headers={"Authorization": f"Bearer {token}"})
+            answer = await browser.ask("GET", f"{app}/x", headers={"Authorization": f"Bearer {token}"})
             assert token[:50] not in await answer.text() + str(answer.headers)
     output = capsys.readouterr()
     everything = output.out + output.err + caplog.text + "\n".join(browser.visited)
-    secrets = [sealed, CLIENT[1], *issuer._refresh_tokens, "eyJ", "x" * 50]
+    secrets = [sealed, provider.CLIENT_SECRET, *issuer._refresh_tokens, "eyJ", "x" * 50]
     assert [secret[:20] for secret in secrets if secret in everything] == []

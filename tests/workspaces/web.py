@@ -2,39 +2,38 @@
 
 import contextlib
 import html
-import ipaddress
 import re
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 from aiohttp import hdrs, web
 from yarl import URL
 
-from workspaces.claims import Expected
-from workspaces.identity import CALLER, ORIGIN, Authenticator, Gateway, middleware
-from workspaces.issuer import Issuer
-from workspaces.keys import Keys
-from workspaces.login import PATHS, Login
-from workspaces.proxies import Proxies
-from workspaces.rates import RateLimits, Rates
-from workspaces.refusals import Refusal
+from hack import issuer as provider
+from workspaces.authentication import Authentication
+from workspaces.identity import CALLER, ORIGIN
+from workspaces.login import PATHS
+from workspaces.problems import Problem
 from workspaces.runner import Runner
-from workspaces.tokens import Verifier
+from workspaces.settings import Settings
 
 COOKIE_KEY = b"k" * 32
 
 
 @web.middleware
-async def refusals(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Answer refusals as the Workspace API does."""
+async def problems(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Answer problems as the Workspace API does."""
     try:
         answer: web.StreamResponse = await handler(request)
         return answer
-    except Refusal as refusal:
-        return web.json_response({"detail": refusal.detail}, status=refusal.status, headers=dict(refusal.headers))
+    except Problem as problem:
+        return web.json_response({"detail": problem.detail}, status=problem.status, headers=problem.headers)
+
+
+async def _public(request: web.Request) -> web.Response:
+    return web.json_response({"url": request[ORIGIN].url, "known": CALLER in request})
 
 
 async def _who(request: web.Request) -> web.Response:
@@ -50,63 +49,34 @@ async def _stream(request: web.Request) -> web.StreamResponse:
     return answer
 
 
-@dataclass
-class Served:
-    """A running application."""
-
-    url: str
-    login: Login | None
-    keys: Keys | None
-
-
 @contextlib.asynccontextmanager
-async def served(
-    *,
-    issuer_url: str = "",
-    ca_file: str = "",
-    client: tuple[str, str] | None = None,
-    cookie_key: bytes = COOKIE_KEY,
-    proxies: tuple[str, ...] = (),
-    gateway_secret: str | None = None,
-    rates: Rates | None = None,
-    now: Callable[[], float] = time.time,
-) -> AsyncIterator[Served]:
-    """With an issuer tokens are verified; with a gateway's secret, empty or not, a gateway is believed."""
-    trusted = Proxies(ipaddress.ip_network(network) for network in proxies)
-    app = web.Application(middlewares=[refusals])
-    async with contextlib.AsyncExitStack() as closing:
-        verifier, gateway, login, keys = None, None, None, None
-        if issuer_url:
-            issuer = Issuer(issuer_url, ca_file=ca_file)
-            closing.push_async_callback(issuer.close)
-            keys = Keys(issuer)
-            closing.push_async_callback(keys.close)
-            verifier = Verifier(keys, Expected(issuer_url, "workspace-api"), now=now)
-            if client is not None:
-                login = Login(
-                    issuer,
-                    verifier,
-                    client_id=client[0],
-                    client_secret=client[1],
-                    cookie_key=cookie_key,
-                    origin_of=lambda request: request[ORIGIN],
-                    now=now,
-                )
-                closing.push_async_callback(login.close)
-                login.install(app)
-        if gateway_secret is not None:
-            gateway = Gateway(trusted, gateway_secret, "workspace-api")
-        authenticator = Authenticator(verifier=verifier, gateway=gateway, login=login)
-        app.middlewares.append(
-            middleware(authenticator, trusted, RateLimits(rates), lambda request: request.path in PATHS)
-        )
-        app.router.add_get("/stream", _stream)
-        app.router.add_route("*", "/{path:.*}", _who)
-        runner = Runner(app)
-        await runner.setup()
-        closing.push_async_callback(runner.cleanup)
+async def served(settings: Settings, now: Callable[[], float] = time.time) -> AsyncIterator[str]:
+    """The address of a running application with these settings."""
+    authentication = Authentication(settings, now=now)
+    app = web.Application(
+        middlewares=[problems, authentication.middleware(lambda request: request.path in PATHS | {"/public"})]
+    )
+    authentication.install(app)
+    app.router.add_get("/stream", _stream)
+    app.router.add_get("/public", _public)
+    app.router.add_route("*", "/{path:.*}", _who)
+    runner = Runner(app)
+    await runner.setup()
+    try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield Served(f"http://127.0.0.1:{runner.addresses[0][1]}", login, keys)
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+        await authentication.close()
+
+
+def logins(issuer: provider.Issuer, **more: Any) -> Settings:
+    """Settings by which people log in at an issuer that runs."""
+    return Settings(
+        oidc_issuer=issuer.url,
+        oidc_client_id=provider.CLIENT_ID,
+        **{"oidc_client_secret": provider.CLIENT_SECRET, "cookie_key": COOKIE_KEY} | more,
+    )
 
 
 class Browser:
