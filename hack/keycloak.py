@@ -49,6 +49,7 @@ JAVA = "-XX:TieredStopAtLevel=1 -XX:-UseG1GC -XX:+UseSerialGC"
 START_SECONDS = 300.0  # of twelve on an idle machine
 ADMIN = "datalabd"
 ROLES = ("manage-clients", "manage-users")
+WORKSPACE_CLIENT = "workspace-api"
 
 Json = dict[str, Any]
 
@@ -310,6 +311,39 @@ class Realm:
         """User names of the first thousand members of a group, sorted; none of a group that is not there."""
         live = self.group(group)
         return sorted(user["username"] for user in self.get(f"/groups/{live['id']}/members", max=1000)) if live else []
+
+    def add_workspace_client(self, *redirects: str) -> str:
+        """Secret of a new client `workspace-api`, as `docs/how-to/workspaces-identity.md` has it made.
+
+        Its tokens carry its users' roles of all clients, which need full scope, and have it as their audience.
+        """
+        secret = secrets.token_urlsafe(16)
+        audience = {
+            "name": "audience workspace-api",
+            "protocol": "openid-connect",
+            "protocolMapper": "oidc-audience-mapper",
+            "config": {"included.client.audience": WORKSPACE_CLIENT, "access.token.claim": "true"},
+        }
+        client = {
+            "clientId": WORKSPACE_CLIENT,
+            "secret": secret,
+            "redirectUris": list(redirects),
+            "standardFlowEnabled": True,
+            "directAccessGrantsEnabled": True,
+            "fullScopeAllowed": True,
+            "attributes": {"pkce.code.challenge.method": "S256"},
+            "protocolMappers": [audience],
+        }
+        made = self.request("POST", "/clients", body=client).headers["Location"].rpartition("/")[2]
+        self.request("POST", f"/clients/{made}/roles", body={"name": "admin"})
+        return secret
+
+    def give_role(self, user: str, client_id: str, role: str) -> None:
+        """Give a user a role of a client, both of which are there."""
+        client = self.client(client_id)
+        assert client is not None, f"there is no client {client_id}"
+        given = self.get(f"/clients/{client['id']}/roles/{role}")
+        self.request("POST", f"/users/{self.user_id(user)}/role-mappings/clients/{client['id']}", body=[given])
 
     def add_user(self, name: str, password: str | None = None) -> str:
         """Id of a new user, complete enough to log in with the password."""

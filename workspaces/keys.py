@@ -22,6 +22,8 @@ REFRESH_SECONDS = 300.0
 AGE_MAX_SECONDS = 600.0
 UNKNOWN_SECONDS = 10.0
 """Between fetches for the sake of keys that are not known, or after a failure."""
+CLOCKS_SECONDS = 30.0
+"""How much the issuer's clock may differ from ours."""
 FIRST_SECONDS = 1.0
 """Between fetches as long as there are no keys at all."""
 KEYS_MAX = 100
@@ -117,9 +119,10 @@ class Keys:
     async def find(self, kid: str | None, algorithm: str, age_seconds: float) -> Key:
         """The key of a token that was issued so long ago, by what it says itself.
 
-        Raises `TokenRefused` for a key that the issuer did not publish although the token is older than what we have of
-        it, and `KeysUnavailable` if that cannot be told now.
+        Raises `TokenRefused` for a key that the issuer does not publish although the token is older than what we know
+        of it, and `KeysUnavailable` if that cannot be told now: a key may be newer.
         """
+        arrived = self._clock()
         if self._set is None or self._age >= AGE_MAX_SECONDS:
             # While the issuer is away nobody waits for it once more.
             await self._fetch(wait=self._set is None or not self._is_away)
@@ -132,9 +135,9 @@ class Keys:
             key = self._set.find(kid, algorithm)
         if key is not None:
             return key
-        if self._is_away or age_seconds < self._age:
-            raise KeysUnavailable(UNKNOWN_SECONDS)
-        raise TokenRefused("key")
+        if self._fetched_at >= arrived or (not self._is_away and age_seconds > self._age + CLOCKS_SECONDS):
+            raise TokenRefused("key")
+        raise KeysUnavailable(UNKNOWN_SECONDS)
 
     async def close(self) -> None:
         """Stop fetching."""

@@ -38,7 +38,8 @@ async def _public(request: web.Request) -> web.Response:
 
 async def _who(request: web.Request) -> web.Response:
     caller = request[CALLER]
-    return web.json_response({"name": caller.name, "roles": dict(caller.roles), "url": request[ORIGIN].url})
+    about = {"name": caller.name, "roles": dict(caller.roles), "admin": caller.is_platform_admin}
+    return web.json_response(about | {"url": request[ORIGIN].url})
 
 
 async def _stream(request: web.Request) -> web.StreamResponse:
@@ -50,9 +51,11 @@ async def _stream(request: web.Request) -> web.StreamResponse:
 
 
 @contextlib.asynccontextmanager
-async def served(settings: Settings, now: Callable[[], float] = time.time) -> AsyncIterator[str]:
+async def served(
+    settings: Settings, now: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[str]:
     """The address of a running application with these settings."""
-    authentication = Authentication(settings, now=now)
+    authentication = Authentication(settings, now=now, clock=clock)
     app = web.Application(
         middlewares=[problems, authentication.middleware(lambda request: request.path in PATHS | {"/public"})]
     )
