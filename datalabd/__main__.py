@@ -1,4 +1,4 @@
-"""Command line: run | render | purge | hosts | version."""
+"""Command line: run | workspaces | render | purge | hosts | version."""
 
 import argparse
 import asyncio
@@ -18,7 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.verb == "version":
         print(version("datalabd"))
         return 0
-    return {"render": _render, "purge": _purge, "hosts": _hosts, "run": _run}[options.verb](options)
+    verbs = {"render": _render, "purge": _purge, "hosts": _hosts, "run": _run, "workspaces": _workspaces}
+    return verbs[options.verb](options)
 
 
 def _render(options: argparse.Namespace) -> int:
@@ -79,6 +80,29 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _workspaces(options: argparse.Namespace) -> int:
+    if options.openapi:
+        from workspaces import openapi
+
+        sys.stdout.write(openapi.text())
+        return 0
+    from workspaces.app import Process
+    from workspaces.settings import Settings
+
+    try:
+        settings = Settings.read(os.environ)
+    except ValueError as error:
+        print(f"datalabd: {error}", file=sys.stderr)
+        return 2
+    logs.configure(settings.log_level)
+    try:
+        asyncio.run(Process(settings, options.kubeconfig).run())
+    except DatalabdError as error:
+        print(f"datalabd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="datalabd", description="From a Datalab claim to a running, bounded lab.")
     parser.add_argument("--version", action="version", version=version("datalabd"), help="print the version")
@@ -95,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="with --local: where the API server reaches this machine (https://…), unless both share it",
     )
+    workspaces = verbs.add_parser("workspaces", help="serve the Workspace API until stopped")
+    workspaces.add_argument(
+        "--kubeconfig", metavar="FILE", help="default: KUBECONFIG, ~/.kube/config, the pod's account"
+    )
+    workspaces.add_argument("--openapi", action="store_true", help="print its OpenAPI document instead")
     render = verbs.add_parser("render", help="print every object that claims become, without a cluster")
     render.add_argument("--claim", metavar="FILE", required=True, help="Datalabs of either version; - is stdin")
     render.add_argument(

@@ -89,6 +89,14 @@ TOKEN_VERIFICATIONS = Counter(
     "datalabd_token_verifications_total", "Tokens that were verified, by result: valid, or why not.", ["result"]
 )
 
+HTTP_REQUESTS = Counter(
+    "datalabd_http_requests_total", "Requests to the Workspace API that were answered.", ["route", "method", "code"]
+)
+HTTP_SECONDS = Histogram(
+    "datalabd_http_request_seconds", "Time until they were answered, streams left out.", ["route"], buckets=_SECONDS
+)
+HTTP_STREAMS = Gauge("datalabd_http_streams", "Streams of changes that are open.")
+
 HOSTS_TAKEN = Gauge("datalabd_hosts_taken", "Hosts of labs' sessions for which a route answers that is not the lab's.")
 
 __all__ = ["REGISTRY"]

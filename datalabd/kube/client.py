@@ -10,7 +10,7 @@ import contextlib
 import copy
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
@@ -78,6 +78,23 @@ _BRACES = re.compile(rb'[{}]|"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 _MAY_LEAVE: ContextVar[Callable[[], bool] | None] = ContextVar("may_leave", default=None)
 """Says whether the write being made may leave; None where nobody asks."""
+
+
+_WARNINGS: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
+"""Takes what the API server warns of; None where nobody reads it."""
+_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
+"""As the API server words the header `Warning`."""
+
+
+@contextlib.contextmanager
+def warnings_told() -> Iterator[list[str]]:
+    """What the API server warns of in answers to requests that are made within, each once."""
+    found: list[str] = []
+    token = _WARNINGS.set(found)
+    try:
+        yield found
+    finally:
+        _WARNINGS.reset(token)
 
 
 class _Request(aiohttp.ClientRequest):
@@ -261,6 +278,7 @@ class Client:
                     continue
                 if response.status >= 400:
                     raise _error(response.status, content, response.headers)
+                _note_warnings(response.headers.getall("Warning", ()))
                 try:
                     answer: Manifest = _decoded(content)
                 except ValueError as error:
@@ -436,6 +454,16 @@ def _about(resource: Resource, namespace: str, name: str) -> Iterator[None]:
     except KubeError as error:
         error.about = f"{resource.kind} {NamespacedName(namespace, name)}"
         raise
+
+
+def _note_warnings(headers: Iterable[str]) -> None:
+    if (found := _WARNINGS.get()) is None:
+        return
+    for header in headers:
+        for text in _WARNING.findall(header):
+            said = bounded(text.replace('\\"', '"'), LINE_MAX)
+            if said not in found:
+                found.append(said)
 
 
 def path(resource: Resource, namespace: str = "", name: str = "", subresource: str = "") -> str:

@@ -36,6 +36,7 @@ class Resource:
 EDUCATES = "training.educates.dev/v1beta1"
 
 DATALABS = Resource("pkg.internal/v1beta2", "datalabs", "Datalab")
+STORAGES = Resource("pkg.internal/v1beta1", "storages", "Storage")
 ENVIRONMENT_CONFIGS = Resource("pkg.internal/v1beta1", "environmentconfigs", "EnvironmentConfig", namespaced=False)
 CROSSPLANE_ENVIRONMENTS = Resource(
     "apiextensions.crossplane.io/v1beta1", "environmentconfigs", "EnvironmentConfig", namespaced=False
@@ -47,6 +48,7 @@ NAMESPACES = Resource("v1", "namespaces", "Namespace", namespaced=False)
 SECRETS = Resource("v1", "secrets", "Secret")
 CONFIG_MAPS = Resource("v1", "configmaps", "ConfigMap")
 VOLUME_CLAIMS = Resource("v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+RESOURCE_QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
 VOLUMES = Resource("v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 NETWORK_POLICIES = Resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
 INGRESSES = Resource("networking.k8s.io/v1", "ingresses", "Ingress")

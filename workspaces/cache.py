@@ -1,0 +1,194 @@
+"""What is known of the cluster: the objects that make up workspaces, kept by watches. No query makes a request."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+
+from datalabd.api.meta import Manifest
+from datalabd.errors import KubeError
+from datalabd.kube import resources as kinds
+from datalabd.kube.client import Client, path
+from datalabd.kube.informers import EVERYWHERE, Informers
+from datalabd.kube.resources import Resource
+from datalabd.kube.store import Scope
+from workspaces.sharing import Sharing
+
+log = structlog.get_logger()
+
+USAGE_KINDS = (kinds.RESOURCE_QUOTAS, kinds.VOLUME_CLAIMS)
+"""Watched in the whole cluster, where that is granted: they are in the workspaces' own namespaces."""
+RETRY_SECONDS = 2
+"""When to ask again what is not known yet."""
+
+Listener = Callable[[Resource, Manifest | None, Manifest | None], None]
+"""Called with every change of an object: its kind, and the object before and after."""
+
+
+class Unknown(Exception):
+    """What was asked for is not known yet; it may be in a moment."""
+
+    def __init__(self, kind: Resource) -> None:
+        super().__init__(f"the {kind.kind}s are not listed yet")
+        self.kind = kind
+
+
+class Cache:
+    """Storages, Datalabs and Secrets of one namespace; quotas and volume claims of all; which kinds there are."""
+
+    def __init__(self, client: Client, informers: Informers, namespace: str) -> None:
+        self.informers = informers
+        self.namespace = namespace
+        self._client = client
+        self._scope = Scope(namespace)
+        self._fields: frozenset[str] = frozenset()
+        self._fields_of = ""
+        """Version of the CRD that they were read from."""
+        self._reading: asyncio.Task[None] | None = None
+        self.sharing = Sharing()
+        """Who shares which bucket with whom."""
+        self._listeners: list[Listener] = []
+        self._revisions: Counter[Resource] = Counter()
+        for kind in (kinds.STORAGES, kinds.DATALABS, kinds.SECRETS, *USAGE_KINDS):
+            informers.store(kind).subscribe_changes(partial(self._changed, kind))
+
+    def start(self) -> None:
+        """Begin to watch."""
+        watch = self.informers.watch
+        watch(kinds.CRDS)
+        for kind in (kinds.STORAGES, kinds.DATALABS):
+            watch(kind, self._scope, optional=True)
+        watch(kinds.SECRETS, self._scope)
+        for kind in USAGE_KINDS:
+            watch(kind, EVERYWHERE, optional=True)
+        self.informers.store(kinds.CRDS).subscribe(self._crd_changed)
+
+    async def stop(self) -> None:
+        """Watch no more."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+        await self.informers.stop()
+
+    def on_change(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` for every change from now on, until what is returned is called."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _changed(self, kind: Resource, before: Manifest | None, after: Manifest | None) -> None:
+        self._revisions[kind] += 1
+        if kind == kinds.STORAGES:
+            if after is not None:
+                self.sharing.put(after)
+            elif before is not None:
+                self.sharing.remove(before["metadata"]["name"])
+        for listener in list(self._listeners):
+            listener(kind, before, after)
+
+    # --- what can be told
+
+    def missing(self) -> list[str]:
+        """What is to be known before requests should be sent here; empty if all is."""
+        found = []
+        for kind in (kinds.STORAGES, kinds.DATALABS, kinds.SECRETS):
+            if not self.is_known(kind):
+                found.append(f"{kind} of namespace {self.namespace} are not listed")
+        if not self.has(kinds.STORAGES):
+            found.append(f"{kinds.STORAGES.crd} is not installed")
+        if not self.informers.synced(kinds.CRDS):
+            found.append(f"{kinds.CRDS} are not listed")
+        return found
+
+    def has(self, kind: Resource) -> bool:
+        """Whether the cluster has a kind, as far as is known."""
+        return self.informers.served(kind)
+
+    def is_known(self, kind: Resource) -> bool:
+        """Whether objects of a kind are listed, or there is no such kind."""
+        return self.informers.synced(kind, self._scope) or not self.has(kind)
+
+    def require(self, *needed: Resource) -> None:
+        """Raise `Unknown` unless these kinds are known: what is not listed is not absent."""
+        for kind in needed:
+            if not self.is_known(kind):
+                raise Unknown(kind)
+
+    # --- objects
+
+    def storages(self) -> list[Manifest]:
+        """All Storages, by name."""
+        return self.informers.store(kinds.STORAGES).within(self.namespace)
+
+    def datalabs(self) -> list[Manifest]:
+        """All Datalabs, by name."""
+        return self.informers.store(kinds.DATALABS).within(self.namespace)
+
+    def get(self, kind: Resource, name: str) -> Manifest | None:
+        """An object of the namespace."""
+        return self.informers.store(kind).get(self.namespace, name)
+
+    def secret(self, name: str) -> Manifest | None:
+        """A Secret of the namespace."""
+        return self.get(kinds.SECRETS, name)
+
+    def revision(self, kind: Resource) -> int:
+        """Grows whenever an object of a kind changes."""
+        return self._revisions[kind]
+
+    def usage(self, workspace: str) -> tuple[list[Manifest], list[Manifest]] | None:
+        """Quotas and volume claims of a workspace's own namespace; None where they may not be read."""
+        if not all(self.informers.synced(kind) for kind in USAGE_KINDS):
+            return None
+        quotas, claims = (self.informers.store(kind).within(workspace) for kind in USAGE_KINDS)
+        return quotas, claims
+
+    # --- kinds
+
+    @property
+    def crds(self) -> frozenset[str]:
+        """Names of the CustomResourceDefinitions there are."""
+        return frozenset(crd["metadata"]["name"] for crd in self.informers.store(kinds.CRDS))
+
+    @property
+    def datalab_fields(self) -> frozenset[str]:
+        """Fields that the schema of a Datalab's spec has."""
+        return self._fields
+
+    def _crd_changed(self, crd: Manifest) -> None:
+        metadata = crd["metadata"]
+        if metadata["name"] != kinds.DATALABS.crd:
+            return
+        if self.informers.store(kinds.CRDS).get("", metadata["name"]) is None:
+            self._fields, self._fields_of = frozenset(), ""
+        elif metadata["resourceVersion"] != self._fields_of and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.create_task(self._read_fields())
+
+    async def _read_fields(self) -> None:
+        """Read the Datalab's schema until it is that of the CRD's current version."""
+        pause = 1.0
+        while (known := self.informers.store(kinds.CRDS).get("", kinds.DATALABS.crd)) is not None:
+            if known["metadata"]["resourceVersion"] == self._fields_of:
+                return
+            version = known["metadata"]["resourceVersion"]
+            try:
+                crd = await self._client.request("GET", path(kinds.CRDS, "", kinds.DATALABS.crd))
+            except KubeError as error:
+                log.warning("schema not read", resource=kinds.DATALABS.crd, error=str(error))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 60.0)
+                continue
+            self._fields, self._fields_of = spec_fields(crd), version
+
+
+def spec_fields(crd: Manifest) -> frozenset[str]:
+    """Fields of `spec` in the schema of v1beta2, else of the first version that is served."""
+    versions: list[dict[str, Any]] = [one for one in crd["spec"]["versions"] if one.get("served")]
+    wanted = kinds.DATALABS.api_version.rpartition("/")[2]
+    for version in sorted(versions, key=lambda one: one["name"] != wanted):
+        schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+        spec = (schema.get("properties") or {}).get("spec") or {}
+        return frozenset(spec.get("properties") or ())
+    return frozenset()

@@ -1,0 +1,273 @@
+"""What is changed of workspaces: the decisions stand in the pure modules, the writing in `writes`."""
+
+import secrets
+import uuid
+from collections.abc import Callable
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from datalabd.api.workspace import StoreType
+from datalabd.api.workspace_bodies import (
+    BucketPatch,
+    GrantPut,
+    MembershipPatch,
+    OwnerPut,
+    RequestPut,
+    SessionCreate,
+    SessionPatch,
+    StoreAction,
+    WorkspaceCreate,
+    WorkspaceEdit,
+)
+from datalabd.kube import resources as kinds
+from workspaces import answers, buckets, creation, edits, grants, members, permissions, problems, sessions, stores
+from workspaces.call import Call, Handler
+from workspaces.handlers import reading
+from workspaces.patches import Draft
+from workspaces.writes import Pair, Written
+
+Answer = TypeVar("Answer")
+
+
+async def edited(
+    call: Call, apply: Callable[[Draft], Answer], asked: BaseModel | None = None
+) -> tuple[Written, Answer]:
+    """Make one edit of the workspace of the path; what `apply` returned, on what was there at last."""
+    reading.require(call)
+    answer: list[Answer] = []
+
+    def decide(pair: Pair) -> Draft:
+        if pair.storage is None:
+            raise problems.not_found()
+        if not call.permissions_on(call.workspace):
+            raise problems.forbidden()  # removed meanwhile
+        draft = Draft(pair.storage, pair.datalab)
+        answer[:] = [apply(draft)]
+        return draft
+
+    written = await call.services.writer.edit(call.workspace, decide, if_match=call.if_match, dry_run=call.is_dry_run)
+    await call.written(written, asked)
+    return written, answer[0]
+
+
+def _named(call: Call, written: Written) -> web.StreamResponse:
+    """The usual answer: the workspace's name, and what admission has to say."""
+    body: dict[str, object] = {"name": call.workspace}
+    if written.warnings:
+        body["warnings"] = list(written.warnings)
+    return answers.ok(body, call.operation.status)
+
+
+# ---- Workspaces
+
+
+async def create_workspace(call: Call) -> web.StreamResponse:
+    """Make a workspace."""
+    asked = await call.body(WorkspaceCreate)
+    reading.require(call)
+    cache = call.cache
+    made = creation.create(
+        asked,
+        cache.sharing,
+        lambda name: cache.get(kinds.STORAGES, name),
+        lambda name: cache.get(kinds.DATALABS, name),
+        call.settings,
+        datalab_served=cache.has(kinds.DATALABS),
+        random=uuid.uuid4().hex,
+    )
+    storage = None if made.storage_exists else made.storage
+    call.workspace = made.name
+    await call.services.writer.create(storage, made.datalab, made.words, dry_run=call.is_dry_run)
+    if not call.is_dry_run:
+        pair = call.services.writer.pair(made.name)
+        objects = tuple(obj for obj in (pair.datalab, pair.storage) if obj is not None)
+        await call.written(Written(pair, objects), asked)
+    return answers.ok({"name": made.name}, call.operation.status)
+
+
+async def edit_workspace(call: Call) -> web.StreamResponse:
+    """Add to a workspace; all of it or nothing."""
+    asked = await call.body(WorkspaceEdit)
+    if not permissions.needed(asked, call.workspace) <= call.permissions:
+        raise problems.forbidden()
+    reading.require(call)
+    cache = call.cache
+
+    def decide(pair: Pair) -> Draft:
+        if pair.storage is None:
+            raise problems.not_found()
+        return edits.apply(asked, pair.storage, pair.datalab, cache.sharing, reading.offer(call), call.now)
+
+    written = await call.services.writer.edit(call.workspace, decide, if_match=call.if_match, dry_run=call.is_dry_run)
+    await call.written(written, asked)
+    return _named(call, written)
+
+
+async def delete_workspace(call: Call) -> web.StreamResponse:
+    """Delete the Datalab, then the Storage."""
+    reading.require(call)
+    gone = await call.services.writer.delete(call.workspace, if_match=call.if_match, dry_run=call.is_dry_run)
+    if not call.is_dry_run:
+        await call.services.audit.changed(call.act, gone)
+    return web.Response(status=204)
+
+
+# ---- Members
+
+
+async def change_member(call: Call) -> web.StreamResponse:
+    """Give a member another role."""
+    asked = await call.body(MembershipPatch)
+    written, _ = await edited(call, lambda draft: members.change(draft, call.part("m"), asked.role, call.now), asked)
+    return _named(call, written)
+
+
+async def remove_member(call: Call) -> web.StreamResponse:
+    """Remove a member."""
+    await edited(call, lambda draft: members.remove(draft, call.part("m"), call.now))
+    return web.Response(status=204)
+
+
+async def hand_over(call: Call) -> web.StreamResponse:
+    """Make a member the owner."""
+    asked = await call.body(OwnerPut)
+
+    def apply(draft: Draft) -> None:
+        is_admin = call.caller.is_platform_admin
+        if not (is_admin or permissions.owns(call.caller, call.workspace, draft.read_datalab)):
+            raise problems.forbidden()  # handed over meanwhile
+        members.hand_over(draft, asked.member, call.now)
+
+    written, _ = await edited(call, apply, asked)
+    return _named(call, written)
+
+
+# ---- Buckets, requests, grants
+
+
+async def change_bucket(call: Call) -> web.StreamResponse:
+    """Change a bucket."""
+    asked = await call.body(BucketPatch)
+    written, _ = await edited(call, lambda draft: buckets.change(draft, call.part("b"), asked), asked)
+    return _named(call, written)
+
+
+async def remove_bucket(call: Call) -> web.StreamResponse:
+    """Remove a bucket."""
+    said = call.request.query.get("grants", "")
+    if said not in ("", "revoke"):
+        raise problems.wrong(("query", "grants"), "must be revoke", said)
+    await edited(call, lambda draft: buckets.remove(draft, call.part("b"), revoke=said == "revoke"))
+    return web.Response(status=204)
+
+
+async def request_access(call: Call) -> web.StreamResponse:
+    """Ask for a bucket of another workspace."""
+    asked = await call.body(RequestPut)
+    sharing = call.cache.sharing
+    written, _ = await edited(
+        call, lambda draft: grants.request(draft, call.part("b"), asked, sharing, call.now), asked
+    )
+    return _named(call, written)
+
+
+async def withdraw_request(call: Call) -> web.StreamResponse:
+    """Ask no longer."""
+    await edited(call, lambda draft: grants.withdraw(draft, call.part("b")))
+    return web.Response(status=204)
+
+
+async def grant_access(call: Call) -> web.StreamResponse:
+    """Decide what another workspace gets of a bucket."""
+    asked = await call.body(GrantPut)
+    bucket, other, sharing = call.part("b"), call.part("workspace"), call.cache.sharing
+    written, _ = await edited(call, lambda draft: grants.grant(draft, bucket, other, asked, sharing, call.now), asked)
+    return _named(call, written)
+
+
+async def end_grant(call: Call) -> web.StreamResponse:
+    """End a grant."""
+    sharing = call.cache.sharing
+    await edited(call, lambda draft: grants.end(draft, call.part("b"), call.part("workspace"), sharing))
+    return web.Response(status=204)
+
+
+# ---- Stores
+
+
+def _type(call: Call) -> StoreType:
+    said = call.part("type")
+    try:
+        return StoreType(said)
+    except ValueError:
+        raise problems.wrong(("path", "type"), f"must be one of {', '.join(StoreType)}", said) from None
+
+
+async def remove_store(call: Call) -> web.StreamResponse:
+    """Remove a store."""
+    kind = _type(call)
+    written, _ = await edited(call, lambda draft: stores.remove(draft, kind, call.part("name")))
+    return _named(call, written)
+
+
+def _asking(action: str) -> Handler:
+    async def ask(call: Call) -> web.StreamResponse:
+        """Ask for something of a store, once for a nonce."""
+        kind, asked, nonce = _type(call), await call.body(StoreAction), secrets.token_hex(4)
+        name = call.part("name")
+        await edited(call, lambda draft: stores.ask(draft, kind, name, action, nonce, asked.time), asked)
+        return answers.ok({"name": name, "nonce": nonce}, call.operation.status)
+
+    return ask
+
+
+# ---- Sessions
+
+
+async def create_session(call: Call) -> web.StreamResponse:
+    """Declare a session."""
+    asked = await call.body(SessionCreate)
+    reading.datalab(call)
+    most = call.settings.max_sessions
+    _, answer = await edited(call, lambda draft: sessions.create(draft, asked, most), asked)
+    return answers.ok(answer, call.operation.status)
+
+
+async def change_session(call: Call) -> web.StreamResponse:
+    """Start or stop a session."""
+    asked = await call.body(SessionPatch)
+    reading.datalab(call)
+    _, answer = await edited(call, lambda draft: sessions.change(draft, call.part("s"), asked.state), asked)
+    return answers.ok(answer, call.operation.status)
+
+
+async def remove_session(call: Call) -> web.StreamResponse:
+    """Remove a session."""
+    reading.datalab(call)
+    await edited(call, lambda draft: sessions.remove(draft, call.part("s")))
+    return web.Response(status=204)
+
+
+HANDLERS: dict[str, Handler] = {
+    "create_workspace": create_workspace,
+    "edit_workspace": edit_workspace,
+    "delete_workspace": delete_workspace,
+    "change_member": change_member,
+    "remove_member": remove_member,
+    "hand_over": hand_over,
+    "change_bucket": change_bucket,
+    "remove_bucket": remove_bucket,
+    "request_access": request_access,
+    "withdraw_request": withdraw_request,
+    "grant_access": grant_access,
+    "end_grant": end_grant,
+    "remove_store": remove_store,
+    "rotate_store": _asking("rotate"),
+    "backup_store": _asking("backup"),
+    "restore_store": _asking("restore"),
+    "create_session": create_session,
+    "change_session": change_session,
+    "remove_session": remove_session,
+}

@@ -1,0 +1,71 @@
+"""Opening a session: where it is, once it can be used; one that is stopped is started."""
+
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import hdrs, web
+
+from datalabd.api.v1beta2 import State
+from datalabd.kube import resources as kinds
+from workspaces import answers, browsers, pages, permissions, problems, sessions
+from workspaces.call import Call, Handler
+from workspaces.handlers.editing import edited
+
+PROBE_SECONDS = 5.0
+RETRY_SECONDS = 10
+"""When a client is to ask again whether a session is ready."""
+
+
+async def open_session(call: Call) -> web.StreamResponse:
+    """Where the session is: 200 once it can be used, until then 202; for a browser a page that waits."""
+    name = call.part("s")
+    call.cache.require(kinds.DATALABS)
+    if not call.cache.has(kinds.DATALABS):
+        raise problems.problem(404, f"Session enabling unavailable: CRD {kinds.DATALABS.crd} not found")
+    lab = call.cache.get(kinds.DATALABS, call.workspace)
+    if lab is None:
+        raise problems.problem(404, f"Session enabling failed: workspace '{call.workspace}' not found")
+    declared = sessions.declared(lab)
+    if name not in declared:
+        raise problems.problem(404, f"Session enabling unavailable: session '{name}' is not declared")
+    if declared[name] is not State.STARTED and not call.is_head:
+        _require_start(call)
+        await edited(call, lambda draft: sessions.change(draft, name, State.STARTED))
+    if answers.wants_html(call.request):
+        return pages.answer(pages.waiter(call.workspace, name))
+    url = sessions.address(lab, name)
+    if url and not call.is_head and await is_ready(call, name):
+        return answers.ok({"url": url})
+    body = {"status": "starting"} | ({"url": url} if url else {})
+    return answers.ok(body, 202, {hdrs.RETRY_AFTER: str(RETRY_SECONDS)})
+
+
+def _require_start(call: Call) -> None:
+    if browsers.is_unasked(call.request.headers):
+        raise problems.forbidden()
+    if not permissions.may_start(call.permissions, call.caller, call.settings.session_changes):
+        raise problems.forbidden()
+
+
+async def is_ready(call: Call, session: str) -> bool:
+    """Whether something answers for the session: whatever it says, unless it is broken."""
+    url = probe_url(call.settings.session_probe, call.workspace, session)
+    if url is None:
+        return True
+    timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
+    try:
+        async with call.services.http.head(url, allow_redirects=False, timeout=timeout) as response:
+            return response.status < 500
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
+        return False
+
+
+def probe_url(probe: str, workspace: str, session: str) -> str | None:
+    """Where a session is asked whether it answers; None where nobody asks."""
+    if probe == "off":
+        return None
+    template = "http://{workspace}-{session}.{workspace}.svc.cluster.local/" if probe == "on" else probe
+    return template.replace("{workspace}", quote(workspace)).replace("{session}", quote(session))
+
+
+HANDLERS: dict[str, Handler] = {"open_session": open_session}

@@ -1,0 +1,223 @@
+"""What is read of workspaces, all of it from the caches but for their Events."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from datalabd.api.meta import Manifest
+from datalabd.api.workspace import stamp
+from datalabd.errors import KubeError
+from datalabd.kube import resources as kinds
+from datalabd.live import dig, integer, text
+from datalabd.text import moment
+from workspaces import answers, pages, problems, reads, sessions, stores, streams
+from workspaces.call import Call, Handler
+from workspaces.reads import Pieces
+from workspaces.stores import Offer
+
+
+def require(call: Call) -> None:
+    """Raise `Problem` where there are no Storages, or `Unknown` while nobody knows."""
+    call.cache.require(kinds.STORAGES, kinds.DATALABS, kinds.SECRETS)
+    if not call.cache.has(kinds.STORAGES):
+        error = f"Required CRD for kind Storage ({kinds.STORAGES.api_version}) not available"
+        raise problems.problem(503, error)
+
+
+def offer(call: Call) -> Offer:
+    """What the cluster has for labs."""
+    return stores.offer(call.cache.crds, call.cache.datalab_fields, call.settings)
+
+
+def pieces(call: Call, storage: Manifest) -> Pieces:
+    """What a workspace is put together from."""
+    name = storage["metadata"]["name"]
+    usage = call.cache.usage(name)
+    quotas, volumes = usage if usage is not None else (None, None)
+    return Pieces(storage, call.cache.get(kinds.DATALABS, name), call.cache.secret, quotas, volumes)
+
+
+def known(call: Call) -> Pieces:
+    """The workspace of the path; Problem where it is absent."""
+    require(call)
+    storage = call.cache.get(kinds.STORAGES, call.workspace)
+    if storage is None:
+        raise problems.problem(404, f"Storage '{call.workspace}' not found", crd=kinds.STORAGES.crd)
+    return pieces(call, storage)
+
+
+def view(call: Call) -> reads.View:
+    """The workspace as the caller may see it."""
+    allowed = call.permissions_on(call.workspace)
+    if not allowed:
+        raise problems.forbidden()
+    return reads.view(known(call), call.cache.sharing, offer(call), call.settings, allowed, call.caller.name)
+
+
+async def get_workspace(call: Call) -> web.StreamResponse:
+    """A workspace."""
+    found = view(call)
+    if "credentials" in found["storage"] or found["datalab"]["store_credentials"]:
+        call.services.audit.shown(call.act)
+    return answers.ok(found, headers={hdrs.ETAG: call.services.writer.pair(call.workspace).tag})
+
+
+async def get_credentials(call: Call) -> web.StreamResponse:
+    """Credentials in clear."""
+    found = reads.all_credentials(known(call), call.cache.sharing, offer(call), call.settings, call.permissions)
+    call.services.audit.shown(call.act)
+    return answers.ok(found)
+
+
+# ---- The list
+
+
+def rows(call: Call) -> list[reads.View]:
+    """All workspaces on which the caller has a permission."""
+    require(call)
+    found = []
+    for storage in call.cache.storages():
+        if allowed := call.permissions_on(storage["metadata"]["name"]):
+            parts = pieces(call, storage)
+            found.append(reads.row(parts, call.cache.sharing, call.settings, allowed, call.url))
+    return found
+
+
+async def list_workspaces(call: Call) -> web.StreamResponse:
+    """The list, whole or page by page, as JSON or as a page of HTML."""
+    limit = answers.query_number(call.request, "limit", 1, 500)
+    after = _decoded(call.request.query.get("continue", ""))
+    name, status = call.request.query.get("name", "").lower(), call.request.query.get("status", "")
+    found = [
+        row
+        for row in rows(call)
+        if row["name"] > after and name in row["name"] and (not status or row["status"] == status)
+    ]
+    headers = {}
+    if limit is not None and len(found) > limit:
+        found = found[:limit]
+        query = {**call.request.query, "continue": _encoded(found[-1]["name"])}
+        url = call.request.rel_url.with_path("/workspaces").with_query(query)
+        headers["Link"] = f'<{call.url}{url.raw_path_qs}>; rel="next"'
+    if answers.wants_html(call.request):
+        return pages.answer(pages.workspaces(found), headers=headers)
+    return answers.ok(found, headers=headers)
+
+
+def _encoded(name: str) -> str:
+    return base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
+
+
+def _decoded(token: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+    except (binascii.Error, ValueError):
+        raise problems.wrong(("query", "continue"), "must be what an earlier answer gave", token) from None
+
+
+# ---- Streams
+
+
+async def watch_workspace(call: Call) -> web.StreamResponse:
+    """The workspace as the caller may see it, without credentials, again with each change."""
+
+    def render() -> bytes:
+        return answers.encode(reads.without_secrets(view(call)))
+
+    render()  # whoever may not see it gets an error, not a stream
+    return await _stream(call, lambda stream: streams.follow(stream, call.workspace, render))
+
+
+async def watch_workspaces(call: Call) -> web.StreamResponse:
+    """The list, then which of its workspaces change."""
+
+    def versions() -> dict[str, str]:
+        return {
+            name: "/".join([text(storage, "metadata", "resourceVersion"), _version(call, name)])
+            for storage in call.cache.storages()
+            if call.permissions_on(name := storage["metadata"]["name"])
+        }
+
+    require(call)
+    return await _stream(call, lambda stream: streams.follow_all(stream, lambda: answers.encode(rows(call)), versions))
+
+
+def _version(call: Call, name: str) -> str:
+    return text(call.cache.get(kinds.DATALABS, name) or {}, "metadata", "resourceVersion")
+
+
+async def _stream(call: Call, follow: Callable[[streams.Stream], Any]) -> web.StreamResponse:
+    if call.is_head:
+        return web.Response(headers={hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8"})
+    async with call.services.streams.open(call.request, call.caller) as stream:
+        await follow(stream)
+    return stream.response
+
+
+# ---- Events and sessions
+
+
+async def list_activity(call: Call) -> web.StreamResponse:
+    """Events of the Storage and the Datalab, newest first."""
+    known(call)
+    limit = answers.query_number(call.request, "limit", 1, 500) or 100
+    skip = answers.query_number(call.request, "continue", 0, 100_000) or 0
+    fields = f"regarding.name={call.workspace}"
+    try:
+        found, _ = await call.services.client.list(kinds.EVENTS, call.cache.namespace, fieldSelector=fields)
+    except KubeError as error:
+        raise problems.refused(error, {}) from error
+    items = [_activity(event) for event in found if dig(event, "regarding").get("kind") in ("Storage", "Datalab")]
+    items.sort(key=lambda item: item["time"] or "", reverse=True)
+    page: dict[str, Any] = {"items": items[skip : skip + limit]}
+    if len(items) > skip + limit:
+        page["continue"] = str(skip + limit)
+    return answers.ok(page)
+
+
+def _activity(event: Manifest) -> dict[str, Any]:
+    times = (
+        dig(event, "series").get("lastObservedTime"),
+        event.get("deprecatedLastTimestamp"),
+        event.get("eventTime"),
+        dig(event, "metadata").get("creationTimestamp"),
+    )
+    time = next((at for said in times if (at := moment(said)) is not None), None)
+    return {
+        "time": None if time is None else stamp(time),
+        "type": text(event, "type"),
+        "reason": text(event, "reason"),
+        "message": text(event, "note"),
+        "object": text(event, "regarding", "kind"),
+        "count": integer(event, "series", "count") or integer(event, "deprecatedCount") or 1,
+    }
+
+
+async def list_sessions(call: Call) -> web.StreamResponse:
+    """The sessions of a workspace."""
+    return answers.ok(sessions.rows(datalab(call)))
+
+
+def datalab(call: Call) -> Manifest:
+    """The Datalab of the workspace; Problem where there is none."""
+    call.cache.require(kinds.DATALABS)
+    if not call.cache.has(kinds.DATALABS):
+        raise problems.datalab_not_installed()
+    found = call.cache.get(kinds.DATALABS, call.workspace)
+    if found is None:
+        raise problems.not_found()
+    return found
+
+
+HANDLERS: dict[str, Handler] = {
+    "get_workspace": get_workspace,
+    "get_credentials": get_credentials,
+    "list_workspaces": list_workspaces,
+    "watch_workspace": watch_workspace,
+    "watch_workspaces": watch_workspaces,
+    "list_activity": list_activity,
+    "list_sessions": list_sessions,
+}

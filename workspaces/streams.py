@@ -1,0 +1,259 @@
+"""Server-sent events: what changes in workspaces, told from the caches, without a request to the API server."""
+
+import asyncio
+import contextlib
+import hashlib
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import hdrs, web
+
+from datalabd import metrics
+from datalabd.api.meta import Manifest
+from datalabd.api.storage import Storage, read
+from datalabd.kube import resources as kinds
+from datalabd.kube.resources import Resource
+from workspaces.cache import Cache
+from workspaces.claims import Identity
+from workspaces.problems import Problem
+from workspaces.reads import changed
+
+log = structlog.get_logger()
+
+STREAMS_MAX = 8
+"""Of one user."""
+PERIOD_SECONDS = 0.2
+"""Between two events of a stream at the least."""
+COMMENT_SECONDS = 15.0
+UNSENT_MAX = 1024 * 1024
+"""Bytes."""
+WRITE_SECONDS = 30.0
+RETRY_MS = (1000, 4000)
+PARTS = {
+    kinds.SECRETS: "credentials",
+    kinds.RESOURCE_QUOTAS: "usage",
+    kinds.VOLUME_CLAIMS: "usage",
+}
+DATALAB_SECRET = "-datalab"
+
+
+class Stream:
+    """One client that listens."""
+
+    def __init__(self, request: web.Request, caller: Identity) -> None:
+        self.caller = caller
+        self.changes: dict[str, set[str]] = {}
+        """Parts that changed, by workspace."""
+        self.closing = False
+        self._request = request
+        self._wake = asyncio.Event()
+        self._response = web.StreamResponse(
+            headers={
+                hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
+                hdrs.CACHE_CONTROL: "no-store",
+                "X-Accel-Buffering": "no",
+            }
+        )
+        self.last_id = request.headers.get("Last-Event-ID", "")
+        """Of the event that the client has already."""
+
+    @property
+    def response(self) -> web.StreamResponse:
+        """What is being sent."""
+        return self._response
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether the token holds no longer."""
+        return self.caller.expires_at is not None and time.time() >= self.caller.expires_at
+
+    async def begin(self) -> None:
+        """Send the headers, and how long to wait before a reconnect."""
+        await self._response.prepare(self._request)
+        await self.write(b"retry: %d\n\n" % random.randint(*RETRY_MS))
+
+    def note(self, workspaces: Iterable[str], parts: Iterable[str]) -> None:
+        """Take note of changes."""
+        for workspace in workspaces:
+            self.changes.setdefault(workspace, set()).update(parts)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Have the stream end."""
+        self.closing = True
+        self._wake.set()
+
+    async def send(self, event: str, data: bytes, number: str) -> None:
+        """Send an event."""
+        self.last_id = number
+        await self.write(b"id: %s\nevent: %s\ndata: %s\n\n" % (number.encode(), event.encode(), data))
+
+    async def write(self, chunk: bytes) -> None:
+        """Send bytes; ConnectionError for a client that does not read them."""
+        transport = self._request.transport
+        if transport is None or transport.get_write_buffer_size() > UNSENT_MAX:
+            raise ConnectionResetError("the client does not read")
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._response.write(chunk)
+        except TimeoutError:
+            transport.abort()
+            raise ConnectionResetError("the client does not read") from None
+
+    async def changed(self) -> bool:
+        """Whether there are changes to be told, once there are; False when the stream is to end."""
+        while not (self.closing or self.has_expired):
+            if self._wake.is_set():
+                self._wake.clear()
+                return True
+            left = COMMENT_SECONDS
+            if self.caller.expires_at is not None:
+                left = min(left, max(0.0, self.caller.expires_at - time.time()) + 0.01)
+            try:
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+            except TimeoutError:
+                if left == COMMENT_SECONDS:
+                    await self.write(b":\n\n")
+        return False
+
+    async def end(self) -> None:
+        """Tell the client that nothing follows."""
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            await self._response.write_eof()
+
+
+class Streams:
+    """All streams of this replica."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._open: set[Stream] = set()
+        self._users: Counter[str] = Counter()
+        self._closing = False
+        self.all_secrets = False
+        """Whether any Secret may be any workspace's: its name follows a template."""
+        cache.on_change(self._noted)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def close(self) -> None:
+        """Tell every client to connect again, elsewhere."""
+        self._closing = True
+        for stream in list(self._open):
+            stream.close()
+
+    @contextlib.asynccontextmanager
+    async def open(self, request: web.Request, caller: Identity) -> AsyncIterator[Stream]:
+        """A stream to a client, to be written to while the context lasts. Raises `Problem` for one too many."""
+        user = caller.subject or caller.name
+        if self._closing:
+            raise Problem(503, "Stopping", headers={"Retry-After": "1"})
+        if self._users[user] >= STREAMS_MAX:
+            raise Problem(429, "Too many streams", headers={"Retry-After": "5"})
+        stream = Stream(request, caller)
+        self._users[user] += 1
+        self._open.add(stream)
+        metrics.HTTP_STREAMS.inc()
+        try:
+            await stream.begin()
+            yield stream
+        except ConnectionError:
+            pass  # nobody listens any more
+        finally:
+            metrics.HTTP_STREAMS.dec()
+            self._open.discard(stream)
+            self._users[user] -= 1
+            if not self._users[user]:
+                del self._users[user]
+            await stream.end()
+
+    def _noted(self, kind: Resource, before: Manifest | None, after: Manifest | None) -> None:
+        if not self._open:
+            return
+        parts = changed(before, after) if kind in (kinds.STORAGES, kinds.DATALABS) else frozenset({PARTS[kind]})
+        if not parts:
+            return
+        concerned = self._concerned(kind, before, after)
+        names = [storage["metadata"]["name"] for storage in self._cache.storages()] if concerned is None else concerned
+        for stream in self._open:
+            stream.note(names, parts)
+
+    def _concerned(self, kind: Resource, before: Manifest | None, after: Manifest | None) -> set[str] | None:
+        """Workspaces that an object is about; None for all."""
+        metadata = (after or before or {})["metadata"]
+        name = str(metadata["name"])
+        if kind == kinds.DATALABS:
+            return {name}
+        if kind == kinds.STORAGES:
+            return None if before is None or after is None else self._sharers(read(before), read(after))
+        if kind == kinds.SECRETS:
+            principal = name.removesuffix(DATALAB_SECRET)
+            sharing = self._cache.sharing
+            return None if self.all_secrets else {principal, *sharing.of_principal(name)}
+        return {str(metadata.get("namespace", ""))}
+
+    def _sharers(self, before: Storage, after: Storage) -> set[str] | None:
+        if _offers(before) != _offers(after):
+            return None
+        sharing = self._cache.sharing
+        found = {after.name}
+        for storage in (before, after):
+            for request in storage.requests:
+                found.update(sharing.owners(request.bucket))
+            for grant in storage.grants:
+                found.update(sharing.of_principal(grant.grantee))
+        return found
+
+
+def _offers(storage: Storage) -> Any:
+    return storage.principal, {(bucket.name, bucket.discoverable) for bucket in storage.buckets}
+
+
+async def follow(stream: Stream, workspace: str, render: Callable[[], bytes]) -> None:
+    """Send a workspace as it is, and again whenever it is another, until `render` raises `Problem`."""
+    while True:
+        stream.changes.pop(workspace, None)
+        try:
+            body = render()
+        except Problem as problem:
+            await stream.send("gone", orjson.dumps({"workspace": workspace, "status": problem.status}), "gone")
+            return
+        if (number := digest(body)) != stream.last_id:
+            await stream.send("snapshot", body, number)
+            await asyncio.sleep(PERIOD_SECONDS)
+        while workspace not in stream.changes:
+            stream.changes.clear()
+            if not await stream.changed():
+                return
+
+
+async def follow_all(stream: Stream, render: Callable[[], bytes], versions: Callable[[], dict[str, str]]) -> None:
+    """Send the list of workspaces, and which of them change; `versions` are those that the viewer may see."""
+    known = versions()
+    if (number := _number(known)) != stream.last_id:
+        await stream.send("snapshot", render(), number)
+    while await stream.changed():
+        changes, stream.changes = stream.changes, {}
+        now = versions()
+        number = _number(now)
+        for workspace in sorted(changes.keys() & (now.keys() | known.keys())):
+            change = {"workspace": workspace, "parts": sorted(changes[workspace]), "version": now.get(workspace)}
+            await stream.send("changed", orjson.dumps(change), number)
+        known = now
+        await asyncio.sleep(PERIOD_SECONDS)
+
+
+def digest(body: bytes) -> str:
+    """What an event is known by."""
+    return hashlib.sha256(body).hexdigest()[:24]
+
+
+def _number(versions: dict[str, str]) -> str:
+    return digest(orjson.dumps(versions, option=orjson.OPT_SORT_KEYS))
