@@ -71,10 +71,16 @@ def build() -> Path:
 class OAuth2Proxy:
     """One server with these settings, of which each is as in its configuration file; it ends with us at the latest."""
 
-    def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, directory: Path, settings: Mapping[str, Any], structured: Mapping[str, Any] | None = None
+    ) -> None:
+        """`structured` are those of its second file, `--alpha-config`, which some settings need to be in."""
         self._port = free_port()
         self._directory = directory
-        self._settings = dict(settings) | {"http_address": f"127.0.0.1:{self._port}"}
+        self._settings = dict(settings)
+        self._structured = structured
+        if structured is None:
+            self._settings["http_address"] = f"127.0.0.1:{self._port}"
         self._server = Guarded("oauth2-proxy", directory, OAuth2ProxyError, START_SECONDS, stop="TERM")
 
     @property
@@ -88,7 +94,14 @@ class OAuth2Proxy:
         # Texts, lists of texts and booleans are written alike in JSON and TOML.
         file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in self._settings.items()))
         file.chmod(0o600)
-        self._server.start([str(build()), f"--config={file}"], self._answers)
+        command = [str(build()), f"--config={file}"]
+        if self._structured is not None:
+            more = self._directory / "oauth2-proxy.yaml"
+            server = {"bindAddress": f"127.0.0.1:{self._port}"}
+            more.write_text(json.dumps(dict(self._structured) | {"server": server}))  # JSON is YAML
+            more.chmod(0o600)
+            command.append(f"--alpha-config={more}")
+        self._server.start(command, self._answers)
         return self
 
     def __exit__(

@@ -1,5 +1,6 @@
 """A small application behind our authentication: what every request is answered with, and a browser that asks."""
 
+import asyncio
 import contextlib
 import html
 import re
@@ -42,12 +43,24 @@ async def _who(request: web.Request) -> web.Response:
     return web.json_response(about | {"url": request[ORIGIN].url})
 
 
+_RELEASED = web.AppKey("released", asyncio.Event)
+
+
 async def _stream(request: web.Request) -> web.StreamResponse:
+    """One event at once; two more when `/release` is asked for, or at once where nobody says `hold`."""
     answer = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"})
     await answer.prepare(request)
-    for number in range(3):
-        await answer.write(f"data: {number}\n\n".encode())
+    await answer.write(b"data: 0\n\n")
+    if "hold" in request.query:
+        await request.app[_RELEASED].wait()
+    await answer.write(b"data: 1\n\n")
+    await answer.write(b"data: 2\n\n")
     return answer
+
+
+async def _release(request: web.Request) -> web.Response:
+    request.app[_RELEASED].set()
+    return web.Response()
 
 
 @contextlib.asynccontextmanager
@@ -61,6 +74,8 @@ async def served(
     )
     authentication.install(app)
     app.router.add_get("/stream", _stream)
+    app.router.add_get("/release", _release)
+    app[_RELEASED] = asyncio.Event()
     app.router.add_get("/public", _public)
     app.router.add_route("*", "/{path:.*}", _who)
     runner = Runner(app)
@@ -87,7 +102,7 @@ class Browser:
 
     def __init__(self, ssl: Any = True) -> None:
         self.cookies = aiohttp.CookieJar(unsafe=True)  # takes those of addresses too
-        self._session = aiohttp.ClientSession(cookie_jar=self.cookies, connector=aiohttp.TCPConnector(ssl=ssl))
+        self.session = aiohttp.ClientSession(cookie_jar=self.cookies, connector=aiohttp.TCPConnector(ssl=ssl))
         self.visited: list[str] = []
         """Every address that was asked for, in order."""
 
@@ -95,12 +110,12 @@ class Browser:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
+        await self.session.close()
 
     async def ask(self, method: str, url: str, **options: Any) -> aiohttp.ClientResponse:
         """One answer, read whole; no redirect is followed."""
         self.visited.append(url)
-        answer = await self._session.request(method, URL(url, encoded=True), allow_redirects=False, **options)
+        answer = await self.session.request(method, URL(url, encoded=True), allow_redirects=False, **options)
         await answer.read()
         return answer
 
