@@ -1,10 +1,12 @@
 """Roles that claims give, by the issuer that believes any name."""
 
+from typing import Any
+
 import pytest
 
 from hack.claim_roles import roles_of
 
-CLAIMS = [
+CLAIMS: list[dict[str, Any]] = [
     {"metadata": {"name": "a"}, "spec": {"users": ["Ann", "bob", "eve"], "userOverrides": {"Eve": {"role": "admin"}}}},
     {"metadata": {"name": "b"}, "spec": {"users": ["bob"], "userOverrides": {"bob": {"role": "user"}}}},
     {"metadata": {"name": "c"}},
