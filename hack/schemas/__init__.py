@@ -1,1 +1,1 @@
-"""Definitions of Educates' kinds as files, for kubectl; made of `hack/standins/crds.py`."""
+"""Definitions of Educates' kinds and of Storages as files, for kubectl; made of `hack/standins/crds.py`."""

@@ -7,7 +7,15 @@
 would lose. Where the real thing is unkind (acts once, fails for good, gets stuck), so are they.
 """
 
-from hack.standins.crds import crds, install, install_crds, install_store_crds, store_crds
+from hack.standins.crds import (
+    crds,
+    install,
+    install_crds,
+    install_storage_crd,
+    install_store_crds,
+    storage_crd,
+    store_crds,
+)
 from hack.standins.educates import Educates, Timing
 from hack.standins.gateway import GatewayController
 from hack.standins.kubelet import TROUBLE, Kubelet
@@ -15,6 +23,7 @@ from hack.standins.mongodb import MongoDBOperator
 from hack.standins.postgres import PostgresOperator
 from hack.standins.qdrant import QdrantOperator
 from hack.standins.redis import RedisOperator
+from hack.standins.storage import StorageProvider
 
 STORES = (
     GatewayController,
@@ -35,10 +44,13 @@ __all__ = [
     "PostgresOperator",
     "QdrantOperator",
     "RedisOperator",
+    "StorageProvider",
     "Timing",
     "crds",
     "install",
     "install_crds",
+    "install_storage_crd",
     "install_store_crds",
+    "storage_crd",
     "store_crds",
 ]

@@ -13,7 +13,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from datalabd.kube.client import Client
-from hack.standins import STORES, Educates, Kubelet, install, install_store_crds
+from hack.standins import (
+    STORES,
+    Educates,
+    Kubelet,
+    StorageProvider,
+    install,
+    install_storage_crd,
+    install_store_crds,
+)
 
 
 async def run(domain: str, ingress_class: str, ingress_secret: str, shared: Path | None) -> None:
@@ -25,13 +33,19 @@ async def run(domain: str, ingress_class: str, ingress_secret: str, shared: Path
     try:
         await install(client, shared)
         await install_store_crds(client, shared and shared / "crds")
+        await install_storage_crd(client, shared and shared / "crds")
         educates = Educates(client, domain=domain, ingress_class=ingress_class, ingress_secret=ingress_secret)
         async with AsyncExitStack() as entered:
             playing = [
                 await entered.enter_async_context(standin)
-                for standin in (educates, Kubelet(client), *(store(client) for store in STORES))
+                for standin in (
+                    educates,
+                    Kubelet(client),
+                    StorageProvider(client),
+                    *(store(client) for store in STORES),
+                )
             ]
-            print(f"playing Educates, kubelet and operators of stores on {client.server}", flush=True)
+            print(f"playing Educates, kubelet, storage and operators of stores on {client.server}", flush=True)
             waits = [asyncio.create_task(wait) for wait in (stop.wait(), *(standin.run() for standin in playing))]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
@@ -43,7 +57,7 @@ async def run(domain: str, ingress_class: str, ingress_secret: str, shared: Path
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m hack.standins", description="Play Educates, the kubelet and operators of stores."
+        prog="python -m hack.standins", description="Play Educates, the kubelet, storage and operators of stores."
     )
     parser.add_argument("--ingress-domain", default="lab.example.org", metavar="DOMAIN")
     parser.add_argument("--ingress-class", default="nginx", metavar="NAME")

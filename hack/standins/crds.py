@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from datalabd.api import storage
 from datalabd.api.meta import Manifest
 from datalabd.errors import NotFound
 from datalabd.kube.client import APPLY_PATCH, Client, path
@@ -34,6 +35,7 @@ Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 FLAG: Schema = {"type": "boolean"}
 WHOLE: Schema = {"type": "integer"}
+TIME: Schema = {"type": "string", "format": "date-time"}
 OPEN: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -50,6 +52,11 @@ def _open(required: str = "", **properties: Schema) -> Schema:
 
 def _list(items: Schema) -> Schema:
     return {"type": "array", "items": items}
+
+
+def _keyed(items: Schema, *keys: str) -> Schema:
+    """A list of which every entry has other keys."""
+    return _list(items) | {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
 def _enabled(**properties: Schema) -> Schema:
@@ -124,6 +131,61 @@ def crds() -> list[Manifest]:
         _crd("training.educates.dev", "WorkshopSession", SESSION),
         _crd("secrets.educates.dev", "SecretCopier", COPIER),
     ]
+
+
+def storage_crd() -> Manifest:
+    """Definition of Storages: what the real one refuses, fills in and keeps apart by key."""
+    rule = _object(
+        "target mode",
+        target=TEXT | {"pattern": storage.TARGET},
+        mode=TEXT | {"enum": [mode.value for mode in storage.Mode]},
+        minAge=TEXT | {"pattern": storage.AGE},
+        at=TIME,
+    ) | {
+        "x-kubernetes-validations": [
+            {
+                "rule": "has(self.minAge) != has(self.at)",
+                "message": "Lifecycle rules must set exactly one of minAge or at.",
+            }
+        ]
+    }
+    bucket = _object(
+        "bucketName",
+        bucketName=TEXT,
+        discoverable=FLAG | {"default": False},
+        lifecycleRules=_keyed(rule, "target"),
+    )
+    request = _object("bucketName requestedAt", bucketName=TEXT, reason=TEXT, requestedAt=TIME)
+    grant = _object(
+        "bucketName grantee permission grantedAt",
+        bucketName=TEXT,
+        grantee=TEXT,
+        permission=TEXT | {"enum": [level.value for level in storage.Permission]},
+        grantedAt=TIME,
+    )
+    rollover = _object(
+        "interval maxToKeep",
+        interval=TEXT | {"enum": ["daily", "weekly", "monthly", "quarterly", "yearly", "none"], "default": "none"},
+        maxToKeep=WHOLE | {"minimum": 1, "maximum": 10, "default": 1},
+    )
+    spec = _object(
+        "principal buckets",
+        principal=TEXT,
+        credentialsRollover=rollover,
+        buckets=_keyed(bucket, "bucketName"),
+        bucketAccessRequests=_keyed(request, "bucketName"),
+        bucketAccessGrants=_keyed(grant, "bucketName", "grantee"),
+    )
+    said = _object(
+        "type status lastTransitionTime reason",
+        type=TEXT,
+        status=TEXT,
+        reason=TEXT,
+        message=TEXT,
+        lastTransitionTime=TIME,
+        observedGeneration=WHOLE,
+    )
+    return _namespaced("pkg.internal", "v1beta1", "Storage", spec, status=_object(conditions=_keyed(said, "type")))
 
 
 def store_crds() -> list[Manifest]:
@@ -325,6 +387,14 @@ async def install_store_crds(client: Client, directory: Path | None = None, *kin
     """
     wanted = [crd for crd in store_crds() if not kinds or crd["spec"]["names"]["kind"] in kinds]
     await _install(client, [_real(crd, directory) for crd in wanted])
+
+
+async def install_storage_crd(client: Client, directory: Path | None = None) -> None:
+    """Storages, served when this returns: the real definition found in `directory`, else ours.
+
+    Raises TimeoutError after a minute in which the API server did not take it up.
+    """
+    await _install(client, [_real(storage_crd(), directory)])
 
 
 async def _install(client: Client, definitions: list[Manifest]) -> None:

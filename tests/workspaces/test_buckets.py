@@ -1,0 +1,154 @@
+"""Buckets are the workspace's own by name, and nobody else's; what is decided on one goes with it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS, read
+from datalabd.api.workspace_bodies import BucketPatch, NewBucket
+from tests.workspaces.objects import BEFORE, LATER, changes, grant, storage
+from workspaces import buckets
+from workspaces.patches import Draft
+from workspaces.problems import Problem
+from workspaces.sharing import Sharing
+
+RULES = [{"target": "tmp/*", "mode": "Delete", "min_age": "2w"}, {"target": "old/*", "mode": "Notify", "at": LATER}]
+STORED = [
+    {"target": "tmp/*", "mode": "Delete", "minAge": "2w"},
+    {"target": "old/*", "mode": "Notify", "at": "2026-09-09T00:00:00+00:00"},
+]
+
+
+def new(name: str, **said: Any) -> NewBucket:
+    return NewBucket.model_validate({"name": name} | said)
+
+
+def test_rules_are_told_as_they_were_given() -> None:
+    """WS 6.2: there and back."""
+    live = storage(buckets=[{"bucketName": "ws-a", "lifecycleRules": STORED}])
+    assert [buckets.row(bucket) for bucket in read(live).buckets] == [
+        {"name": "ws-a", "discoverable": False, "lifecycle_rules": RULES}
+    ]
+
+
+def test_rules_of_a_bucket_that_is_there_are_replaced() -> None:
+    """WS 6.3: those of this bucket, in the provider's spelling, and nothing else."""
+    draft = Draft(storage(), None)
+    buckets.add(draft, [new("ws-a", lifecycle_rules=RULES)], Sharing([storage()]))
+    assert changes(draft.storage_patch) == [{"op": "add", "path": "/spec/buckets/0/lifecycleRules", "value": STORED}]
+
+
+def test_rules_that_nothing_is_said_of_stay() -> None:
+    """WS 6.4; an explicit empty list clears them."""
+    live = storage(buckets=[{"bucketName": "ws-a", "discoverable": True, "lifecycleRules": STORED}])
+    draft = Draft(live, None)
+    buckets.add(draft, [new("ws-a", discoverable=False)], Sharing([live]))
+    assert draft.storage_patch == []
+    buckets.add(draft, [new("ws-a", lifecycle_rules=[])], Sharing([live]))
+    assert draft.storage["spec"]["buckets"] == [{"bucketName": "ws-a", "discoverable": True, "lifecycleRules": []}]
+
+
+def test_no_rules_of_a_bucket_without_rules_change_nothing() -> None:
+    draft = Draft(storage(), None)
+    buckets.add(draft, [new("ws-a", lifecycle_rules=[])], Sharing())
+    assert draft.storage_patch == []
+
+
+def test_a_bucket_is_added_at_the_end() -> None:
+    live = storage(buckets=["odd", {"bucket": "ws-a"}])
+    draft = Draft(live, None)
+    buckets.add(draft, [new("ws-a-data", discoverable=True, lifecycle_rules=RULES), new("ws-a")], Sharing([live]))
+    assert draft.storage["spec"]["buckets"] == [
+        "odd",
+        {"bucket": "ws-a", "discoverable": False},
+        {"bucketName": "ws-a-data", "discoverable": True, "lifecycleRules": STORED},
+    ]
+    assert draft.words[("spec", "buckets", 2, "bucketName")] == ("add_buckets", 0, "name")
+
+
+@pytest.mark.parametrize("name", ["ws-b", "ws-ab", "xws-a-b"])
+def test_a_bucket_of_another_name_is_refused(name: str) -> None:
+    with pytest.raises(Problem) as caught:
+        buckets.add(Draft(storage(), None), [new("ws-a-ok"), new(name)], Sharing())
+    assert (caught.value.status, caught.value.detail) == (
+        422,
+        [
+            {
+                "type": "value_error",
+                "loc": ["body", "add_buckets", 1, "name"],
+                "msg": "Value error, must be ws-a or begin with ws-a-",
+                "input": name,
+            }
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(storage("ws-b", buckets=[{"bucketName": "ws-a-b"}]), id="another has it"),
+        pytest.param(storage("ws-a-b", buckets=[]), id="another is called so"),
+    ],
+)
+def test_a_bucket_that_is_anothers_is_refused(other: Any) -> None:
+    with pytest.raises(Problem) as caught:
+        buckets.add(Draft(storage(), None), [new("ws-a-b")], Sharing([storage(), other]))
+    assert (caught.value.status, caught.value.detail) == (409, {"error": "bucket_exists", "bucket": "ws-a-b"})
+
+
+def test_a_bucket_changes() -> None:
+    live = storage(buckets=[{"bucketName": "ws-a-0"}, {"bucketName": "ws-a", "discoverable": True, "x": 1}])
+    draft = Draft(live, None)
+    buckets.change(draft, "ws-a", BucketPatch.model_validate({"discoverable": "no", "lifecycle_rules": RULES}))
+    assert draft.storage["spec"]["buckets"][1] == {
+        "bucketName": "ws-a",
+        "discoverable": False,
+        "x": 1,
+        "lifecycleRules": STORED,
+    }
+    buckets.change(draft, "ws-a", BucketPatch())
+    assert draft.words[("spec", "buckets", 1, "lifecycleRules")] == ("lifecycle_rules",)
+
+
+def test_a_bucket_goes_with_what_was_decided_on_it() -> None:
+    live = storage(
+        annotations={
+            GRANT_EXPIRY: json.dumps({"ws-a/ws-b": LATER, "ws-a-0/ws-b": LATER}),
+            GRANT_REASONS: json.dumps({"ws-a/ws-b": "x"}),
+        },
+        buckets=[{"bucketName": "ws-a"}, {"bucketName": "ws-a-0"}],
+        bucketAccessGrants=[grant("ws-a", "ws-b"), grant("ws-a-0", "ws-b"), grant("ws-a", "ws-c", "None")],
+    )
+    with pytest.raises(Problem) as caught:
+        buckets.remove(Draft(live, None), "ws-a", revoke=False)
+    assert (caught.value.status, caught.value.detail) == (
+        409,
+        {"error": "bucket_in_use", "bucket": "ws-a", "grantees": ["ws-b"]},
+    )
+    draft = Draft(live, None)
+    buckets.remove(draft, "ws-a", revoke=True)
+    assert draft.storage["spec"] == {
+        "principal": "ws-a",
+        "buckets": [{"bucketName": "ws-a-0"}],
+        "bucketAccessGrants": [grant("ws-a-0", "ws-b")],
+    }
+    assert draft.storage["metadata"]["annotations"] == {
+        GRANT_EXPIRY: json.dumps({"ws-a-0/ws-b": LATER}).replace(" ", "")
+    }
+
+
+def test_a_bucket_without_grants_in_force_goes() -> None:
+    draft = Draft(storage(bucketAccessGrants=[grant("ws-a", "ws-b", "None", BEFORE)]), None)
+    buckets.remove(draft, "ws-a", revoke=False)
+    assert draft.storage["spec"] == {"principal": "ws-a", "buckets": [], "bucketAccessGrants": []}
+    plain = Draft(storage(), None)
+    buckets.remove(plain, "ws-a", revoke=False)
+    assert changes(plain.storage_patch) == [{"op": "remove", "path": "/spec/buckets/0"}]
+
+
+def test_a_bucket_that_is_not_there() -> None:
+    for act in (lambda d: buckets.change(d, "x", BucketPatch()), lambda d: buckets.remove(d, "x", revoke=True)):
+        with pytest.raises(Problem) as caught:
+            act(Draft(storage(), None))
+        assert (caught.value.status, caught.value.detail) == (404, {"error": "bucket_not_found", "bucket": "x"})
