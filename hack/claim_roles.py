@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datalabd.api.meta import Manifest
+from datalabd.errors import NotFound
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
 from workspaces.claims import PLATFORM_CLIENT
@@ -39,7 +40,10 @@ class ClusterRoles:
 
     async def look(self, clients: dict[str, str]) -> None:
         """Look at the claims again, and at the Secrets `NAME-oauth2-client` or `NAME-oauth-client` beside them."""
-        self._claims, _ = await self._client.list(kinds.DATALABS)
+        try:
+            self._claims, _ = await self._client.list(kinds.DATALABS)
+        except NotFound:  # where datalabd is not installed yet nobody has a role
+            self._claims = []
         secrets_, _ = await self._client.list(kinds.SECRETS)
         by_key = {(secret["metadata"]["namespace"], secret["metadata"]["name"]): secret for secret in secrets_}
         for claim in self._claims:

@@ -19,6 +19,14 @@ def is_forged(method: str, headers: Mapping[str, str], origin: Origin) -> bool:
     return headers.get("Origin") != str(origin) or headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
 
 
+def is_cross_site(method: str, headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that another site's page had it sent.
+
+    That is all we can go by where somebody before us keeps the login: he may not say where browsers see him.
+    """
+    return method not in SAFE_METHODS and headers.get("Sec-Fetch-Site", "") in ("cross-site", "same-site")
+
+
 def is_unasked(headers: Mapping[str, str]) -> bool:
     """Whether nobody is waiting for it: a browser fetches in advance, or for a page of another site."""
     if "prefetch" in headers.get("Sec-Purpose", headers.get("Purpose", "")).lower():

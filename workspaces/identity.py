@@ -72,14 +72,14 @@ class Authenticator:
     async def identify(self, request: web.Request, origin: Origin) -> Identity:
         """Who sends it; raises `Unauthorized`, `CrossSite` or `IdentityUnavailable`."""
         if self._verifier is None and self._gateway is None:
-            return ANYBODY
+            return _anybody(request, origin)
         credentials = request.headers.get(hdrs.AUTHORIZATION)
         try:
             if credentials is not None:
                 return await self._of_token(request, _bearer(credentials))
             if self._login is not None and (found := await self._login.identity(request, origin)) is not None:
                 if browsers.is_forged(request.method, request.headers, origin):
-                    raise CrossSite()
+                    raise CrossSite
                 return found
         except TokenRefused as error:
             raise Unauthorized(error.detail, error.reason, error.description) from None
@@ -89,6 +89,8 @@ class Authenticator:
 
     async def _of_token(self, request: web.Request, token: str) -> Identity:
         if self._gateway is not None:
+            if browsers.is_cross_site(request.method, request.headers):
+                raise CrossSite
             return self._gateway.identity(token, request.remote, request.headers.get("X-Gateway-Secret", ""))
         assert self._verifier is not None
         return await self._verifier.identity(token)
@@ -98,6 +100,18 @@ class Authenticator:
         if self._login is None or not browsers.is_navigation(request.method, request.headers):
             return None
         return str(URL(f"{origin.prefix}{LOGIN}").with_query(to=request.rel_url.raw_path_qs))
+
+
+def _anybody(request: web.Request, origin: Origin) -> Identity:
+    """Whoever is on this machine, but no page of another site that its browser shows, by whatever name."""
+    if not origin.is_loopback:
+        raise CrossSite(
+            "Without authentication this machine alone is answered, by its own name: localhost or 127.0.0.1"
+        )
+    is_forged = hdrs.ORIGIN in request.headers and browsers.is_forged(request.method, request.headers, origin)
+    if is_forged or browsers.is_cross_site(request.method, request.headers):
+        raise CrossSite
+    return ANYBODY
 
 
 def _bearer(credentials: str) -> str:

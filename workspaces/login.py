@@ -269,7 +269,7 @@ class Login:
         """End the login here and the session at the issuer."""
         origin = self._origin_of(request)
         if browsers.is_forged(request.method, request.headers, origin):
-            raise CrossSite()
+            raise CrossSite
         name = self._kept.name(origin)
         session_id, refresh_token = self._opened(request.cookies.get(name, ""))
         answer = _page(200, "You are logged out", link=f"{origin.prefix}{LOGIN}")
@@ -341,7 +341,8 @@ def _led_to(url: str) -> web.Response:
 
 def _failed(step: str, error: Exception) -> web.Response:
     """A page for whoever waits; the log has what to mend."""
-    log.error("login failed", step=step, reason=str(error))
+    reason = error.description if isinstance(error, TokenRefused) else str(error)
+    log.error("login failed", step=step, reason=reason)
     text = "Try again in a moment. If it stays so, ask whoever runs this to look into the log."
     return _page(502, "The login failed", text)
 

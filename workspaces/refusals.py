@@ -15,8 +15,8 @@ class Unauthorized(Problem):
 class CrossSite(Problem):
     """403: a page of another site sent a browser here to change something, or we cannot tell that none did."""
 
-    def __init__(self) -> None:
-        super().__init__(403, "Forbidden", "A change by a login has to come from a page of this site")
+    def __init__(self, sentence: str = "A change by a browser has to come from a page of this site") -> None:
+        super().__init__(403, "Forbidden", sentence)
 
 
 class TooManyRequests(Problem):

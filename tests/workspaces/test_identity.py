@@ -196,6 +196,40 @@ async def test_without_authentication_everybody_is_a_platform_admin() -> None:
         assert (await ask(url))[1]["name"] == "Default"
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param({}, 200, id="a program"),
+        pytest.param({"Sec_Fetch_Site": "same-origin"}, 200, id="a page of ours"),
+        pytest.param({"Sec_Fetch_Site": "cross-site"}, 403, id="a page of another site"),
+        pytest.param({"Sec_Fetch_Site": "same-site"}, 403, id="a page of a neighbour"),
+    ],
+)
+async def test_a_gateways_browser_changes_nothing_for_another_site(headers: dict[str, str], status: int) -> None:
+    async with served(Settings(auth_mode="gateway", trusted_proxies=LOOPBACK)) as url:
+        assert (await ask(url, unsigned(CLAIMS), "POST", **headers))[0] == status
+        assert (await ask(url, unsigned(CLAIMS), "GET", **headers))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param({}, 200, id="a program"),
+        pytest.param({"Origin": "https://evil.example.org"}, 403, id="a page of another site"),
+        pytest.param({"Sec_Fetch_Site": "cross-site"}, 403, id="a page that hides its origin"),
+        pytest.param({"Host": "evil.example.org", "Origin": "http://evil.example.org"}, 403, id="a name for 127.0.0.1"),
+    ],
+)
+async def test_without_authentication_no_other_site_changes_anything(headers: dict[str, str], status: int) -> None:
+    async with served(Settings(auth_mode="no", host="127.0.0.1")) as url:
+        assert (await ask(url, None, "POST", **headers))[0] == status
+
+
+async def test_without_authentication_a_page_of_ours_changes_what_it_wants() -> None:
+    async with served(Settings(auth_mode="no", host="127.0.0.1")) as url:
+        assert (await ask(url, None, "POST", Origin=url, Sec_Fetch_Site="same-origin"))[0] == 200
+
+
 # ---- Requests that cannot be read
 
 
