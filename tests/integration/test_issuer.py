@@ -12,6 +12,7 @@ import pytest
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
 from hack.cluster import Cluster
+from tests.integration.workspace_server import install_kinds
 from tests.workspaces.web import Browser, served
 from workspaces.settings import Settings
 
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 async def issuer(cluster: Cluster) -> AsyncIterator[str]:
     """The address of a running issuer."""
+    install_kinds(cluster)
     command = [sys.executable, "-m", "hack.issuer", "--kubeconfig", str(cluster.kubeconfig), "--admin", "root"]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdout=pipe, cwd=ROOT, env=os.environ)
