@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +28,8 @@ GONE_SECONDS = 2.0
 """How long the end of what was deleted is waited for."""
 DRY_RUN = {"dryRun": "All", "fieldManager": "datalabd"}
 
-_TEST = re.compile(r"testing (?:value|path) \S+ failed|test failed")
-"""How the API server says that a patch's test found something else."""
+TEST_FAILED = "the server rejected our request due to an error in our request"
+"""All that the API server says when the test of a patch found something else."""
 
 Patch = Sequence[Mapping[str, Any]]
 """Operations of a JSON Patch."""
@@ -86,14 +85,17 @@ class Writer:
     async def edit(self, workspace: str, decide: Decide, *, if_match: str = "", dry_run: bool = False) -> Written:
         """Make an edit; raises `Problem`. Where others were faster, it is decided again on what they left."""
         async with self._lock(workspace):
+            pair = self.pair(workspace)
             for attempt in range(TRIES):
-                pair = self.pair(workspace) if attempt == 0 else await self._live(workspace)
                 require_match(pair, if_match)
                 edit = decide(pair)
                 try:
                     return await self._apply(pair, edit, dry_run)
-                except _Outdated:
+                except _Outdated as outdated:
                     await asyncio.sleep(random.uniform(*PAUSE_SECONDS) * (attempt + 1))
+                    before, pair = pair, await self._live(workspace)
+                    if outdated.refusal is not None and _versions(before) == _versions(pair):
+                        raise outdated.refusal from outdated
         raise problems.problem(409, "conflict")
 
     def _lock(self, workspace: str) -> asyncio.Lock:
@@ -146,9 +148,10 @@ class Writer:
         try:
             return await self._send(kind, before["metadata"]["name"], patch_of(edit, kind), dry_run=dry_run)
         except KubeError as error:
-            if _is_outdated(error):
-                raise _Outdated from error
-            raise _refusal(error, edit.words) from error
+            if not _is_outdated(error):
+                raise _refusal(error, edit.words) from error
+            # A patch that is no good is refused in the same words as one whose test failed.
+            raise _Outdated(None if isinstance(error, Conflict) else _refusal(error, edit.words)) from error
 
     async def _send(self, kind: Resource, name: str, patch: Patch, *, dry_run: bool = False) -> Manifest:
         """The object after a patch, which the cache then knows as well."""
@@ -275,7 +278,11 @@ def _refusal(error: KubeError, words: Words | None = None) -> Problem:
 
 def _is_outdated(error: KubeError) -> bool:
     """Whether a write was refused since the object is not as it was read."""
-    return isinstance(error, Conflict) or (isinstance(error, Invalid) and _TEST.search(error.message) is not None)
+    return isinstance(error, Conflict) or (isinstance(error, Invalid) and TEST_FAILED in error.message)
+
+
+def _versions(pair: Pair) -> list[str]:
+    return [obj["metadata"]["resourceVersion"] if obj else "" for obj in (pair.storage, pair.datalab)]
 
 
 def patch_of(edit: Draft, kind: Resource) -> Patch:
@@ -284,7 +291,11 @@ def patch_of(edit: Draft, kind: Resource) -> Patch:
 
 
 class _Outdated(Exception):
-    """The objects are not as they were read."""
+    """The objects are not as they were read; `refusal` is what to say if they are, after all."""
+
+    def __init__(self, refusal: Problem | None) -> None:
+        super().__init__()
+        self.refusal = refusal
 
 
 def require_match(pair: Pair, if_match: str) -> None:
