@@ -1,6 +1,7 @@
 """Buckets are the workspace's own by name, and nobody else's; what is decided on one goes with it."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -148,7 +149,11 @@ def test_a_bucket_without_grants_in_force_goes() -> None:
 
 
 def test_a_bucket_that_is_not_there() -> None:
-    for act in (lambda d: buckets.change(d, "x", BucketPatch()), lambda d: buckets.remove(d, "x", revoke=True)):
+    acts: list[Callable[[Draft], None]] = [
+        lambda draft: buckets.change(draft, "x", BucketPatch()),
+        lambda draft: buckets.remove(draft, "x", revoke=True),
+    ]
+    for act in acts:
         with pytest.raises(Problem) as caught:
             act(Draft(storage(), None))
         assert (caught.value.status, caught.value.detail) == (404, {"error": "bucket_not_found", "bucket": "x"})

@@ -1,0 +1,242 @@
+"""A workspace as its viewer may see it (WS 4.4; 6.52 to 6.58)."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datalabd.api.meta import Manifest
+from datalabd.api.storage import GRANT_EXPIRY
+from datalabd.api.workspace import AllCredentials, StoreType, Workspace, WorkspaceRow
+from tests.api.test_storage import JSON
+from tests.workspaces.objects import BEFORE, KEYS, SETTINGS, TODAY, datalab, request, secret, storage
+from workspaces import reads
+from workspaces.permissions import CAPS, EVERYTHING, NOTHING, ROLE_PERMISSIONS, Permission, Permissions, Role
+from workspaces.reads import Pieces
+from workspaces.sharing import Sharing
+from workspaces.stores import Offer
+
+OFFER = Offer(True, tuple(StoreType))
+LAB_KEYS = {
+    "REDIS_C_HOST": "h",
+    "CONTAINER_REGISTRY_USERNAME": "u",
+    "CONTAINER_REGISTRY_PASSWORD": "p",
+}
+
+
+def pieces(live: Manifest | None = None, lab: Manifest | None = None, *secrets: Manifest, **more: Any) -> Pieces:
+    known = {found["metadata"]["name"]: found for found in secrets}
+    return Pieces(storage() if live is None else live, lab, known.get, **more)
+
+
+FULL = pieces(
+    storage(),
+    datalab(sessions=["default"], cacheStores={"c": {"storage": "1Gi"}}),
+    secret("ws-a-datalab", **KEYS | LAB_KEYS),
+    quotas=[],
+    volumes=[],
+)
+OTHER = storage("ws-b", bucketAccessRequests=[request("ws-a")])
+
+
+def view(found: Pieces, allowed: Permissions = EVERYTHING, *others: Manifest, offer: Offer = OFFER) -> dict[str, Any]:
+    return reads.view(found, Sharing([found.storage, *others]), offer, SETTINGS, allowed, "alice")
+
+
+CREDENTIALS = {
+    "bucketname": "ws-a",
+    "access": "AK",
+    "secret": "SK",
+    "endpoint": "https://s3.example",
+    "region": "us-east-1",
+}
+WHOLE = {
+    "name": "ws-a",
+    "creation_timestamp": BEFORE,
+    "version": "7",
+    "status": "ready",
+    "storage": {
+        "buckets": [{"name": "ws-a", "discoverable": True, "lifecycle_rules": []}],
+        "credentials": CREDENTIALS,
+        "bucket_access_requests": [
+            {"workspace": "ws-b", "bucket": "ws-a", "permission": "ReadWrite", "request_timestamp": BEFORE},
+            {"workspace": "ws-a", "bucket": "ws-b", "permission": "ReadWrite"},
+        ],
+    },
+    "datalab": {
+        "memberships": [{"member": "alice", "role": "owner", "creation_timestamp": BEFORE}],
+        "available": True,
+        "available_store_types": ["database", "vector", "cache", "document"],
+        "stores": [{"name": "c", "type": "cache", "storage": "1Gi", "creation_timestamp": BEFORE}],
+        "sessions": [{"name": "default", "state": "started", "ready": False}],
+        "max_sessions": 3,
+        "store_credentials": {"cache": {"c": {"host": "h"}}},
+        "container_registry_credentials": {"username": "u", "password": "**********"},
+    },
+    "resource_usage": {"storage": {"requested": "0", "persistent_volume_claims": []}},
+    "user": {"name": "alice", "permissions": sorted(Permission)},
+}
+
+
+def test_everything_of_a_workspace() -> None:
+    found = view(FULL, EVERYTHING, OTHER)
+    assert found == WHOLE
+    assert Workspace.model_validate(found).storage.buckets[0].name == "ws-a"
+
+
+def test_a_stream_has_no_credentials() -> None:
+    found = reads.without_secrets(view(FULL))
+    assert "credentials" not in found["storage"]
+    assert found["datalab"]["store_credentials"] == {}
+    assert "container_registry_credentials" not in found["datalab"]
+    assert found["datalab"]["max_sessions"] == 3
+
+
+def test_a_machine_sees_credentials_and_nothing_else() -> None:
+    """WS 6.52."""
+    assert view(FULL, ROLE_PERMISSIONS[Role.API], OTHER) == {
+        "name": "ws-a",
+        "creation_timestamp": BEFORE,
+        "version": "7",
+        "status": "ready",
+        "storage": {"buckets": [], "credentials": CREDENTIALS, "bucket_access_requests": []},
+        "datalab": {
+            "memberships": [],
+            "available": True,
+            "available_store_types": ["database", "vector", "cache", "document"],
+            "stores": [],
+            "sessions": [],
+            "max_sessions": 3,
+            "store_credentials": {},
+        },
+        "user": {"name": "alice", "permissions": ["VIEW_BUCKET_CREDENTIALS"]},
+    }
+
+
+def test_who_may_not_see_credentials_still_sees_that_there_are_some() -> None:
+    found = view(FULL, EVERYTHING - {Permission.VIEW_BUCKET_CREDENTIALS})
+    assert ("credentials" in found["storage"], found["status"]) == (False, "ready")
+
+
+def test_a_workspace_without_anything_else() -> None:
+    bare = {"metadata": {"name": "ws-a"}, "spec": {}}
+    found = reads.view(pieces(bare), Sharing(), Offer(False), SETTINGS, EVERYTHING, "x")
+    assert (found["status"], found["version"], found["datalab"]["available"]) == ("provisioning", "", False)
+    assert "creation_timestamp" not in found
+    assert "resource_usage" not in found
+    assert "container_registry_credentials" not in found["datalab"]
+
+
+@pytest.mark.parametrize(("ready", "status"), [("True", "ready"), ("False", "provisioning"), ("Unknown", "ready")])
+def test_a_storage_that_is_not_ready_is_provisioning(ready: str, status: str) -> None:
+    live = storage() | {"status": {"conditions": [{"type": "Ready", "status": ready}]}}
+    assert view(pieces(live, None, secret("ws-a", **KEYS)))["status"] == status
+
+
+def test_what_cannot_be_read_of_usage_leaves_it_out() -> None:
+    """WS 6.54."""
+    for more in ({"quotas": []}, {"volumes": []}):
+        assert "resource_usage" not in view(pieces(None, None, **more))
+
+
+def test_all_credentials_are_in_clear() -> None:
+    found = reads.all_credentials(FULL, Sharing([storage()]), OFFER, SETTINGS, EVERYTHING)
+    assert found == {
+        "storage": CREDENTIALS,
+        "store_credentials": {"cache": {"c": {"host": "h"}}},
+        "container_registry_credentials": {"username": "u", "password": "p"},
+    }
+    assert AllCredentials.model_validate(found)
+    machine = reads.all_credentials(FULL, Sharing([storage()]), OFFER, SETTINGS, ROLE_PERMISSIONS[Role.API])
+    assert machine == {"storage": CREDENTIALS}
+    nothing = reads.all_credentials(pieces(), Sharing([storage()]), OFFER, SETTINGS, EVERYTHING)
+    assert nothing == {"store_credentials": {}}
+
+
+def test_a_row_of_the_list() -> None:
+    """WS 6.55, 6.58: of sessions only those started."""
+    lab = datalab(sessions=["default", {"name": "off", "state": "stopped"}])
+    found = pieces(storage(), lab, secret("ws-a", **KEYS))
+    sharing = Sharing([storage(), OTHER])
+    assert reads.row(found, sharing, SETTINGS, EVERYTHING, "https://host/x") == {
+        "name": "ws-a",
+        "url": "https://host/x/workspaces/ws-a",
+        "sessions": [{"name": "default", "url": "https://host/x/workspaces/ws-a/sessions/default"}],
+        "status": "ready",
+        "members": 1,
+        "pending": 1,
+    }
+    machine = reads.row(pieces(storage(), lab), sharing, SETTINGS, ROLE_PERMISSIONS[Role.API], "")
+    assert machine == {"name": "ws-a", "url": "/workspaces/ws-a", "sessions": [], "status": "provisioning"}
+    assert WorkspaceRow.model_validate(machine)
+
+
+def test_an_etag_is_of_what_can_be_written() -> None:
+    one = reads.etag(storage(), datalab())
+    assert one[0] == one[-1] == '"'
+    status = {"status": {"conditions": []}}
+    assert reads.etag(storage() | status, datalab() | status) == one
+    changed = [
+        (storage("ws-b"), datalab()),
+        (storage(annotations={GRANT_EXPIRY: "{}"}), datalab()),
+        (storage(), datalab(annotations={CAPS: "{}"})),
+        (storage(), None),
+        (storage() | {"metadata": storage()["metadata"] | {"generation": 3}}, datalab()),
+    ]
+    assert len({reads.etag(*objects) for objects in changed} | {one}) == 6
+    assert reads.etag(storage(annotations={"kubectl/last-applied": "x"}), datalab()) == one
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "parts"),
+    [
+        (storage(), storage(), set()),
+        (None, storage(), {"buckets", "status"}),
+        (storage(), storage(buckets=[]), {"buckets"}),
+        (storage(), storage(bucketAccessGrants=[]), {"requests"}),
+        (storage(), storage(annotations={GRANT_EXPIRY: "{}"}), {"requests"}),
+        (storage(), storage() | {"status": {"conditions": [1]}}, {"status"}),
+        (datalab(), datalab(annotations={CAPS: "{}"}), {"members"}),
+        (datalab(), datalab(sessions=[], cacheStores={}, users=[]), {"sessions", "stores", "members"}),
+        (datalab(), datalab() | {"status": {"sessions": {"s": {}}, "observedGeneration": 5}}, {"sessions"}),
+        (datalab(), datalab() | {"status": {"users": {"s": {}}}}, {"members"}),
+        (storage(annotations={"other": "x"}), storage(), set()),
+    ],
+)
+def test_parts_that_changed(before: Any, after: Any, parts: set[str]) -> None:
+    assert reads.changed(before, after) == parts
+
+
+ODD = st.dictionaries(st.sampled_from(["metadata", "spec", "status", "data"]), JSON)
+
+
+@given(
+    live=ODD,
+    lab=st.none() | ODD,
+    kept=ODD,
+    others=st.lists(ODD, max_size=3),
+    allowed=st.sampled_from([EVERYTHING, NOTHING]),
+)
+def test_nothing_that_is_odd_spoils_a_read(
+    live: Manifest, lab: Manifest | None, kept: Manifest, others: list[Manifest], allowed: Permissions
+) -> None:
+    sharing = Sharing([live, *others, OTHER])
+    found = Pieces(live, lab, lambda name: kept, quotas=[kept], volumes=[kept])
+    Workspace.model_validate(reads.view(found, sharing, OFFER, SETTINGS, allowed, "x"))
+    WorkspaceRow.model_validate(reads.row(found, sharing, SETTINGS, allowed, ""))
+    AllCredentials.model_validate(reads.all_credentials(found, sharing, OFFER, SETTINGS, allowed))
+    reads.etag(live, lab)
+    reads.changed(live, lab)
+
+
+def test_an_odd_user_spoils_nothing() -> None:
+    lab = datalab(users=["alice", "Bad\x00Name", " ", 7, {"a": 1}], userOverrides=[1])
+    assert [row["member"] for row in view(pieces(None, lab))["datalab"]["memberships"]] == ["alice", "Bad\x00Name"]
+
+
+def test_limits_of_sessions_are_told() -> None:
+    found = reads.view(FULL, Sharing(), OFFER, replace(SETTINGS, max_sessions=5), EVERYTHING, "x")
+    assert found["datalab"]["max_sessions"] == 5
+    assert TODAY not in str(found)
