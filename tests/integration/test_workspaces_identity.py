@@ -51,7 +51,7 @@ def server(
     directory = tmp_path_factory.mktemp("workspaces")
     (directory / "secret").write_text(provider.CLIENT_SECRET)
     (directory / "key").write_bytes(base64.b64encode(b"not-a-random-key-of-32-bytes-or-more"))
-    environ = {
+    environ: dict[str, Any] = {
         "OIDC_CLIENT_ID": provider.CLIENT_ID,
         "OIDC_CLIENT_SECRET_FILE": str(directory / "secret"),
         "COOKIE_KEY_FILE": str(directory / "key"),
@@ -131,7 +131,7 @@ def test_a_gateway_hands_on_tokens_by_its_secret(
     cluster: Cluster, issuer: provider.Issuer, place: str, tmp_path: Path
 ) -> None:
     (tmp_path / "secret").write_text("of-the-gateway\n")
-    environ = {"AUTH_MODE": "gateway", "GATEWAY_SECRET_FILE": str(tmp_path / "secret")}
+    environ: dict[str, Any] = {"AUTH_MODE": "gateway", "GATEWAY_SECRET_FILE": str(tmp_path / "secret")}
     claims = {"aud": "workspace-api", "preferred_username": "joe"}
     token = unsigned(claims | {"resource_access": {"ws-a": {"roles": ["ws_access"]}}})
     with serving(cluster.kubeconfig, place, tmp_path / "log", issuer, **environ) as server:
