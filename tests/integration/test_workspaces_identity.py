@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,16 +14,23 @@ import httpx
 import pytest
 
 from hack import issuer as provider
-from hack import nginx
+from hack import nginx, oauth2_proxy
 from hack.cluster import Cluster
+from hack.keycloak import WORKSPACE_CLIENT
+from hack.keycloak import Server as KeycloakServer
 from hack.nginx import Nginx
+from hack.oauth2_proxy import OAuth2Proxy
 from tests.integration.objects import unique
 from tests.integration.workspace_server import USERS, Server, install_kinds, serving, workspace
-from tests.workspaces.test_identity import unsigned
+from tests.servers import keycloak_server
+from tests.workspaces.test_identity import CLAIMS, unsigned
 from tests.workspaces.web import Browser
+
+__all__ = ["keycloak_server"]
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
+PASSWORD = "not-a-secret"
 LOOPBACK = "127.0.0.0/8"
 MANY = {f"workspace-of-a-team-{number:03}": ["ws_access"] for number in range(300)}
 
@@ -89,8 +97,12 @@ async def test_a_person_logs_in_behind_a_proxy_and_sees_links_of_there(
         assert (forged.status, await forged.json()) == (403, {"detail": "Forbidden"})
         changed = await browser.ask("PUT", f"{url}{prefix}/workspaces/ws-a", json=body, headers={"Origin": url})
         assert changed.status == 202, await changed.text()
+        cookie = f"__Host-workspaces-session{prefix.replace('/', '-')}"
+        assert browser.cookie(cookie, url)
+        assert browser.cookie(cookie, url.replace("https", "http")) is None
         ended = await browser.ask("POST", f"{url}{prefix}/logout", headers={"Origin": url})
-        assert ended.status == 200
+        assert (ended.status, browser.cookie(cookie, url)) == (200, None)
+        assert f'href="{prefix}/login"' in await ended.text()
         gone = await browser.ask("GET", f"{url}{prefix}/workspaces", headers={"Accept": "application/json"})
         assert gone.status == 401
 
@@ -107,6 +119,19 @@ async def test_a_stream_and_a_token_of_300_workspaces_get_through(
             received = b""
             while b"ws-a" not in received:
                 received += await asyncio.wait_for(stream.content.readany(), 20)
+
+
+@pytest.mark.servers("nginx")
+async def test_a_client_cannot_say_what_the_proxy_does(server: Server, issuer: provider.Issuer, tmp_path: Path) -> None:
+    async with behind_nginx(server, tmp_path) as (url, browser):
+        headers = {
+            "Authorization": f"Bearer {issuer.access_token('alice')}",
+            "X-Forwarded-Host": "evil.example.org",
+            "X-Forwarded-Proto": "http",
+            "X-Forwarded-Prefix": "/evil",
+        }
+        answer = await browser.ask("GET", f"{url}/workspaces", headers=headers)
+        assert [row["url"] for row in json.loads(await answer.text())] == [f"{url}/workspaces/ws-a"]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +168,86 @@ def test_a_gateway_hands_on_tokens_by_its_secret(
         assert "of-the-gateway" not in server.log.read_text()
 
 
+def _structured(issuer_url: str, ca: Path, secret: str, behind: str) -> dict[str, Any]:
+    """oauth2-proxy as the how-to says: it hands on the access token."""
+    return {
+        "upstreamConfig": {"upstreams": [{"id": "workspaces", "path": "/", "uri": behind}]},
+        "injectRequestHeaders": [
+            {
+                "name": "Authorization",
+                "values": [{"claimSource": {"claim": "access_token", "prefix": "Bearer "}}],
+            }
+        ],
+        "providers": [
+            {
+                "id": "realm",
+                "provider": "oidc",
+                "clientID": WORKSPACE_CLIENT,
+                "clientSecret": secret,
+                "caFiles": [str(ca)],
+                "code_challenge_method": "S256",
+                "scope": "openid email",
+                "oidcConfig": {
+                    "issuerURL": issuer_url,
+                    "audienceClaims": ["aud"],
+                    "emailClaim": "email",
+                    "userIDClaim": "sub",
+                },
+            }
+        ],
+    }
+
+
+def _token(issuer_url: str, ca: Path, form: dict[str, str]) -> str:
+    trust = ssl.create_default_context(cafile=str(ca))
+    answer = httpx.post(f"{issuer_url}/protocol/openid-connect/token", data=form, verify=trust, timeout=60)
+    return str(answer.raise_for_status().json()["access_token"])
+
+
+@pytest.mark.servers("Keycloak", "oauth2-proxy")
+@pytest.mark.timeout(300)
+async def test_oauth2_proxy_hands_on_whom_it_has_logged_in(
+    cluster: Cluster, keycloak_server: KeycloakServer, place: str, tmp_path: Path
+) -> None:
+    if lacking := oauth2_proxy.missing():
+        pytest.skip(lacking)
+    realm = keycloak_server.realm(unique("realm"))
+    client_secret = realm.add_workspace_client("http://127.0.0.1/*")
+    realm.add_user("alice", PASSWORD)
+    realm.give_role("alice", WORKSPACE_CLIENT, "admin")
+    ca = tmp_path / "ca.crt"
+    ca.write_bytes(keycloak_server.ca)
+    issuer_url = f"{keycloak_server.secure_url}/realms/{realm.name}"
+    settings = {
+        "cookie_secret": secrets.token_hex(16),
+        "cookie_secure": False,
+        "email_domains": ["*"],
+        "reverse_proxy": True,
+        "skip_provider_button": True,
+        "skip_jwt_bearer_tokens": True,
+    }
+    form = {"grant_type": "password", "client_id": WORKSPACE_CLIENT, "client_secret": client_secret, "scope": "openid"}
+    environ: dict[str, Any] = {"AUTH_MODE": "gateway", "TRUSTED_PROXIES": LOOPBACK}
+    async with contextlib.AsyncExitStack() as stack:
+        server = stack.enter_context(serving(cluster.kubeconfig, place, tmp_path / "log", provider.Issuer(), **environ))
+        directory = tmp_path / "oauth2-proxy"
+        directory.mkdir()
+        proxy = OAuth2Proxy(directory, settings, _structured(issuer_url, ca, client_secret, server.url))
+        await asyncio.to_thread(proxy.__enter__)
+        stack.push_async_callback(asyncio.to_thread, proxy.__exit__, None, None, None)
+        trust = ssl.create_default_context(cafile=str(ca))
+        browser, program = [await stack.enter_async_context(Browser(trust)) for _ in range(2)]
+        page = await browser.open(f"{proxy.url}/workspaces", username="alice", password=PASSWORD, credentialId="")
+        assert (page.status, "/workspaces/ws-a" in await page.text()) == (200, True)
+        token = await asyncio.to_thread(_token, issuer_url, ca, form | {"username": "alice", "password": PASSWORD})
+        codes = {}
+        for name, sent in {"verified": token, "forged": unsigned(CLAIMS)}.items():
+            headers = {"Authorization": f"Bearer {sent}", "Accept": "application/json"}
+            codes[name] = (await program.ask("GET", f"{proxy.url}/workspaces/ws-a", headers=headers)).status
+        assert codes == {"verified": 200, "forged": codes["forged"]}
+        assert codes["forged"] in (302, 401, 403)
+
+
 async def test_no_token_cookie_or_secret_is_in_the_log_or_in_an_answer(server: Server, issuer: provider.Issuer) -> None:
     token = issuer.access_token("alice")
     long = issuer.access_token("alice", padding="x" * 80_000)
@@ -161,8 +266,8 @@ async def test_no_token_cookie_or_secret_is_in_the_log_or_in_an_answer(server: S
                 said.append(f"{await answer.text()}{answer.headers}")
             said.append(await (await browser.ask("GET", f"{server.url}{path}")).text())
     everything = "\n".join([*said, *browser.visited, server.log.read_text()])
-    secrets = [token[:40], token[-40:], sealed[:40], provider.CLIENT_SECRET, "of-us", *issuer._refresh_tokens]
-    assert [secret for secret in secrets if secret in everything] == []
+    private = [token[:40], token[-40:], sealed[:40], provider.CLIENT_SECRET, "of-us", *issuer._refresh_tokens]
+    assert [secret for secret in private if secret in everything] == []
 
 
 def test_users_are_limited_apart(cluster: Cluster, issuer: provider.Issuer, place: str, tmp_path: Path) -> None:
