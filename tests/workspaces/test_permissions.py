@@ -1,0 +1,186 @@
+"""Roles give permissions; what keeps former members out counts at once, whatever tokens say (WS 6.6, 6.48 to 6.62)."""
+
+import datetime
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from datalabd.api.workspace_bodies import WorkspaceEdit
+from tests.api.test_storage import JSON
+from tests.workspaces.objects import NOW, TODAY, datalab
+from workspaces.claims import Identity
+from workspaces.claims import Role as TokenRole
+from workspaces.permissions import (
+    CAPS,
+    CAPS_MAX,
+    EVERYTHING,
+    NOTHING,
+    ROLE_PERMISSIONS,
+    Permission,
+    Role,
+    SessionChanges,
+    is_capped,
+    may_start,
+    needed,
+    owns,
+    permissions,
+    with_cap,
+)
+
+ADMIN = Identity("platform", is_platform_admin=True)
+VIEWS = {
+    "VIEW_BUCKETS",
+    "VIEW_BUCKET_CREDENTIALS",
+    "VIEW_MEMBERS",
+    "VIEW_RESOURCE_USAGE",
+    "VIEW_SESSIONS",
+    "VIEW_STORES",
+}
+
+
+def who(role: TokenRole = "ws_admin", name: str = "Bob") -> Identity:
+    return Identity(name, roles={"ws-a": role})
+
+
+def caps(**said: Any) -> dict[str, Any]:
+    return datalab(annotations={CAPS: json.dumps(said)})
+
+
+def of(identity: Identity, lab: Any = None, changes: SessionChanges = SessionChanges.ADMINS) -> set[str]:
+    return set(map(str, permissions(identity, "ws-a", lab, changes, NOW)))
+
+
+def test_what_roles_may() -> None:
+    """WS 6.6, 6.60: machines see keys alone, and only administrators issue tokens."""
+    assert of(who("ws_api")) == {"VIEW_BUCKET_CREDENTIALS"}
+    assert of(who("ws_access")) == VIEWS
+    assert of(who("ws_admin")) - VIEWS == {
+        "ISSUE_TOKENS",
+        "MANAGE_BUCKETS",
+        "MANAGE_MEMBERS",
+        "MANAGE_SESSIONS",
+        "MANAGE_STORES",
+    }
+    assert of(ADMIN) == set(Permission)
+
+
+def test_a_role_elsewhere_gives_nothing_here() -> None:
+    """WS 6.51, 6.62."""
+    assert of(Identity("bob", roles={"ws-b": "ws_admin"})) == set()
+
+
+def test_sessions_can_be_left_to_operators() -> None:
+    operators = SessionChanges.OPERATORS
+    assert "MANAGE_SESSIONS" not in of(who(), changes=operators)
+    assert "MANAGE_SESSIONS" in of(ADMIN, changes=operators)
+
+
+@pytest.mark.parametrize(
+    ("identity", "changes", "expected"),
+    [
+        (who("ws_access"), SessionChanges.ADMINS, True),
+        (who("ws_api"), SessionChanges.ADMINS, False),
+        (who("ws_admin"), SessionChanges.OPERATORS, False),
+        (ADMIN, SessionChanges.OPERATORS, True),
+    ],
+)
+def test_who_starts_a_session_by_opening_it(identity: Identity, changes: SessionChanges, expected: bool) -> None:
+    found = permissions(identity, "ws-a", None, changes, NOW)
+    assert may_start(found, identity, changes) is expected
+
+
+@pytest.mark.parametrize(
+    ("users", "expected"), [(["alice"], False), ([" BOB ", "alice"], True), ([], False), ([5, "bob"], True)]
+)
+def test_who_owns_a_workspace(users: list[Any], expected: bool) -> None:
+    assert owns(who(), "ws-a", datalab(users=users)) is expected
+
+
+def test_nobody_owns_what_their_token_does_not_name() -> None:
+    assert not owns(Identity("bob"), "ws-a", datalab(users=["bob"]))
+    assert not owns(who(), "ws-a", None)
+
+
+def test_a_former_member_may_nothing() -> None:
+    lab = caps(bob={"role": "none", "since": TODAY})
+    assert of(who(), lab) == set()
+    assert of(who(name="alice"), lab) == set(Permission)
+    assert of(ADMIN, lab) == set(Permission)
+
+
+def test_a_former_administrator_may_what_members_may() -> None:
+    lab = caps(BOB={"role": "ws_access", "since": TODAY})
+    assert of(who(), lab) == VIEWS
+    assert of(who("ws_api"), lab) == {"VIEW_BUCKET_CREDENTIALS"}
+
+
+def test_after_a_day_the_token_decides() -> None:
+    day, little = datetime.timedelta(days=1), datetime.timedelta(seconds=1)
+    assert of(who(), caps(bob={"role": "none", "since": (NOW - day + little).isoformat()})) == set()
+    assert of(who(), caps(bob={"role": "none", "since": (NOW - day).isoformat()})) == set(Permission)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "{",
+        "[]",
+        json.dumps({"bob": "none"}),
+        json.dumps({"bob": {"role": "ws_admin", "since": TODAY}}),
+        json.dumps({"bob": {"role": "none"}}),
+        json.dumps({"bob": {"role": "none", "since": TODAY}}) + " " * CAPS_MAX,
+        5,
+    ],
+)
+def test_what_cannot_be_read_caps_nobody(said: Any) -> None:
+    assert of(who(), datalab() | {"metadata": {"annotations": {CAPS: said}}}) == set(Permission)
+
+
+@given(odd=JSON)
+def test_nothing_that_is_odd_raises(odd: Any) -> None:
+    of(who(), {"metadata": {"annotations": {CAPS: json.dumps(odd)}}, "spec": odd})
+    owns(who(), "ws-a", {"spec": odd})
+
+
+def test_caps_are_kept_while_they_hold() -> None:
+    old = (NOW - datetime.timedelta(days=2)).isoformat()
+    lab = caps(carol={"role": "none", "since": TODAY}, dan={"role": "none", "since": old})
+    said = with_cap(lab, "Bob", Role.ACCESS, NOW)
+    assert json.loads(said) == {
+        "carol": {"role": "none", "since": TODAY},
+        "bob": {"role": "ws_access", "since": TODAY},
+    }
+    capped = datalab(annotations={CAPS: said})
+    assert (is_capped(capped, "BOB", NOW), is_capped(capped, "dan", NOW)) == (True, False)
+    assert with_cap(datalab(annotations={CAPS: said}), "bob", None, NOW) == with_cap(lab, "zoe", None, NOW)
+    assert with_cap(caps(bob={"role": "none", "since": TODAY}), "bob", None, NOW) == ""
+
+
+ENTRY = {"bucket": "b", "request_timestamp": TODAY}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, set()),
+        ({"add_memberships": []}, set()),
+        ({"add_memberships": [{"member": "bob"}]}, {"MANAGE_MEMBERS"}),
+        ({"add_stores": [{"name": "s", "type": "cache"}]}, {"MANAGE_STORES"}),
+        ({"add_buckets": [{"name": "ws-a"}]}, {"MANAGE_BUCKETS"}),
+        ({"patch_bucket_access_requests": [ENTRY | {"workspace": "ws-a"}]}, {"VIEW_BUCKETS"}),
+        ({"patch_bucket_access_requests": [ENTRY | {"workspace": "ws-b"}]}, {"MANAGE_BUCKETS"}),
+        (
+            {"patch_bucket_access_requests": [ENTRY | {"workspace": "ws-a"}, ENTRY | {"workspace": "ws-b"}]},
+            {"VIEW_BUCKETS", "MANAGE_BUCKETS"},
+        ),
+    ],
+)
+def test_what_an_edit_needs(said: dict[str, Any], expected: set[str]) -> None:
+    assert set(map(str, needed(WorkspaceEdit.model_validate(said), "ws-a"))) == expected
+
+
+def test_nothing_and_everything() -> None:
+    assert (ROLE_PERMISSIONS[Role.NONE], ROLE_PERMISSIONS[Role.ADMIN]) == (NOTHING, EVERYTHING)
