@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import yaml
+
 from datalabd.api.meta import ACCOUNT, FIELD_MANAGER
 from datalabd.config import Settings
 from datalabd.plan import rights
@@ -11,6 +13,7 @@ from webhooks.installation import LOCAL_LEASE_NAMESPACE
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 NAMESPACE = Settings().namespace
 LOCAL = "datalabd-local"
+WORKSPACES = "datalabd-workspaces"
 _SUBJECT = f"--serviceaccount={NAMESPACE}:{FIELD_MANAGER}"
 
 
@@ -31,6 +34,30 @@ def kubeconfig(cluster: Cluster, *, confined: bool = False) -> Path:
     cluster.kubectl("create", "clusterrolebinding", LOCAL, f"--clusterrole={LOCAL}", _SUBJECT)
     cluster.kubectl("create", "rolebinding", LOCAL, "-n", LOCAL_LEASE_NAMESPACE, f"--role={LOCAL}", _SUBJECT)
     return cluster.kubeconfig_for(f"{NAMESPACE}/{FIELD_MANAGER}")
+
+
+def workspaces_kubeconfig(cluster: Cluster, namespace: str) -> Path:
+    """The kubeconfig of a Workspace API for a namespace, which is there; account and rights are made if need be."""
+    path = cluster.directory / "serviceaccounts" / namespace / f"{WORKSPACES}.kubeconfig"
+    if path.exists():
+        return path
+    for name in ("roles.yaml", "account.yaml"):
+        text = (MANIFESTS / "workspaces" / name).read_text()
+        cluster.kubectl("apply", "--server-side", "-f", "-", stdin=_in_namespace(text, namespace))
+    return cluster.kubeconfig_for(f"{namespace}/{WORKSPACES}")
+
+
+def _in_namespace(text: str, namespace: str) -> str:
+    """Manifests of another namespace; bindings of the whole cluster get a name of their own."""
+    manifests = list(yaml.safe_load_all(text))
+    for manifest in manifests:
+        if "namespace" in manifest["metadata"]:
+            manifest["metadata"]["namespace"] = namespace
+        for subject in manifest.get("subjects", ()):
+            subject["namespace"] = namespace
+        if manifest["kind"] == "ClusterRoleBinding":
+            manifest["metadata"]["name"] += f"-{namespace}"
+    return yaml.safe_dump_all(manifests)
 
 
 def open_to_claims(cluster: Cluster, namespace: str, role: str = rights.CLAIMS) -> None:

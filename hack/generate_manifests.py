@@ -8,6 +8,7 @@ Exit codes: 0 everything is current, 1 something has drifted (with --check), 2 u
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 
@@ -45,6 +46,9 @@ from webhooks.registration import (
     rights_protection,
 )
 from webhooks.serving_certificate import CERTIFICATE_SECRET
+from workspaces import app
+from workspaces.cache import USAGE_KINDS
+from workspaces.settings import Settings as WorkspaceSettings
 
 ROOT = Path(__file__).resolve().parent.parent / "manifests"
 HEADER = "# Made by hack/generate_manifests.py; edit the code it is made of instead.\n"
@@ -192,7 +196,114 @@ GRANTED_ONWARDS: list[Manifest] = [_may(("get", "patch", "delete"), kinds.PODS)]
 LOOK_FOR_LOCAL_RUN = _may(("get",), kinds.LEASES, names=[LEASE])
 """Where the webhooks are answered at a URL, to know whether somebody is there."""
 
-PARTS: list[Callable[[], Files]] = [crds, registrations, roles]
+WORKSPACES = {"app.kubernetes.io/name": app.ACCOUNT}
+WORKSPACES_NAMESPACE = WorkspaceSettings().namespace
+
+
+def workspaces() -> Files:
+    """The Workspace API: an account of its own that sees one namespace, and of others quotas and volume claims."""
+    settings, name, namespace = WorkspaceSettings(), app.ACCOUNT, WORKSPACES_NAMESPACE
+    here = {"name": name, "namespace": namespace, "labels": WORKSPACES}
+    objects = ("get", "list", "watch", "create", "patch", "delete")
+    own = [
+        *(_may(objects, kind) for kind in (kinds.STORAGES, kinds.DATALABS)),
+        _may(READ, kinds.SECRETS),
+        _may(("list", "create"), kinds.EVENTS),
+        _may(("create",), kinds.LEASES),
+        _may(("get", "update"), kinds.LEASES, names=[app.LEASE]),
+    ]
+    cluster = [_may(READ, kinds.CRDS), _may(("get",), kinds.CRDS, names=[kinds.DATALABS.crd])]
+    usage = [_may(READ, kind) for kind in USAGE_KINDS]
+    roles = [
+        _role("ClusterRole", {"name": name}, cluster, WORKSPACES),
+        _role("ClusterRole", {"name": f"{name}-usage"}, usage, WORKSPACES),
+        _role("Role", {"name": name, "namespace": namespace}, own, WORKSPACES),
+    ]
+    port = {"name": "http", "containerPort": settings.port}
+    selector = {"matchLabels": WORKSPACES}
+    probe = {"periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 2}
+    spread = {
+        "topologyKey": "kubernetes.io/hostname",
+        "maxSkew": 1,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "matchLabelKeys": ["pod-template-hash"],
+        "labelSelector": selector,
+    }
+    container = {
+        "name": "workspaces",
+        "image": f"{NAME}:{version(NAME)}",
+        "args": ["workspaces"],
+        "envFrom": [{"configMapRef": {"name": name}}],
+        "ports": [port],
+        "readinessProbe": probe | {"httpGet": {"path": "/readyz", "port": "http"}},
+        "livenessProbe": probe | {"httpGet": {"path": "/probe", "port": "http"}, "failureThreshold": 6},
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "384Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+    pod = {
+        "serviceAccountName": name,
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 20,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [spread],
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}],
+    }
+    deployment = {
+        "replicas": 2,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "selector": selector,
+        "template": {"metadata": {"labels": WORKSPACES}, "spec": pod},
+    }
+    service = {"selector": WORKSPACES, "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}]}
+    policy = {
+        "podSelector": selector,
+        "policyTypes": ["Ingress"],
+        "ingress": [{"ports": [{"port": "http", "protocol": "TCP"}]}],
+    }
+    budget = {"minAvailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": selector}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": here, "automountServiceAccountToken": False}
+    config = {"OIDC_ISSUER": "https://keycloak.example.org/realms/labs"}
+    return {
+        "workspaces/roles.yaml": roles,
+        "workspaces/account.yaml": [account, *(_bound_to(role, name, namespace) for role in roles)],
+        "workspaces/config.yaml": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": here, "data": config}],
+        "workspaces/deployment.yaml": [
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": here, "spec": deployment}
+        ],
+        "workspaces/service.yaml": [{"apiVersion": "v1", "kind": "Service", "metadata": here, "spec": service}],
+        "workspaces/disruption-budget.yaml": [
+            {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": here, "spec": budget}
+        ],
+        "workspaces/network-policy.yaml": [
+            {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": here, "spec": policy}
+        ],
+    }
+
+
+def _bound_to(role: Manifest, account: str, namespace: str) -> Manifest:
+    metadata = {key: value for key, value in role["metadata"].items() if key in ("name", "namespace", "labels")}
+    return {
+        "apiVersion": f"{rights.RBAC}/v1",
+        "kind": f"{role['kind']}Binding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": rights.RBAC, "kind": role["kind"], "name": metadata["name"]},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+    }
+
+
+PARTS: list[Callable[[], Files]] = [crds, registrations, roles, workspaces]
 """Everything that is generated."""
 
 

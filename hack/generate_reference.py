@@ -20,6 +20,7 @@ from datalabd.api.crd import schema
 from datalabd.config import Settings
 from datalabd.reserved import RESERVED
 from hack import flows, objects_table, session_services
+from workspaces import openapi
 
 ROOT = Path(__file__).parents[1] / "docs" / "reference"
 SERVICES = ROOT.parent / "how-to" / "additional-services.md"
@@ -62,6 +63,7 @@ def pages() -> dict[Path, str]:
         ROOT / "process.md": NOTE + _settings() + _metrics(),
         ROOT / "objects.md": _between((ROOT / "objects.md").read_text(), objects_table.table()),
         ROOT / "network.md": _between((ROOT / "network.md").read_text(), flows.table()),
+        ROOT / "openapi.json": openapi.text(),
         SERVICES: _between(SERVICES.read_text(), session_services.table()),
     }
 

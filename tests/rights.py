@@ -16,13 +16,15 @@ import pytest
 import yaml
 
 from datalabd.api.meta import ACCOUNT, Manifest
-from hack.account import MANIFESTS
-from hack.generate_manifests import GRANTED_ONWARDS
+from hack.account import MANIFESTS, WORKSPACES
+from hack.generate_manifests import GRANTED_ONWARDS, WORKSPACES_NAMESPACE
 
-ROLES = ("rbac/roles.yaml", "local/roles.yaml")
+ROLES = ("rbac/roles.yaml", "local/roles.yaml", "workspaces/roles.yaml")
+OTHER = f":{WORKSPACES}"
+"""The end of the Workspace API's account, in whatever namespace a test has it."""
 AFTER_SECONDS = 1.0
 """A process that a test leaves behind may ask once more."""
-_OURS, _DELETION = f'"{ACCOUNT}"'.encode(), b'"verb":"delete"'
+_OURS, _DELETION = (f'"{ACCOUNT}"'.encode(), f'{OTHER}"'.encode()), b'"verb":"delete"'
 _ALLOWED = re.compile(r'RBAC: allowed by \w+ "[^"]+" of (\w+) "([^"]+)" to')
 
 
@@ -77,14 +79,18 @@ def requests(log: Path) -> Iterator[Request]:
         for line in lines:
             if not line.endswith(b"\n"):
                 continue
-            if _OURS in line:
+            if any(mark in line for mark in _OURS):
                 entry = json.loads(line)
-                if entry["user"]["username"] == ACCOUNT and "objectRef" in entry:
+                if _is_ours(entry["user"]["username"]) and "objectRef" in entry:
                     request = _request(entry)
                     if not (request.refused and request.namespace in going):
                         yield request
             elif _DELETION in line and b'"resource":"namespaces"' in line:
                 going.add(json.loads(line)["objectRef"].get("name", ""))
+
+
+def _is_ours(account: str) -> bool:
+    return account == ACCOUNT or account.endswith(OTHER)
 
 
 def _request(entry: dict[str, Any]) -> Request:
@@ -96,7 +102,8 @@ def _request(entry: dict[str, Any]) -> Request:
     role = ""
     if allowed:
         kind, name = allowed.groups()
-        role = f"Role/{namespace}/{name}" if kind == "Role" else f"{kind}/{name}"
+        place = WORKSPACES_NAMESPACE if name == WORKSPACES else namespace
+        role = f"Role/{place}/{name}" if kind == "Role" else f"{kind}/{name}"
     grants = of.get("apiGroup") == "rbac.authorization.k8s.io"
     return Request(
         at=datetime.datetime.fromisoformat(entry["requestReceivedTimestamp"]).timestamp(),

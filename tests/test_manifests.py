@@ -45,7 +45,7 @@ def container() -> Manifest:
 # ---- What can be told without a cluster
 
 
-@pytest.mark.parametrize("name", ["rbac", "local", "webhook", "deployment", "monitoring", "samples"])
+@pytest.mark.parametrize("name", ["rbac", "local", "webhook", "deployment", "monitoring", "samples", "workspaces"])
 def test_every_file_is_in_its_kustomization(name: str) -> None:
     files = {path.name for path in (MANIFESTS / name).glob("*.yaml")} - {"kustomization.yaml"}
     (kustomization,) = load(f"{name}/kustomization.yaml")
@@ -94,7 +94,24 @@ def test_alerts_speak_of_metrics_that_exist() -> None:
     assert used <= exposed
 
 
+def test_the_workspace_api_sees_secrets_of_its_own_namespace_alone() -> None:
+    everywhere = [role for role in load("workspaces/roles.yaml") if role["kind"] == "ClusterRole"]
+    assert [rule["resources"] for role in everywhere for rule in role["rules"]] == [
+        ["customresourcedefinitions"],
+        ["customresourcedefinitions"],
+        ["resourcequotas"],
+        ["persistentvolumeclaims"],
+    ]
+
+
 # ---- What only an API server can tell
+
+
+@pytest.mark.cluster
+def test_the_workspace_api_can_be_applied_to_a_bare_cluster(tmp_path: Path) -> None:
+    with Cluster.start(tmp_path / "cluster") as bare:
+        bare.kubectl("create", "namespace", "workspace")
+        bare.kubectl("apply", "-k", str(MANIFESTS / "workspaces"), "--dry-run=server")
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,7 @@ def test_what_is_shipped() -> None:
         LAB,
         "ClusterRole/datalabd-storage",
         "Role/datalabd/datalabd",
+        "Role/workspace/datalabd-workspaces",
     ]
 
 

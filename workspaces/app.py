@@ -42,8 +42,9 @@ from workspaces.writes import Writer
 
 log = structlog.get_logger()
 
+ACCOUNT = "datalabd-workspaces"
+"""Our service account, and how we call ourselves."""
 LEASE = "datalabd-workspaces"
-USER_AGENT = "datalabd-workspaces"
 DRAIN_SECONDS = 3.0
 """How long a Service may go on sending requests to a replica that is no longer ready."""
 FINISH_SECONDS = 4.0
@@ -102,7 +103,7 @@ class Process:
 
     async def _connect(self) -> Client:
         try:
-            return await Client.connect(self._kubeconfig, user_agent=USER_AGENT)
+            return await Client.connect(self._kubeconfig, user_agent=ACCOUNT)
         except (ValueError, OSError) as error:
             raise StartupError(f"no way to an API server: {error}; set KUBECONFIG or pass --kubeconfig") from error
 
@@ -153,6 +154,6 @@ class Process:
         streams.close()
 
     def _leader(self, fence: Fence) -> Leader:
-        connect = functools.partial(Client.connect, self._kubeconfig, user_agent=USER_AGENT)
+        connect = functools.partial(Client.connect, self._kubeconfig, user_agent=ACCOUNT)
         identity = f"{socket.gethostname()}-{os.getpid()}"
         return Leader(connect, self._settings.namespace, LEASE, identity, fence)

@@ -65,7 +65,7 @@ def server(
         "COOKIE_KEY_FILE": str(directory / "key"),
         "TRUSTED_PROXIES": LOOPBACK,
     }
-    with serving(cluster.kubeconfig, place, directory / "log", issuer, **environ) as server:
+    with serving(cluster, place, directory / "log", issuer, **environ) as server:
         yield server
 
 
@@ -159,7 +159,7 @@ def test_a_gateway_hands_on_tokens_by_its_secret(
     environ: dict[str, Any] = {"AUTH_MODE": "gateway", "GATEWAY_SECRET_FILE": str(tmp_path / "secret")}
     claims = {"aud": "workspace-api", "preferred_username": "joe"}
     token = unsigned(claims | {"resource_access": {"ws-a": {"roles": ["ws_access"]}}})
-    with serving(cluster.kubeconfig, place, tmp_path / "log", issuer, **environ) as server:
+    with serving(cluster, place, tmp_path / "log", issuer, **environ) as server:
         codes = {}
         for secret in ("of-the-gateway", "other", ""):
             headers = {"Authorization": f"Bearer {token}", "X-Gateway-Secret": secret}
@@ -272,7 +272,7 @@ async def test_no_token_cookie_or_secret_is_in_the_log_or_in_an_answer(server: S
 
 def test_users_are_limited_apart(cluster: Cluster, issuer: provider.Issuer, place: str, tmp_path: Path) -> None:
     with (
-        serving(cluster.kubeconfig, place, tmp_path / "log", issuer, RATE_LIMITS="reads=1,writes=1") as server,
+        serving(cluster, place, tmp_path / "log", issuer, RATE_LIMITS="reads=1,writes=1") as server,
         server.as_("alice") as alice,
         server.as_("joe") as joe,
     ):

@@ -10,7 +10,7 @@ from hack.cluster import Cluster
 from hack.issuer import Issuer
 from tests.integration.daemon import eventually
 from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, install_kinds, serving, workspace
+from tests.integration.workspace_server import USERS, Server, away, install_kinds, serving, workspace
 
 pytestmark = pytest.mark.cluster
 
@@ -31,7 +31,7 @@ def server(cluster: Cluster, issuer: Issuer, tmp_path_factory: pytest.TempPathFa
     workspace(cluster, namespace, "ws-a", sessions=sessions)
     workspace(cluster, namespace, "ws-b")
     log = tmp_path_factory.mktemp("workspaces") / "log"
-    with serving(cluster.kubeconfig, namespace, log, issuer) as server:
+    with serving(cluster, namespace, log, issuer) as server:
         yield server
 
 
@@ -205,7 +205,7 @@ def test_it_starts_without_an_api_server(issuer: Issuer, tmp_path: Path, cluster
     text = cluster.kubeconfig.read_text().replace(cluster.url, "https://127.0.0.1:1")
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(text)
-    with serving(kubeconfig, "workspace", tmp_path / "log", issuer, ready=False) as server:
+    with away(kubeconfig, "workspace", tmp_path / "log", issuer) as server:
         assert get(server, "", "/probe").status_code == 200
         unready = get(server, "", "/readyz")
         assert unready.status_code == 503

@@ -31,7 +31,7 @@ def server(cluster: Cluster, issuer: Issuer, tmp_path_factory: pytest.TempPathFa
     cluster.api.create_namespace(namespace)
     for name in ("ws-a", "ws-b"):
         workspace(cluster, namespace, name, sessions=[{"name": "default", "state": "started"}])
-    with serving(cluster.kubeconfig, namespace, tmp_path_factory.mktemp("workspaces") / "log", issuer) as server:
+    with serving(cluster, namespace, tmp_path_factory.mktemp("workspaces") / "log", issuer) as server:
         with server.as_("root") as client:
             eventually(lambda: len(client.get("/workspaces").json()) == 2, 10)
         yield server

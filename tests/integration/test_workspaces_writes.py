@@ -50,8 +50,8 @@ def replicas(
 ) -> Iterator[tuple[Server, Server]]:
     directory = tmp_path_factory.mktemp("workspaces")
     with (
-        serving(cluster.kubeconfig, namespace, directory / "one", issuer) as one,
-        serving(cluster.kubeconfig, namespace, directory / "other", issuer) as other,
+        serving(cluster, namespace, directory / "one", issuer) as one,
+        serving(cluster, namespace, directory / "other", issuer) as other,
     ):
         yield one, other
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from datalabd.api.meta import Manifest
+from hack.account import workspaces_kubeconfig
 from hack.cluster import Cluster
 from hack.deadlines import scaled
 from hack.issuer import Issuer
@@ -115,12 +116,21 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(
-    kubeconfig: Path, namespace: str, log: Path, issuer: Issuer, *, ready: bool = True, **environ: str
-) -> Iterator[Server]:
-    """A server that runs while the context lasts."""
-    server = Server(kubeconfig, namespace, log, issuer, **environ)
-    server.start(ready=ready)
+def serving(cluster: Cluster, namespace: str, log: Path, issuer: Issuer, **environ: str) -> Iterator[Server]:
+    """A server that runs while the context lasts, by its own account and with the rights of its manifests."""
+    server = Server(workspaces_kubeconfig(cluster, namespace), namespace, log, issuer, **environ)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextlib.contextmanager
+def away(kubeconfig: Path, namespace: str, log: Path, issuer: Issuer) -> Iterator[Server]:
+    """The same where it cannot become ready."""
+    server = Server(kubeconfig, namespace, log, issuer)
+    server.start(ready=False)
     try:
         yield server
     finally:
