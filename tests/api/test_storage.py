@@ -164,9 +164,11 @@ JSON = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["metadata", "annotations", "name", "spec", "buckets", "bucketName", "lifecycleRules", "target"]
-                + ["bucketAccessRequests", "bucketAccessGrants", "grantee", "permission", "grantedAt", "requestedAt"]
-                + [GRANT_EXPIRY, "discoverable", "principal", "users", "sessions", "status", "databases", "data"]
+                (
+                    "metadata annotations name spec buckets bucketName lifecycleRules target bucketAccessRequests "
+                    "bucketAccessGrants grantee permission grantedAt requestedAt discoverable principal users sessions "
+                    f"status databases data {GRANT_EXPIRY}"
+                ).split()
             ),
             inner,
             max_size=6,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from datalabd.api.workspace import Activity, stamp
+from datalabd.api.workspace import Activity, Wire, stamp
 from datalabd.api.workspace_bodies import (
     BucketAccess,
     BucketPatch,
@@ -17,7 +17,6 @@ from datalabd.api.workspace_bodies import (
     NewStore,
     RequestPut,
     SessionCreate,
-    Wire,
     WorkspaceCreate,
     WorkspaceEdit,
 )

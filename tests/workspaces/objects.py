@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from datalabd.api.meta import V1BETA2, Manifest
+from datalabd.api.meta import SINCE, V1BETA2, Manifest
 from datalabd.api.storage import API_VERSION, KIND
 from workspaces.patches import Operation
 from workspaces.settings import Settings
@@ -54,10 +54,10 @@ def datalab(name: str = "ws-a", /, annotations: Mapping[str, str] | None = None,
     }
 
 
-def secret(name: str = "ws-a", /, annotations: Mapping[str, str] | None = None, **values: str) -> Manifest:
+def secret(name: str = "ws-a", /, since: str = "", **values: str) -> Manifest:
     """A Secret of these values."""
     data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-    metadata = {"name": name, "namespace": "workspace"} | ({"annotations": dict(annotations)} if annotations else {})
+    metadata = {"name": name, "namespace": "workspace", "annotations": {SINCE: since} if since else {}}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from datalabd.api.meta import SINCE, Manifest
+from datalabd.api.meta import Manifest
 from datalabd.api.storage import read
 from datalabd.api.workspace import StoreType
 from tests.workspaces.objects import KEYS, SETTINGS, TODAY, datalab, secret, storage
@@ -73,7 +73,7 @@ def test_without_buckets_the_secret_names_one() -> None:
 
 
 def test_since_when_they_are_as_they_are() -> None:
-    assert keys(secret("ws-a", annotations={SINCE: TODAY}, **KEYS)) == FOUND | {"since": TODAY}
+    assert keys(secret("ws-a", since=TODAY, **KEYS)) == FOUND | {"since": TODAY}
 
 
 def test_keys_of_another_storage_are_not_taken_for_the_labs() -> None:

@@ -137,7 +137,8 @@ def test_a_storage_that_is_not_ready_is_provisioning(ready: str, status: str) ->
 
 def test_what_cannot_be_read_of_usage_leaves_it_out() -> None:
     """WS 6.54."""
-    for more in ({"quotas": []}, {"volumes": []}):
+    halves: list[dict[str, Any]] = [{"quotas": []}, {"volumes": []}]
+    for more in halves:
         assert "resource_usage" not in view(pieces(None, None, **more))
 
 
@@ -148,7 +149,7 @@ def test_all_credentials_are_in_clear() -> None:
         "store_credentials": {"cache": {"c": {"host": "h"}}},
         "container_registry_credentials": {"username": "u", "password": "p"},
     }
-    assert AllCredentials.model_validate(found)
+    AllCredentials.model_validate(found)
     machine = reads.all_credentials(FULL, Sharing([storage()]), OFFER, SETTINGS, ROLE_PERMISSIONS[Role.API])
     assert machine == {"storage": CREDENTIALS}
     nothing = reads.all_credentials(pieces(), Sharing([storage()]), OFFER, SETTINGS, EVERYTHING)
@@ -170,13 +171,13 @@ def test_a_row_of_the_list() -> None:
     }
     machine = reads.row(pieces(storage(), lab), sharing, SETTINGS, ROLE_PERMISSIONS[Role.API], "")
     assert machine == {"name": "ws-a", "url": "/workspaces/ws-a", "sessions": [], "status": "provisioning"}
-    assert WorkspaceRow.model_validate(machine)
+    WorkspaceRow.model_validate(machine)
 
 
 def test_an_etag_is_of_what_can_be_written() -> None:
     one = reads.etag(storage(), datalab())
     assert one[0] == one[-1] == '"'
-    status = {"status": {"conditions": []}}
+    status: Manifest = {"status": {"conditions": []}}
     assert reads.etag(storage() | status, datalab() | status) == one
     changed = [
         (storage("ws-b"), datalab()),
