@@ -80,7 +80,7 @@ def scene(
             "TOKEN_BROKER_TOKEN_ENDPOINT": f"{issuer}/protocol/openid-connect/token",
         }
         log = tmp_path_factory.mktemp("workspaces") / "log"
-        with serving(cluster.kubeconfig, namespace, log, Issuer(), **environ) as server:
+        with serving(cluster, namespace, log, Issuer(), **environ) as server:
             yield Scene(server.url, realm, secret)
         let_go(cluster, namespace)
 

@@ -229,7 +229,7 @@ async def test_oauth2_proxy_hands_on_whom_it_has_logged_in(
     form = {"grant_type": "password", "client_id": WORKSPACE_CLIENT, "client_secret": client_secret, "scope": "openid"}
     environ: dict[str, Any] = {"AUTH_MODE": "gateway", "TRUSTED_PROXIES": LOOPBACK}
     async with contextlib.AsyncExitStack() as stack:
-        server = stack.enter_context(serving(cluster.kubeconfig, place, tmp_path / "log", provider.Issuer(), **environ))
+        server = stack.enter_context(serving(cluster, place, tmp_path / "log", provider.Issuer(), **environ))
         directory = tmp_path / "oauth2-proxy"
         directory.mkdir()
         proxy = OAuth2Proxy(directory, settings, _structured(issuer_url, ca, client_secret, server.url))
