@@ -1,10 +1,11 @@
 """Credentials of a workspace, from the Secrets that hold them. Pure; nothing here is logged or kept."""
 
+import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from datalabd import names, stores
+from datalabd import names
 from datalabd.api.meta import SINCE, Manifest
 from datalabd.api.storage import Storage
 from datalabd.api.workspace import StoreType
@@ -74,9 +75,13 @@ _KEYS = {
 
 def decoded(secret: Manifest | None) -> dict[str, str] | None:
     """The values of a Secret; None where there is none, or one of its values is no text."""
-    values = {key: stores.decoded(secret, key) for key in dig(secret, "data")}
-    texts = {key: value for key, value in values.items() if value is not None}
-    return texts if secret is not None and len(texts) == len(values) else None
+    if secret is None:
+        return None
+    try:
+        values = dig(secret, "data").items()
+        return {key: binascii.a2b_base64(value, strict_mode=True).decode() for key, value in values}
+    except (TypeError, ValueError):  # no text; no base64, no ASCII, no UTF-8
+        return None
 
 
 def secret_names(storage: Storage, sharing: Sharing, settings: Settings) -> list[str]:

@@ -104,15 +104,17 @@ class Sharing:
     def pending(self, name: str) -> int:
         """How many requests wait for a decision of a workspace."""
         storage = self._storages.get(name)
-        return 0 if storage is None else sum(_waits(row) for row in self._asked(storage))
+        if storage is None:
+            return 0
+        return sum(grant is None or asked_again(request, grant) for _, request, grant in self._asked(storage))
 
     def _outbound(self, storage: Storage) -> Iterator[Row]:
         if storage.principal:
             for request in storage.requests:
                 yield _row(storage.name, request.bucket, request, self.decision(request.bucket, storage.principal))
 
-    def _asked(self, storage: Storage) -> Iterator[Row]:
-        """What others ask of it."""
+    def _asked(self, storage: Storage) -> Iterator[tuple[str, Request, Grant | None]]:
+        """What others ask of it, each by name, and what it decided."""
         decisions = {(grant.bucket, grant.grantee): grant for grant in storage.grants}
         for bucket in storage.buckets:
             for name in sorted(self._requesters.get(bucket.name, ())):
@@ -120,14 +122,14 @@ class Sharing:
                 if requester is not storage and requester.principal:
                     for request in requester.requests:
                         if request.bucket == bucket.name:
-                            yield _row(name, bucket.name, request, decisions.get((bucket.name, requester.principal)))
+                            yield name, request, decisions.get((bucket.name, requester.principal))
 
     def _inbound(self, storage: Storage) -> Iterator[Row]:
         """What others ask of it, and what they have without having asked."""
         asked = set()
-        for row in self._asked(storage):
-            asked.add((row["workspace"], row["bucket"]))
-            yield row
+        for name, request, grant in self._asked(storage):
+            asked.add((name, request.bucket))
+            yield _row(name, request.bucket, request, grant)
         own = {bucket.name for bucket in storage.buckets}
         for grant in storage.grants:
             names = self.of_principal(grant.grantee) or [grant.grantee]
@@ -177,7 +179,3 @@ def _row(workspace: str, bucket: str, request: Request | None, grant: Grant | No
 def asked_again(request: Request | None, grant: Grant | None) -> bool:
     """Whether somebody asks for what was denied before."""
     return request is not None and grant is not None and not grant.in_force and request.requested_at > grant.granted_at
-
-
-def _waits(row: Row) -> bool:
-    return "request_timestamp" in row and "grant_timestamp" not in row and "denied_timestamp" not in row

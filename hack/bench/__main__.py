@@ -27,7 +27,7 @@ from datalabd.observed import Observed, StorageKeys
 from datalabd.plan import plan
 from datalabd.render import Objects, render
 from hack import keycloak, labs, playground
-from hack.bench import admission, identity, passes, tokens
+from hack.bench import admission, identity, passes, tokens, workspaces
 from hack.bench.table import PAGE, Table
 from hack.cluster import Cluster, ClusterError
 
@@ -50,6 +50,7 @@ def main() -> int:
             passes.measure(table)
             admission.measure(table)
             tokens.measure(table)
+            workspaces.measure(table)
             if lacking := keycloak.missing():
                 print(f"Keycloak is left out: {lacking}", file=sys.stderr)
             else:

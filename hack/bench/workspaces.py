@@ -1,0 +1,145 @@
+"""What it costs to tell of one workspace of 500: beside the same answer by hand, and beside reading the whole list."""
+
+import base64
+import datetime
+import itertools
+import time
+from collections.abc import Callable
+
+import orjson
+
+from datalabd.api.meta import Manifest
+from datalabd.api.workspace import StoreType
+from datalabd.api.workspace_bodies import NewMembership
+from hack.bench.table import Table
+from workspaces import members, reads
+from workspaces.patches import Draft
+from workspaces.permissions import EVERYTHING
+from workspaces.reads import Pieces
+from workspaces.settings import Settings
+from workspaces.sharing import Sharing
+from workspaces.stores import Offer
+
+WORKSPACES, BUCKETS, DISCOVERABLE, SHARED = 500, 4, 200, 1000
+"""How many there are, buckets of each, buckets that can be found, and requests of which half are granted."""
+ROUNDS = 300
+SETTINGS = Settings(auth_mode="no", host="127.0.0.1")
+OFFER = Offer(True, tuple(StoreType))
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+_AT = "2026-01-01T00:00:00Z"
+
+
+def measure(table: Table) -> None:
+    """Print the figures."""
+    storages = [_storage(number) for number in range(WORKSPACES)]
+    pieces = [Pieces(storage, _datalab(storage), _secrets(storage).get, [], []) for storage in storages]
+    sharing = Sharing(storages)
+    turns = itertools.cycle(range(WORKSPACES))
+    whole = orjson.dumps(storages)
+    answer = _view(pieces[0], sharing)
+    size = f"{len(orjson.dumps(answer)) // 1024} KiB of JSON"
+
+    by_hand = _milliseconds(lambda: orjson.dumps(answer))
+    listed = _milliseconds(lambda: orjson.loads(whole), ROUNDS // 10)
+    view = _milliseconds(lambda: orjson.dumps(_view(pieces[next(turns)], sharing)))
+    rows = _milliseconds(lambda: orjson.dumps(_rows(pieces, sharing)), ROUNDS // 10)
+    taken_up = _milliseconds(lambda: sharing.put(storages[next(turns)]))
+    edited = _milliseconds(lambda: _edit(pieces[next(turns)]))
+    table.row("CPU to write a workspace as JSON by hand", f"{by_hand:.3f} ms", size)
+    table.row(f"CPU to read {WORKSPACES} Storages as text", f"{listed:.2f} ms", "as upstream does for each workspace")
+    table.row("CPU to tell of a workspace", f"{view:.3f} ms", f"{view / listed:.2f} times that list", "≤ 2 ms")
+    table.row(
+        f"CPU to list {WORKSPACES} workspaces", f"{rows:.2f} ms", f"{rows / listed:.1f} times that list", "≤ 15 ms"
+    )
+    table.row("CPU to take up a changed Storage", f"{taken_up:.3f} ms", f"{taken_up / listed:.3f} times that list")
+    table.row("CPU to decide on an edit", f"{edited:.3f} ms", f"{edited / by_hand:.1f} times the JSON", "≤ 5 ms")
+
+
+def _view(pieces: Pieces, sharing: Sharing) -> reads.View:
+    return reads.view(pieces, sharing, OFFER, SETTINGS, EVERYTHING, "alice")
+
+
+def _rows(pieces: list[Pieces], sharing: Sharing) -> list[reads.View]:
+    return [reads.row(one, sharing, SETTINGS, EVERYTHING, "https://api.example.org") for one in pieces]
+
+
+def _edit(pieces: Pieces) -> object:
+    draft = Draft(pieces.storage, pieces.datalab)
+    members.add(draft, [NewMembership(member="somebody", role="user", creation_timestamp=None)], NOW)
+    return orjson.dumps([draft.storage_patch, draft.datalab_patch])
+
+
+def _milliseconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """CPU for once."""
+    began = time.process_time()
+    for _ in range(rounds):
+        work()
+    return (time.process_time() - began) / rounds * 1000
+
+
+def _storage(number: int) -> Manifest:
+    name = f"ws-{number:03}"
+    discoverable = WORKSPACES * BUCKETS // DISCOVERABLE
+    buckets = [
+        {
+            "bucketName": f"{name}-{bucket}",
+            "discoverable": (number * BUCKETS + bucket) % discoverable == 0,
+            "lifecycleRules": [{"target": "tmp/*", "mode": "Delete", "minAge": "2w"}],
+        }
+        for bucket in range(BUCKETS)
+    ]
+    others = [(number + step) % WORKSPACES for step in range(1, 1 + SHARED // WORKSPACES)]
+    asking = [(number - step) % WORKSPACES for step in range(1, 1 + SHARED // WORKSPACES)]
+    return {
+        "apiVersion": "pkg.internal/v1beta1",
+        "kind": "Storage",
+        "metadata": {
+            "name": name,
+            "namespace": "workspace",
+            "uid": f"00000000-0000-0000-0000-{number:012}",
+            "resourceVersion": str(number),
+            "generation": 1,
+            "creationTimestamp": _AT,
+        },
+        "spec": {
+            "principal": name,
+            "buckets": buckets,
+            "bucketAccessRequests": [
+                {"bucketName": f"ws-{other:03}-0", "reason": "ReadOnly: maps", "requestedAt": _AT} for other in others
+            ],
+            "bucketAccessGrants": [
+                {"bucketName": f"{name}-0", "grantee": f"ws-{other:03}", "permission": "ReadOnly", "grantedAt": _AT}
+                for other in asking
+            ],
+        },
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+
+
+def _datalab(storage: Manifest) -> Manifest:
+    users = [f"user-{number}" for number in range(10)]
+    return {
+        "metadata": storage["metadata"],
+        "spec": {
+            "users": users,
+            "userOverrides": {user: {"role": "admin", "grantedAt": _AT} for user in users[:3]},
+            "sessions": [{"name": "default", "state": "started"}],
+            "databases": {"pg0": {"names": ["dev", "prod"], "storage": "1Gi", "backupStorage": "10Gi"}},
+            "cacheStores": {"cache": {"storage": "1Gi"}},
+        },
+        "status": {"sessions": {"default": {"url": "https://default.example.org", "state": "started"}}},
+    }
+
+
+def _secrets(storage: Manifest) -> dict[str, Manifest]:
+    name = storage["metadata"]["name"]
+    values = {
+        "AWS_ACCESS_KEY_ID": f"{name}-1",
+        "AWS_SECRET_ACCESS_KEY": "x" * 64,
+        "AWS_ENDPOINT_URL": "https://s3.example.org",
+        "AWS_REGION": "eu-central-1",
+        **{f"POSTGRES_PG0_{part}": "x" * 20 for part in ("HOST", "PORT", "USER", "PASSWORD", "DEV_URL", "PROD_URL")},
+        **{f"REDIS_CACHE_{part}": "x" * 20 for part in ("HOST", "PORT", "USER", "PASSWORD", "URL")},
+    }
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    return {f"{name}-datalab": {"metadata": {"name": f"{name}-datalab"}, "data": data}}
