@@ -15,7 +15,7 @@ from tests.integration.daemon import Daemon, eventually, running
 from tests.integration.objects import let_go, open_namespace, unique
 from tests.integration.stage import standins
 from tests.integration.test_identity import Labs
-from tests.integration.workspace_server import STORAGE_CRD, serving
+from tests.integration.workspace_server import install_kinds, serving
 from tests.servers import keycloak_server
 
 __all__ = ["keycloak_server"]
@@ -63,8 +63,7 @@ class Scene:
 def scene(
     cluster: Cluster, datalabd: Daemon, keycloak_server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
-    cluster.kubectl("apply", "--server-side", "-f", str(STORAGE_CRD))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/storages.pkg.internal", "--timeout=30s")
+    install_kinds(cluster)
     namespace = open_namespace(cluster)
     realm = keycloak_server.realm(unique("realm"))
     secret = realm.add_workspace_client("http://127.0.0.1/*")

@@ -35,10 +35,13 @@ USERS: dict[str, dict[str, list[str]]] = {
 
 
 def install_kinds(cluster: Cluster) -> None:
-    """Have the cluster serve Datalabs and Storages."""
-    for file in (MANIFESTS / "crd" / "datalabs.pkg.internal.yaml", STORAGE_CRD):
-        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(file))
-    for crd in ("datalabs.pkg.internal", "storages.pkg.internal"):
+    """Have the cluster serve Datalabs and Storages, unless it does: a datalabd has changed the CRD where it ran."""
+    for crd, file in (
+        ("datalabs.pkg.internal", MANIFESTS / "crd" / "datalabs.pkg.internal.yaml"),
+        ("storages.pkg.internal", STORAGE_CRD),
+    ):
+        if cluster.api.get("customresourcedefinitions", crd) is None:
+            cluster.kubectl("create", "-f", str(file))
         cluster.kubectl("wait", "--for=condition=Established", f"crd/{crd}", "--timeout=30s")
 
 
