@@ -1,0 +1,154 @@
+"""The Workspace API while parts of the cluster are away, or hold odd objects."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datalabd.api.meta import Manifest
+from hack.cluster import Cluster
+from hack.issuer import Issuer
+from tests.integration.daemon import eventually
+from tests.integration.workspace_server import (
+    MANIFESTS,
+    STORAGE_CRD,
+    USERS,
+    Server,
+    datalab,
+    install_kinds,
+    secret,
+    serving,
+    storage,
+    workspace,
+)
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+NAMESPACE = "workspace"
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[Issuer]:
+    with Issuer(USERS) as issuer:
+        yield issuer
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane of this module's own, for kinds go and the API server is restarted."""
+    with Cluster.start(tmp_path_factory.mktemp("cluster")) as cluster:
+        cluster.api.create_namespace(NAMESPACE)
+        install_kinds(cluster)
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def server(own: Cluster, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    workspace(own, NAMESPACE, "ws-a", sessions=[{"name": "default", "state": "started"}])
+    with serving(own, NAMESPACE, tmp_path_factory.mktemp("workspaces") / "log", issuer) as server:
+        yield server
+
+
+def ask(server: Server, method: str, path: str, body: Any = None, user: str = "root") -> tuple[int, Any]:
+    with server.as_(user) as client:
+        answer = client.request(method, path, json=body)
+        return answer.status_code, answer.json() if answer.content else None
+
+
+def test_odd_objects_spoil_nobodys_read(own: Cluster, server: Server) -> None:
+    nobody = storage(NAMESPACE, "no-principal", principal="")
+    odd = storage(NAMESPACE, "odd-bucket", buckets=[{"bucketName": "Bad_Name", "discoverable": True}])
+    twin = storage(NAMESPACE, "twin", principal="ws-a")
+    broken: Manifest = secret(NAMESPACE, "twin-datalab", AWS_ACCESS_KEY_ID="x")
+    broken["data"]["AWS_SECRET_ACCESS_KEY"] = "/w=="
+    made = [nobody, odd, twin, broken, storage(NAMESPACE, "no-lab"), datalab(NAMESPACE, "twin", users=["bob"])]
+    for manifest in made:
+        own.api.create(manifest)
+    eventually(lambda: len(ask(server, "GET", "/workspaces")[1]) == 5, 10)
+    for name in ("ws-a", "no-principal", "odd-bucket", "twin", "no-lab"):
+        assert ask(server, "GET", f"/workspaces/{name}")[0] == 200, name
+    for manifest in reversed(made):
+        own.api.delete(manifest["kind"].lower() + "s", manifest["metadata"]["name"], NAMESPACE)
+    eventually(lambda: len(ask(server, "GET", "/workspaces")[1]) == 1, 10)
+
+
+def test_datalabs_go_and_come_back(own: Cluster, server: Server) -> None:
+    own.kubectl("delete", "crd", "datalabs.pkg.internal", "--wait=false")
+    warning = "Optional CRD datalabs.pkg.internal not found; memberships will be empty."
+    eventually(lambda: ask(server, "GET", "/status")[1].get("warnings") == [warning])
+    assert ask(server, "GET", "/workspaces")[1][0]["sessions"] == []
+    code, found = ask(server, "GET", "/workspaces/ws-a")
+    assert (code, found["datalab"]["available"], found["datalab"]["memberships"]) == (200, False, [])
+    code, found = ask(server, "GET", "/workspaces/ws-a/sessions")
+    assert (code, found["detail"]["error"]) == (503, "provider_datalab_not_installed")
+    code, found = ask(server, "PUT", "/workspaces/ws-a", {"add_memberships": [{"member": "carol"}]})
+    assert (code, found["detail"]["error"]) == (503, "provider_datalab_not_installed")
+    own.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "crd" / "datalabs.pkg.internal.yaml"))
+    eventually(lambda: ask(server, "GET", "/status")[1].get("warnings") is None, 60)
+
+    def made() -> bool:
+        try:
+            own.api.create(datalab(NAMESPACE, "ws-a"))
+        except Exception:  # the API server serves the new kind a moment later
+            return False
+        return True
+
+    eventually(made)
+    eventually(lambda: ask(server, "GET", "/workspaces/ws-a")[1]["datalab"]["memberships"], 60)
+
+
+def test_storages_go_and_come_back(own: Cluster, server: Server) -> None:
+    own.kubectl("delete", "crd", "storages.pkg.internal", "--wait=false")
+    eventually(lambda: ask(server, "GET", "/status")[0] == 503)
+    error = "Required CRD for kind Storage (pkg.internal/v1beta1) not available"
+    for path in ("/workspaces", "/workspaces/ws-a"):
+        assert ask(server, "GET", path) == (503, {"detail": {"error": error}})
+    with server.as_() as client:
+        assert client.get("/probe").status_code == 200
+        assert "storages.pkg.internal is not installed" in client.get("/readyz").text
+    own.kubectl("apply", "--server-side", "-f", str(STORAGE_CRD))
+    own.kubectl("wait", "--for=condition=Established", "crd/storages.pkg.internal", "--timeout=30s")
+    eventually(lambda: ask(server, "GET", "/status")[0] == 200, 60)
+    eventually(lambda: _created(own, storage(NAMESPACE, "ws-a")))
+    eventually(lambda: ask(server, "GET", "/workspaces/ws-a")[0] == 200, 60)
+
+
+def _created(cluster: Cluster, manifest: Manifest) -> bool:
+    try:
+        cluster.api.create(manifest)
+    except Exception:  # the API server serves the new kind a moment later
+        return False
+    return True
+
+
+@pytest.mark.denied("watch")
+@pytest.mark.denied("list")
+@pytest.mark.denied("get")
+def test_reads_go_on_while_the_api_server_is_away(own: Cluster, server: Server) -> None:
+    """An API server that starts knows nobody's rights for a moment."""
+    own.stop_apiserver()
+    try:
+        assert ask(server, "GET", "/workspaces/ws-a")[0] == 200
+        with server.as_("root") as client:
+            answer = client.put("/workspaces/ws-a", json={"add_memberships": [{"member": "carol"}]})
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "Kube" not in answer.text
+        assert "127.0.0.1" not in answer.text
+    finally:
+        own.start_apiserver()
+    body = {"add_memberships": [{"member": "carol"}]}
+    eventually(lambda: ask(server, "PUT", "/workspaces/ws-a", body)[0] == 202, 60)
+
+
+@pytest.mark.denied("list resourcequotas")
+@pytest.mark.denied("list persistentvolumeclaims")
+@pytest.mark.denied("watch resourcequotas")
+@pytest.mark.denied("watch persistentvolumeclaims")
+def test_without_the_right_usage_is_left_out(own: Cluster, server: Server, issuer: Issuer, tmp_path: Path) -> None:
+    assert "resource_usage" in ask(server, "GET", "/workspaces/ws-a")[1]
+    own.kubectl("delete", "clusterrolebinding", f"datalabd-workspaces-usage-{NAMESPACE}")
+    with serving(own, NAMESPACE, tmp_path / "log", issuer) as other:
+        code, found = ask(other, "GET", "/workspaces/ws-a")
+        assert (code, found["name"], "resource_usage" in found) == (200, "ws-a", False)
