@@ -33,7 +33,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import httpx
@@ -412,11 +412,13 @@ class Cluster:
         self._run(manager)
         self._wait_ready()
 
-    def run(self, name: str, argv: Sequence[str], kubeconfig: Path) -> Path:
+    def run(
+        self, name: str, argv: Sequence[str], kubeconfig: Path, environ: Mapping[str, str] = MappingProxyType({})
+    ) -> Path:
         """Run a client of this cluster, to be ended with it; returns the path of its log. It finds KUBECONFIG set."""
-        environ = os.environ | {"KUBECONFIG": str(kubeconfig)}
+        merged = os.environ | {"KUBECONFIG": str(kubeconfig), **environ}
         log = self.directory / "logs" / f"{name}.log"
-        self._record(name, list(argv), _spawn(list(argv), log, environ=environ))
+        self._record(name, list(argv), _spawn(list(argv), log, environ=merged))
         return log
 
     def end(self, name: str) -> None:

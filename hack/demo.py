@@ -19,6 +19,7 @@ from subprocess import CompletedProcess
 from hack import playground
 from hack.cluster import Cluster, ClusterError
 from hack.deadlines import scaled
+from hack.workspace_demo import WorkspaceDemo
 
 LABS = ("s-jane", "s-jeff", "s-joe", "s-john")
 LAB_SECONDS = 120.0
@@ -84,6 +85,8 @@ class Demo:
         self.stop_and_start("s-john", "default")
         self.rotate("s-jeff", "redis/prod")
         self.show_metrics()
+        print("\nStarting the Workspace API, with an issuer that believes any name …", flush=True)
+        WorkspaceDemo(playground.start_workspaces(self._cluster), until).run()
 
     def wait_for_labs(self) -> None:
         """Until all labs are ready, telling how far they are."""

@@ -13,16 +13,24 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from hack import account
 from hack.cluster import Cluster, ClusterError, binaries
 from hack.deadlines import scaled
+from hack.issuer import CLI, CLIENT_ID, CLIENT_SECRET
 
 DOMAIN = "lab.example.org"
 SAMPLES = Path(__file__).parents[1] / "manifests" / "samples"
 READY_SECONDS = 60.0
+NAMESPACE = "workspace"
+ENVIRONMENT = "workspaces"
+"""Of `manifests/samples`: storage Secrets are beside the claims there."""
+ADMIN = "root"
 API_SERVER = {
     "apiVersion": "discovery.k8s.io/v1",
     "kind": "EndpointSlice",
@@ -70,6 +78,68 @@ def start_datalabd(cluster: Cluster) -> Path:
     log = cluster.run("datalabd", argv, account.kubeconfig(cluster))
     wait(cluster, "datalabd", log, lambda text: any(entry.get("event") == "ready" for entry in entries(text)))
     return log
+
+
+@dataclass(frozen=True)
+class WorkspaceApi:
+    """Where it is, where tokens for it are, and its log."""
+
+    url: str
+    issuer: str
+    log: Path
+
+    def token_command(self, user: str) -> str:
+        """What a person types to be shown a token."""
+        extract = r"""sed 's/.*"access_token": "\([^"]*\)".*/\1/'"""
+        return f"curl -s -d grant_type=password -d client_id={CLI} -d username={user} {self.issuer}/token | {extract}"
+
+    def token(self, user: str) -> str:
+        """An access token of whoever one wants to be."""
+        form = {"grant_type": "password", "client_id": CLI, "username": user}
+        answer = httpx.post(f"{self.issuer}/token", data=form, trust_env=False, timeout=30).raise_for_status()
+        return str(answer.json()["access_token"])
+
+
+def start_workspaces(cluster: Cluster) -> WorkspaceApi:
+    """Start the Workspace API, and an issuer for trying it, on a playground that runs; they end with it."""
+    if cluster.api.get("namespaces", NAMESPACE) is None:
+        cluster.api.create_namespace(NAMESPACE)
+    argv = [sys.executable, "-m", "hack.issuer", "--kubeconfig", str(cluster.kubeconfig), "--admin", ADMIN]
+    log = cluster.run("issuer", argv, cluster.kubeconfig)
+    wait(cluster, "issuer", log, lambda text: "client_secret: " in text)
+    issuer = next(line.removeprefix("issuer: ") for line in log.read_text().splitlines() if line.startswith("issuer: "))
+    secret = cluster.directory / "workspaces-client-secret"
+    secret.touch(mode=0o600)
+    secret.write_text(CLIENT_SECRET)
+    environ = {
+        "WORKSPACE_NAMESPACE": NAMESPACE,
+        "WORKSPACE_HOST": "127.0.0.1",
+        "WORKSPACE_PORT": "0",
+        "OIDC_ISSUER": issuer,
+        "OIDC_CLIENT_ID": CLIENT_ID,
+        "OIDC_CLIENT_SECRET_FILE": str(secret),
+        "PROVIDER_ENVIRONMENT": ENVIRONMENT,
+        "SESSION_PROBE": "off",  # names of Services lead nowhere outside a cluster
+        "TOKEN_BROKER_TOKEN_ENDPOINT": f"{issuer}/token",
+    }
+    argv = [sys.executable, "-m", "datalabd", "workspaces"]
+    log = cluster.run("workspaces", argv, account.workspaces_kubeconfig(cluster, NAMESPACE), environ)
+    wait(cluster, "workspaces", log, lambda text: bool(_ports(text)))
+    url = f"http://127.0.0.1:{_ports(log.read_text())[-1]}"
+    wait(cluster, "workspaces", log, lambda _: _is_ready(url))
+    return WorkspaceApi(url, issuer, log)
+
+
+def _ports(text: str) -> list[int]:
+    found = [entry for entry in entries(text) if entry.get("event") == "listening"]
+    return [entry["port"] for entry in found]
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", trust_env=False, timeout=5).is_success
+    except httpx.TransportError:
+        return False
 
 
 def entries(text: str) -> list[dict[str, Any]]:
@@ -127,11 +197,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _up(directory: Path) -> None:
     cluster = start(directory, detach=True, tell=lambda text: print(text, file=sys.stderr, flush=True))
+    print("starting the Workspace API, and an issuer that believes any name (about 3 s) …", file=sys.stderr, flush=True)
+    try:
+        api = start_workspaces(cluster)
+    except BaseException:
+        cluster.stop()
+        raise
     path = ":".join(map(shlex.quote, programs()))
     print("datalabd runs on a local control plane. In your shell:\n")
     print(f"    export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
     print(f"    export PATH={path}:$PATH")
     print("    kubectl apply -k manifests/samples && kubectl get datalabs -w\n")
+    print(f"The Workspace API is at {api.url}. Anybody can have a token; {ADMIN} is a platform admin:\n")
+    print(f"    token=$({api.token_command(ADMIN)})")
+    print(f'    curl -H "Authorization: Bearer $token" {api.url}/workspaces\n')
     print(f"Logs are in {cluster.directory / 'logs'}; `make down` stops everything and removes them.")
 
 

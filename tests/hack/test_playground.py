@@ -1,9 +1,11 @@
 """What `make up` leaves running is what the documentation tells of."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from datalabd.api.meta import APPLIED, CLAIM_NAME, CLAIM_NAMESPACE
@@ -62,6 +64,14 @@ def test_labs_may_reach_the_api_server(running: Cluster) -> None:
         "ports": [{"port": 6443, "protocol": "TCP"}],
         "to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}],
     }
+
+
+def test_the_workspace_api_answers_whoever_takes_a_token_as_told(running: Cluster) -> None:
+    api = playground.start_workspaces(running)
+    told = subprocess.run(["sh", "-c", api.token_command(playground.ADMIN)], capture_output=True, text=True, check=True)
+    headers = {"Authorization": f"Bearer {told.stdout.strip()}"}
+    answer = httpx.get(f"{api.url}/workspaces", headers=headers, trust_env=False)
+    assert (answer.status_code, answer.json()) == (200, [])
 
 
 def test_down_ends_it_and_removes_its_files_and_clean_only_removes(
