@@ -66,11 +66,13 @@ class Server:
         self._began = 0
         self.url = ""
 
-    def start(self, *, ready: bool = True) -> None:
-        """Start it, and unless told otherwise wait until it is ready."""
+    def start(self, *, ready: bool = True, before: str = "") -> None:
+        """Start it, and unless told otherwise wait until it is ready; `before` is Python that it runs first."""
         assert self._process is None, "it runs already"
         self._began = self.log.stat().st_size if self.log.exists() else 0
-        command = [sys.executable, "-m", "datalabd", "workspaces", "--kubeconfig", str(self._kubeconfig)]
+        main = f"{before}\nimport sys\nfrom datalabd.__main__ import main\nsys.exit(main())"
+        program = ["-c", main] if before else ["-m", "datalabd"]
+        command = [sys.executable, *program, "workspaces", "--kubeconfig", str(self._kubeconfig)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -94,6 +96,12 @@ class Server:
         """What it logged since the last start, of this event if one is named."""
         found = [_parsed(line) for line in self.log.read_bytes()[self._began :].decode(errors="replace").splitlines()]
         return [line for line in found if not event or line["event"] == event]
+
+    def ended(self) -> int:
+        """Its exit code, once it ended of itself."""
+        assert self._process is not None, "it does not run"
+        process, self._process = self._process, None
+        return process.wait(scaled(20))
 
     def kill(self) -> None:
         """End it by SIGKILL; without effect if it does not run."""
