@@ -19,7 +19,7 @@ from datalabd.api import environment, meta, v1beta2
 from datalabd.api.crd import schema
 from datalabd.config import Settings
 from datalabd.reserved import RESERVED
-from hack import flows, objects_table, session_services
+from hack import flows, objects_table, session_services, workspaces_reference
 from workspaces import openapi
 
 ROOT = Path(__file__).parents[1] / "docs" / "reference"
@@ -64,6 +64,7 @@ def pages() -> dict[Path, str]:
         ROOT / "objects.md": _between((ROOT / "objects.md").read_text(), objects_table.table()),
         ROOT / "network.md": _between((ROOT / "network.md").read_text(), flows.table()),
         ROOT / "openapi.json": openapi.text(),
+        ROOT / "workspaces.md": NOTE + workspaces_reference.page(),
         SERVICES: _between(SERVICES.read_text(), session_services.table()),
     }
 

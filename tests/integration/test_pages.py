@@ -45,10 +45,12 @@ NOT_RUN = {
         "it removes datalabd from a cluster",
         "it leaves a cluster without conversion",
     ],
+    "docs/how-to/move-from-rm-workspace-api.md": ["it needs your cluster"] * 2,
     "docs/how-to/migrate.md": ["it needs labs of the composition"] * 7,
     "docs/how-to/operate.md": ["for a deletion that does not end"],
     "docs/how-to/protect-ingress.md": ["it needs APISIX, and a Keycloak"],
     "docs/how-to/snapshots.md": ["it needs a driver that makes snapshots"] * 3,
+    "docs/how-to/workspaces-identity.md": ["it needs a Keycloak", "it runs until it is stopped"],
     "docs/tutorial/first-lab.md": ["the test runs on such a control plane"],
 }
 """Reasons of the blocks that are not run, page by page: a new one is a decision."""
