@@ -45,9 +45,9 @@ log = structlog.get_logger()
 ACCOUNT = "datalabd-workspaces"
 """Our service account, and how we call ourselves."""
 LEASE = "datalabd-workspaces"
-DRAIN_SECONDS = 3.0
+DRAIN_SECONDS = 2.0
 """How long a Service may go on sending requests to a replica that is no longer ready."""
-FINISH_SECONDS = 4.0
+FINISH_SECONDS = 3.0
 """How long requests in flight may take once the port is closed."""
 KEYS_SECONDS = 2.0
 TLS_BUFFER = 32 * 1024
@@ -78,11 +78,13 @@ class Process:
             http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
             streams = Streams(cache)
             streams.all_secrets = bool(self._settings.storage_secret or self._settings.registry_secret)
+            audit = Audit(Recorder(client))
+            stack.push_async_callback(audit.close)
             services = Services(
                 settings=self._settings,
                 cache=cache,
                 writer=Writer(client, cache),
-                audit=Audit(Recorder(client)),
+                audit=audit,
                 client=client,
                 http=http,
                 streams=streams,
@@ -92,7 +94,7 @@ class Process:
             stack.push_async_callback(cache.stop)
             cache.start()
             fence = Fence()
-            expiry = Expiry(Writer(client.fenced(fence.is_open), cache), cache, services.audit)
+            expiry = Expiry(Writer(client.fenced(fence.is_open), cache), cache, audit)
             await until_first(
                 self._drain_after(stop, streams),
                 cache.informers.run(),

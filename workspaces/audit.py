@@ -1,5 +1,6 @@
 """Who changed what, and who was shown credentials: a line of the log each, and for changes an Event as well."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ log = structlog.get_logger()
 READING_SECONDS = 60.0
 """How long a reader of credentials of one workspace is not told again."""
 READERS_MAX = 10_000
+CLOSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,28 @@ class Audit:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._emitting: set[asyncio.Task[None]] = set()
         self._readers: OrderedDict[tuple[str, str, str], float] = OrderedDict()
 
-    async def changed(self, act: Act, objects: Iterable[Manifest], **names: Any) -> None:
-        """A change was made: `objects` are the Datalab and Storage that were written, `names` before and after."""
+    def changed(self, act: Act, objects: Iterable[Manifest], **names: Any) -> None:
+        """A change was made: `objects` are the Datalab and Storage that were written, `names` before and after.
+
+        Nobody waits for the Events.
+        """
         _line(act, "allowed", **names)
         what = " ".join(f"{key} {value}" for key, value in act.what.items())
         note = f"{act.caller.name} asked for {act.operation}{f': {what}' if what else ''} (request {act.request_id})"
         for about in objects:
-            await self._recorder.emit(about, "Normal", "ChangedByRequest", act.operation, note)
+            emitting = asyncio.create_task(
+                self._recorder.emit(about, "Normal", "ChangedByRequest", act.operation, note), name="Event"
+            )
+            self._emitting.add(emitting)
+            emitting.add_done_callback(self._emitting.discard)
+
+    async def close(self) -> None:
+        """Wait a moment for the last Events."""
+        if self._emitting:
+            await asyncio.wait(self._emitting, timeout=CLOSE_SECONDS)
 
     def refused(self, act: Act, status: int) -> None:
         """A change, or a reading of credentials, was not allowed or could not be made."""

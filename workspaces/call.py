@@ -156,11 +156,11 @@ class Call:
         what = {parts.get(part, part): value for part, value in self.request.match_info.items() if part != "w"}
         return Act(self.operation.name, self.workspace, self.caller, self.request[REQUEST_ID], what)
 
-    async def written(self, written: Written, asked: BaseModel | None = None) -> None:
+    def written(self, written: Written, asked: BaseModel | None = None) -> None:
         """Tell of a change that was made, with what was asked for: bodies hold no secrets."""
         if written.changed and not self.is_dry_run:
             body = {} if asked is None else asked.model_dump(mode="json", exclude_defaults=True)
-            await self.services.audit.changed(self.act, written.changed, fields=written.fields, asked=body)
+            self.services.audit.changed(self.act, written.changed, fields=written.fields, asked=body)
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]

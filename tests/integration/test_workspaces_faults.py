@@ -73,6 +73,23 @@ def test_odd_objects_spoil_nobodys_read(own: Cluster, server: Server) -> None:
     eventually(lambda: len(ask(server, "GET", "/workspaces")[1]) == 1, 10)
 
 
+def test_a_protected_claim_keeps_the_whole_workspace(own: Cluster, server: Server) -> None:
+    workspace(own, NAMESPACE, "ws-kept")
+    own.kubectl("annotate", "datalab", "ws-kept", "-n", NAMESPACE, "datalabs.pkg.internal/protect=true")
+    own.kubectl("apply", "--server-side", "-f", str(MANIFESTS / "webhook" / "protection.yaml"))
+    try:
+        eventually(lambda: ask(server, "DELETE", "/workspaces/ws-kept?dry_run=true")[0] == 409, 60)
+        code, found = ask(server, "DELETE", "/workspaces/ws-kept")
+        assert (code, found["detail"]["error"]) == (409, "refused_by_policy")
+        assert "protect" in found["detail"]["message"]
+        assert ask(server, "GET", "/workspaces/ws-kept")[0] == 200
+    finally:
+        own.kubectl("delete", "-f", str(MANIFESTS / "webhook" / "protection.yaml"))
+    own.kubectl("annotate", "datalab", "ws-kept", "-n", NAMESPACE, "datalabs.pkg.internal/protect-")
+    eventually(lambda: ask(server, "DELETE", "/workspaces/ws-kept")[0] == 204, 60)
+    own.api.delete("secrets", "ws-kept", NAMESPACE)
+
+
 def test_datalabs_go_and_come_back(own: Cluster, server: Server) -> None:
     own.kubectl("delete", "crd", "datalabs.pkg.internal", "--wait=false")
     warning = "Optional CRD datalabs.pkg.internal not found; memberships will be empty."

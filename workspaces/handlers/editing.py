@@ -48,7 +48,7 @@ async def edited(
         return draft
 
     written = await call.services.writer.edit(call.workspace, decide, if_match=call.if_match, dry_run=call.is_dry_run)
-    await call.written(written, asked)
+    call.written(written, asked)
     return written, answer[0]
 
 
@@ -83,7 +83,7 @@ async def create_workspace(call: Call) -> web.StreamResponse:
     if not call.is_dry_run:
         pair = call.services.writer.pair(made.name)
         objects = tuple(obj for obj in (pair.datalab, pair.storage) if obj is not None)
-        await call.written(Written(pair, objects), asked)
+        call.written(Written(pair, objects), asked)
     return answers.ok({"name": made.name}, call.operation.status)
 
 
@@ -101,7 +101,7 @@ async def edit_workspace(call: Call) -> web.StreamResponse:
         return edits.apply(asked, pair.storage, pair.datalab, cache.sharing, reading.offer(call), call.now)
 
     written = await call.services.writer.edit(call.workspace, decide, if_match=call.if_match, dry_run=call.is_dry_run)
-    await call.written(written, asked)
+    call.written(written, asked)
     return _named(call, written)
 
 
@@ -110,7 +110,7 @@ async def delete_workspace(call: Call) -> web.StreamResponse:
     reading.require(call)
     gone = await call.services.writer.delete(call.workspace, if_match=call.if_match, dry_run=call.is_dry_run)
     if not call.is_dry_run:
-        await call.services.audit.changed(call.act, gone)
+        call.services.audit.changed(call.act, gone)
     return web.Response(status=204)
 
 
