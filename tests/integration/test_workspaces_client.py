@@ -117,7 +117,10 @@ async def test_stores_are_cared_for(cluster: Cluster, server: Server, alice: Wor
     finally:
         await connection.close()
     async with asyncio.timeout(scaled(20)):
-        while StoreType.CACHE not in (await alice.workspace("ws-a"))[0].datalab.available_store_types:
+        while True:
+            found, _ = await alice.workspace("ws-a")
+            if StoreType.CACHE in found.datalab.available_store_types:
+                break
             await asyncio.sleep(0.2)
     await alice.edit("ws-a", WorkspaceEdit.model_validate({"add_stores": [{"name": "c", "type": "cache"}]}))
     assert await alice.ask_store("ws-a", StoreType.CACHE, "c", "rotate")
