@@ -1,16 +1,20 @@
 """Requests for buckets of others, and decisions on those of others: how they come, change and end. Pure."""
 
 import datetime
+import re
 from collections.abc import Iterable, Sequence
 
 from datalabd.api.meta import Manifest
-from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS, Permission, Storage, is_bucket_name, key, read, spoken
+from datalabd.api.patterns import DNS_NAME
+from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS, Permission, Storage, key, read, spoken
 from datalabd.api.workspace_bodies import BucketAccess, GrantPut, RequestPut
 from datalabd.live import text
 from workspaces.patches import Draft, listed, set_entry
 from workspaces.problems import Location, problem, wrong
 from workspaces.sharing import Sharing, asked_again
 
+NAME_MAX = 253
+"""Characters of an object's name."""
 EXPIRED = "The grant has expired"
 """What is said to a grant that ended by itself."""
 _ENTRIES = "patch_bucket_access_requests"
@@ -87,7 +91,7 @@ def grant(
     grantee = _principal(workspace, sharing)
     if workspace == draft.name or grantee == own.principal:
         raise wrong(("path", "workspace"), "must be another workspace", workspace)
-    if not is_bucket_name(grantee):
+    if len(workspace) > NAME_MAX or not re.fullmatch(DNS_NAME, workspace):
         raise wrong(("path", "workspace"), "must be the name of a workspace", workspace)
     given = decision.permission is not Permission.NONE
     if given and decision.expires is not None and decision.expires <= now:

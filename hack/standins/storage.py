@@ -6,17 +6,15 @@ that name, whoever made it. Two Storages of one principal share the Secret, and 
 
 import secrets
 
-from datalabd.api import storage
 from datalabd.api.meta import Manifest
 from datalabd.kube.client import Client, path
-from datalabd.kube.resources import SECRETS, Resource
+from datalabd.kube.resources import SECRETS, STORAGES
 from datalabd.kube.store import key_of
 from datalabd.live import condition, integer
 from hack.standins.operator import Operator
 from hack.standins.statefulsets import merged, values
 from hack.standins.statefulsets import secret as secret_of
 
-STORAGES = Resource(storage.API_VERSION, storage.PLURAL, storage.KIND)
 NOT_READY = "storages.pkg.internal/stand-in-trouble"
 """Annotation of a Storage: while it is there, the Storage says `Ready=False` with this message, and gets no keys."""
 ENDPOINT, REGION = "https://s3.example.org", "eu-central-1"

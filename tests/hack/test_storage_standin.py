@@ -10,12 +10,12 @@ from datalabd.api.meta import Manifest
 from datalabd.api.storage import API_VERSION, KIND
 from datalabd.errors import Invalid, NotFound
 from datalabd.kube.client import Client
-from datalabd.kube.resources import SECRETS, Resource
+from datalabd.kube.resources import SECRETS, STORAGES, Resource
 from datalabd.live import condition, text
 from hack.deadlines import scaled
 from hack.standins import StorageProvider, install_storage_crd, storage_crd
 from hack.standins.statefulsets import values
-from hack.standins.storage import NOT_READY, STORAGES
+from hack.standins.storage import NOT_READY
 from tests.reference import shared
 
 PATIENCE_SECONDS = 30.0

@@ -8,7 +8,7 @@ import pytest
 from datalabd.api.meta import Manifest
 from datalabd.api.storage import CREATED_FOR
 from datalabd.api.workspace_bodies import WorkspaceCreate
-from tests.workspaces.objects import SETTINGS, datalab, storage
+from tests.workspaces.objects import SETTINGS, TODAY, datalab, storage
 from workspaces import creation
 from workspaces.creation import Creation
 from workspaces.problems import Problem
@@ -128,6 +128,8 @@ def test_what_a_workspace_is_called(preferred: str, prefix: str, expected: str) 
     assert creation.name_of(preferred, prefix, "3F2") == expected
 
 
+GOING = storage("a", annotations={CREATED_FOR: "jane.doe"})
+GOING["metadata"]["deletionTimestamp"] = TODAY
 EXISTS = (422, {"error": "Workspace with this name already exists"})
 
 
@@ -139,6 +141,7 @@ EXISTS = (422, {"error": "Workspace with this name already exists"})
         {"storages": (storage("a", annotations={CREATED_FOR: "jane.doe"}),), "labs": (datalab("a"),)},
         {"storages": (storage("a", annotations={CREATED_FOR: "jane.doe"}),), "served": False},
         {"labs": (datalab("a"),)},
+        {"storages": (GOING,)},
     ],
 )
 def test_a_name_that_is_taken(there: dict[str, Any]) -> None:

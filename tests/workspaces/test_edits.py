@@ -1,15 +1,20 @@
 """An edit is decided as a whole: either all of it can be, or nothing is written."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datalabd.api.meta import Manifest
+from datalabd.api.v1beta2 import Role, State
 from datalabd.api.workspace import StoreType
-from datalabd.api.workspace_bodies import WorkspaceEdit
+from datalabd.api.workspace_bodies import BucketPatch, GrantPut, RequestPut, SessionCreate, WorkspaceEdit
+from tests.api.test_storage import JSON
 from tests.workspaces.objects import NOW, TODAY, applied, datalab, request, storage
-from workspaces import edits
-from workspaces.patches import Draft
+from workspaces import buckets, edits, grants, members, sessions, stores
+from workspaces.patches import Draft, same
 from workspaces.problems import Problem
 from workspaces.sharing import Sharing
 from workspaces.stores import Offer
@@ -100,3 +105,63 @@ def test_changes_of_others_in_between_are_not_touched() -> None:
         "/spec/users/-",
         "/spec/userOverrides",
     }
+
+
+OTHERS = Sharing([storage("ws-b", bucketAccessRequests=[request("ws-a")])])
+SINGLE: list[Callable[[Draft], object]] = [
+    lambda draft: members.change(draft, "alice", Role.ADMIN, NOW),
+    lambda draft: members.remove(draft, "s-joe", NOW),
+    lambda draft: members.hand_over(draft, "s-joe", NOW),
+    lambda draft: buckets.change(draft, "s-joe", BucketPatch(discoverable=True, lifecycle_rules=[])),
+    lambda draft: buckets.remove(draft, "s-joe", revoke=True),
+    lambda draft: grants.request(draft, "ws-b", RequestPut(reason="x"), OTHERS, NOW),
+    lambda draft: grants.withdraw(draft, "s-joe"),
+    lambda draft: grants.grant(draft, "s-joe", "ws-b", GrantPut.model_validate({"permission": "None"}), OTHERS, NOW),
+    lambda draft: grants.end(draft, "s-joe", "s-joe", OTHERS),
+    lambda draft: grants.end_due(draft, NOW),
+    lambda draft: stores.remove(draft, StoreType.CACHE, "name"),
+    lambda draft: stores.ask(draft, StoreType.DATABASE, "s-joe", "rotate", "n"),
+    lambda draft: sessions.create(draft, SessionCreate(name="s-joe"), 3),
+    lambda draft: sessions.change(draft, "s-joe", State.STOPPED),
+    lambda draft: sessions.remove(draft, "s-joe"),
+]
+FIELD = st.sampled_from(
+    [
+        "buckets",
+        "bucketAccessRequests",
+        "bucketAccessGrants",
+        "principal",
+        "users",
+        "userOverrides",
+        "sessions",
+        "databases",
+        "cacheStores",
+    ]
+)
+SPEC = st.dictionaries(
+    FIELD, JSON | st.lists(JSON | st.fixed_dictionaries({"bucketName": st.just("s-joe")}, optional={"name": JSON}))
+)
+
+
+@given(act=st.sampled_from(SINGLE), kept=SPEC, lab=SPEC)
+def test_an_odd_object_is_edited_or_refused(act: Callable[[Draft], object], kept: Any, lab: Any) -> None:
+    """Never anything else: no other error, and no patch that does not fit."""
+    live, claim = storage() | {"spec": kept}, datalab() | {"spec": lab}
+    draft = Draft(live, claim)
+    try:
+        act(draft)
+    except Problem:
+        return
+    assert same(applied(draft.storage_patch, live), draft.storage)
+    assert same(applied(draft.datalab_patch, claim), draft.datalab)
+
+
+@given(kept=SPEC, lab=SPEC)
+def test_the_whole_edit_of_an_odd_object(kept: Any, lab: Any) -> None:
+    live, claim = storage() | {"spec": kept}, datalab() | {"spec": lab}
+    try:
+        draft = edits.apply(WorkspaceEdit.model_validate(EVERYTHING), live, claim, OTHERS, OFFER, NOW)
+    except Problem:
+        return
+    assert same(applied(draft.storage_patch, live), draft.storage)
+    assert same(applied(draft.datalab_patch, claim), draft.datalab)

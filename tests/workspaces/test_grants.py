@@ -226,6 +226,8 @@ def test_a_denial_has_a_reason_and_no_end() -> None:
 def test_a_grant_goes_to_the_principal_of_a_workspace() -> None:
     draft = give(storage(), others=[storage("ws-b", principal="p-b")])
     assert spec(draft, "bucketAccessGrants")[0]["grantee"] == "p-b"
+    odd = give(storage(), others=[storage("ws-b", principal="P_b@example")])
+    assert spec(odd, "bucketAccessGrants")[0]["grantee"] == "P_b@example"
     blank = give(storage(), others=[storage("ws-b", principal="")])
     assert spec(blank, "bucketAccessGrants")[0]["grantee"] == "ws-b"
 
@@ -235,6 +237,7 @@ def test_a_grant_goes_to_the_principal_of_a_workspace() -> None:
     [
         ({"workspace": "ws-a"}, 422, ["path", "workspace"]),
         ({"workspace": "No Name"}, 422, ["path", "workspace"]),
+        ({"workspace": "x" * 254}, 422, ["path", "workspace"]),
         ({"expires": TODAY}, 422, ["body", "expires"]),
     ],
 )
