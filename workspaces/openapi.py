@@ -11,10 +11,17 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from datalabd.api import workspace as models
+from workspaces.call import NAME
 from workspaces.operations import OPERATIONS, PARAMETERS, Needs, Operation
 
 REF = "#/components/schemas/{model}"
 Schema = dict[str, Any]
+PATHS: dict[str, Schema] = {
+    "w": {"pattern": NAME, "maxLength": 253},
+    "s": {"pattern": NAME, "maxLength": 253},
+    "type": {"enum": list(models.StoreType)},
+}
+"""What is known of parts of paths."""
 
 
 @functools.cache
@@ -56,12 +63,24 @@ def _model(answer: Any) -> type[BaseModel] | None:
 
 
 def _operation(operation: Operation, refs: dict[type[BaseModel], Schema]) -> Schema:
-    errors = {"401": "Nobody knows who asks"} if operation.needs is not Needs.NOTHING else {}
+    errors: dict[str, str] = {}
+    if operation.needs is not Needs.NOTHING:
+        errors = {
+            "401": "Nobody knows who asks",
+            "429": "Asked too often",
+            "431": "The address or a header is too long",
+            "503": "Not known at the moment",
+        }
     if operation.on_workspace or operation.needs is Needs.PLATFORM_ADMIN:
         errors |= {"403": "Not allowed, or not there", "404": "Not there", "422": "Something of it is wrong"}
+    if operation.query:
+        errors |= {"422": "Something of it is wrong"}
+    if operation.body is not None:
+        errors |= {"400": "Another workspace that is named is none", "413": "The body is too large"}
+    if operation.is_write or operation.name == "issue_token":
+        errors |= {"502": "The cluster, or the token endpoint, refuses this process"}
     if operation.is_write:
         errors |= {"409": "The state of the workspace forbids it", "412": "It has changed since it was read"}
-    errors |= {"503": "Not known at the moment"} if errors else {}
     found: Schema = {
         "operationId": operation.name,
         "tags": [operation.tag],
@@ -76,7 +95,7 @@ def _operation(operation: Operation, refs: dict[type[BaseModel], Schema]) -> Sch
         }
         found["responses"].setdefault(code, {"description": said, "content": content})
     parameters: list[Schema] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"} | PATHS.get(name, {})}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
     parameters += [{"name": name, "in": "query", **PARAMETERS[name]} for name in operation.query]

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -42,7 +43,13 @@ def install_kinds(cluster: Cluster) -> None:
     ):
         if cluster.api.get("customresourcedefinitions", crd) is None:
             cluster.kubectl("create", "-f", str(file))
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{crd}", "--timeout=30s")
+        eventually(functools.partial(_is_established, cluster, crd))
+
+
+def _is_established(cluster: Cluster, crd: str) -> bool:
+    live = cluster.api.get("customresourcedefinitions", crd) or {}
+    conditions = (live.get("status") or {}).get("conditions") or ()
+    return any((one["type"], one["status"]) == ("Established", "True") for one in conditions)
 
 
 class Server:

@@ -34,7 +34,8 @@ async def open_session(call: Call) -> web.StreamResponse:
     if answers.wants_html(call.request):
         return pages.answer(pages.waiter(call.workspace, name))
     url = sessions.address(lab, name)
-    if url and not call.is_head and await is_ready(call, name):
+    is_stopped = call.is_head and declared[name] is not State.STARTED
+    if url and not is_stopped and await is_ready(call, name):
         return answers.ok({"url": url})
     body = {"status": "starting"} | ({"url": url} if url else {})
     return answers.ok(body, 202, {hdrs.RETRY_AFTER: str(RETRY_SECONDS)})
