@@ -17,6 +17,6 @@ COPY --from=build /opt/datalabd /opt/datalabd
 # No account of that number exists, and no home: a numeric user is what runAsNonRoot can verify.
 ENV PATH=/opt/datalabd/bin:$PATH HOME=/nonexistent PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
-EXPOSE 9443 8080
+EXPOSE 9443 8080 8181
 ENTRYPOINT ["datalabd"]
 CMD ["run"]

@@ -160,7 +160,7 @@ class Call:
         """Tell of a change that was made, with what was asked for: bodies hold no secrets."""
         if written.changed and not self.is_dry_run:
             body = {} if asked is None else asked.model_dump(mode="json", exclude_defaults=True)
-            self.services.audit.changed(self.act, written.changed, fields=written.fields, asked=body)
+            self.services.audit.changed(self.act, written.changed, changes=written.changes, asked=body)
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]

@@ -69,7 +69,7 @@ class Expiry:
                 wait = min(wait, AGAIN_SECONDS)
                 continue
             act = Act("expire_grants", name, OURSELVES, uuid.uuid4().hex)
-            self._audit.changed(act, written.changed, fields=written.fields)
+            self._audit.changed(act, written.changed, changes=written.changes)
         if (soonest := grants.next_due(self._cache.sharing)) is not None:
             wait = min(wait, max((soonest - now).total_seconds(), 0.05) if soonest > now else AGAIN_SECONDS)
         return wait

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
+import orjson
 import structlog
 
 from datalabd.api.meta import Manifest
@@ -14,6 +15,7 @@ from datalabd.errors import Conflict, Denied, Invalid, KubeError, NotFound
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import JSON_PATCH, Client, path, warnings_told
 from datalabd.kube.resources import Resource
+from datalabd.text import ENTRY_MAX, bounded
 from workspaces import problems
 from workspaces.cache import Cache
 from workspaces.patches import Draft
@@ -26,6 +28,8 @@ TRIES = 5
 PAUSE_SECONDS = (0.01, 0.15)
 GONE_SECONDS = 2.0
 """How long the end of what was deleted is waited for."""
+CHANGES_MAX = 100
+"""Operations of a patch that are told."""
 DRY_RUN = {"dryRun": "All", "fieldManager": "datalabd"}
 
 TEST_FAILED = "the server rejected our request due to an error in our request"
@@ -60,8 +64,8 @@ class Written:
     """The objects afterwards; of a dry run, as they would be."""
     changed: tuple[Manifest, ...]
     """Those that were written."""
-    fields: tuple[str, ...] = ()
-    """Paths in them that changed, by the names that the objects have for them."""
+    changes: tuple[dict[str, str], ...] = ()
+    """What of them changed: paths, each with what stood there and what does."""
     warnings: tuple[str, ...] = ()
     """What admission has to say."""
 
@@ -123,7 +127,7 @@ class Writer:
 
     async def _apply(self, pair: Pair, edit: Draft, dry_run: bool) -> Written:
         touched = [kind for kind in (kinds.DATALABS, kinds.STORAGES) if patch_of(edit, kind)]
-        told = tuple(part["path"] for kind in touched for part in patch_of(edit, kind) if part["op"] != "test")
+        told = tuple(change for kind in touched for change in changes(patch_of(edit, kind)))
         done: dict[Resource, Manifest] = {}
         with warnings_told() as warnings:
             if dry_run or len(touched) > 1:
@@ -279,6 +283,25 @@ def _refusal(error: KubeError, words: Words | None = None) -> Problem:
 def _is_outdated(error: KubeError) -> bool:
     """Whether a write was refused since the object is not as it was read."""
     return isinstance(error, Conflict) or (isinstance(error, Invalid) and TEST_FAILED in error.message)
+
+
+def changes(patch: Patch) -> list[dict[str, str]]:
+    """What a patch changes, for people: each path with what stood there and what is to, as far as there is either."""
+    before = {part["path"]: part["value"] for part in patch if part["op"] == "test"}
+    found = []
+    for part in patch[:CHANGES_MAX]:
+        if part["op"] != "test":
+            change = {"path": part["path"]}
+            if part["op"] != "add" and part["path"] in before:
+                change["before"] = _shown(before[part["path"]])
+            if "value" in part:
+                change["after"] = _shown(part["value"])
+            found.append(change)
+    return found
+
+
+def _shown(value: Any) -> str:
+    return bounded(value if isinstance(value, str) else orjson.dumps(value).decode(), ENTRY_MAX)
 
 
 def _versions(pair: Pair) -> list[str]:

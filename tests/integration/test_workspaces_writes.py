@@ -471,6 +471,7 @@ def test_a_change_leaves_a_line_and_an_event(server: Server, name: str) -> None:
         ("remove_member", f"user-of-{name}", "refused"),
     ]
     assert lines[0]["asked"] == {"add_memberships": [{"member": "carol"}]}
+    assert {"path": "/spec/users/-", "after": "carol"} in lines[0]["changes"]
     assert lines[0]["request_id"]
 
     def items() -> list[Manifest]:

@@ -5,7 +5,7 @@ import pytest
 from tests.workspaces.objects import applied, datalab, storage
 from workspaces.patches import patch
 from workspaces.problems import Problem
-from workspaces.writes import Pair, inverse, require_match
+from workspaces.writes import Pair, changes, inverse, require_match
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,13 @@ def test_status_alone_is_no_other_state() -> None:
     pair, later = Pair(storage(), datalab()), datalab() | {"status": {"phase": "Ready"}}
     later["metadata"]["resourceVersion"] = "10"
     assert Pair(storage(), later).tag == pair.tag
+
+
+def test_what_is_told_of_a_patch() -> None:
+    before = datalab("ws-a", sessions=[{"name": "default", "state": "started"}])
+    sessions = [{"name": "default", "state": "stopped"}]
+    after = before | {"spec": before["spec"] | {"users": ["alice", "carol"], "sessions": sessions}}
+    assert changes(patch(before, after)) == [
+        {"path": "/spec/sessions/0/state", "before": "started", "after": "stopped"},
+        {"path": "/spec/users/-", "after": "carol"},
+    ]
