@@ -24,6 +24,7 @@ from datalabd.api.storage import (
     spoken,
     wanted,
 )
+from tests.odd import JSON, examples
 
 AT = "2026-05-05T20:00:00Z"
 TIME = datetime.datetime(2026, 5, 5, 20, tzinfo=datetime.UTC)
@@ -141,6 +142,7 @@ def test_the_level_that_is_wanted(reason: str, level: str) -> None:
     assert wanted(reason) == level
 
 
+@examples
 @given(level=st.sampled_from([level for level in Permission if level != "None"]), words=st.text())
 def test_what_is_said_is_what_is_read(level: Permission, words: str) -> None:
     assert wanted(spoken(level, words)) is level
@@ -158,27 +160,7 @@ def test_names_that_s3_does_not_take(name: str) -> None:
     assert not is_bucket_name(name)
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=8) | st.sampled_from([AT, "s-joe", "None"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                (
-                    "metadata annotations name spec buckets bucketName lifecycleRules target bucketAccessRequests "
-                    "bucketAccessGrants grantee permission grantedAt requestedAt discoverable principal users sessions "
-                    f"status databases data {GRANT_EXPIRY}"
-                ).split()
-            ),
-            inner,
-            max_size=6,
-        )
-    ),
-    max_leaves=40,
-)
-"""Anything that looks like one of our objects, and is none."""
-
-
+@examples
 @given(obj=st.dictionaries(st.sampled_from(["metadata", "spec", "status"]), JSON))
 def test_nothing_that_is_odd_raises(obj: dict[str, Any]) -> None:
     assert isinstance(read(obj), Storage)

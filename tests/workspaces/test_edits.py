@@ -11,7 +11,7 @@ from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import Role, State
 from datalabd.api.workspace import StoreType
 from datalabd.api.workspace_bodies import BucketPatch, GrantPut, RequestPut, SessionCreate, WorkspaceEdit
-from tests.api.test_storage import JSON
+from tests.odd import JSON, examples
 from tests.workspaces.objects import NOW, TODAY, applied, datalab, request, storage
 from workspaces import buckets, edits, grants, members, sessions, stores
 from workspaces.patches import Draft, same
@@ -143,6 +143,7 @@ SPEC = st.dictionaries(
 )
 
 
+@examples
 @given(act=st.sampled_from(SINGLE), kept=SPEC, lab=SPEC)
 def test_an_odd_object_is_edited_or_refused(act: Callable[[Draft], object], kept: Any, lab: Any) -> None:
     """Never anything else: no other error, and no patch that does not fit."""
@@ -156,6 +157,7 @@ def test_an_odd_object_is_edited_or_refused(act: Callable[[Draft], object], kept
     assert same(applied(draft.datalab_patch, claim), draft.datalab)
 
 
+@examples
 @given(kept=SPEC, lab=SPEC)
 def test_the_whole_edit_of_an_odd_object(kept: Any, lab: Any) -> None:
     live, claim = storage() | {"spec": kept}, datalab() | {"spec": lab}

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datalabd.api.storage import GRANT_EXPIRY
-from tests.api.test_storage import JSON
+from tests.odd import JSON, examples
 from tests.workspaces.objects import applied, changes, datalab, storage
 from workspaces.patches import Draft, annotate, listed, mapped, patch, same, set_entry
 
 OBJECT = st.dictionaries(st.text(max_size=3), JSON, max_size=4)
 
 
+@examples
 @given(before=OBJECT, after=OBJECT)
 def test_a_patch_makes_one_of_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
     meta = {"metadata": {"uid": "u", "resourceVersion": "1"}}
@@ -22,6 +23,7 @@ def test_a_patch_makes_one_of_the_other(before: dict[str, Any], after: dict[str,
     assert same(found, after | meta)
 
 
+@examples
 @given(before=st.lists(st.integers(0, 3), max_size=6), after=st.lists(st.integers(0, 3), max_size=6))
 def test_so_it_is_with_lists(before: list[int], after: list[int]) -> None:
     one = {"metadata": {"uid": "u", "resourceVersion": "1"}, "spec": before}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from datalabd.api.workspace_bodies import WorkspaceEdit
-from tests.api.test_storage import JSON
+from tests.odd import JSON, examples
 from tests.workspaces.objects import NOW, TODAY, datalab
 from workspaces.claims import Identity
 from workspaces.claims import Role as TokenRole
@@ -139,6 +139,7 @@ def test_what_cannot_be_read_caps_nobody(said: Any) -> None:
     assert of(who(), datalab() | {"metadata": {"annotations": {CAPS: said}}}) == set(Permission)
 
 
+@examples
 @given(odd=JSON)
 def test_nothing_that_is_odd_raises(odd: Any) -> None:
     of(who(), {"metadata": {"annotations": {CAPS: json.dumps(odd)}}, "spec": odd})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from datalabd.api.meta import Manifest
 from datalabd.api.storage import GRANT_EXPIRY
 from datalabd.api.workspace import AllCredentials, StoreType, Workspace, WorkspaceRow
-from tests.api.test_storage import JSON
+from tests.odd import JSON, examples
 from tests.workspaces.objects import BEFORE, KEYS, SETTINGS, TODAY, datalab, request, secret, storage
 from workspaces import reads
 from workspaces.permissions import CAPS, EVERYTHING, NOTHING, ROLE_PERMISSIONS, Permission, Permissions, Role
@@ -213,6 +213,7 @@ def test_parts_that_changed(before: Any, after: Any, parts: set[str]) -> None:
 ODD = st.dictionaries(st.sampled_from(["metadata", "spec", "status", "data"]), JSON)
 
 
+@examples
 @given(
     live=ODD,
     lab=st.none() | ODD,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from datalabd.api.meta import Manifest
 from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS
-from tests.api.test_storage import JSON
+from tests.odd import JSON, examples
 from tests.workspaces.objects import BEFORE, LATER, TODAY, grant, request, storage
 from workspaces.sharing import Row, Sharing
 
@@ -177,6 +177,7 @@ def test_what_changes_is_taken_up_and_what_goes_is_forgotten() -> None:
 NAMES = ["ws-a", "ws-b", "ws-c"]
 
 
+@examples
 @given(
     specs=st.lists(
         st.tuples(
