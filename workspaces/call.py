@@ -136,6 +136,11 @@ class Call:
         if not allowed:
             raise problems.forbidden()
 
+    def require_still(self) -> None:
+        """Raise `Problem` if the caller has lost a permission since the request came."""
+        if not self.permissions <= self.permissions_on(self.workspace):
+            raise problems.forbidden()
+
     def _owns(self) -> bool:
         return permissions.owns(self.caller, self.workspace, self.cache.get(kinds.DATALABS, self.workspace))
 

@@ -186,7 +186,11 @@ def _shown(value: object) -> Any:
 # ---- What the API server says
 
 _PART = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
-_MESSAGE = re.compile(r"admission webhook \"[^\"]*\" denied the request: |[^:]* is forbidden: ")
+_MESSAGE = re.compile(
+    r"admission webhook \"[^\"]*\" denied the request: "
+    r"|[^:]* is forbidden: "
+    r"|ValidatingAdmissionPolicy '[^']*' with binding '[^']*' denied request: "
+)
 
 
 def split_path(field: str) -> Location:

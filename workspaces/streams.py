@@ -227,7 +227,7 @@ async def follow(stream: Stream, workspace: str, render: Callable[[], bytes]) ->
             return
         if (number := digest(body)) != stream.last_id:
             await stream.send("snapshot", body, number)
-            await asyncio.sleep(PERIOD_SECONDS)
+        await asyncio.sleep(PERIOD_SECONDS)
         while workspace not in stream.changes:
             stream.changes.clear()
             if not await stream.changed():

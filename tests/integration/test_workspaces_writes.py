@@ -1,6 +1,7 @@
 """What the Workspace API writes to a real API server, and what it leaves as it was."""
 
 import asyncio
+import contextlib
 import datetime
 import itertools
 import time
@@ -174,47 +175,67 @@ def test_an_edit_is_all_or_nothing(cluster: Cluster, namespace: str, server: Ser
     assert after == before
 
 
+@contextlib.contextmanager
+def refusing(cluster: Cluster, plural: str, operation: str, name: str) -> Iterator[None]:
+    """A policy that refuses this of one object, after its dry run."""
+    policy = unique("refuse")
+    match = {
+        "apiGroups": ["pkg.internal"],
+        "apiVersions": ["*"],
+        "operations": [operation],
+        "resources": [plural],
+    }
+    rule = {
+        "expression": f"request.dryRun || object.metadata.name != '{name}'",
+        "message": "not now",
+        "reason": "Forbidden",
+    }
+    api = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": policy}}
+    spec = {"matchConstraints": {"resourceRules": [match]}, "validations": [rule]}
+    binding = {"policyName": policy, "validationActions": ["Deny"]}
+    cluster.api.create(api | {"kind": "ValidatingAdmissionPolicy", "spec": spec})
+    cluster.api.create(api | {"kind": "ValidatingAdmissionPolicyBinding", "spec": binding})
+    try:
+        yield
+    finally:
+        cluster.api.delete("validatingadmissionpolicybindings", policy)
+        cluster.api.delete("validatingadmissionpolicies", policy)
+
+
 def test_half_an_edit_is_taken_back(cluster: Cluster, namespace: str, server: Server, name: str) -> None:
     """The Storage is refused after its dry run, when the Datalab is written already."""
-    policy = unique("refuse")
-    match = {"apiGroups": ["pkg.internal"], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": ["storages"]}
-    api = {"apiVersion": "admissionregistration.k8s.io/v1"}
-    rule = {"expression": f"request.dryRun || object.metadata.name != '{name}'", "message": "not now"}
-    cluster.api.create(
-        api
-        | {
-            "kind": "ValidatingAdmissionPolicy",
-            "metadata": {"name": policy},
-            "spec": {"matchConstraints": {"resourceRules": [match]}, "validations": [rule | {"reason": "Forbidden"}]},
-        }
-    )
-    cluster.api.create(
-        api
-        | {
-            "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": {"name": policy},
-            "spec": {"policyName": policy, "validationActions": ["Deny"]},
-        }
-    )
-    try:
-        where = f"/workspaces/{name}"
-        values = itertools.cycle([False, True])
+    where = f"/workspaces/{name}"
+    values = itertools.cycle([False, True])
 
-        def is_active() -> bool:
-            body = {"discoverable": next(values)}
-            return ask(server, "root", "PATCH", f"{where}/buckets/{name}", body).status_code == 409
+    def is_active() -> bool:
+        body = {"discoverable": next(values)}
+        return ask(server, "root", "PATCH", f"{where}/buckets/{name}", body).status_code == 409
 
+    with refusing(cluster, "storages", "UPDATE", name):
         eventually(is_active)
         before = spec(cluster, namespace, "datalabs.pkg.internal", name)
         body = {"add_memberships": [{"member": "carol"}], "add_buckets": [{"name": f"{name}-data"}]}
         answer = ask(server, "root", "PUT", where, body)
         assert (answer.status_code, answer.json()["detail"]["error"]) == (409, "refused_by_policy")
-        assert "not now" in answer.json()["detail"]["message"]
+        assert answer.json()["detail"]["message"] == "not now"
         assert spec(cluster, namespace, "datalabs.pkg.internal", name) == before
         assert "carol" not in ask(server, "root", "GET", where).text
-    finally:
-        cluster.api.delete("validatingadmissionpolicybindings", policy)
-        cluster.api.delete("validatingadmissionpolicies", policy)
+
+
+def test_half_a_creation_is_taken_back(cluster: Cluster, namespace: str, server: Server) -> None:
+    name = unique("w")
+    with refusing(cluster, "datalabs", "CREATE", name):
+
+        def refused() -> bool:
+            answer = ask(server, "root", "POST", "/workspaces", {"preferred_name": name})
+            if answer.status_code == 201:
+                assert ask(server, "root", "DELETE", f"/workspaces/{name}").status_code == 204
+            return answer.status_code == 409
+
+        eventually(refused)
+        assert cluster.api.get("storages", name, namespace) is None
+        assert ask(server, "root", "GET", f"/workspaces/{name}").status_code == 404
+    eventually(lambda: ask(server, "root", "POST", "/workspaces", {"preferred_name": name}).status_code == 201)
 
 
 def test_whoever_may_not_edit_a_part_edits_nothing(server: Server, name: str) -> None:

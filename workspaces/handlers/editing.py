@@ -41,8 +41,7 @@ async def edited(
     def decide(pair: Pair) -> Draft:
         if pair.storage is None:
             raise problems.not_found()
-        if not call.permissions_on(call.workspace):
-            raise problems.forbidden()  # removed meanwhile
+        call.require_still()
         draft = Draft(pair.storage, pair.datalab)
         answer[:] = [apply(draft)]
         return draft
@@ -98,6 +97,7 @@ async def edit_workspace(call: Call) -> web.StreamResponse:
     def decide(pair: Pair) -> Draft:
         if pair.storage is None:
             raise problems.not_found()
+        call.require_still()
         return edits.apply(asked, pair.storage, pair.datalab, cache.sharing, reading.offer(call), call.now)
 
     written = await call.services.writer.edit(call.workspace, decide, if_match=call.if_match, dry_run=call.is_dry_run)
