@@ -55,12 +55,13 @@ class Limiter:
         return len(self._buckets)
 
     def _forget(self, now: float) -> None:
-        """Drop buckets that are full again, and the oldest of too many."""
-        while self._buckets:
-            _, since = next(iter(self._buckets.values()))
-            if now - since < BURST_SECONDS and len(self._buckets) <= USERS_MAX:
-                return
+        """Drop buckets that are full again, and the oldest of too many; one was taken from now, and stays."""
+        while now - self._oldest >= BURST_SECONDS or len(self._buckets) > USERS_MAX:
             self._buckets.popitem(last=False)
+
+    @property
+    def _oldest(self) -> float:
+        return next(iter(self._buckets.values()))[1]
 
 
 class RateLimits:

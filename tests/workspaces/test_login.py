@@ -183,6 +183,45 @@ async def test_a_wrong_client_secret_is_told_to_the_operator_alone(
     assert "wrong-one" not in said
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"refresh_token": None}, id="no refresh token"),
+        pytest.param({"access_token": 7}, id="no access token"),
+        pytest.param({"id_token": None}, id="no ID token"),
+        pytest.param({"id_token": "of another"}, id="ID token of another user"),
+        pytest.param({"access_token": "for another"}, id="access token for another audience"),
+        pytest.param({"refresh_token": "x" * 5000}, id="a refresh token that fits no cookie"),
+    ],
+)
+async def test_an_issuer_that_answers_oddly_logs_nobody_in(
+    issuer: provider.Issuer, monkeypatch: pytest.MonkeyPatch, change: dict[str, object]
+) -> None:
+    tokens = issuer._tokens
+
+    def odd(session: provider._Session, client: str, nonce: str = "") -> provider.Json:
+        found = tokens(session, client, nonce) | change
+        if found["id_token"] == "of another":
+            found["id_token"] = tokens(provider._Session("bob"), client, nonce)["id_token"]
+        if found["access_token"] == "for another":
+            found["access_token"] = issuer.access_token(session.user, aud="another")
+        return found
+
+    monkeypatch.setattr(issuer, "_tokens", odd)
+    async with served(logins(issuer)) as app, Browser() as browser:
+        assert (await browser.ask("GET", await _callback(app, browser, issuer))).status == 502
+        assert browser.cookie(SESSION, app) is None
+
+
+async def test_while_the_issuer_is_away_logging_in_and_out_say_so(issuer: provider.Issuer) -> None:
+    async with served(logins(issuer)) as never, served(logins(issuer)) as app, Browser() as browser:
+        await browser.open(f"{app}/workspaces", user="alice")
+        issuer.is_away = True
+        assert (await browser.ask("GET", f"{never}/login")).status == 502
+        assert (await browser.ask("POST", f"{app}/logout", headers={"Origin": app})).status in (200, 303)
+        assert browser.cookie(SESSION, app) is None
+
+
 # ---- Renewal
 
 
@@ -203,6 +242,32 @@ async def test_an_access_token_is_renewed_by_any_replica(issuer: provider.Issuer
         assert (await browser.ask("GET", f"{first}/x")).status == 200
         assert issuer.requests["/token"] == asked + 2
         assert browser.cookie(SESSION, first) != before
+
+
+async def test_a_cookie_that_was_renewed_meanwhile_goes_on(issuer: provider.Issuer) -> None:
+    clock = Clock()
+    async with served(logins(issuer), clock.now) as app, Browser() as browser:
+        await browser.open(f"{app}/workspaces", user="alice")
+        before = browser.cookie(SESSION, app)
+        late = {"Cookie": f"{SESSION}={before}"}  # of a request that was on its way
+        clock.passed = issuer.access_seconds - 5  # from now on each request renews it
+        for _ in range(2):
+            assert (await browser.ask("GET", f"{app}/x")).status == 200
+        async with Browser() as other:
+            answer = await other.ask("GET", f"{app}/x", headers=late)
+            assert (answer.status, answer.headers["Set-Cookie"].startswith(f"{SESSION}=")) == (200, True)
+            assert (await other.ask("GET", f"{app}/x", headers=late)).status == 200
+            ended = await other.ask("POST", f"{app}/logout", headers=late | {"Origin": app})
+        assert ended.status == 200
+        assert (await browser.ask("GET", f"{app}/x")).status == 401
+
+
+async def test_a_client_that_lost_its_secret_logs_nobody_out(issuer: provider.Issuer) -> None:
+    async with served(logins(issuer)) as app, Browser() as browser:
+        await browser.open(f"{app}/workspaces", user="alice")
+        async with served(logins(issuer, oidc_client_secret="another")) as other:
+            assert (await browser.ask("GET", f"{other}/x")).status == 503
+        assert browser.cookie(SESSION, app) is not None
 
 
 async def test_requests_of_one_login_share_a_renewal(issuer: provider.Issuer) -> None:
