@@ -100,8 +100,11 @@ class WorkspaceApi:
         return str(answer.json()["access_token"])
 
 
-def start_workspaces(cluster: Cluster) -> WorkspaceApi:
-    """Start the Workspace API, and an issuer for trying it, on a playground that runs; they end with it."""
+def start_workspaces(cluster: Cluster, **settings: str) -> WorkspaceApi:
+    """Start the Workspace API, and an issuer for trying it, on a playground that runs; they end with it.
+
+    Settings are variables of its environment.
+    """
     if cluster.api.get("namespaces", NAMESPACE) is None:
         cluster.api.create_namespace(NAMESPACE)
     argv = [sys.executable, "-m", "hack.issuer", "--kubeconfig", str(cluster.kubeconfig), "--admin", ADMIN]
@@ -121,6 +124,7 @@ def start_workspaces(cluster: Cluster) -> WorkspaceApi:
         "PROVIDER_ENVIRONMENT": ENVIRONMENT,
         "SESSION_PROBE": "off",  # names of Services lead nowhere outside a cluster
         "TOKEN_BROKER_TOKEN_ENDPOINT": f"{issuer}/token",
+        **settings,
     }
     argv = [sys.executable, "-m", "datalabd", "workspaces"]
     log = cluster.run("workspaces", argv, account.workspaces_kubeconfig(cluster, NAMESPACE), environ)

@@ -27,7 +27,7 @@ from datalabd.observed import Observed, StorageKeys
 from datalabd.plan import plan
 from datalabd.render import Objects, render
 from hack import keycloak, labs, playground
-from hack.bench import admission, identity, passes, tokens, workspaces
+from hack.bench import admission, identity, passes, tokens, workspace_server, workspaces
 from hack.bench.table import PAGE, Table
 from hack.cluster import Cluster, ClusterError
 
@@ -51,6 +51,7 @@ def main() -> int:
             admission.measure(table)
             tokens.measure(table)
             workspaces.measure(table)
+            workspace_server.measure(table)
             if lacking := keycloak.missing():
                 print(f"Keycloak is left out: {lacking}", file=sys.stderr)
             else:

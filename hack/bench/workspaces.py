@@ -31,8 +31,8 @@ _AT = "2026-01-01T00:00:00Z"
 
 def measure(table: Table) -> None:
     """Print the figures."""
-    storages = [_storage(number) for number in range(WORKSPACES)]
-    pieces = [Pieces(storage, _datalab(storage), _secrets(storage).get, [], []) for storage in storages]
+    storages = [storage_of(number) for number in range(WORKSPACES)]
+    pieces = [Pieces(storage, datalab_of(storage), secrets_of(storage).get, [], []) for storage in storages]
     sharing = Sharing(storages)
     turns = itertools.cycle(range(WORKSPACES))
     whole = orjson.dumps(storages)
@@ -77,7 +77,8 @@ def _milliseconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
     return (time.process_time() - began) / rounds * 1000
 
 
-def _storage(number: int) -> Manifest:
+def storage_of(number: int) -> Manifest:
+    """A Storage with its buckets, requests and grants."""
     name = f"ws-{number:03}"
     discoverable = WORKSPACES * BUCKETS // DISCOVERABLE
     buckets = [
@@ -116,7 +117,8 @@ def _storage(number: int) -> Manifest:
     }
 
 
-def _datalab(storage: Manifest) -> Manifest:
+def datalab_of(storage: Manifest) -> Manifest:
+    """The Datalab beside it."""
     users = [f"user-{number}" for number in range(10)]
     return {
         "metadata": storage["metadata"],
@@ -131,7 +133,8 @@ def _datalab(storage: Manifest) -> Manifest:
     }
 
 
-def _secrets(storage: Manifest) -> dict[str, Manifest]:
+def secrets_of(storage: Manifest) -> dict[str, Manifest]:
+    """Its Secrets by name."""
     name = storage["metadata"]["name"]
     values = {
         "AWS_ACCESS_KEY_ID": f"{name}-1",
