@@ -83,6 +83,12 @@ class Manager:
         self._cache.informers.subscribe(self._wake_all)
         self._cache.routes.subscribe(self._route_changed)
 
+    def _wake(self, key: NamespacedName) -> None:
+        """Have a lab looked at anew, by the pass over it that is under way if there is one that made this change."""
+        self._reconciler.changed(key)
+        if key != writing.get():
+            self._queue.add(key)
+
     def _route_changed(self, route: Manifest, hosts: frozenset[str]) -> None:
         """Wake the labs whose hosts a route names, or did, that is not their own."""
         below = tuple(f".{domain}" for domain in self._cache.domains().values())
@@ -96,20 +102,19 @@ class Manager:
         for owner in owners:
             if not purposes(route, namespace, owner):
                 for key in self._named(owner):
-                    self._queue.add(key)
+                    self._wake(key)
 
     def _on(self, resource: Resource, keys_of: Callable[[Manifest], Keys]) -> None:
         def listener(before: Manifest | None, after: Manifest | None) -> None:
             obj = after or before
             if obj is None or not matters(resource, before, after):
                 return
-            mine = writing.get()  # a pass looks at what it has written itself
             keys = set(keys_of(obj))
             if before is not None and before["metadata"].get("labels") != obj["metadata"].get("labels"):
                 keys.update(keys_of(before))  # it may have been a lab's by its labels alone
             for key in keys:
-                if key != mine and not (before is None and self._comes_early(resource, obj, key)):
-                    self._queue.add(key)
+                if not (before is None and self._comes_early(resource, obj, key)):
+                    self._wake(key)
 
         self._cache.informers.store(resource).subscribe_changes(listener)
 
@@ -129,11 +134,11 @@ class Manager:
 
     def _scope_synced(self, resource: Resource, scope: Scope) -> None:
         for key in self._cache.followers(resource, scope):
-            self._queue.add(key)
+            self._wake(key)
 
     def _wake_all(self) -> None:
         for key in self._all():
-            self._queue.add(key)
+            self._wake(key)
 
     def _all(self) -> Keys:
         return [key_of(claim) for claim in self._cache.claims()]
@@ -149,10 +154,10 @@ class Manager:
         key = key_of(claim)
         if before is not None and after is not None and not matters(kinds.DATALABS, before, after):
             if not self._reconciler.has_said(after):
-                self._queue.add(key)
+                self._wake(key)
             return
         for woken in {key, *self._named(key.name), *self._reconciler.waiting_for(key)}:
-            self._queue.add(woken)
+            self._wake(woken)
 
     def _choosing(self, environment: Manifest) -> Keys:
         return self._cache.choosing(environment["metadata"]["name"])

@@ -39,8 +39,6 @@ class Store:
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
-        self.revision = 0
-        """Grows whenever something here changes."""
         self._kept = outline if resource.hosts_only else trim
         self._objects: dict[NamespacedName, Manifest] = {}
         self._by_uid: dict[str, set[NamespacedName]] = {}
@@ -90,7 +88,6 @@ class Store:
         """Set the contents of a scope to a fresh list; tells listeners what differs, vanished objects too."""
         listed = {key_of(obj): self._kept(obj) for obj in objects}
         first = scope not in self._scopes
-        self.revision += first
         before = self._scopes.get(scope, set())
         self._scopes[scope] = set(listed)
         for key in before - listed.keys():
@@ -137,13 +134,11 @@ class Store:
 
     def drop(self, scope: Scope) -> None:
         """Forget a scope whose reflector has stopped, or whose kind is no longer served."""
-        self.revision += 1
         for key in self._scopes.pop(scope, set()):
             self._remove(key)
         self._count()
 
     def _put(self, key: NamespacedName, obj: Manifest) -> None:
-        self.revision += 1
         before = self._objects.get(key)
         self._unindex(key)
         self._objects[key] = obj
@@ -156,7 +151,6 @@ class Store:
         if any(key in keys for keys in self._scopes.values()):
             return  # another scope still covers it
         gone = last or self._objects[key]
-        self.revision += 1
         self._unindex(key)
         self._objects.pop(key, None)
         self._tell(gone, None)

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -116,31 +115,6 @@ def test_changes_are_told_with_what_was_before(store: Store) -> None:
         store.update(ALL, kind, secret("a", version))
     first, second, last = (secret("a", version) for version in (1, 2, 3))
     assert told == [(None, first), (first, second), (last, None)]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(lambda store: store.update(ALL, "ADDED", secret("b")), id="an object comes"),
-        pytest.param(lambda store: store.update(ALL, "DELETED", secret("a", 2)), id="an object goes"),
-        pytest.param(lambda store: store.observe(secret("a", 2)), id="our own write"),
-        pytest.param(lambda store: store.replace(TEAM, []), id="a scope is listed for the first time"),
-        pytest.param(lambda store: store.drop(ALL), id="a scope is dropped"),
-    ],
-)
-def test_the_revision_grows_with_every_change(store: Store, change: Callable[[Store], None]) -> None:
-    store.update(ALL, "ADDED", secret("a"))
-    before = store.revision
-    change(store)
-    assert store.revision > before
-
-
-def test_the_revision_stays_where_nothing_changes(store: Store) -> None:
-    store.update(ALL, "ADDED", secret("a"))
-    before = store.revision
-    store.update(ALL, "MODIFIED", secret("a"))
-    store.replace(ALL, [secret("a")])
-    assert store.revision == before
 
 
 # --- indexes ----------------------------------------------------------------------------------------------------------
