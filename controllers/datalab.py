@@ -51,7 +51,7 @@ from datalabd.observed import Observed, Phase, Place, View, is_durable, observe,
 from datalabd.plan import Plan, Stage, planning
 from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, Stuck, look_again, repairs
-from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class
+from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class, secret_names
 from datalabd.plan.metadata import digest
 from datalabd.plan.network_policies import EXTERNAL_EGRESS
 from datalabd.plan.prune import identity, prune
@@ -747,7 +747,7 @@ class DatalabReconciler:
 
     def _record(self, key: NamespacedName) -> _Record:
         if key not in self._records:
-            self._records[key] = _Record(Fights(functools.partial(self._later, key)))
+            self._records[key] = _Record(Fights(functools.partial(self._later, key), closing=_closing_secrets(key)))
         return self._records[key]
 
     async def _put_right(
@@ -770,6 +770,12 @@ class DatalabReconciler:
         self._news.forget(key)
         self._plans.forget(key)
         self._identity.forget(key)
+
+
+def _closing_secrets(key: NamespacedName) -> frozenset[str]:
+    """The Secrets that decide where the node mounts storage from, and who gets past APISIX."""
+    own = {f"Secret {key.namespace}/{names.credentials(key.name)}"}
+    return frozenset(own | {f"Secret {names.workshop_namespace(key.name)}/{name}" for name in secret_names(key.name)})
 
 
 def _wishes(claim: Manifest) -> tuple[object, ...]:

@@ -37,6 +37,8 @@ def waits(lab: Lab, seen: Observed, session: str) -> str | None:
         return f"Secret {names.credentials(lab.name)} does not exist yet"
     if opening := _opening(seen):
         return f"{opening} is being set up"
+    if credentials.desired(lab, seen) is None:
+        return f"{seen.storage_problem}; Secret {names.credentials(lab.name)} has nothing that may be used without it"
     if seen.credentials != _credentials(lab, seen):
         return f"Secret {names.credentials(lab.name)} is not current yet"
     if not seen.credentials_copied:
@@ -99,7 +101,7 @@ def current(lab: Lab, seen: Observed, session: str) -> str:
 
 
 def _credentials(lab: Lab, seen: Observed) -> Mapping[str, str] | None:
-    """Data of the credentials as they should be; as they are while the storage keys cannot be read."""
+    """Data of the credentials as they should be; as they are while nobody can say."""
     secret = credentials.desired(lab, seen)
     return seen.credentials if secret is None else secret["data"]
 
