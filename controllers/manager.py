@@ -7,10 +7,10 @@ from functools import partial
 from controllers.controller import Controller
 from controllers.datalab import DatalabReconciler, writing
 from controllers.identity import RESYNC_SECONDS, IdentityReconciler
-from controllers.wakeups import EARLY, matters
+from controllers.wakeups import EARLY, PLANNED, matters
 from controllers.workqueue import Workqueue
 from datalabd import names
-from datalabd.api.meta import Manifest, NamespacedName, claim_of
+from datalabd.api.meta import Manifest, NamespacedName, claim_of, is_planned
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import OPTIONAL_KINDS, OWNED_KINDS, RUNTIME_KINDS, Cache
 from datalabd.kube.client import Client
@@ -18,7 +18,7 @@ from datalabd.kube.events import Recorder
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope, key_of
 from datalabd.live import objects, text
-from datalabd.observed import ENVIRONMENT_LABEL, Phase, phase_of
+from datalabd.observed import ENVIRONMENT_LABEL, STORE_SECRETS, Phase, phase_of
 from datalabd.routes import purposes
 
 Keys = Iterable[NamespacedName]
@@ -109,6 +109,8 @@ class Manager:
             obj = after or before
             if obj is None or not matters(resource, before, after):
                 return
+            if before is None and self._is_unread(resource, obj):
+                return
             keys = set(keys_of(obj))
             if before is not None and before["metadata"].get("labels") != obj["metadata"].get("labels"):
                 keys.update(keys_of(before))  # it may have been a lab's by its labels alone
@@ -117,6 +119,14 @@ class Manager:
                     self._wake(key)
 
         self._cache.informers.store(resource).subscribe_changes(listener)
+
+    def _is_unread(self, resource: Resource, obj: Manifest) -> bool:
+        """Whether no pass looks at an object that appears: it has our labels, and nothing else of ours."""
+        if is_planned(obj):
+            return False
+        if resource == kinds.SECRETS:
+            return not (obj["metadata"]["name"].endswith(STORE_SECRETS) or self._cache.reading(obj))
+        return resource in PLANNED
 
     def _comes_early(self, resource: Resource, obj: Manifest, key: NamespacedName) -> bool:
         """Whether an object appears because the runtime is at work, which will say when that is done."""
@@ -179,8 +189,10 @@ class Manager:
         return key if key is not None and self._cache.claim(key) is not None else None
 
     def _bound(self, volume: Manifest) -> Keys:
-        """The claim in whose workshop namespace the volume is used."""
-        return self._named(text(volume, "spec", "claimRef", "namespace"))
+        """The claim in whose workshop namespace a volume is used, as soon as the volume's claim there names it."""
+        namespace, name = (text(volume, "spec", "claimRef", key) for key in ("namespace", "name"))
+        user = self._cache.get("PersistentVolumeClaim", namespace, name)
+        return self._named(namespace) if text(user, "spec", "volumeName") == volume["metadata"]["name"] else []
 
     def _reading(self, secret: Manifest) -> Keys:
         """Claims of the Secret's namespace or lab, and those that read it from a shared one."""

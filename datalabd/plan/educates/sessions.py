@@ -5,7 +5,17 @@ from collections.abc import Callable, Mapping
 from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
-from datalabd.observed import STARTED_WITH, Login, Observed, Phase, Place, SessionFacts, StorageKeys, derived_once
+from datalabd.observed import (
+    STARTED_WITH,
+    Login,
+    Observed,
+    Phase,
+    Place,
+    SessionFacts,
+    StorageKeys,
+    derived_lastingly,
+    derived_once,
+)
 from datalabd.plan import apisix, credentials
 from datalabd.plan.educates.content import is_current
 from datalabd.plan.educates.workshop import EDUCATES, session_content
@@ -118,7 +128,13 @@ PARTS: tuple[Part, ...] = (
 @derived_once
 def _taken_over_by_all(lab: Lab, seen: Observed) -> tuple[bytes, bytes]:
     """What all sessions of the lab take over, as JSON: a digest of their content, and their variables."""
-    return canonical(digest(session_content(lab))), canonical(_credentials(lab, seen) or {})
+    return _content(lab, seen), canonical(_credentials(lab, seen) or {})
+
+
+@derived_lastingly
+def _content(lab: Lab, seen: Observed) -> bytes:
+    """The digest of the content of all sessions, as JSON."""
+    return canonical(digest(session_content(lab)))
 
 
 def outdated(lab: Lab, seen: Observed) -> list[str]:
