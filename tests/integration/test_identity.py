@@ -56,6 +56,13 @@ def datalabd(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield daemon
 
 
+@pytest.fixture(autouse=True)
+def at_work(request: pytest.FixtureRequest, datalabd: Daemon) -> None:
+    """The daemon runs, but for tests that make room for controllers of their own."""
+    if "room" not in request.fixturenames and not datalabd.started:
+        datalabd.start()
+
+
 @pytest.fixture(scope="module")
 def played(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
     with standins(cluster, installed=False):
@@ -474,7 +481,7 @@ def test_no_secret_is_told(labs: Labs, realm: Realm, gate: Gate, datalabd: Daemo
 
 @pytest.fixture
 def room(datalabd: Daemon) -> None:
-    """The daemon makes room for controllers of the test's own; it is not started again, and no test below needs it."""
+    """The daemon makes room for controllers of the test's own; it is started again for the first test that needs it."""
     if datalabd.started:
         datalabd.stop()
 
