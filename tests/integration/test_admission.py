@@ -38,10 +38,9 @@ def environments(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
         environment(WIDE),
         environment(CLOSED, allowed={"namespaces": ["elsewhere"]}),
     ]
-    before = datalabd.metrics().get(STORED, 0)
     for manifest in manifests:
         cluster.api.create(manifest)
-    eventually(lambda: datalabd.metrics().get(STORED, 0) == before + len(manifests))
+    eventually(lambda: datalabd.metrics().get(STORED, 0) == len(cluster.api.list("environmentconfigs.pkg.internal")))
     yield
     datalabd.clear()  # it would not let environments go that claims still use
     cluster.kubectl("delete", "dlenv", ENVIRONMENT, WIDE, CLOSED)
