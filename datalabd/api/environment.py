@@ -461,9 +461,12 @@ class Ingress(EnvironmentModel):
         description="Domain below which all hosts of the labs lie."
     )
     secret: ObjectName = Field("wildcard-tls", description="TLS Secret of the wildcard certificate.")
-    protection: Protection = Field(Protection(), description="What keeps strangers from a session's addresses.")
+    protection: Protection = Field(
+        Protection.model_construct(), description="What keeps strangers from a session's addresses."
+    )
     open_to: OpenTo = Field(
-        OpenTo(), description="Who may have names below the domain, besides labs and those who run the platform."
+        OpenTo.model_construct(),
+        description="Who may have names below the domain, besides labs and those who run the platform.",
     )
 
     @property
@@ -550,8 +553,10 @@ class SecurityDefaults(EnvironmentModel):
 class Defaults(EnvironmentModel):
     """What applies where a claim says nothing."""
 
-    quota: QuotaDefaults = Field(QuotaDefaults(), description="Quota of claims that say nothing.")
-    security: SecurityDefaults = Field(SecurityDefaults(), description="Security of claims that say nothing.")
+    quota: QuotaDefaults = Field(QuotaDefaults.model_construct(), description="Quota of claims that say nothing.")
+    security: SecurityDefaults = Field(
+        SecurityDefaults.model_construct(), description="Security of claims that say nothing."
+    )
 
 
 class Expression(EnvironmentModel):
@@ -708,7 +713,9 @@ class Gateway(EnvironmentModel):
 class DatabaseSettings(EnvironmentModel):
     """PostgreSQL."""
 
-    gateway: Gateway = Field(Gateway(), description="How databases are reached from outside, if at all.")
+    gateway: Gateway = Field(
+        Gateway.model_construct(), description="How databases are reached from outside, if at all."
+    )
     storage_class_name: ClassName = Field(None, description="Class of data volumes; the cluster's default if blank.")
     backup_storage_class_name: ClassName = Field(
         None, description="Class of backup volumes; the cluster's default if blank."
@@ -759,7 +766,9 @@ class Allowed(EnvironmentModel):
         description="Whether the ingress controller reaches the pods in sessions' own namespaces, so that users can "
         "publish what they run there.",
     )
-    limits: Limits = Field(Limits(), description="How much one claim may ask for in all; what exists is left alone.")
+    limits: Limits = Field(
+        Limits.model_construct(), description="How much one claim may ask for in all; what exists is left alone."
+    )
 
 
 class Resources(EnvironmentModel):
@@ -874,25 +883,25 @@ class EnvironmentData(EnvironmentModel):
         ),
     )
 
-    iam: Iam = Field(Iam(), description="Keycloak.")
+    iam: Iam = Field(Iam.model_construct(), description="Keycloak.")
     ingress: Ingress = Field(description="Addresses of the labs.")
-    storage: Storage = Field(Storage(), description="Object storage.")
-    storage_classes: StorageClasses = Field(StorageClasses(), description="Storage classes of volumes.")
+    storage: Storage = Field(Storage.model_construct(), description="Object storage.")
+    storage_classes: StorageClasses = Field(StorageClasses.model_construct(), description="Storage classes of volumes.")
     packages: Annotated[list[Package], Field(max_length=50)] = Field(
         [],
         description=f"Packages for the sessions, handed to the runtime as they are; at most {DEPTH_MAX} levels deep.",
     )
-    auth: Auth = Field(Auth(), description="How session users log in.")
-    defaults: Defaults = Field(Defaults(), description="What applies where a claim says nothing.")
-    network: Network = Field(Network(), description="What labs may reach, and what may reach them.")
-    database: DatabaseSettings = Field(DatabaseSettings(), description="PostgreSQL.")
-    mongodb: StoreSettings = Field(StoreSettings(), description="Document stores.")
-    redis: StoreSettings = Field(StoreSettings(), description="Cache stores.")
-    qdrant: StoreSettings = Field(StoreSettings(), description="Vector stores.")
+    auth: Auth = Field(Auth.model_construct(), description="How session users log in.")
+    defaults: Defaults = Field(Defaults.model_construct(), description="What applies where a claim says nothing.")
+    network: Network = Field(Network.model_construct(), description="What labs may reach, and what may reach them.")
+    database: DatabaseSettings = Field(DatabaseSettings.model_construct(), description="PostgreSQL.")
+    mongodb: StoreSettings = Field(StoreSettings.model_construct(), description="Document stores.")
+    redis: StoreSettings = Field(StoreSettings.model_construct(), description="Cache stores.")
+    qdrant: StoreSettings = Field(StoreSettings.model_construct(), description="Vector stores.")
     retention: Retention = Field(
         Retention.RETAIN, description="What becomes of volumes, databases and stores that are no longer declared."
     )
-    allowed: Allowed = Field(Allowed(), description="What claims may ask for.")
+    allowed: Allowed = Field(Allowed.model_construct(), description="What claims may ask for.")
     reserved_names: Annotated[list[ReservedName], BeforeValidator(_without_blanks), Field(max_length=500)] = Field(
         [],
         description="Names that no lab may have for its namespaces, hosts and Keycloak client, beside those that are "

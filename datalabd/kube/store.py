@@ -1,11 +1,14 @@
 """The cache that reflectors feed and everything else reads: raw objects by name, per resource."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from hashlib import blake2b
 from typing import Any, Generic, NamedTuple, TypeVar
+
+import orjson
 
 from datalabd import metrics
 from datalabd.api.meta import CLAIM_UID, FIELD_MANAGER, Manifest, NamespacedName
-from datalabd.kube.resources import Resource
+from datalabd.kube.resources import NETWORK_POLICIES, Resource
 from datalabd.routes.index import outline
 
 Listener = Callable[[Manifest], None]
@@ -39,7 +42,7 @@ class Store:
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
-        self._kept = outline if resource.hosts_only else trim
+        self._parts = Parts()
         self._objects: dict[NamespacedName, Manifest] = {}
         self._by_uid: dict[str, set[NamespacedName]] = {}
         self._by_namespace: dict[str, set[NamespacedName]] = {}
@@ -84,9 +87,12 @@ class Store:
         """Whether this scope has been listed since its reflector began."""
         return scope in self._scopes
 
-    def replace(self, scope: Scope, objects: list[Manifest]) -> None:
-        """Set the contents of a scope to a fresh list; tells listeners what differs, vanished objects too."""
-        listed = {key_of(obj): self._kept(obj) for obj in objects}
+    def replace(self, scope: Scope, objects: list[Manifest], *, are_kept: bool = False) -> None:
+        """Set the contents of a scope to a fresh list; tells listeners what differs, vanished objects too.
+
+        `are_kept` says that `kept` was called for each already.
+        """
+        listed = {key_of(obj): obj if are_kept else self.kept(obj) for obj in objects}
         first = scope not in self._scopes
         before = self._scopes.get(scope, set())
         self._scopes[scope] = set(listed)
@@ -110,12 +116,12 @@ class Store:
             # Another scope may still have it: it only ceased to be what this one selects. If it went, that is told too.
             self._scopes[scope].discard(key)
             self._last_deletion = max(self._last_deletion, _version(obj))
-            self._remove(key, self._kept(obj))
+            self._remove(key, self.kept(obj))
         else:
             self._scopes[scope].add(key)
             # The same version again is the echo of a write of ours, or what another scope has told of already.
             if key not in self._objects or _version(self._objects[key]) < _version(obj):
-                self._put(key, self._kept(obj))
+                self._put(key, self.kept(obj))
         self._count()
 
     def observe(self, obj: Manifest) -> None:
@@ -130,7 +136,7 @@ class Store:
         if scope is None or known >= _version(obj):
             return
         self._scopes[scope].add(key)
-        self._put(key, self._kept(obj))
+        self._put(key, self.kept(obj))
 
     def drop(self, scope: Scope) -> None:
         """Forget a scope whose reflector has stopped, or whose kind is no longer served."""
@@ -138,8 +144,23 @@ class Store:
             self._remove(key)
         self._count()
 
+    def kept(self, obj: Manifest) -> Manifest:
+        """What is held of an object; what it has in common with others is held once."""
+        if self.resource.hosts_only:
+            return outline(obj)
+        trimmed = trim(obj)
+        metadata = trimmed["metadata"]
+        for field in _ALIKE & metadata.keys():
+            metadata[field] = self._parts.share(metadata[field])
+        if self.resource == NETWORK_POLICIES and "spec" in trimmed:
+            trimmed["spec"] = self._parts.share(trimmed["spec"])
+        return trimmed
+
     def _put(self, key: NamespacedName, obj: Manifest) -> None:
         before = self._objects.get(key)
+        if before is not None:
+            # Whoever remembers a part of the object as it was holds no second copy of what did not change.
+            obj = {field: before[field] if before.get(field) == value else value for field, value in obj.items()}
         self._unindex(key)
         self._objects[key] = obj
         self._by_namespace.setdefault(key.namespace, set()).add(key)
@@ -173,6 +194,25 @@ class Store:
 
     def _count(self) -> None:
         metrics.STORE_OBJECTS.labels(resource=str(self.resource)).set(len(self._objects))
+
+
+class Parts:
+    """Parts that many objects have alike; one that nothing was like for long is forgotten here, not in its objects."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._recent: dict[bytes, Any] = {}
+        self._older: dict[bytes, Any] = {}
+
+    def share(self, part: Any) -> Any:
+        """This part, or one that is equal to it and held already. Nothing that is nested without bounds."""
+        key = blake2b(orjson.dumps(part), digest_size=16).digest()
+        known = self._recent.get(key)
+        if known is None:
+            known = self._recent[key] = self._older.get(key, part)
+            if len(self._recent) > self._most:
+                self._older, self._recent = self._recent, {}
+        return known
 
 
 class Index(Generic[Entry]):
@@ -215,8 +255,14 @@ def key_of(obj: Manifest) -> NamespacedName:
     return NamespacedName(metadata.get("namespace", ""), metadata["name"])
 
 
+_ALIKE = frozenset({"labels", "ownerReferences"})
+"""Metadata that all objects of a namespace may have alike: the runtime hands labels on, and owns what it makes."""
+_LAST_HANDLED = ("/last-handled-configuration", "/last-applied-configuration")
+"""Ends of annotations in which operators and kubectl keep a second copy of the object."""
+
+
 def trim(obj: Manifest) -> Manifest:
-    """The object without what is large and never read.
+    """The object without what is large and never read: copies of itself, and who manages which field.
 
     Of `managedFields` one fact remains: whether fields are still held by our first write, a POST, which the API server
     books apart from our later applies (see `apply.take_over`).
@@ -228,6 +274,8 @@ def trim(obj: Manifest) -> Manifest:
     )
     if created_by_us:
         metadata["managedFields"] = [{"manager": FIELD_MANAGER, "operation": "Update"}]
+    if (annotations := metadata.get("annotations")) and any(key.endswith(_LAST_HANDLED) for key in annotations):
+        metadata["annotations"] = {key: text for key, text in annotations.items() if not key.endswith(_LAST_HANDLED)}
     return obj | {"metadata": metadata}
 
 
