@@ -18,12 +18,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StringConstraints,
     ValidationError,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
 
 from datalabd.api.meta import FieldError, Manifest, Model, Problem, field_error
 from datalabd.api.patterns import (
@@ -184,6 +186,16 @@ def _like(model: type[Model]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+class _SchemaOf:
+    """Has the schema of a model stand for a field; made when one is asked for: only who installs the CRDs does."""
+
+    def __init__(self, model: type[Model]) -> None:
+        self._model = model
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> Manifest:
+        return self._model.model_json_schema()
 
 
 def _passable(value: Manifest) -> None:
@@ -634,12 +646,18 @@ class Peer(Source):
 
 
 Peers = Annotated[list[Peer], Field(max_length=50)]
-_DNS_PORTS = [PeerPort(port=53, protocol="UDP"), PeerPort(port=53, protocol="TCP")]
+# Constructed, not parsed: none of these models needs a validator of its own.
+_DNS_PORTS = [PeerPort.model_construct(port=53, protocol="UDP"), PeerPort.model_construct(port=53, protocol="TCP")]
 _DNS = [
-    Peer(namespace_selector=Selector(match_labels={"kubernetes.io/metadata.name": "kube-system"}), ports=_DNS_PORTS),
-    Peer(cidr="169.254.20.10/32", ports=_DNS_PORTS),
+    Peer.model_construct(
+        namespace_selector=Selector.model_construct(match_labels={"kubernetes.io/metadata.name": "kube-system"}),
+        ports=_DNS_PORTS,
+    ),
+    Peer.model_construct(cidr="169.254.20.10/32", ports=_DNS_PORTS),
 ]
-_NO_LAB = Selector(match_expressions=[Expression(key="training.educates.dev/component", operator="DoesNotExist")])
+_NO_LAB = Selector.model_construct(
+    match_expressions=[Expression.model_construct(key="training.educates.dev/component", operator="DoesNotExist")]
+)
 
 
 class PeerTarget(StrEnum):
@@ -681,7 +699,7 @@ class Network(EnvironmentModel):
         [], description="Networks of the API server; its endpoints in the cluster if empty."
     )
     ingress_peers: Annotated[list[Source], Field(max_length=50)] = Field(
-        [Source(namespace_selector=_NO_LAB)],
+        [Source.model_construct(namespace_selector=_NO_LAB)],
         description="Where the ingress controller's requests to sessions and registries come from; if left out any "
         "namespace that is no lab's.",
     )
@@ -823,8 +841,8 @@ class Component(EnvironmentModel):
     image: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")] | None = Field(
         None, description="Container image."
     )
-    resources: Annotated[dict[str, Any], _like(Resources), WithJsonSchema(Resources.model_json_schema())] | None = (
-        Field(None, description="Requests and limits of its container, as in a pod.")
+    resources: Annotated[dict[str, Any], _like(Resources), _SchemaOf(Resources)] | None = Field(
+        None, description="Requests and limits of its container, as in a pod."
     )
     replicas: Annotated[int, Field(ge=1, le=9)] | None = Field(None, description="Number of pods.")
 
@@ -859,7 +877,7 @@ class PackageFields(EnvironmentModel):
     ] = Field(description="Where its files come from, each as the runtime wants it.")
 
 
-Package = Annotated[dict[str, Any], _like(PackageFields), WithJsonSchema(PackageFields.model_json_schema())]
+Package = Annotated[dict[str, Any], _like(PackageFields), _SchemaOf(PackageFields)]
 
 
 class EnvironmentData(EnvironmentModel):
