@@ -33,7 +33,8 @@ _FOOT = """
   decoded and allowed. Claims made one after the other stand beside a dry-run create of a ConfigMap, Keycloak's rows
   beside a client made and deleted by hand. Any other floor is named in its row.
 - CPU is that of datalabd's own process (`/proc/PID/task/*/schedstat`), admission included. The API server, etcd and
-  the stand-ins are left out.
+  the stand-ins are left out, and so is what an idle process spends meanwhile on measuring its own loop.
+- Processes find our modules compiled, as they do where datalabd is installed.
 - A burst is that many claims written at once. Its figures count until nothing is reconciled any more, so that they
   contain all that comes after Ready. Figures are the median of {rounds} measurements, or of as many parts of the
   requests. Each burst of the larger number has a control plane of its own.
