@@ -201,7 +201,12 @@ class DatalabReconciler:
             raise
         if lost_environment is not None:
             lab = replace(lab, lost=lost_environment, external_egress=lab.external_egress and not closed)
-        return await self._converge(claim, lab)
+        try:
+            return await self._converge(claim, lab)
+        except DatalabdError:
+            if closed:  # the pass may have ended before it came to what is to go
+                await self._close_egress(claim)
+            raise
 
     def _closes_in(self, claim: Manifest) -> float:
         """Seconds until a lab whose environment nobody can read is to reach nothing outside; asks for a pass then."""
