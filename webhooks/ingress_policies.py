@@ -148,8 +148,9 @@ def lab_secrets(username: str) -> list[Manifest]:
     """The policy by which only `username`, which is us, makes, changes or deletes a lab's Secret `N-datalab`.
 
     It lies beside the claim, where Secrets are the tenant's to write, and Educates copies whatever is called so: by
-    its `configData` the node mounts object storage, past what `storage.endpoints` allows. Finalizers and annotations
-    of others are theirs. Whoever runs the platform may, as may the end of the namespace.
+    its `configData` the node mounts object storage, past what `storage.endpoints` allows. So nobody else makes a Secret
+    of such a name, also where ours is away, and nobody gives ours an owner, with whom it would go. Finalizers and
+    annotations of others are theirs. Whoever runs the platform may, as may the end of the namespace.
     """
     rules = {
         "apiGroups": [""],
@@ -161,21 +162,29 @@ def lab_secrets(username: str) -> list[Manifest]:
     ours = (
         f'{{0}}.metadata.?labels[?"{MANAGED_BY}"].orValue("") == "{FIELD_MANAGER}"'
         f' && {{0}}.metadata.?labels[?"{CLAIM_NAMESPACE}"].orValue("") == request.namespace'
-        f' && {{0}}.metadata.?name.orValue("").endsWith("{names.credentials("")}")'
     )
     found = " || ".join(f"({it} != null && {ours.replace('{0}', it)})" for it in ("object", "oldObject"))
+    # The request of a whole collection to be deleted has no name.
+    name = '(object == null ? oldObject : object).metadata.?name.orValue("")'
+    found = f'{name}.endsWith("{names.credentials("")}") && (oldObject == null || {found})'
     same = " && ".join(
         f"object.{field} == oldObject.{field}"
-        for field in ("?data", "?immutable", "metadata.?labels", f'metadata.?annotations[?"{APPLIED}"]')
+        for field in (
+            "?data",
+            "?immutable",
+            "metadata.?labels",
+            "metadata.?ownerReferences",
+            f'metadata.?annotations[?"{APPLIED}"]',
+        )
     )
-    message = "the node mounts storage by it, and only datalabd writes it: change the Datalab or its storage Secret"
+    message = (
+        "the node mounts storage by it, and only datalabd writes it: change the Datalab or its storage Secret, "
+        f"or choose a name that does not end in {names.credentials('')}"
+    )
     return policy(
         LAB_SECRETS,
         {
-            "matchConstraints": {
-                "resourceRules": [rules],
-                "objectSelector": {"matchLabels": {MANAGED_BY: FIELD_MANAGER}},
-            },
+            "matchConstraints": {"resourceRules": [rules]},
             "matchConditions": [_by_others(username, *CLEANERS), {"name": "is-of-a-lab", "expression": found}],
             "validations": [
                 _validation(

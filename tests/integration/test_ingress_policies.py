@@ -374,6 +374,10 @@ def storage_credentials(namespace: str, **metadata: Any) -> Manifest:
     return made | {"metadata": made["metadata"] | {"labels": labels} | metadata}
 
 
+GONE = {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "11111111-2222-3333-4444-555555555555"}
+"""An owner that is not there: the garbage collector deletes what names it."""
+
+
 def test_only_we_write_the_credentials_beside_a_claim(cluster: Cluster, lab: str) -> None:
     said = "only datalabd writes it: change the Datalab or its storage Secret"
     manifest = storage_credentials(lab)
@@ -388,17 +392,24 @@ def test_only_we_write_the_credentials_beside_a_claim(cluster: Cluster, lab: str
         {"metadata": metadata | {"labels": {}}},
         {"metadata": metadata | {"labels": metadata["labels"] | {CLAIM_NAMESPACE: "other"}}},
         {"metadata": metadata | {"annotations": {}}},
+        {"metadata": metadata | {"ownerReferences": [GONE]}},
     )
     for change in changes:
         refused(replace(cluster, live | change, *OWNER), said)
     refused(delete(cluster, manifest, *OWNER), said)
+    refused(cluster.kubectl("delete", "--raw", f"/api/v1/namespaces/{lab}/secrets", *OWNER, check=False), said)
     for user in (US, ROOT, RUNTIME):
         accepted(replace(cluster, live | changes[0], *user, "--dry-run=server"))
         accepted(delete(cluster, manifest, *user, "--dry-run=server"))
     noted = metadata["annotations"] | {"example.org/seen": "yes"}
     accepted(replace(cluster, live | {"metadata": metadata | {"annotations": noted}}, *OWNER))
     unmarked = planned("Secret", "other-datalab", lab)
-    accepted(create(cluster, unmarked | {"metadata": unmarked["metadata"] | {"labels": {}}}, *OWNER, check=False))
+    unmarked["metadata"]["labels"] = {}
+    refused(create(cluster, unmarked, *OWNER, check=False), said)
+    accepted(create(cluster, unmarked, *ROOT))
+    other = read(cluster, "secret", "other-datalab", lab)
+    accepted(replace(cluster, other | {"data": {"key": "Yg=="}}, *OWNER))  # somebody's who was there before
+    accepted(delete(cluster, unmarked, *OWNER))
     cluster.api.delete("namespace", lab)
     eventually(lambda: cluster.api.get("namespace", lab) is None, 90)
 
