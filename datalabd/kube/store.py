@@ -7,8 +7,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import orjson
 
 from datalabd import metrics
-from datalabd.api.meta import CLAIM_UID, FIELD_MANAGER, Manifest, NamespacedName
-from datalabd.kube.resources import NETWORK_POLICIES, Resource
+from datalabd.api.meta import CLAIM_UID, FIELD_MANAGER, Manifest, NamespacedName, is_planned
+from datalabd.kube.resources import CONFIG_MAPS, NETWORK_POLICIES, SECRETS, Resource
 from datalabd.routes.index import outline
 
 Listener = Callable[[Manifest], None]
@@ -35,6 +35,11 @@ class Scope(NamedTuple):
             for key, value in (("labelSelector", self.label_selector), ("fieldSelector", self.field_selector))
             if value
         }
+
+
+PLANNED_DATA, OTHERS_DATA = 256 * 1024, 32 * 1024
+"""The most that is held of what a Secret or ConfigMap contains, of our making or not: of more, nothing is. Anybody who
+may write them in a namespace that we watch could fill our memory otherwise; logins and keys are much smaller."""
 
 
 class Store:
@@ -149,6 +154,10 @@ class Store:
         if self.resource.hosts_only:
             return outline(obj)
         trimmed = trim(obj)
+        if self.resource in (SECRETS, CONFIG_MAPS) and _size(trimmed) > (
+            PLANNED_DATA if is_planned(obj) else OTHERS_DATA
+        ):
+            trimmed = {field: value for field, value in trimmed.items() if field not in _DATA}
         metadata = trimmed["metadata"]
         for field in _ALIKE & metadata.keys():
             metadata[field] = self._parts.share(metadata[field])
@@ -160,7 +169,8 @@ class Store:
         before = self._objects.get(key)
         if before is not None:
             # Whoever remembers a part of the object as it was holds no second copy of what did not change.
-            obj = {field: before[field] if before.get(field) == value else value for field, value in obj.items()}
+            same = {field for field, value in obj.items() if field in before and before[field] == value}
+            obj = obj | {field: before[field] for field in same}
         self._unindex(key)
         self._objects[key] = obj
         self._by_namespace.setdefault(key.namespace, set()).add(key)
@@ -255,6 +265,12 @@ def key_of(obj: Manifest) -> NamespacedName:
     return NamespacedName(metadata.get("namespace", ""), metadata["name"])
 
 
+def _size(obj: Manifest) -> int:
+    """Characters of what a Secret or ConfigMap holds."""
+    return sum(len(str(value)) for field in _DATA for value in (obj.get(field) or {}).values())
+
+
+_DATA = ("data", "binaryData")
 _ALIKE = frozenset({"labels", "ownerReferences"})
 """Metadata that all objects of a namespace may have alike: the runtime hands labels on, and owns what it makes."""
 _LAST_HANDLED = ("/last-handled-configuration", "/last-applied-configuration")

@@ -3,9 +3,10 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from datalabd.api.meta import CLAIM_UID, Manifest, NamespacedName
+from datalabd.api.meta import APPLIED, CLAIM_UID, Manifest, NamespacedName
 from datalabd.kube import resources as kinds
-from datalabd.kube.store import Index, Parts, Scope, Store, key_of, trim
+from datalabd.kube.resources import Resource
+from datalabd.kube.store import OTHERS_DATA, PLANNED_DATA, Index, Parts, Scope, Store, key_of, trim
 
 ALL = Scope()
 TEAM = Scope("team")
@@ -393,6 +394,24 @@ def test_copies_that_others_keep_of_an_object_are_trimmed() -> None:
     assert trim(secret("a", annotations=copies | {"example.org/last": "read"})) == secret(
         "a", annotations={"example.org/last": "read"}
     )
+
+
+@pytest.mark.parametrize("resource", [kinds.SECRETS, kinds.CONFIG_MAPS], ids=lambda kind: kind.kind)
+@pytest.mark.parametrize(
+    ("size", "annotations", "is_held"),
+    [
+        pytest.param(OTHERS_DATA, {}, True, id="somebody's"),
+        pytest.param(OTHERS_DATA + 1, {}, False, id="somebody's, large"),
+        pytest.param(OTHERS_DATA + 1, {APPLIED: "digest"}, True, id="ours"),
+        pytest.param(PLANNED_DATA + 1, {APPLIED: "digest"}, False, id="as if it were ours, large"),
+    ],
+)
+def test_nobody_fills_our_memory(resource: Resource, size: int, annotations: dict[str, str], is_held: bool) -> None:
+    store = Store(resource)
+    store.replace(ALL, [secret("a", annotations=annotations) | {"data": {"text": "x" * size}}])
+    live = store.get("team", "a")
+    assert live is not None
+    assert ("data" in live) == is_held
 
 
 def test_trim_leaves_the_original_alone() -> None:
