@@ -267,7 +267,8 @@ def key_of(obj: Manifest) -> NamespacedName:
 
 def _size(obj: Manifest) -> int:
     """Characters of what a Secret or ConfigMap holds."""
-    return sum(len(str(value)) for field in _DATA for value in (obj.get(field) or {}).values())
+    held = (obj.get(field) for field in _DATA)
+    return sum(len(str(value)) for data in held if isinstance(data, dict) for value in data.values())
 
 
 _DATA = ("data", "binaryData")
