@@ -71,7 +71,7 @@ core: $(INSTALLED) ## Tests that need no cluster, which have to reach every bran
 	$(RUN) -m pytest -q -n 2 --dist worksteal -m "$(QUICK)" $(COVERAGE) $(PYTEST_FLAGS)
 
 .PHONY: bench
-bench: $(INSTALLED) control-plane ## Measure speed and memory on a control plane of its own
+bench: $(INSTALLED) control-plane ## Measure speed and memory, and write the reference page (15 min)
 	$(RUN) -m hack.bench --write
 
 .PHONY: crds

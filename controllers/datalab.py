@@ -8,7 +8,7 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -51,7 +51,7 @@ from datalabd.observed import Observed, Phase, Place, View, is_durable, observe,
 from datalabd.plan import Plan, Stage, planning
 from datalabd.plan.educates.content import lost
 from datalabd.plan.educates.healing import Delete, Patch, Repair, Stuck, look_again, repairs
-from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class
+from datalabd.plan.ingress_protection import annotations, main_host, missing, other_class, secret_names
 from datalabd.plan.metadata import digest
 from datalabd.plan.network_policies import EXTERNAL_EGRESS
 from datalabd.plan.prune import identity, prune
@@ -84,11 +84,35 @@ class _Look:
     """A lab as it was at one moment. No repr: it has Secrets."""
 
     revision: tuple[int, Outcome | None]
-    """Of the caches, and of what is known from Keycloak."""
+    """Of what the caches hold of the lab, and of what is known from Keycloak."""
     view: View
     seen: Observed
     facts: Observed
     """Without what time alone changes."""
+
+
+@dataclass(repr=False)
+class _Record:
+    """What is remembered of a claim from one pass to the next, and forgotten with it. No repr: it has Secrets."""
+
+    fights: Fights
+    revision: int = 0
+    """Grows with every change that may matter to the lab, those that a pass over it makes included."""
+    lab: tuple[Manifest, Lab] | None = None
+    """The claim when it was last found valid, with the lab that it makes."""
+    passed: Lab | None = None
+    """The lab as the last pass had it."""
+    settled: Settled | None = None
+    """What that pass left in order, if all was."""
+    status: Manifest | None = None
+    """The status that was last to be written."""
+    waiting_for: frozenset[NamespacedName] = frozenset()
+    """Claims that have a name which this one lacks."""
+    repaired: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """How often in a row an object was put right, by its name, and when (loop time) it may be again."""
+    unprotected: int = 0
+    hosts_taken: int = 0
+    broken: int = 0
 
 
 class DatalabReconciler:
@@ -113,33 +137,26 @@ class DatalabReconciler:
         self._identity = identity
         self._denials = Denials()
         self._cover = cover
-        self._said: dict[NamespacedName, Manifest] = {}
-        """The status that was last to be written of each claim."""
-        self._repaired: dict[tuple[NamespacedName, str], tuple[int, float]] = {}
-        """How often in a row an object was put right, and when (loop time) it may be again."""
-        self._waiting_for: dict[NamespacedName, set[NamespacedName]] = {}
-        """Claims that lack a name, and those that have it."""
+        self._records: dict[NamespacedName, _Record] = {}
         self._later = later
         self._news = News(recorder, later)
-        self._passed: dict[NamespacedName, Lab] = {}
-        """Labs as the last pass over each had them."""
-        self._fights: dict[NamespacedName, Fights] = {}
-        metrics.CONTESTED.set_function(lambda: sum(len(fights.contested()) for fights in self._fights.values()))
-        self._unprotected: dict[NamespacedName, int] = {}
-        self._labs: dict[NamespacedName, tuple[Manifest, Lab]] = {}
-        """Claims that were found valid, with the labs they make."""
-        self._known: dict[NamespacedName, Settled] = {}
         self._plans = Plans(lambda lab, seen: planning(lab, seen, fresh_password))
         self._turns = Turns()
-        self._hosts_taken: dict[NamespacedName, int] = {}
-        metrics.HOSTS_TAKEN.set_function(lambda: sum(self._hosts_taken.values()))
-        metrics.UNPROTECTED_INGRESSES.set_function(lambda: sum(self._unprotected.values()))
-        self._broken: dict[NamespacedName, int] = {}
-        metrics.RULES_BROKEN.set_function(lambda: sum(self._broken.values()))
+        records = self._records
+        metrics.CONTESTED.set_function(lambda: sum(len(one.fights.contested()) for one in records.values()))
+        metrics.HOSTS_TAKEN.set_function(lambda: sum(one.hosts_taken for one in records.values()))
+        metrics.UNPROTECTED_INGRESSES.set_function(lambda: sum(one.unprotected for one in records.values()))
+        metrics.RULES_BROKEN.set_function(lambda: sum(one.broken for one in records.values()))
 
     def begin(self) -> None:
         """Take nothing for granted that was so under an earlier lease: others have led since."""
-        self._known.clear()
+        for record in self._records.values():
+            record.settled = None
+
+    def changed(self, key: NamespacedName) -> None:
+        """Take note of a change that may matter to a lab: what was observed of it before is outdated."""
+        if (record := self._records.get(key)) is not None:
+            record.revision += 1
 
     async def reconcile(self, key: NamespacedName) -> Result:
         """One pass over one claim. Raises what stopped it, after it stands in the claim's status."""
@@ -184,7 +201,12 @@ class DatalabReconciler:
             raise
         if lost_environment is not None:
             lab = replace(lab, lost=lost_environment, external_egress=lab.external_egress and not closed)
-        return await self._converge(claim, lab)
+        try:
+            return await self._converge(claim, lab)
+        except DatalabdError:
+            if closed:  # the pass may have ended before it came to what is to go
+                await self._close_egress(claim)
+            raise
 
     def _closes_in(self, claim: Manifest) -> float:
         """Seconds until a lab whose environment nobody can read is to reach nothing outside; asks for a pass then."""
@@ -206,27 +228,26 @@ class DatalabReconciler:
     def _resolve(self, claim: Manifest) -> Lab:
         """The lab of a claim, by the same rules as admission: a claim may have been stored while nobody was asked."""
         elsewhere = self._lost_names(claim)
-        self._waiting_for.pop(key_of(claim), None)
-        if elsewhere:
-            self._waiting_for[key_of(claim)] = set(elsewhere.values())
+        record = self._record(key_of(claim))
+        record.waiting_for = frozenset(elsewhere.values())
         environment = self._cache.environment_of(claim)
-        if (known := self._labs.get(key_of(claim))) is not None and not elsewhere:
-            judged, lab = known
+        if record.lab is not None and not elsewhere:
+            judged, lab = record.lab
             if lab.environment is environment and _wishes(claim) == _wishes(judged):
                 return lab
         submission = Submission(claim, environment)
         exists = self._held(claim) is not None
         errors = [*validate(submission, exists=exists), *taken(claim, elsewhere)]
         if errors:
-            self._labs.pop(key_of(claim), None)
+            record.lab = None
             raise ClaimInvalid(errors[0].path, "; ".join(several(errors)).removeprefix(f"{errors[0].path}: "))
         lab = resolve(claim, environment, submission.spec)
-        self._labs[lab.key] = (claim, lab)
+        record.lab = (claim, lab)
         return lab
 
     def waiting_for(self, key: NamespacedName) -> list[NamespacedName]:
         """Claims that had to leave a name to this one, and may have it when this one changes or goes."""
-        return [loser for loser, winners in self._waiting_for.items() if key in winners]
+        return [loser for loser, record in self._records.items() if key in record.waiting_for]
 
     def _lost_names(self, claim: Manifest) -> dict[CLUSTER_NAME, NamespacedName]:
         """Names of this claim that another one has, and which.
@@ -280,9 +301,9 @@ class DatalabReconciler:
     async def _make_real(self, claim: Manifest, lab: Lab) -> Result:
         turn = self._turns.begin()
         look = await self._look(claim, lab, turn)
-        if await self._is_settled(claim, lab, look, turn):
-            await self._news.tell(claim, self._known[lab.key].status)
-            left = self._known[lab.key].until - asyncio.get_running_loop().time()
+        if (settled := await self._settled_as(claim, lab, look, turn)) is not None:
+            await self._news.tell(claim, settled.status)
+            left = settled.until - asyncio.get_running_loop().time()
             return Result(None if left == math.inf else left, unchanged=len(look.view.owned), idle=True)
         written = Written()
         problem: DatalabdError | None = None
@@ -322,18 +343,19 @@ class DatalabReconciler:
         others = versions(self._others(lab, look.view))  # a change from here on brings another pass
         if stable and self._is_current(claim, lab):
             self._cover(lab.key)
-        self._hosts_taken[lab.key] = len(look.seen.hosts_taken)
+        record = self._record(lab.key)
+        record.hosts_taken = len(look.seen.hosts_taken)
         problem = problem or lab.lost
-        told = problem or self._fights_over(lab.key).problem()
-        self._broken[lab.key] = len(wanted.judged.held) + len(wanted.judged.broken)
+        told = problem or record.fights.problem()
+        record.broken = len(wanted.judged.held) + len(wanted.judged.broken)
         said = status(claim, lab, look.seen, wanted, found, told, _now())
-        self._news.wrote(claim, written, told_by_status=self._passed.get(lab.key, lab) is not lab)
-        self._passed[lab.key] = lab
+        self._news.wrote(claim, written, told_by_status=record.passed is not None and record.passed is not lab)
+        record.passed = lab
         await self._write_status(claim, said)
         if problem is not None:
             raise problem
         self._settled(lab, look.seen)
-        if stable and self._fights_over(lab.key).is_over and all(isinstance(repair, Stuck) for repair in found):
+        if stable and record.fights.is_over and all(isinstance(repair, Stuck) for repair in found):
             self._remember(lab, look, others, said)
         again = self._requeue_after(lab, look.seen)
         return Result(
@@ -356,7 +378,7 @@ class DatalabReconciler:
         return _Look(revision, view, seen, timeless(seen))
 
     def _revision(self, key: NamespacedName) -> tuple[int, Outcome | None]:
-        return self._cache.informers.revision, self._identity.outcome(key)
+        return self._record(key).revision, self._identity.outcome(key)
 
     def _is_current(self, claim: Manifest, lab: Lab) -> bool:
         """Whether the lab is still that of its claim."""
@@ -370,7 +392,8 @@ class DatalabReconciler:
 
     def has_said(self, claim: Manifest) -> bool:
         """Whether a claim is as its last pass left it: with our finalizer, and the status of that pass."""
-        said = self._said.get(key_of(claim))
+        record = self._records.get(key_of(claim))
+        said = record.status if record is not None else None
         return FINALIZER in (claim["metadata"].get("finalizers") or ()) and our_status(claim) == said
 
     async def _plan(self, lab: Lab, look: _Look, turn: Turn) -> Plan:
@@ -383,9 +406,9 @@ class DatalabReconciler:
                 return plan
             await turn.pause()
 
-    async def _is_settled(self, claim: Manifest, lab: Lab, look: _Look, turn: Turn) -> bool:
-        """Whether nothing that a pass goes by differs from what the last one left in order."""
-        known = self._known.get(lab.key)
+    async def _settled_as(self, claim: Manifest, lab: Lab, look: _Look, turn: Turn) -> Settled | None:
+        """What the last pass left in order, if nothing that a pass goes by differs from that."""
+        known = self._record(lab.key).settled
         if (
             known is None
             or known.lab is not lab
@@ -395,21 +418,21 @@ class DatalabReconciler:
             or known.facts != look.facts
             or known.others != versions(self._others(lab, look.view))
         ):
-            return False
+            return None
         objects = versions(look.view.owned)
         if objects.keys() != known.objects.keys():
-            return False
+            return None
         changed = [obj for obj in look.view.owned if objects[identity(obj)] != known.objects[identity(obj)]]
         if changed and not agree(changed, await self._plan(lab, look, turn)):
-            return False
-        self._known[lab.key] = replace(known, objects=objects)
-        return True
+            return None
+        settled = self._record(lab.key).settled = replace(known, objects=objects)
+        return settled
 
     def _remember(self, lab: Lab, look: _Look, others: Versions, said: Manifest) -> None:
         lab.derived.clear()  # a lab at rest needs no plan
         self._plans.forget(lab.key)
         waits = [self._requeue_after(lab, look.seen), until_stalled(said, _now())]
-        self._known[lab.key] = Settled(
+        self._record(lab.key).settled = Settled(
             lab=lab,
             facts=look.facts,
             status=said,
@@ -616,27 +639,26 @@ class DatalabReconciler:
     def _may_repair(self, key: NamespacedName, name: str) -> bool:
         """Whether this object's pause since its last repair is over; counts the new one."""
         now = asyncio.get_running_loop().time()
-        count, not_before = self._repaired.get((key, name), (0, 0.0))
+        repaired = self._record(key).repaired
+        count, not_before = repaired.get(name, (0, 0.0))
         if now < not_before:
             return False
-        self._repaired[key, name] = (count + 1, now + 10 * backoff(count + 1))
+        repaired[name] = (count + 1, now + 10 * backoff(count + 1))
         return True
 
     def _settled(self, lab: Lab, seen: Observed) -> None:
         """What is well again starts with a short pause next time."""
+        repaired = self._record(lab.key).repaired
         if seen.runtime_ready:
-            self._repaired.pop((lab.key, lab.name), None)
+            repaired.pop(lab.name, None)
         for session, facts in seen.sessions.items():
             if facts.ready:
-                self._repaired.pop((lab.key, names.session(lab.name, session)), None)
+                repaired.pop(names.session(lab.name, session), None)
 
     def _requeue_after(self, lab: Lab, seen: Observed) -> float | None:
         now = asyncio.get_running_loop().time()
-        pauses = [
-            not_before - now
-            for (key, _), (_, not_before) in self._repaired.items()
-            if key == lab.key and not_before > now
-        ]
+        repaired = self._record(lab.key).repaired.values()
+        pauses = [not_before - now for _, not_before in repaired if not_before > now]
         waits = [wait for wait in (look_again(lab, seen), *pauses, self._unread(lab, seen)) if wait is not None]
         return max(0.5, min(waits)) if waits else None
 
@@ -657,7 +679,8 @@ class DatalabReconciler:
             if (absent := missing(annotations(lab.environment, lab.name, lab.namespace, main_host(ingress)), ingress))
             or other_class(lab.environment, ingress)
         ]
-        self._unprotected[lab.key] = len(lacking)
+        record = self._record(lab.key)
+        record.unprotected = len(lacking)
         metrics.UNPROTECTED_FOUND.inc(len(lacking))
         failure: KubeError | None = None
         left = set[str]()
@@ -683,7 +706,7 @@ class DatalabReconciler:
             claim = self._cache.claim(lab.key)
             if claim is not None:
                 await self._recorder.emit(claim, "Warning", "UnprotectedIngress", "Protect", note)
-        self._unprotected[lab.key] = len(left)
+        record.unprotected = len(left)
         return failure
 
     async def _annotate(self, key: NamespacedName, ingress: Manifest, changes: dict[str, str | None]) -> bool:
@@ -698,13 +721,14 @@ class DatalabReconciler:
 
     async def _write_status(self, claim: Manifest, wanted: Manifest) -> None:
         store = self._cache.informers.store(kinds.DATALABS)
-        self._said[key_of(claim)] = wanted
+        record = self._record(key_of(claim))
+        record.status = wanted
         await self._tell_move(claim, wanted)
         try:
-            is_news = await write_status(self._client, store, claim, wanted, self._fights_over(key_of(claim)))
+            is_news = await write_status(self._client, store, claim, wanted, record.fights)
         except Invalid as error:
             # Better a short one than none: without it the claim would go on saying what was so before.
-            wanted = self._said[key_of(claim)] = unwritable(claim, error, _now())
+            wanted = record.status = unwritable(claim, error, _now())
             if await write_status(self._client, store, claim, wanted):
                 await self._news.status(claim, wanted)
             raise
@@ -724,9 +748,12 @@ class DatalabReconciler:
             await self._recorder.emit(claim, "Warning", "RealmLeft", "Reconcile", note)
 
     def _fights_over(self, key: NamespacedName) -> Fights:
-        if key not in self._fights:
-            self._fights[key] = Fights(functools.partial(self._later, key))
-        return self._fights[key]
+        return self._record(key).fights
+
+    def _record(self, key: NamespacedName) -> _Record:
+        if key not in self._records:
+            self._records[key] = _Record(Fights(functools.partial(self._later, key), closing=_closing_secrets(key)))
+        return self._records[key]
 
     async def _put_right(
         self, key: NamespacedName, obj: Manifest, wish: str, desired: Manifest, write: Callable[[], Awaitable[Manifest]]
@@ -744,19 +771,16 @@ class DatalabReconciler:
         return True
 
     def _forget(self, key: NamespacedName) -> None:
-        self._fights.pop(key, None)
+        self._records.pop(key, None)
         self._news.forget(key)
-        self._passed.pop(key, None)
-        self._waiting_for.pop(key, None)
-        self._unprotected.pop(key, None)
-        self._broken.pop(key, None)
-        self._said.pop(key, None)
-        self._labs.pop(key, None)
-        self._known.pop(key, None)
         self._plans.forget(key)
-        self._hosts_taken.pop(key, None)
         self._identity.forget(key)
-        self._repaired = {known: state for known, state in self._repaired.items() if known[0] != key}
+
+
+def _closing_secrets(key: NamespacedName) -> frozenset[str]:
+    """The Secrets that decide where the node mounts storage from, and who gets past APISIX."""
+    own = {f"Secret {key.namespace}/{names.credentials(key.name)}"}
+    return frozenset(own | {f"Secret {names.workshop_namespace(key.name)}/{name}" for name in secret_names(key.name)})
 
 
 def _wishes(claim: Manifest) -> tuple[object, ...]:

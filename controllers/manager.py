@@ -7,10 +7,10 @@ from functools import partial
 from controllers.controller import Controller
 from controllers.datalab import DatalabReconciler, writing
 from controllers.identity import RESYNC_SECONDS, IdentityReconciler
-from controllers.wakeups import EARLY, matters
+from controllers.wakeups import EARLY, PLANNED, matters
 from controllers.workqueue import Workqueue
 from datalabd import names
-from datalabd.api.meta import Manifest, NamespacedName, claim_of
+from datalabd.api.meta import Manifest, NamespacedName, claim_of, is_planned
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import OPTIONAL_KINDS, OWNED_KINDS, RUNTIME_KINDS, Cache
 from datalabd.kube.client import Client
@@ -18,7 +18,7 @@ from datalabd.kube.events import Recorder
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope, key_of
 from datalabd.live import objects, text
-from datalabd.observed import ENVIRONMENT_LABEL, Phase, phase_of
+from datalabd.observed import ENVIRONMENT_LABEL, STORE_SECRETS, Phase, phase_of
 from datalabd.routes import purposes
 
 Keys = Iterable[NamespacedName]
@@ -83,6 +83,12 @@ class Manager:
         self._cache.informers.subscribe(self._wake_all)
         self._cache.routes.subscribe(self._route_changed)
 
+    def _wake(self, key: NamespacedName) -> None:
+        """Have a lab looked at anew, by the pass over it that is under way if there is one that made this change."""
+        self._reconciler.changed(key)
+        if key != writing.get():
+            self._queue.add(key)
+
     def _route_changed(self, route: Manifest, hosts: frozenset[str]) -> None:
         """Wake the labs whose hosts a route names, or did, that is not their own."""
         below = tuple(f".{domain}" for domain in self._cache.domains().values())
@@ -96,22 +102,31 @@ class Manager:
         for owner in owners:
             if not purposes(route, namespace, owner):
                 for key in self._named(owner):
-                    self._queue.add(key)
+                    self._wake(key)
 
     def _on(self, resource: Resource, keys_of: Callable[[Manifest], Keys]) -> None:
         def listener(before: Manifest | None, after: Manifest | None) -> None:
             obj = after or before
             if obj is None or not matters(resource, before, after):
                 return
-            mine = writing.get()  # a pass looks at what it has written itself
+            if before is None and self._is_unread(resource, obj):
+                return
             keys = set(keys_of(obj))
             if before is not None and before["metadata"].get("labels") != obj["metadata"].get("labels"):
                 keys.update(keys_of(before))  # it may have been a lab's by its labels alone
             for key in keys:
-                if key != mine and not (before is None and self._comes_early(resource, obj, key)):
-                    self._queue.add(key)
+                if not (before is None and self._comes_early(resource, obj, key)):
+                    self._wake(key)
 
         self._cache.informers.store(resource).subscribe_changes(listener)
+
+    def _is_unread(self, resource: Resource, obj: Manifest) -> bool:
+        """Whether no pass looks at an object that appears: it has our labels, and nothing else of ours."""
+        if is_planned(obj):
+            return False
+        if resource == kinds.SECRETS:
+            return not (obj["metadata"]["name"].endswith(STORE_SECRETS) or self._cache.reading(obj))
+        return resource in PLANNED
 
     def _comes_early(self, resource: Resource, obj: Manifest, key: NamespacedName) -> bool:
         """Whether an object appears because the runtime is at work, which will say when that is done."""
@@ -129,11 +144,11 @@ class Manager:
 
     def _scope_synced(self, resource: Resource, scope: Scope) -> None:
         for key in self._cache.followers(resource, scope):
-            self._queue.add(key)
+            self._wake(key)
 
     def _wake_all(self) -> None:
         for key in self._all():
-            self._queue.add(key)
+            self._wake(key)
 
     def _all(self) -> Keys:
         return [key_of(claim) for claim in self._cache.claims()]
@@ -149,10 +164,10 @@ class Manager:
         key = key_of(claim)
         if before is not None and after is not None and not matters(kinds.DATALABS, before, after):
             if not self._reconciler.has_said(after):
-                self._queue.add(key)
+                self._wake(key)
             return
         for woken in {key, *self._named(key.name), *self._reconciler.waiting_for(key)}:
-            self._queue.add(woken)
+            self._wake(woken)
 
     def _choosing(self, environment: Manifest) -> Keys:
         return self._cache.choosing(environment["metadata"]["name"])
@@ -174,8 +189,10 @@ class Manager:
         return key if key is not None and self._cache.claim(key) is not None else None
 
     def _bound(self, volume: Manifest) -> Keys:
-        """The claim in whose workshop namespace the volume is used."""
-        return self._named(text(volume, "spec", "claimRef", "namespace"))
+        """The claim in whose workshop namespace a volume is used, as soon as the volume's claim there names it."""
+        namespace, name = (text(volume, "spec", "claimRef", key) for key in ("namespace", "name"))
+        user = self._cache.get("PersistentVolumeClaim", namespace, name)
+        return self._named(namespace) if text(user, "spec", "volumeName") == volume["metadata"]["name"] else []
 
     def _reading(self, secret: Manifest) -> Keys:
         """Claims of the Secret's namespace or lab, and those that read it from a shared one."""

@@ -29,6 +29,18 @@ EARLY = frozenset(
 )
 """Kinds that the runtime makes before it says that an environment or session runs; until then nobody waits for them."""
 
+PLANNED = frozenset(
+    {
+        kinds.NETWORK_POLICIES,
+        kinds.CONFIG_MAPS,
+        kinds.SERVICE_ACCOUNTS,
+        kinds.ROLES,
+        kinds.ROLE_BINDINGS,
+        kinds.VOLUME_CLAIMS,
+    }
+)
+"""Kinds of which a pass looks at nothing but what a plan made; the runtime hands our labels on to what it makes."""
+
 
 def matters(resource: Resource, before: Manifest | None, after: Manifest | None) -> bool:
     """Whether a pass may come to something else after this change; an object that is not there is None."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from datalabd import names, stores
-from datalabd.api.meta import ACCOUNT, CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest, claim_of, is_planned
+from datalabd.api.meta import ACCOUNT, CLAIM_UID, PREFIX, STORAGE_CLAIM, Manifest, NamespacedName, claim_of, is_planned
 from datalabd.endpoints import is_listed, shown
 from datalabd.identity import Admin, IamView, Outcome, admin
 from datalabd.lab import Lab
@@ -164,10 +164,13 @@ class Observed:
     storage: StorageKeys | None = None
     storage_problem: str = ""
     """Why there are no storage credentials, in one sentence."""
+    storage_known: StorageKeys | None = None
+    """Those in Secret `N-datalab`, as long as it is ours and the endpoint in there passes now; while `storage` is away
+    they will do."""
     endpoint_refused: bool = False
     """Whether that is because their Secret names an endpoint that the environment does not list."""
     credentials: Mapping[str, str] | None = field(default=None, repr=False)
-    """Data of Secret `N-datalab` as it stands, encoded."""
+    """Data of Secret `N-datalab` of ours as it stands, encoded."""
     credentials_copied: bool = False
     """Whether the runtime's copy says the same."""
     login: Login | None = None
@@ -312,6 +315,7 @@ def observe(lab: Lab, view: View) -> Observed:
     """The facts about a lab."""
     keys, problem = storage_keys(lab, view.storage_secret)
     refusal = _endpoint_refusal(lab, keys)
+    credentials = view.credentials if _is_made_for(lab, view.credentials) else None
     managing, iam_problem = admin(lab.environment.data.iam, view.iam)
     environment = view.environment
     educates = _educates(environment)
@@ -320,10 +324,12 @@ def observe(lab: Lab, view: View) -> Observed:
     return Observed(
         storage=None if refusal else keys,
         storage_problem=problem or refusal,
+        storage_known=_known_keys(lab, credentials, keys),
         endpoint_refused=bool(refusal),
-        credentials=_data(view.credentials),
-        credentials_copied=view.credentials_copy is not None
-        and _data(view.credentials_copy) == _data(view.credentials),
+        credentials=_data(credentials),
+        credentials_copied=credentials is not None
+        and view.credentials_copy is not None
+        and _data(view.credentials_copy) == _data(credentials),
         login=_login(lab, view, keys),
         login_exists=view.login_secret is not None,
         login_turn=stores.turn(view.login_secret),
@@ -407,6 +413,25 @@ def storage_keys(lab: Lab, secret: Manifest | None) -> tuple[StorageKeys | None,
     if claim_of(secret) is not None:
         # Another lab's login or credentials, it may be, whose members are others.
         return None, f"Secret {where} was made by datalabd for a lab; name one of your own in spec.secretName"
+    return _keys(lab, secret, where)
+
+
+def _known_keys(lab: Lab, secret: Manifest | None, named: StorageKeys | None) -> StorageKeys | None:
+    """The keys in Secret `N-datalab`, judged anew: it was the tenant's to write once.
+
+    An endpoint has to be listed, whoever named it; or to be what the storage Secret names as well, as in a lab that is
+    older than the list. Nothing else in there counts: all that is derived from the keys is derived again.
+    """
+    if (
+        secret is None
+        or (keys := _keys(lab, secret, NamespacedName(lab.namespace, names.credentials(lab.name)))[0]) is None
+    ):
+        return None
+    return keys if keys == named or is_listed(keys.endpoint, lab.environment.data.storage) else None
+
+
+def _keys(lab: Lab, secret: Manifest, where: NamespacedName) -> tuple[StorageKeys | None, str]:
+    """The keys in a Secret, or None and what is wrong with it."""
     access, secret_key = _value(secret, _ACCESS_KEYS), _value(secret, _SECRET_KEYS)
     if not access or not secret_key:
         missing = _ACCESS_KEYS[0] if not access else _SECRET_KEYS[0]
@@ -486,6 +511,11 @@ def _decoded(secret: Manifest | None) -> dict[str, str]:
 
 def _is_of(lab: Lab, obj: Manifest | None) -> bool:
     return labels(obj).get(CLAIM_UID) == lab.uid
+
+
+def _is_made_for(lab: Lab, obj: Manifest | None) -> bool:
+    """Whether an object beside the claim is one that we made for it, by all that the API server lets only us write."""
+    return obj is not None and _is_of(lab, obj) and claim_of(obj) == lab.key and is_planned(obj)
 
 
 def _session(lab: Lab, view: View, name: str) -> SessionFacts:

@@ -196,7 +196,17 @@ async def find(client: Client, lab: NamespacedName) -> Kept:
 
 
 async def _is_claimed(client: Client, lab: NamespacedName) -> bool:
-    return await _live(client, kinds.DATALABS, *lab) is not None
+    if await _live(client, kinds.DATALABS, *lab) is not None:
+        return True
+    try:
+        await client.list(kinds.DATALABS, lab.namespace, limit="1")
+    except NotFound as error:
+        # Claims may be there, as after a CustomResourceDefinition that is being restored.
+        raise Refused(
+            f"the API server does not serve {kinds.DATALABS}, so nobody can say whether claim {lab} is gone; "
+            "install the CustomResourceDefinitions first"
+        ) from error
+    return False
 
 
 async def _volumes(client: Client, claims: Iterable[Manifest]) -> dict[str, Manifest]:

@@ -12,7 +12,7 @@ from datalabd.api.meta import FieldError, Problem
 from datalabd.lab import Lab
 from datalabd.limits import beyond, limit_errors
 from datalabd.live import dig
-from datalabd.observed import Observed, Phase
+from datalabd.observed import Observed, Phase, derived_lastingly
 from datalabd.reserved import reserved_errors
 from datalabd.sources import source_errors
 
@@ -33,7 +33,7 @@ def judge(lab: Lab, seen: Observed) -> Judgement:
     existing = set(_existing(lab, seen))
     held = beyond(spec, environment, existing)
     broken = [] if held else list(limit_errors(spec, environment))
-    found = [*reserved_errors(lab.name, lab.namespace, spec, environment), *_sources(lab, seen), *_classes(lab)]
+    found = [*_reserved(lab, seen), *_sources(lab, seen), *_classes(lab)]
     for part, error in found:
         if part in existing:
             broken.append(error)
@@ -76,10 +76,25 @@ def _sources(lab: Lab, seen: Observed) -> Iterator[tuple[str, FieldError]]:
     """Those that the live Workshop has already exist; with another one it is not written."""
     live = seen.workshop_spec if seen.workshop_spec is not None else seen.workshop_in_use
     applied = dig(live, "workshop").get("files") or []
-    blocked = lab.environment.data.network.blacklist_ips
-    for index, (file, written) in enumerate(zip(lab.claim.spec.files, lab.files, strict=True)):
-        for error in source_errors(file, f"spec.files[{index}]", lab.namespace, blocked):
+    for written, errors in zip(lab.files, _source_errors(lab, seen), strict=True):
+        for error in errors:
             yield "" if written in applied else NEW_FILES, error
+
+
+@derived_lastingly
+def _source_errors(lab: Lab, seen: Observed) -> tuple[tuple[FieldError, ...], ...]:
+    """What is wrong with each source."""
+    blocked = lab.environment.data.network.blacklist_ips
+    return tuple(
+        tuple(source_errors(file, f"spec.files[{index}]", lab.namespace, blocked))
+        for index, file in enumerate(lab.claim.spec.files)
+    )
+
+
+@derived_lastingly
+def _reserved(lab: Lab, seen: Observed) -> tuple[tuple[str, FieldError], ...]:
+    """Reserved names that the lab makes, by part."""
+    return tuple(reserved_errors(lab.name, lab.namespace, lab.claim.spec, lab.environment))
 
 
 NEW_FILES = "files"

@@ -373,6 +373,12 @@ class Cluster:
             self._run(self._argv("kube-apiserver"))
         self._wait_ready()
 
+    def restart_controllers(self) -> None:
+        """Have the controllers know every kind that is served now: the first deletion would wait for that otherwise."""
+        argv = self._argv("kube-controller-manager")
+        self.end("kube-controller-manager")
+        self._run(argv)
+
     def snapshot(self, file: Path) -> None:
         """Write a snapshot of etcd as it is now, as `etcdctl snapshot save` does."""
         url = _option(self._argv("etcd"), "--listen-client-urls")

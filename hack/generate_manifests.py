@@ -22,10 +22,12 @@ from datalabd.kube.cache import API_SERVER, INSIDE_KINDS, RUNTIME_KINDS
 from datalabd.kube.resources import Resource
 from datalabd.plan import rights
 from webhooks.ingress_policies import (
+    LAB_SECRETS,
     PLATFORM_HOSTS,
     PROTECTING_OBJECTS,
     SESSION_BACKENDS,
     SESSION_INGRESSES,
+    lab_secrets,
     protecting_objects,
     session_backends,
     session_ingresses,
@@ -66,6 +68,7 @@ PROTECTED = (
     PROTECTED_RIGHTS,
     SESSION_INGRESSES,
     PROTECTING_OBJECTS,
+    LAB_SECRETS,
     SESSION_BACKENDS,
     PLATFORM_HOSTS,
 )
@@ -96,7 +99,10 @@ def registrations() -> Files:
     """
     return {
         "webhook/protection.yaml": protection() + abandonment() + rights_protection() + data_protection(ACCOUNT),
-        "webhook/ingresses.yaml": session_ingresses(ACCOUNT) + protecting_objects(ACCOUNT) + session_backends(),
+        "webhook/ingresses.yaml": session_ingresses(ACCOUNT)
+        + protecting_objects(ACCOUNT)
+        + lab_secrets(ACCOUNT)
+        + session_backends(),
         "webhook/claims.yaml": claim_webhooks(Endpoint(b"", service=(NAMESPACE, Settings().service))),
     }
 

@@ -59,6 +59,7 @@ def start(directory: Path, *, detach: bool = False, tell: Callable[[str], object
         start_standins(cluster)
         tell("starting datalabd (about 3 s) …")
         start_datalabd(cluster)
+        cluster.restart_controllers()
     except BaseException:
         cluster.stop()
         raise

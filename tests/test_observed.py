@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import CLAIM_NAME, CLAIM_UID, ROTATED, SINCE, STORAGE_CLAIM, Manifest, NamespacedName
+from datalabd.api.meta import APPLIED, CLAIM_NAME, CLAIM_UID, ROTATED, SINCE, STORAGE_CLAIM, Manifest, NamespacedName
 from datalabd.identity import Admin, IamView, Outcome
 from datalabd.observed import (
     STARTED_WITH,
@@ -20,6 +20,7 @@ from datalabd.observed import (
     remaining,
     storage_keys,
 )
+from datalabd.plan.metadata import beside, opaque
 from datalabd.stores import KINDS, OPERATORS, DatabaseFacts, Size, StoreFacts, Turn
 from tests.factories import (
     IAM,
@@ -50,6 +51,9 @@ SESSION = educates(
 NO_PLACES = {"lab-main": Place.ABSENT, "lab-main-vc": Place.ABSENT}
 
 
+KNOWN = {"AWS_ACCESS_KEY_ID": "known", "AWS_SECRET_ACCESS_KEY": "secret"}
+
+
 def condition(kind: str, status: str, **more: str) -> dict[str, str]:
     """A condition of a Deployment."""
     return {"type": kind, "status": status} | more
@@ -60,10 +64,16 @@ def deployment(*conditions: dict[str, str]) -> Manifest:
     return {"kind": "Deployment", "metadata": {"name": "lab-main"}, "status": {"conditions": list(conditions)}}
 
 
+def made(**values: str) -> Manifest:
+    """Secret `N-datalab` as datalabd makes it."""
+    found = opaque(lab(), beside(lab(), "lab-datalab"), {})
+    return found | {"data": secret("lab-datalab", "team", None, **values)["data"]}
+
+
 VIEW = View(
     storage_secret=STORED,
     login_secret=LOGIN_SECRET,
-    credentials=secret("lab-datalab", AWS_REGION="here"),
+    credentials=made(AWS_REGION="here"),
     credentials_copy=secret("lab-datalab", "lab", AWS_REGION="here"),
     workshop_config=CONFIG,
     workshop=WORKSHOP,
@@ -577,7 +587,7 @@ def test_is_durable(obj: Manifest, expected: bool) -> None:
         pytest.param({"credentials_copy": secret("lab-datalab", "lab", AWS_REGION="there")}, False, id="an older one"),
         pytest.param({"credentials": None}, False, id="a copy of nothing"),
         pytest.param(
-            {"credentials": {"metadata": {}}, "credentials_copy": {"metadata": {}, "data": None}},
+            {"credentials": made(), "credentials_copy": {"metadata": {}, "data": None}},
             True,
             id="both empty",
         ),
@@ -587,8 +597,58 @@ def test_credentials_copied(changes: dict[str, Any], expected: bool) -> None:
     assert observe(lab(), replace(VIEW, **changes)).credentials_copied is expected
 
 
-def test_no_credentials() -> None:
-    assert observe(lab(), replace(VIEW, credentials=None)).credentials is None
+UNPLANNED = {"metadata": made()["metadata"] | {"annotations": {}}}
+OF_ANOTHER = {"metadata": made()["metadata"] | {"labels": made()["metadata"]["labels"] | {CLAIM_UID: "other"}}}
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        pytest.param(None, id="none"),
+        pytest.param(secret("lab-datalab", "team", None, **KNOWN), id="of somebody else"),
+        pytest.param(made(**KNOWN) | UNPLANNED, id="with our labels alone"),
+        pytest.param(made(**KNOWN) | OF_ANOTHER, id="of an earlier claim"),
+        pytest.param(
+            made(**KNOWN) | {"metadata": {"labels": {CLAIM_UID: lab().uid}, "annotations": {APPLIED: "0"}}},
+            id="with our uid alone",
+        ),
+    ],
+)
+def test_no_credentials(live: Manifest | None) -> None:
+    seen = observe(lab(), replace(VIEW, credentials=live, credentials_copy=live, storage_secret=None))
+    assert (seen.credentials, seen.credentials_copied, seen.storage_known) == (None, False, None)
+
+
+@pytest.mark.parametrize(
+    ("storage", "endpoint", "named", "expected"),
+    [
+        pytest.param({}, None, None, True, id="no endpoint"),
+        pytest.param({"endpoints": ["https://a.example.org"]}, "https://a.example.org/x", None, True, id="listed"),
+        pytest.param({}, "http://169.254.169.254", None, False, id="not listed"),
+        pytest.param(
+            {"secretNamespace": "shared"}, "http://169.254.169.254", None, False, id="not listed, and nobody vouches"
+        ),
+        pytest.param({}, "http://169.254.169.254", "http://169.254.169.254", True, id="older than the list"),
+        pytest.param({}, "http://169.254.169.254", "http://169.254.169.253", False, id="changed since"),
+    ],
+)
+def test_the_keys_known_before_are_judged_anew(
+    storage: dict[str, Any], endpoint: str | None, named: str | None, *, expected: bool
+) -> None:
+    def keys(endpoint: str | None) -> dict[str, str]:
+        return KNOWN | ({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
+
+    held = made(configData="[datalab]\nendpoint = http://169.254.169.254\n", **keys(endpoint))
+    stored = secret("storage", "team", None, **keys(named)) if named else None
+    seen = observe(lab(environment(storage=storage)), replace(VIEW, credentials=held, storage_secret=stored))
+    assert seen.storage is None
+    known = StorageKeys("known", "secret", endpoint or "", "")
+    assert seen.storage_known == (known if expected else None)
+
+
+def test_credentials_without_keys_are_of_no_use() -> None:
+    seen = observe(lab(), replace(VIEW, storage_secret=None))
+    assert (seen.credentials, seen.storage_known) == ({"AWS_REGION": "aGVyZQ=="}, None)
 
 
 def test_databases_and_stores_of_the_claim() -> None:

@@ -7,14 +7,15 @@ import json
 import re
 from collections.abc import Iterable
 
-from datalabd import routes
+from datalabd import names, routes
 from datalabd.api.meta import APPLIED, CLAIM_NAME, CLAIM_NAMESPACE, FIELD_MANAGER, MANAGED_BY, PROTECTION, Manifest
 from datalabd.kube import resources as kinds
 from datalabd.plan.ingress_protection import NGINX, SESSION_INGRESS, WEAKENING, secret_names
-from webhooks.registration import CLEANERS, COMPONENT, RUNS_SESSIONS, policy
+from webhooks.registration import CLEANERS, COMPONENT, ENDS_SESSIONS, RUNS_SESSIONS, policy
 
 SESSION_INGRESSES = "datalabd-session-ingresses"
 PROTECTING_OBJECTS = "datalabd-protecting-objects"
+LAB_SECRETS = "datalabd-lab-secrets"
 PLATFORM_HOSTS = "datalabd-platform-hosts"
 SESSION_BACKENDS = "datalabd-session-backends"
 PROTECTING_KINDS = (kinds.NETWORK_POLICIES, kinds.APISIX_PLUGIN_CONFIGS, kinds.SECRETS)
@@ -138,6 +139,59 @@ def protecting_objects(username: str) -> list[Manifest]:
                     message,
                 )
                 | {"messageExpression": f'"{message} (" + {lab_key} + ")"'}
+            ],
+        },
+    )
+
+
+def lab_secrets(username: str) -> list[Manifest]:
+    """The policy by which only `username`, which is us, makes, changes or deletes a lab's Secret `N-datalab`.
+
+    It lies beside the claim, where Secrets are the tenant's to write, and Educates copies whatever is called so: by
+    its `configData` the node mounts object storage, past what `storage.endpoints` allows. So nobody else makes a Secret
+    of such a name, also where ours is away, and nobody gives ours an owner, with whom it would go. Finalizers and
+    annotations of others are theirs. Whoever runs the platform may, as may the end of the namespace.
+    """
+    rules = {
+        "apiGroups": [""],
+        "apiVersions": ["*"],
+        "resources": ["secrets"],
+        "operations": ["CREATE", "UPDATE", "DELETE"],
+        "scope": "Namespaced",
+    }
+    ours = (
+        f'{{0}}.metadata.?labels[?"{MANAGED_BY}"].orValue("") == "{FIELD_MANAGER}"'
+        f' && {{0}}.metadata.?labels[?"{CLAIM_NAMESPACE}"].orValue("") == request.namespace'
+    )
+    found = " || ".join(f"({it} != null && {ours.replace('{0}', it)})" for it in ("object", "oldObject"))
+    # The request of a whole collection to be deleted has no name.
+    name = '(object == null ? oldObject : object).metadata.?name.orValue("")'
+    found = f'{name}.endsWith("{names.credentials("")}") && (oldObject == null || {found})'
+    same = " && ".join(
+        f"object.{field} == oldObject.{field}"
+        for field in (
+            "?data",
+            "?immutable",
+            "metadata.?labels",
+            "metadata.?ownerReferences",
+            f'metadata.?annotations[?"{APPLIED}"]',
+        )
+    )
+    message = (
+        "the node mounts storage by it, and only datalabd writes it: change the Datalab or its storage Secret, "
+        f"or choose a name that does not end in {names.credentials('')}"
+    )
+    return policy(
+        LAB_SECRETS,
+        {
+            "matchConstraints": {"resourceRules": [rules]},
+            "matchConditions": [_by_others(username, *CLEANERS), {"name": "is-of-a-lab", "expression": found}],
+            "validations": [
+                _validation(
+                    f"(oldObject != null && object != null && {same}) || {RUNS_SESSIONS} || {ENDS_SESSIONS}"
+                    " || (namespaceObject != null && has(namespaceObject.metadata.deletionTimestamp))",
+                    message,
+                )
             ],
         },
     )

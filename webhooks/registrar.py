@@ -286,6 +286,7 @@ class Registrar:
         yield from data_protection(self._account)
         yield from ingress_policies.session_ingresses(self._account)
         yield from ingress_policies.protecting_objects(self._account)
+        yield from ingress_policies.lab_secrets(self._account)
         yield from ingress_policies.session_backends()
         if self._knows_environments():
             domains, hosts = sorted(set(self._cache.domains().values())), sorted(self._cache.platform_hosts())

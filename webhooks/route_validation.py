@@ -1,7 +1,7 @@
 """Refuses routes that reach for hosts which are a lab's, or below the labs' domain without leave."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datalabd import names, routes
 from datalabd.api.environment import OpenTo
@@ -23,6 +23,11 @@ TAKEN = "this host belongs to a lab, which answers for it"
 RESERVED = (
     "it lies below the domain of labs: that takes an entry in ingress.openTo of their environment, or the right to"
     f" {routes.ROUTE_VERB} environmentconfigs.pkg.internal"
+)
+
+AIMED = (
+    "what it names may become a lab's namespace, whose services it would reach past their protection: that takes the"
+    f" right to {routes.ROUTE_VERB} environmentconfigs.pkg.internal"
 )
 
 Lab = tuple[Manifest, str | None]
@@ -66,12 +71,13 @@ def route(
     if old and errors:
         before, _ = yield from _labs_hosts(old, request.namespace, held, labs)
         errors = [error for error in errors if (error.value or hosts.EVERY) not in before]
-    errors += _elsewhere(request, labs)
+    elsewhere = _elsewhere(request)
+    errors += [error for error in elsewhere if _is_labs_namespace(str(error.value), labs)]
     errors += _weakened(request)
     yield
     # An ending is tried at the end of a host with all others at once: there may be 500 of each.
     endings = tuple(host[1:] for host in held if hosts.is_broad(host))
-    reserved: list[FieldError] = []
+    reserved = [replace(error, detail=AIMED) for error in elsewhere if error not in errors]
     for count, (host, where) in enumerate(reached.items()):
         if count % HOSTS_A_STEP == HOSTS_A_STEP - 1:
             yield
@@ -148,16 +154,18 @@ def _is_open(host: str, namespace: str, labs: Sequence[Lab], openings: Mapping[s
     return not any(chosen == domain and claim["metadata"]["name"] in owners for claim, chosen in labs)
 
 
-def _elsewhere(request: AdmissionRequest, labs: Iterable[Lab]) -> list[FieldError]:
-    """Whether an Ingress would take requests of its own hosts past a lab's protection, to Services of that lab."""
+def _elsewhere(request: AdmissionRequest) -> list[FieldError]:
+    """Where an Ingress newly takes requests to Services of another namespace, past the protection if it is a lab's."""
     annotations = _annotations(request.object)
     target = annotations.get(routes.SERVICE_NAMESPACE)
     if not target or target in (request.namespace, _annotations(request.old_object).get(routes.SERVICE_NAMESPACE)):
         return []
-    if all(target != names.workshop_namespace(claim["metadata"]["name"]) for claim, _ in labs):
-        return []
     where = f"metadata.annotations[{routes.SERVICE_NAMESPACE}]"
     return [FieldError(where, Problem.FORBIDDEN, target, "this namespace belongs to a lab")]
+
+
+def _is_labs_namespace(namespace: str, labs: Iterable[Lab]) -> bool:
+    return any(namespace == names.workshop_namespace(claim["metadata"]["name"]) for claim, _ in labs)
 
 
 def _weakened(request: AdmissionRequest) -> Iterator[FieldError]:

@@ -117,6 +117,8 @@ async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
                 log.info("claim refused", namespace=request.namespace, name=request.name, user=request.username)
                 return denied(request, [environment_choice.refusal(claim, problem)])
             environment = None
+    elif request.operation == "CREATE" and environment is None:
+        environment = await _environment_made_with(http.app[CLIENT], claim)
     new, old = Submission(claim, environment), None if was is None else Submission(was, environment)
     if old is not None and new.says_the_same(old):
         answer = validate.annotations(request, new, old)
@@ -172,6 +174,20 @@ def _environment(cache: Cache, claim: Manifest) -> EnvironmentConfig | None:
     try:
         return cache.environment_of(claim)
     except EnvironmentInvalid:
+        return None
+
+
+async def _environment_made_with(client: Client, claim: Manifest) -> EnvironmentConfig | None:
+    """An environment that was made together with a claim, and that caches do not have yet.
+
+    None if there is none to be had: a claim may come before its environment.
+    """
+    try:
+        return await environment_choice.chosen(client, claim)
+    except EnvironmentInvalid:
+        return None
+    except KubeError as error:
+        log.info("environment not read", name=environment_name(claim), error=str(error))
         return None
 
 

@@ -38,7 +38,10 @@ KEYS = StorageKeys("", "", "", "")
 SUPPLIED = Observed(storage=KEYS, client_secret="of the client", api_server=(("192.0.2.1", 443),))
 """A lab of which nothing exists yet, and which lacks nothing that others supply."""
 STORES = {"documentStores": "document_stores", "cacheStores": "cache_stores", "vectorStores": "vector_stores"}
-_UNLIMITED = {"allowed": Allowed(policies=list(Policy)), "storage_classes": StorageClasses()}
+_UNLIMITED = {
+    "allowed": Allowed.model_construct(policies=list(Policy)),
+    "storage_classes": StorageClasses.model_construct(),
+}
 _ATTRIBUTES = {str(info.alias): (name,) for name, info in DatalabSpec.model_fields.items()}
 """Attributes of a parsed spec by the field that each is read from."""
 _READ_BY: dict[ProtectionType, tuple[str, ...]] = {

@@ -18,12 +18,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StringConstraints,
     ValidationError,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
 
 from datalabd.api.meta import FieldError, Manifest, Model, Problem, field_error
 from datalabd.api.patterns import (
@@ -184,6 +186,16 @@ def _like(model: type[Model]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+class _SchemaOf:
+    """Has the schema of a model stand for a field; made when one is asked for: only who installs the CRDs does."""
+
+    def __init__(self, model: type[Model]) -> None:
+        self._model = model
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> Manifest:
+        return self._model.model_json_schema()
 
 
 def _passable(value: Manifest) -> None:
@@ -461,9 +473,12 @@ class Ingress(EnvironmentModel):
         description="Domain below which all hosts of the labs lie."
     )
     secret: ObjectName = Field("wildcard-tls", description="TLS Secret of the wildcard certificate.")
-    protection: Protection = Field(Protection(), description="What keeps strangers from a session's addresses.")
+    protection: Protection = Field(
+        Protection.model_construct(), description="What keeps strangers from a session's addresses."
+    )
     open_to: OpenTo = Field(
-        OpenTo(), description="Who may have names below the domain, besides labs and those who run the platform."
+        OpenTo.model_construct(),
+        description="Who may have names below the domain, besides labs and those who run the platform.",
     )
 
     @property
@@ -550,8 +565,10 @@ class SecurityDefaults(EnvironmentModel):
 class Defaults(EnvironmentModel):
     """What applies where a claim says nothing."""
 
-    quota: QuotaDefaults = Field(QuotaDefaults(), description="Quota of claims that say nothing.")
-    security: SecurityDefaults = Field(SecurityDefaults(), description="Security of claims that say nothing.")
+    quota: QuotaDefaults = Field(QuotaDefaults.model_construct(), description="Quota of claims that say nothing.")
+    security: SecurityDefaults = Field(
+        SecurityDefaults.model_construct(), description="Security of claims that say nothing."
+    )
 
 
 class Expression(EnvironmentModel):
@@ -629,12 +646,18 @@ class Peer(Source):
 
 
 Peers = Annotated[list[Peer], Field(max_length=50)]
-_DNS_PORTS = [PeerPort(port=53, protocol="UDP"), PeerPort(port=53, protocol="TCP")]
+# Constructed, not parsed: none of these models needs a validator of its own.
+_DNS_PORTS = [PeerPort.model_construct(port=53, protocol="UDP"), PeerPort.model_construct(port=53, protocol="TCP")]
 _DNS = [
-    Peer(namespace_selector=Selector(match_labels={"kubernetes.io/metadata.name": "kube-system"}), ports=_DNS_PORTS),
-    Peer(cidr="169.254.20.10/32", ports=_DNS_PORTS),
+    Peer.model_construct(
+        namespace_selector=Selector.model_construct(match_labels={"kubernetes.io/metadata.name": "kube-system"}),
+        ports=_DNS_PORTS,
+    ),
+    Peer.model_construct(cidr="169.254.20.10/32", ports=_DNS_PORTS),
 ]
-_NO_LAB = Selector(match_expressions=[Expression(key="training.educates.dev/component", operator="DoesNotExist")])
+_NO_LAB = Selector.model_construct(
+    match_expressions=[Expression.model_construct(key="training.educates.dev/component", operator="DoesNotExist")]
+)
 
 
 class PeerTarget(StrEnum):
@@ -676,7 +699,7 @@ class Network(EnvironmentModel):
         [], description="Networks of the API server; its endpoints in the cluster if empty."
     )
     ingress_peers: Annotated[list[Source], Field(max_length=50)] = Field(
-        [Source(namespace_selector=_NO_LAB)],
+        [Source.model_construct(namespace_selector=_NO_LAB)],
         description="Where the ingress controller's requests to sessions and registries come from; if left out any "
         "namespace that is no lab's.",
     )
@@ -708,7 +731,9 @@ class Gateway(EnvironmentModel):
 class DatabaseSettings(EnvironmentModel):
     """PostgreSQL."""
 
-    gateway: Gateway = Field(Gateway(), description="How databases are reached from outside, if at all.")
+    gateway: Gateway = Field(
+        Gateway.model_construct(), description="How databases are reached from outside, if at all."
+    )
     storage_class_name: ClassName = Field(None, description="Class of data volumes; the cluster's default if blank.")
     backup_storage_class_name: ClassName = Field(
         None, description="Class of backup volumes; the cluster's default if blank."
@@ -759,7 +784,9 @@ class Allowed(EnvironmentModel):
         description="Whether the ingress controller reaches the pods in sessions' own namespaces, so that users can "
         "publish what they run there.",
     )
-    limits: Limits = Field(Limits(), description="How much one claim may ask for in all; what exists is left alone.")
+    limits: Limits = Field(
+        Limits.model_construct(), description="How much one claim may ask for in all; what exists is left alone."
+    )
 
 
 class Resources(EnvironmentModel):
@@ -814,8 +841,8 @@ class Component(EnvironmentModel):
     image: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")] | None = Field(
         None, description="Container image."
     )
-    resources: Annotated[dict[str, Any], _like(Resources), WithJsonSchema(Resources.model_json_schema())] | None = (
-        Field(None, description="Requests and limits of its container, as in a pod.")
+    resources: Annotated[dict[str, Any], _like(Resources), _SchemaOf(Resources)] | None = Field(
+        None, description="Requests and limits of its container, as in a pod."
     )
     replicas: Annotated[int, Field(ge=1, le=9)] | None = Field(None, description="Number of pods.")
 
@@ -850,7 +877,7 @@ class PackageFields(EnvironmentModel):
     ] = Field(description="Where its files come from, each as the runtime wants it.")
 
 
-Package = Annotated[dict[str, Any], _like(PackageFields), WithJsonSchema(PackageFields.model_json_schema())]
+Package = Annotated[dict[str, Any], _like(PackageFields), _SchemaOf(PackageFields)]
 
 
 class EnvironmentData(EnvironmentModel):
@@ -874,25 +901,25 @@ class EnvironmentData(EnvironmentModel):
         ),
     )
 
-    iam: Iam = Field(Iam(), description="Keycloak.")
+    iam: Iam = Field(Iam.model_construct(), description="Keycloak.")
     ingress: Ingress = Field(description="Addresses of the labs.")
-    storage: Storage = Field(Storage(), description="Object storage.")
-    storage_classes: StorageClasses = Field(StorageClasses(), description="Storage classes of volumes.")
+    storage: Storage = Field(Storage.model_construct(), description="Object storage.")
+    storage_classes: StorageClasses = Field(StorageClasses.model_construct(), description="Storage classes of volumes.")
     packages: Annotated[list[Package], Field(max_length=50)] = Field(
         [],
         description=f"Packages for the sessions, handed to the runtime as they are; at most {DEPTH_MAX} levels deep.",
     )
-    auth: Auth = Field(Auth(), description="How session users log in.")
-    defaults: Defaults = Field(Defaults(), description="What applies where a claim says nothing.")
-    network: Network = Field(Network(), description="What labs may reach, and what may reach them.")
-    database: DatabaseSettings = Field(DatabaseSettings(), description="PostgreSQL.")
-    mongodb: StoreSettings = Field(StoreSettings(), description="Document stores.")
-    redis: StoreSettings = Field(StoreSettings(), description="Cache stores.")
-    qdrant: StoreSettings = Field(StoreSettings(), description="Vector stores.")
+    auth: Auth = Field(Auth.model_construct(), description="How session users log in.")
+    defaults: Defaults = Field(Defaults.model_construct(), description="What applies where a claim says nothing.")
+    network: Network = Field(Network.model_construct(), description="What labs may reach, and what may reach them.")
+    database: DatabaseSettings = Field(DatabaseSettings.model_construct(), description="PostgreSQL.")
+    mongodb: StoreSettings = Field(StoreSettings.model_construct(), description="Document stores.")
+    redis: StoreSettings = Field(StoreSettings.model_construct(), description="Cache stores.")
+    qdrant: StoreSettings = Field(StoreSettings.model_construct(), description="Vector stores.")
     retention: Retention = Field(
         Retention.RETAIN, description="What becomes of volumes, databases and stores that are no longer declared."
     )
-    allowed: Allowed = Field(Allowed(), description="What claims may ask for.")
+    allowed: Allowed = Field(Allowed.model_construct(), description="What claims may ask for.")
     reserved_names: Annotated[list[ReservedName], BeforeValidator(_without_blanks), Field(max_length=500)] = Field(
         [],
         description="Names that no lab may have for its namespaces, hosts and Keycloak client, beside those that are "

@@ -284,9 +284,11 @@ class LabSpec(Model):
     )
     vector_stores: dict[StoreKey, Store] = Field({}, max_length=50, description="Qdrant stores by name, a DNS label.")
     vcluster: StrictBool = Field(False, description="Whether each session has a virtual cluster of its own.")
-    data: Data = Field(Data(), description="The object storage, mounted and browsable.")
-    registry: Registry = Field(Registry(), description="A container registry beside each session.")
-    persistence: Persistence = Field(Persistence(), description="The volumes that are home directories.")
+    data: Data = Field(Data.model_construct(), description="The object storage, mounted and browsable.")
+    registry: Registry = Field(Registry.model_construct(), description="A container registry beside each session.")
+    persistence: Persistence = Field(
+        Persistence.model_construct(), description="The volumes that are home directories."
+    )
     quota: Quota = Field(default_factory=Quota, description="How much a session may use.")
     security: Security = Field(default_factory=Security, description="What a session may do.")
     files: list[FileItem] = Field(

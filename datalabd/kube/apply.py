@@ -75,9 +75,11 @@ async def converge(
     await take_over(client, resource, live)
     target = _sent(manifest, live) | {"metadata": metadata | {"uid": live["metadata"]["uid"]}}
     after = await client.apply(resource, target)
-    if RETAINED in (after["metadata"].get("labels") or {}):
-        # Whoever else put it on owns it: an apply that leaves it out takes away only what was ours.
-        body = {"metadata": {"uid": live["metadata"]["uid"], "labels": {RETAINED: None}}}
+    # Whoever else put these on owns them: an apply that leaves them out takes away only what was ours.
+    added = dict.fromkeys(_added(after, manifest))
+    if added or RETAINED in (after["metadata"].get("labels") or {}):
+        body: Manifest = {"metadata": {"uid": live["metadata"]["uid"], "labels": {RETAINED: None}}}
+        body |= {"data": added} if added else {}
         after = await client.patch(resource, metadata.get("namespace", ""), metadata["name"], body)
     written.applied.append(what)
     fights.wrote(what, wish, reached=agrees(after, manifest))
@@ -107,10 +109,19 @@ def require_ours(live: Manifest, desired: Manifest) -> None:
 
 def agrees(live: Manifest, desired: Manifest) -> bool:
     """Whether a live object has everything `desired` sets; its digest tells whether something set before is to go."""
-    return _covers(live, desired, ())
+    return _covers(live, desired, ()) and not _added(live, desired)
+
+
+def _added(live: Manifest, desired: Manifest) -> set[str]:
+    """Keys of a Secret that are not ours: what reads it takes some it knows for settings, as csi-rclone does."""
+    if desired.get("kind") != "Secret":
+        return set()
+    return set(live.get("data") or {}) - set(desired.get("data") or {})
 
 
 def _covers(live: Any, desired: Any, where: tuple[str, ...]) -> bool:
+    if live == desired:
+        return True  # most parts of most objects, compared without a call for each value
     if isinstance(desired, dict):
         return isinstance(live, dict) and all(
             # An empty value and an absent one are the same to a server that drops empty maps and lists.
@@ -123,8 +134,6 @@ def _covers(live: Any, desired: Any, where: tuple[str, ...]) -> bool:
             and len(live) == len(desired)
             and all(_covers(have, want, where) for have, want in zip(live, desired, strict=True))
         )
-    if live == desired:
-        return True
     return where[-2:] == ("requests", "storage") and _same_size(live, desired)
 
 

@@ -17,7 +17,7 @@ from datalabd.kube.name_index import NameIndex
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Index, Scope, Store, key_of
 from datalabd.lab import Lab, environment_name, last_domain, last_environment, storage_secret
-from datalabd.live import objects, text
+from datalabd.live import dig, objects, text
 from datalabd.observed import Phase, View, view
 from datalabd.plan import rights
 from datalabd.routes.index import RouteIndex
@@ -109,6 +109,8 @@ class Cache:
         """Routes of the whole cluster, by their hosts."""
         for kind in kinds.ROUTES:
             informers.store(kind).subscribe(functools.partial(self._route_changed, informers.store(kind)))
+        for kind in (kinds.WORKSHOPS, kinds.WORKSHOP_ENVIRONMENTS):
+            informers.store(kind).subscribe(self._share_workshop)
 
     def start(self) -> None:
         """Begin to watch everything that is watched in the whole cluster. Secrets are followed by namespace."""
@@ -145,6 +147,14 @@ class Cache:
             self.routes.remove(route)
         else:
             self.routes.put(live)
+
+    def _share_workshop(self, changed: Manifest) -> None:
+        """Hold a Workshop's spec once where the environment's copy equals it: it is most of what is known of a lab."""
+        name = changed["metadata"]["name"]
+        workshop = self.informers.store(kinds.WORKSHOPS).get("", name)
+        copy = dig(self.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", name), "status", "educates", "workshop")
+        if workshop is not None and "spec" in workshop and copy.get("spec") == workshop["spec"]:
+            copy["spec"] = workshop["spec"]
 
     def claim(self, key: NamespacedName) -> Manifest | None:
         """One claim, as v1beta2."""

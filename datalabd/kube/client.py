@@ -327,19 +327,27 @@ class Client:
         answer = await self.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
         return str(answer["status"]["userInfo"]["username"])
 
+    async def pages(
+        self, resource: Resource, namespace: str = "", **params: str
+    ) -> AsyncIterator[tuple[list[Manifest], str]]:
+        """As `list`, page by page: all at once may take many times the memory of what is kept of them."""
+        accept = METADATA_ONLY["list"] if resource.metadata_only else "application/json"
+        query = {"limit": str(LIST_PAGE)} | params
+        token = None
+        while token != "":
+            page = await self.request("GET", path(resource, namespace), params=query, accept=accept)
+            of = {"apiVersion": resource.api_version, "kind": resource.kind}
+            yield [of | item for item in page.get("items") or ()], page["metadata"]["resourceVersion"]
+            token = query["continue"] = page["metadata"].get("continue") or ""
+
     async def list(self, resource: Resource, namespace: str = "", **params: str) -> tuple[list[Manifest], str]:
         """All objects (page by page) and the resourceVersion to watch from. Items carry `apiVersion` and `kind`."""
         items: list[Manifest] = []
-        accept = METADATA_ONLY["list"] if resource.metadata_only else "application/json"
-        query = {"limit": str(LIST_PAGE)} | params
-        while True:
-            page = await self.request("GET", path(resource, namespace), params=query, accept=accept)
-            items += [
-                {"apiVersion": resource.api_version, "kind": resource.kind} | item for item in page.get("items") or ()
-            ]
-            if not (token := page["metadata"].get("continue")):
-                return items, page["metadata"]["resourceVersion"]
-            query["continue"] = token
+        version = ""
+        async for page, at in self.pages(resource, namespace, **params):
+            items += page
+            version = at
+        return items, version
 
     async def watch(
         self, resource: Resource, namespace: str, since: str, **params: str

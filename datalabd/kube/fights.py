@@ -6,7 +6,7 @@ access is not left open for long: it is put back at once five times, and then ev
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,8 @@ ADMISSION = "an admission webhook"
 class _History:
     """The repairs of one object."""
 
-    kind: str
+    closes: bool
+    """Whether it closes access."""
     wish: str
     """Digest of what it was last made to be."""
     written: float
@@ -47,7 +48,7 @@ class _History:
     @property
     def pause(self) -> float:
         """Seconds between the last repair and the next."""
-        if self.kind in CLOSING:
+        if self.closes:
             return 0.0 if self.repairs < FREE_REPAIRS else CLOSING_PAUSE_SECONDS
         return min(LONGEST_PAUSE_SECONDS, 0.5 * 2.0 ** min(self.repairs, 20)) if self.repairs else 0.0
 
@@ -57,11 +58,20 @@ class _History:
 
 
 class Fights:
-    """Repairs of the objects of one lab. `later` is called with the seconds after which a pass has something to do."""
+    """Repairs of the objects of one lab. `later` is called with the seconds after which a pass has something to do.
 
-    def __init__(self, later: Callable[[float], None], clock: Callable[[], float] = time.monotonic) -> None:
+    `closing` names objects that close access though others of their kind do not.
+    """
+
+    def __init__(
+        self,
+        later: Callable[[float], None],
+        clock: Callable[[], float] = time.monotonic,
+        closing: Collection[str] = (),
+    ) -> None:
         self._later = later
         self._clock = clock
+        self._closing = closing
         self._histories: dict[str, _History] = {}
 
     def must_wait(self, what: str, wish: str) -> bool:
@@ -85,7 +95,8 @@ class Fights:
         self._histories = {key: known for key, known in self._histories.items() if not known.is_over(now)}
         history = self._histories.get(what)
         if history is None or history.wish != wish:
-            history = _History(what.partition(" ")[0], wish, now, 0 if reached else 1)
+            closes = what in self._closing or what.partition(" ")[0] in CLOSING
+            history = _History(closes, wish, now, 0 if reached else 1)
             self._histories[what] = history
         else:
             history.repairs, history.written = history.repairs + 1, now

@@ -25,7 +25,6 @@ class Informers:
         self._crds = CrdChanges()
         self._waiting: list[asyncio.Event] = []
         self._listeners: list[Callable[[], None]] = []
-        self._changes = 0
         self.store(CRDS).subscribe(lambda crd: self._crds.changed(crd["metadata"]["name"]))
 
     def store(self, resource: Resource) -> Store:
@@ -34,11 +33,6 @@ class Informers:
             self._stores[resource] = Store(resource)
             self._stores[resource].subscribe_synced(self._scope_synced)
         return self._stores[resource]
-
-    @property
-    def revision(self) -> int:
-        """Grows whenever something in any store changes, or what can be read at all."""
-        return self._changes + sum(store.revision for store in self._stores.values())
 
     def watch(
         self, resource: Resource, scope: Scope = EVERYWHERE, *, optional: bool = False, anew: bool = False
@@ -126,7 +120,6 @@ class Informers:
         self._listeners.append(listener)
 
     def _changed(self) -> None:
-        self._changes += 1
         self._progress()
         for listener in self._listeners:
             listener()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from datalabd import metrics
+from datalabd.api.meta import Manifest
 from datalabd.errors import Denied, Expired, KubeError, NotFound
 from datalabd.kube.client import Client
 from datalabd.kube.resources import Resource
@@ -104,8 +105,7 @@ class Reflector:
             retry_after = 0.0
             try:
                 if since is None:
-                    items, since = await self._client.list(self.resource, self._scope.namespace, **self._scope.params)
-                    self._store.replace(self._scope, items)
+                    since = await self._list()
                     self.current.set()
                     self.served = True
                     self._mark_read()
@@ -149,6 +149,17 @@ class Reflector:
             metrics.WATCH_RESTARTS.labels(resource=str(self.resource), reason=reason).inc()
             failures += 1
             await asyncio.sleep(max(backoff(failures, 5.0), retry_after))
+
+    async def _list(self) -> str:
+        """Set the scope to what is there now; returns the version to watch from."""
+        kept: list[Manifest] = []
+        version = ""
+        # All that the store trims away goes with its page: held together, it would be most of the memory of a start.
+        async for page, at in self._client.pages(self.resource, self._scope.namespace, **self._scope.params):
+            kept += map(self._store.kept, page)
+            version = at
+        self._store.replace(self._scope, kept, are_kept=True)
+        return version
 
     def _mark_read(self) -> None:
         if self.unreadable is not None:

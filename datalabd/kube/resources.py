@@ -18,6 +18,9 @@ class Resource:
     hosts_only: bool = False
     """Routes of anybody, of which there may be thousands: kept is only for which hosts they answer."""
 
+    def __hash__(self) -> int:
+        return hash(self.plural)  # stores are looked up by kind all the time, and a text keeps its hash
+
     @property
     def group(self) -> str:
         """API group, empty for the core group."""

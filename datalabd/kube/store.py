@@ -1,11 +1,14 @@
 """The cache that reflectors feed and everything else reads: raw objects by name, per resource."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from hashlib import blake2b
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import orjson
+
 from datalabd import metrics
-from datalabd.api.meta import CLAIM_UID, FIELD_MANAGER, Manifest, NamespacedName
-from datalabd.kube.resources import Resource
+from datalabd.api.meta import CLAIM_UID, FIELD_MANAGER, Manifest, NamespacedName, is_planned
+from datalabd.kube.resources import CONFIG_MAPS, NETWORK_POLICIES, SECRETS, Resource
 from datalabd.routes.index import outline
 
 Listener = Callable[[Manifest], None]
@@ -34,14 +37,17 @@ class Scope(NamedTuple):
         }
 
 
+PLANNED_DATA, OTHERS_DATA = 256 * 1024, 32 * 1024
+"""The most that is held of what a Secret or ConfigMap contains, of our making or not: of more, nothing is. Anybody who
+may write them in a namespace that we watch could fill our memory otherwise; logins and keys are much smaller."""
+
+
 class Store:
     """Objects of one resource. Read-only for all but its reflectors: what is returned must not be changed."""
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
-        self.revision = 0
-        """Grows whenever something here changes."""
-        self._kept = outline if resource.hosts_only else trim
+        self._parts = Parts()
         self._objects: dict[NamespacedName, Manifest] = {}
         self._by_uid: dict[str, set[NamespacedName]] = {}
         self._by_namespace: dict[str, set[NamespacedName]] = {}
@@ -86,11 +92,13 @@ class Store:
         """Whether this scope has been listed since its reflector began."""
         return scope in self._scopes
 
-    def replace(self, scope: Scope, objects: list[Manifest]) -> None:
-        """Set the contents of a scope to a fresh list; tells listeners what differs, vanished objects too."""
-        listed = {key_of(obj): self._kept(obj) for obj in objects}
+    def replace(self, scope: Scope, objects: list[Manifest], *, are_kept: bool = False) -> None:
+        """Set the contents of a scope to a fresh list; tells listeners what differs, vanished objects too.
+
+        `are_kept` says that `kept` was called for each already.
+        """
+        listed = {key_of(obj): obj if are_kept else self.kept(obj) for obj in objects}
         first = scope not in self._scopes
-        self.revision += first
         before = self._scopes.get(scope, set())
         self._scopes[scope] = set(listed)
         for key in before - listed.keys():
@@ -113,12 +121,12 @@ class Store:
             # Another scope may still have it: it only ceased to be what this one selects. If it went, that is told too.
             self._scopes[scope].discard(key)
             self._last_deletion = max(self._last_deletion, _version(obj))
-            self._remove(key, self._kept(obj))
+            self._remove(key, self.kept(obj))
         else:
             self._scopes[scope].add(key)
             # The same version again is the echo of a write of ours, or what another scope has told of already.
             if key not in self._objects or _version(self._objects[key]) < _version(obj):
-                self._put(key, self._kept(obj))
+                self._put(key, self.kept(obj))
         self._count()
 
     def observe(self, obj: Manifest) -> None:
@@ -133,18 +141,36 @@ class Store:
         if scope is None or known >= _version(obj):
             return
         self._scopes[scope].add(key)
-        self._put(key, self._kept(obj))
+        self._put(key, self.kept(obj))
 
     def drop(self, scope: Scope) -> None:
         """Forget a scope whose reflector has stopped, or whose kind is no longer served."""
-        self.revision += 1
         for key in self._scopes.pop(scope, set()):
             self._remove(key)
         self._count()
 
+    def kept(self, obj: Manifest) -> Manifest:
+        """What is held of an object; what it has in common with others is held once."""
+        if self.resource.hosts_only:
+            return outline(obj)
+        trimmed = trim(obj)
+        if self.resource in (SECRETS, CONFIG_MAPS) and _size(trimmed) > (
+            PLANNED_DATA if is_planned(obj) else OTHERS_DATA
+        ):
+            trimmed = {field: value for field, value in trimmed.items() if field not in _DATA}
+        metadata = trimmed["metadata"]
+        for field in _ALIKE & metadata.keys():
+            metadata[field] = self._parts.share(metadata[field])
+        if self.resource == NETWORK_POLICIES and "spec" in trimmed:
+            trimmed["spec"] = self._parts.share(trimmed["spec"])
+        return trimmed
+
     def _put(self, key: NamespacedName, obj: Manifest) -> None:
-        self.revision += 1
         before = self._objects.get(key)
+        if before is not None:
+            # Whoever remembers a part of the object as it was holds no second copy of what did not change.
+            same = {field for field, value in obj.items() if field in before and before[field] == value}
+            obj = obj | {field: before[field] for field in same}
         self._unindex(key)
         self._objects[key] = obj
         self._by_namespace.setdefault(key.namespace, set()).add(key)
@@ -156,7 +182,6 @@ class Store:
         if any(key in keys for keys in self._scopes.values()):
             return  # another scope still covers it
         gone = last or self._objects[key]
-        self.revision += 1
         self._unindex(key)
         self._objects.pop(key, None)
         self._tell(gone, None)
@@ -179,6 +204,25 @@ class Store:
 
     def _count(self) -> None:
         metrics.STORE_OBJECTS.labels(resource=str(self.resource)).set(len(self._objects))
+
+
+class Parts:
+    """Parts that many objects have alike; one that nothing was like for long is forgotten here, not in its objects."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._recent: dict[bytes, Any] = {}
+        self._older: dict[bytes, Any] = {}
+
+    def share(self, part: Any) -> Any:
+        """This part, or one that is equal to it and held already. Nothing that is nested without bounds."""
+        key = blake2b(orjson.dumps(part), digest_size=16).digest()
+        known = self._recent.get(key)
+        if known is None:
+            known = self._recent[key] = self._older.get(key, part)
+            if len(self._recent) > self._most:
+                self._older, self._recent = self._recent, {}
+        return known
 
 
 class Index(Generic[Entry]):
@@ -221,8 +265,21 @@ def key_of(obj: Manifest) -> NamespacedName:
     return NamespacedName(metadata.get("namespace", ""), metadata["name"])
 
 
+def _size(obj: Manifest) -> int:
+    """Characters of what a Secret or ConfigMap holds."""
+    held = (obj.get(field) for field in _DATA)
+    return sum(len(str(value)) for data in held if isinstance(data, dict) for value in data.values())
+
+
+_DATA = ("data", "binaryData")
+_ALIKE = frozenset({"labels", "ownerReferences"})
+"""Metadata that all objects of a namespace may have alike: the runtime hands labels on, and owns what it makes."""
+_LAST_HANDLED = ("/last-handled-configuration", "/last-applied-configuration")
+"""Ends of annotations in which operators and kubectl keep a second copy of the object."""
+
+
 def trim(obj: Manifest) -> Manifest:
-    """The object without what is large and never read.
+    """The object without what is large and never read: copies of itself, and who manages which field.
 
     Of `managedFields` one fact remains: whether fields are still held by our first write, a POST, which the API server
     books apart from our later applies (see `apply.take_over`).
@@ -234,6 +291,8 @@ def trim(obj: Manifest) -> Manifest:
     )
     if created_by_us:
         metadata["managedFields"] = [{"manager": FIELD_MANAGER, "operation": "Update"}]
+    if (annotations := metadata.get("annotations")) and any(key.endswith(_LAST_HANDLED) for key in annotations):
+        metadata["annotations"] = {key: text for key, text in annotations.items() if not key.endswith(_LAST_HANDLED)}
     return obj | {"metadata": metadata}
 
 

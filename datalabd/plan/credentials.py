@@ -50,8 +50,9 @@ def values_of(lab: Lab, keys: StorageKeys, seen: Observed) -> dict[str, str]:
 
 @derived_once
 def desired(lab: Lab, seen: Observed) -> Manifest | None:
-    """The same, None while the storage keys cannot be read."""
-    return None if seen.storage is None else credentials(lab, seen.storage, seen)
+    """The same; while the storage keys cannot be read, by those known before, and None if there are none of use."""
+    keys = seen.storage or seen.storage_known
+    return None if keys is None else credentials(lab, keys, seen)
 
 
 def login(lab: Lab, password: str, turn: Turn) -> Manifest:

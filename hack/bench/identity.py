@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 from datalabd.api.conversion import to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
@@ -13,6 +13,7 @@ from datalabd.keycloak import Access, Keycloak
 from datalabd.lab import resolve
 from datalabd.plan.realm import RealmState, realm_state
 from hack import labs
+from hack.bench.table import Table
 from hack.keycloak import OwnServer, Realm
 
 LABS = 20
@@ -21,15 +22,14 @@ USERS = tuple(f"user-{number}" for number in range(5))
 LAG_SECONDS = 0.005
 """How often the event loop is asked whether it keeps up."""
 
-Row = Callable[..., None]
 
-
-def measure(row: Row) -> None:
-    """Print the figures."""
+def measure(table: Table) -> None:
+    """All rows."""
     with OwnServer() as server:
         realm = server.realm("bench", users=[{"username": user, "enabled": True} for user in USERS])
-        row("one client made and deleted by hand", f"{_by_hand(realm):.3f} s")
-        asyncio.run(_converge(realm, row))
+        floor = _by_hand(realm)
+        table.row("one client made and deleted by hand", floor, "s")
+        asyncio.run(_converge(realm, table, floor))
 
 
 def _by_hand(realm: Realm) -> float:
@@ -43,15 +43,16 @@ def _by_hand(realm: Realm) -> float:
     return statistics.median(seconds)
 
 
-async def _converge(realm: Realm, row: Row) -> None:
+async def _converge(realm: Realm, table: Table, floor: float) -> None:
     access = Access(realm.server.url, realm.name, realm.client_id, realm.client_secret, None)
     keycloak = Keycloak(access, timeout_seconds=60)
     try:
         await keycloak.check()
         one = [await _timed(_one(keycloak, realm, f"one-{number}")) for number in range(ROUNDS)]
-        row("a new lab in Keycloak", f"{statistics.median(one):.3f} s", f"worst {max(one):.3f} s")
+        table.row("a new lab in Keycloak", statistics.median(one), "s", floor=floor, note=f"worst {max(one):.3f} s")
         again = [await _timed(_one(keycloak, realm, "one-0")) for _ in range(ROUNDS)]
-        row("the same again, nothing to do", f"{statistics.median(again):.3f} s", f"worst {max(again):.3f} s")
+        note = f"worst {max(again):.3f} s"
+        table.row("the same again, nothing to do", statistics.median(again), "s", floor=floor, note=note)
         lag = Lag()
         meter = asyncio.create_task(lag.measure())
         began, cpu = time.perf_counter(), time.process_time()
@@ -59,8 +60,9 @@ async def _converge(realm: Realm, row: Row) -> None:
         seconds, used = time.perf_counter() - began, time.process_time() - cpu
         meter.cancel()
         await asyncio.wait({meter})
-        row(f"{LABS} new labs in Keycloak at once", f"{seconds:.3f} s", f"{used:.2f} s of CPU here")
-        row("event loop late at the worst", f"{lag.worst_seconds * 1000:.1f} ms")
+        note = f"{used:.2f} s of CPU here"
+        table.row(f"{LABS} new labs in Keycloak at once", seconds, "s", floor=floor, note=note)
+        table.row("event loop late at the worst, meanwhile", lag.worst_seconds * 1000, "ms")
     finally:
         await keycloak.aclose()
 

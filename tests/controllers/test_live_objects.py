@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from controllers.manager import Manager
 from datalabd.api.meta import ENVIRONMENT, FINALIZER, Manifest, NamespacedName
-from datalabd.errors import Foreign, InternalError, KubeError, NotYet
+from datalabd.errors import Denied, Foreign, InternalError, KubeError, NotYet
 from datalabd.kube import client as kube_client
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
@@ -22,6 +22,7 @@ from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource, resource_of
 from datalabd.kube.store import Scope, key_of
 from datalabd.live import condition
+from datalabd.plan.network_policies import EXTERNAL_EGRESS
 from tests.factories import secret
 from tests.plan.test_live_objects import (
     ANNOTATIONS,
@@ -198,6 +199,33 @@ async def test_a_whole_pass_is_made() -> None:
     await manager._reconciler.reconcile(KEY)
     said = {known["type"]: known["status"] for known in client.status["conditions"]}
     assert (said["Synced"], said["StorageReady"], said["RuntimeReady"]) == ("True", "True", "True")
+
+
+async def test_egress_closes_though_a_pass_is_denied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a lab whose environment was taken away long ago, its last good one being there."""
+    objects = world(False, False)
+    claim = objects[0]
+    gone = {"type": "EnvironmentLost", "status": "True", "reason": "EnvironmentNotFound", "message": "it is not there"}
+    claim["metadata"]["annotations"] |= {ENVIRONMENT: "nowhere"}
+    gone["lastTransitionTime"] = "2026-03-01T11:00:00Z"
+    claim["status"] = {"effective": {"environment": "courses"}, "conditions": [gone]}
+    opened = copy.deepcopy(next(obj for obj in objects if obj["metadata"]["name"] == "deny-egress"))
+    opened["metadata"] |= {"name": EXTERNAL_EGRESS, "namespace": "lab", "uid": "egress-uid"}
+    client, manager, _ = cluster([*objects, opened])
+    deleted: list[str] = []
+
+    async def refuse(resource: Resource, *_: Any) -> Manifest:
+        raise Denied("no", "datalabd", f"apply {resource.plural}", "lab")
+
+    async def delete(resource: Resource, namespace: str, name: str, *_: Any) -> None:
+        deleted.append(f"{resource.plural} {namespace}/{name}")
+
+    monkeypatch.setattr(client, "apply", refuse)
+    monkeypatch.setattr(client, "create", refuse)
+    monkeypatch.setattr(client, "delete", delete)
+    with pytest.raises(NotYet, match="refused, perhaps for a moment"):
+        await manager._reconciler.reconcile(KEY)
+    assert deleted == [f"networkpolicies lab/{EXTERNAL_EGRESS}"]
 
 
 SECRET = "the-password"

@@ -161,7 +161,7 @@ class Stage:
             pytest.fail(f"{resource} {name} is not so within {seconds} s: {json.dumps(found)}")
 
     async def gone(self, resource: Resource, name: str, seconds: float = 60) -> None:
-        deadline = asyncio.get_running_loop().time() + seconds
+        deadline = asyncio.get_running_loop().time() + scaled(seconds)
         while await self.read(resource, name) is not None:
             assert asyncio.get_running_loop().time() < deadline, f"{resource} {name} is still there"
             await asyncio.sleep(0.05)

@@ -208,6 +208,11 @@ class Stage:
             error.add_note(json.dumps(self.get("datalab", lab), indent=1)[-4000:])
             raise
 
+    def requests(self, text: str) -> Sequence[Manifest]:
+        """Entries of the audit log in which the text stands; the last line may be half written."""
+        lines = self.cluster.audit_log.read_bytes().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith(b"\n") and text.encode() in line]
+
     def until_ready(self, lab: str, seconds: float = 40) -> None:
         """Return when the lab is Ready."""
         self.until(lab, "Ready", "True", seconds=seconds)

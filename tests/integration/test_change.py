@@ -47,6 +47,7 @@ from datalabd.plan.educates.workshop import live_session_policies, workshop_spec
 from datalabd.plan.prune import prune
 from hack.account import open_to_claims
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 from hack.standins import STORES
 from hack.standins.operator import Operator
 from tests.factories import KEYS, LABELS, LOGIN, educates, lab, running, session_is, volume
@@ -164,7 +165,7 @@ class World(Operator):
         It is only asked again once something changed: comparing labs is work.
         """
         complaint, asked_at = what(), self._noted
-        for _ in range(int(seconds / PAUSE_SECONDS)):
+        for _ in range(int(scaled(seconds) / PAUSE_SECONDS)):
             if not complaint:
                 break
             await asyncio.sleep(PAUSE_SECONDS)

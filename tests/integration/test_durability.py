@@ -161,11 +161,9 @@ class Lab:
     @property
     def deletions(self) -> list[str]:
         """What datalabd had deleted in its namespace, as `<plural>/<name>` in order."""
-        lines = self.stage.cluster.audit_log.read_text().splitlines()
-        entries = [json.loads(line) for line in lines if f"/namespaces/{self.name}/" in line]
         return [
             "/".join(entry["requestURI"].partition("?")[0].split("/")[-2:])
-            for entry in entries
+            for entry in self.stage.requests(f"/namespaces/{self.name}/")
             if (entry["verb"], entry["userAgent"], entry["responseStatus"]["code"]) == ("delete", "datalabd", 200)
         ]
 

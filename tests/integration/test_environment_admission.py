@@ -21,10 +21,9 @@ STORE = {"storage": "1Gi"}
 
 @pytest.fixture(scope="module", autouse=True)
 def environments(cluster: Cluster, datalabd: Daemon) -> Iterator[None]:
-    before = datalabd.metrics().get(KNOWN, 0)
     cluster.api.create(environment(RETAINS))
     cluster.api.create(environment(DELETES, retention="Delete"))
-    eventually(lambda: datalabd.metrics().get(KNOWN, 0) == before + 2)
+    eventually(lambda: datalabd.metrics().get(KNOWN, 0) == len(cluster.api.list("environmentconfigs.pkg.internal")))
     yield
     datalabd.clear()
     cluster.kubectl("delete", "dlenv", RETAINS, DELETES)

@@ -154,7 +154,7 @@ def test_an_ingress_that_came_unprotected_is_swept(stage: Stage, daemon: Daemon)
         eventually(protected)
         eventually(lambda: "UnprotectedIngress" in stage.events())
         assert daemon.metrics()["datalabd_unprotected_ingresses_found_total"] == 1
-        assert daemon.metrics()["datalabd_unprotected_ingresses"] == 0
+        eventually(lambda: daemon.metrics()["datalabd_unprotected_ingresses"] == 0)
 
 
 def test_an_ingress_that_cannot_be_protected_keeps_counting(stage: Stage, daemon: Daemon) -> None:
@@ -171,7 +171,7 @@ def test_an_ingress_that_cannot_be_protected_keeps_counting(stage: Stage, daemon
             stage.patch(lab, {"op": "add", "path": "/spec/quota", "value": {"memory": "3Gi"}})
             stage.until(lab, "Synced", "False", "ReconcileError")
             assert daemon.metrics()[unprotected] == 1
-        assert "UnprotectedIngress" in stage.events()
+        eventually(lambda: "UnprotectedIngress" in stage.events())
         eventually(lambda: daemon.metrics()[unprotected] == 0, 60)
         stage.until_ready(lab)
 

@@ -149,8 +149,11 @@ def test_an_update_cannot_take_annotations_away(cluster: Cluster, lab: str) -> N
     manifest = of_session(lab, "a")
     cluster.api.create(manifest)
     name = manifest["metadata"]["name"]
-    cluster.kubectl("annotate", "ingress", name, "-n", lab, *(f"{key}-" for key in WANTED))
-    assert annotations(read(cluster, "ingress", name, lab)) == WANTED | {f"{NGINX}/enable-cors": "true"}
+    try:
+        cluster.kubectl("annotate", "ingress", name, "-n", lab, *(f"{key}-" for key in WANTED))
+        assert annotations(read(cluster, "ingress", name, lab)) == WANTED | {f"{NGINX}/enable-cors": "true"}
+    finally:
+        cluster.api.delete("ingress", name, lab)
 
 
 def test_the_ingress_of_a_registry_is_left_alone(cluster: Cluster, lab: str) -> None:

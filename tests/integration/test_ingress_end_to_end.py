@@ -588,6 +588,7 @@ def test_nobody_opens_it_while_we_are_gone(scene: Scene) -> None:
     scene.live()
     assert scene.nginx.get(scene.host).status_code == 404
     scene.daemon.start()
+    create(scene.stage.cluster, fresh(ingress))  # as Educates would, for whatever comes after
 
 
 def fresh(live: Manifest) -> Manifest:

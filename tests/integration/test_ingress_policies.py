@@ -14,10 +14,12 @@ from tests.integration.objects import Answer, create, read, replace, unique
 from tests.integration.routes import install_route_kinds, route
 from webhooks.ingress_policies import (
     ENDPOINT_CONTROLLERS,
+    LAB_SECRETS,
     PLATFORM_HOSTS,
     PROTECTING_OBJECTS,
     SESSION_BACKENDS,
     SESSION_INGRESSES,
+    lab_secrets,
     platform_hosts,
     protecting_objects,
     session_backends,
@@ -40,7 +42,7 @@ GATEWAY = ("--as=system:serviceaccount:cert-manager:cert-manager",)
 """Somebody who was given the right to route."""
 BACKEND = {"service": {"name": "any", "port": {"number": 80}}}
 SIGN = {PROTECTION: f"{NGINX}/auth-url", f"{NGINX}/auth-url": "https://auth.example.org"}
-POLICIES = (SESSION_INGRESSES, PROTECTING_OBJECTS, SESSION_BACKENDS, PLATFORM_HOSTS)
+POLICIES = (SESSION_INGRESSES, PROTECTING_OBJECTS, LAB_SECRETS, SESSION_BACKENDS, PLATFORM_HOSTS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,14 +69,16 @@ def in_force(cluster: Cluster) -> Iterator[None]:
         cluster.kubectl(
             "create", "clusterrolebinding", name, f"--clusterrole={role_name}", f"--serviceaccount={account}"
         )
-    made = session_ingresses("us") + protecting_objects("us") + session_backends()
+    made = session_ingresses("us") + protecting_objects("us") + lab_secrets("us") + session_backends()
     made += platform_hosts([DOMAIN], [DOMAIN, f"auth.{DOMAIN}"])
     for manifest in made:
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(manifest))
     name = lab_namespace(cluster)
     cluster.api.create(planned("NetworkPolicy", "closed", name))
     of_a_session = lab_namespace(cluster, **OF_A_SESSION)
+    beside = storage_credentials(name)
     probes = (
+        lambda: create(cluster, beside, *OWNER, "--dry-run=server", check=False),
         lambda: create(cluster, ingress(name, "a.example.com"), *OWNER, "--dry-run=server", check=False),
         lambda: delete(cluster, planned("NetworkPolicy", "closed", name), *OWNER, "--dry-run=server"),
         lambda: create(cluster, ingress("default", DOMAIN), *RUNTIME, "--dry-run=server", check=False),
@@ -356,6 +360,56 @@ def test_the_namespace_of_a_lab_can_end(cluster: Cluster) -> None:
     lab = lab_namespace(cluster)
     cluster.api.create(planned("NetworkPolicy", "closed", lab))
     cluster.api.create(planned("Secret", f"{lab}-oauth2-client", lab))
+    cluster.api.delete("namespace", lab)
+    eventually(lambda: cluster.api.get("namespace", lab) is None, 90)
+
+
+# --- the credentials beside a claim -----------------------------------------------------------------------------------
+
+
+def storage_credentials(namespace: str, **metadata: Any) -> Manifest:
+    """Secret `N-datalab` of claim `any` in this namespace."""
+    made = planned("Secret", "any-datalab", namespace, data={"configData": "YQ=="})
+    labels = made["metadata"]["labels"] | {CLAIM_NAME: "any", CLAIM_NAMESPACE: namespace}
+    return made | {"metadata": made["metadata"] | {"labels": labels} | metadata}
+
+
+GONE = {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "11111111-2222-3333-4444-555555555555"}
+"""An owner that is not there: the garbage collector deletes what names it."""
+
+
+def test_only_we_write_the_credentials_beside_a_claim(cluster: Cluster, lab: str) -> None:
+    said = "only datalabd writes it: change the Datalab or its storage Secret"
+    manifest = storage_credentials(lab)
+    refused(create(cluster, manifest, *OWNER, check=False), said)
+    accepted(create(cluster, manifest, *US))
+    live = read(cluster, "secret", "any-datalab", lab)
+    metadata = live["metadata"]
+    changes: tuple[Manifest, ...] = (
+        {"data": {"configData": "Yg=="}},
+        {"data": live["data"] | {"s3-endpoint": "Yg=="}},
+        {"immutable": True},
+        {"metadata": metadata | {"labels": {}}},
+        {"metadata": metadata | {"labels": metadata["labels"] | {CLAIM_NAMESPACE: "other"}}},
+        {"metadata": metadata | {"annotations": {}}},
+        {"metadata": metadata | {"ownerReferences": [GONE]}},
+    )
+    for change in changes:
+        refused(replace(cluster, live | change, *OWNER), said)
+    refused(delete(cluster, manifest, *OWNER), said)
+    refused(cluster.kubectl("delete", "--raw", f"/api/v1/namespaces/{lab}/secrets", *OWNER, check=False), said)
+    for user in (US, ROOT, RUNTIME):
+        accepted(replace(cluster, live | changes[0], *user, "--dry-run=server"))
+        accepted(delete(cluster, manifest, *user, "--dry-run=server"))
+    noted = metadata["annotations"] | {"example.org/seen": "yes"}
+    accepted(replace(cluster, live | {"metadata": metadata | {"annotations": noted}}, *OWNER))
+    unmarked = planned("Secret", "other-datalab", lab)
+    unmarked["metadata"]["labels"] = {}
+    refused(create(cluster, unmarked, *OWNER, check=False), said)
+    accepted(create(cluster, unmarked, *ROOT))
+    other = read(cluster, "secret", "other-datalab", lab)
+    accepted(replace(cluster, other | {"data": {"key": "Yg=="}}, *OWNER))  # somebody's who was there before
+    accepted(delete(cluster, unmarked, *OWNER))
     cluster.api.delete("namespace", lab)
     eventually(lambda: cluster.api.get("namespace", lab) is None, 90)
 

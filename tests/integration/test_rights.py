@@ -75,7 +75,7 @@ def test_a_namespace_that_is_not_open_to_claims(cluster: Cluster, played: None, 
     stage.delete(lab)
 
 
-@pytest.mark.denied("list secrets")
+@pytest.mark.denied("list secrets", "create secrets")  # the latter, while the watch of the lab before is still open
 def test_a_claim_in_a_closed_namespace_says_why_it_does_not_go(cluster: Cluster, played: None, closed: str) -> None:
     stage = Stage(cluster, closed)
     open_to_claims(cluster, closed)
@@ -90,7 +90,7 @@ def test_a_claim_in_a_closed_namespace_says_why_it_does_not_go(cluster: Cluster,
     stage.gone("datalab", other, closed)  # nothing was made, so nothing is left to be taken down
 
 
-@pytest.mark.denied("create networkpolicies")
+@pytest.mark.denied("create networkpolicies", "list secrets")  # the latter, where the lab's watch ends meanwhile
 def test_a_lab_of_before_is_admitted_by_a_command(stage: Stage) -> None:
     """As one is whose environment somebody else made, or for another account."""
     lab = stage.lab("main")

@@ -171,6 +171,26 @@ def test_a_secret_of_the_tenant_sends_the_node_nowhere(stage: Stage) -> None:
     assert stage.values(f"{lab}-datalab")["AWS_ENDPOINT_URL"] == elsewhere["AWS_ENDPOINT_URL"]
 
 
+def test_the_credentials_beside_a_claim_are_not_the_tenants_to_write(stage: Stage) -> None:
+    lab = stage.lab("m")
+    stage.until_ready(lab)
+    name = f"{lab}-datalab"
+    data = (stage.get("secret", name) or {})["data"]
+    stage.cluster.api.delete("secret", lab, stage.namespace)
+    stage.until(lab, "StorageReady", "False", "StorageSecret")
+    own = {"stringData": {"configData": "[datalab]\nendpoint = http://169.254.169.254\n", "s3-endpoint": "elsewhere"}}
+    patch = ("patch", "secret", name, "-n", stage.namespace, "--type=merge", "-p", json.dumps(own))
+    for answer in (
+        stage.cluster.kubectl(*patch, TENANT, check=False),
+        stage.cluster.kubectl("delete", "secret", name, "-n", stage.namespace, TENANT, check=False),
+    ):
+        assert "only datalabd writes it: change the Datalab or its storage Secret" in answer.stderr
+    for _ in range(4):  # whoever may: it is put back at once, also while the storage Secret is away
+        stage.cluster.api.patch("secret", name, own, stage.namespace)
+        eventually(lambda: (stage.get("secret", name) or {})["data"] == data, 5)
+    assert stage.condition(lab, "StorageReady")["reason"] == "StorageSecret"
+
+
 def test_a_session_that_is_kept_from_stopping_says_by_what(stage: Stage) -> None:
     lab = stage.lab("m")
     stage.until_ready(lab)

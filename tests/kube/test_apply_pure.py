@@ -131,6 +131,12 @@ def test_a_planned_object_does_not_agree_with_what_an_earlier_plan_made(desired:
     assert not agrees(live, desired)
 
 
+def test_a_secret_of_ours_has_nothing_that_others_added() -> None:
+    desired: Manifest = {"kind": "Secret", "metadata": {"name": "a"}, "data": {"remote": "YQ=="}}
+    assert agrees(desired, desired)
+    assert not agrees(desired | {"data": desired["data"] | {"s3-endpoint": "Yg=="}}, desired)
+
+
 # --- require_ours -----------------------------------------------------------------------------------------------------
 
 DESIRED = {"kind": "Secret", "metadata": {"name": "a", "namespace": "team", "labels": LABELS}}

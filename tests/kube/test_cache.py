@@ -57,6 +57,34 @@ async def test_what_was_left_behind_is_in_the_labs_own_namespace(cache: Cache) -
     assert [key_of(obj).namespace for obj in cache.view(lab()).owned] == ["lab"]
 
 
+@pytest.mark.parametrize("later", [kinds.WORKSHOPS, kinds.WORKSHOP_ENVIRONMENTS])
+async def test_a_workshop_and_its_copy_in_the_environment_are_held_once(cache: Cache, later: Resource) -> None:
+    objects: dict[Resource, Manifest] = {
+        kinds.WORKSHOPS: {"spec": {"session": {"budget": "medium"}}},
+        kinds.WORKSHOP_ENVIRONMENTS: {
+            "spec": {"workshop": {"name": "x"}},
+            "status": {"educates": {"workshop": {"name": "x", "spec": {"session": {"budget": "medium"}}}}},
+        },
+    }
+    for kind in sorted(objects, key=lambda kind: kind == later):
+        cache.informers.store(kind).replace(EVERYWHERE, [labelled(kind, "") | objects[kind]])
+    workshop, runtime = (cache.get(kind.kind, "", "x") for kind in objects)
+    assert workshop is not None
+    assert runtime is not None
+    assert [workshop, runtime] == [labelled(kind, "") | fields for kind, fields in objects.items()]
+    assert runtime["status"]["educates"]["workshop"]["spec"] is workshop["spec"]
+
+
+async def test_a_copy_of_another_workshop_stays_as_it_is(cache: Cache) -> None:
+    copy = {"educates": {"workshop": {"name": "x", "spec": {"old": True}}}}
+    cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).replace(
+        EVERYWHERE, [labelled(kinds.WORKSHOP_ENVIRONMENTS, "") | {"status": copy}]
+    )
+    cache.informers.store(kinds.WORKSHOPS).replace(EVERYWHERE, [labelled(kinds.WORKSHOPS, "") | {"spec": {}}])
+    assert (runtime := cache.get("WorkshopEnvironment", "", "x")) is not None
+    assert runtime["status"] == {"educates": {"workshop": {"name": "x", "spec": {"old": True}}}}
+
+
 async def test_an_environment_of_an_endless_name_is_missed_in_few_words(cache: Cache) -> None:
     with pytest.raises(EnvironmentInvalid) as told:
         cache.environment("x" * 100_000)

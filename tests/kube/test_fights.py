@@ -45,6 +45,12 @@ def test_what_closes_access_is_put_back_five_times_at_once_and_then_every_ten_se
     assert ring.repairs(CLOSING, 9) == [0, 0, 0, 0, 0, 8, 8, 8, 8]
 
 
+def test_a_single_object_may_close_access_as_well(ring: Ring) -> None:
+    ring.fights = Fights(ring.looks.append, lambda: ring.now, closing={ORDINARY})
+    assert ring.repairs(ORDINARY, 7) == [0, 0, 0, 0, 0, 8, 8]
+    assert ring.repairs("Secret lab/other", 3) == [0, 1, 2]
+
+
 def test_another_wish_is_no_repair(ring: Ring) -> None:
     assert ring.repairs(ORDINARY, 9, wish=str) == [0] * 9
     assert ring.fights.problem() is None

@@ -52,7 +52,7 @@ async def informers(tmp_path: Path, **scripts: Sequence[Reply]) -> AsyncIterator
 
 async def until(condition: Callable[[], bool]) -> None:
     """Return once the condition holds; fail where it does not in time."""
-    deadline = asyncio.get_running_loop().time() + 10
+    deadline = asyncio.get_running_loop().time() + scaled(10)
     while asyncio.get_running_loop().time() < deadline:
         if condition():
             return
@@ -136,7 +136,7 @@ async def test_an_optional_kind_that_cannot_be_read_holds_nobody_up(tmp_path: Pa
         made.subscribe(lambda: changes.append(made.unreadable(kinds.CACHE_STORES) is not None))
         made.watch(kinds.CACHE_STORES, optional=True)
         made.watch(kinds.NAMESPACES)
-        await asyncio.wait_for(made.until_synced(kinds.NAMESPACES), 10)
+        await asyncio.wait_for(made.until_synced(kinds.NAMESPACES), scaled(10))
         assert made.unreadable(kinds.CACHE_STORES) is not None
         assert made.unreadable(kinds.NAMESPACES) is None
         assert made.pending() == []

@@ -20,6 +20,7 @@ from datalabd.kube.client import MERGE_PATCH, Client
 from datalabd.kube.leader import Leader
 from datalabd.kube.lease import Fence, Times
 from hack.cluster import Cluster
+from hack.deadlines import scaled
 
 pytestmark = pytest.mark.cluster
 
@@ -73,7 +74,7 @@ async def holder(client: Client, namespace: str) -> str:
 async def test_a_busy_loop_does_not_lose_the_lease(cluster: Cluster, client: Client, namespace: str) -> None:
     fence, work = Fence(), Work()
     async with running(candidate(cluster, namespace, "busy", fence), work):
-        await asyncio.wait_for(work.doing.wait(), 20)
+        await asyncio.wait_for(work.doing.wait(), scaled(20))
         ends = time.monotonic() + 3 * QUICK.duration
         while time.monotonic() < ends:  # the main loop does not run at all
             assert fence.is_open()
@@ -88,14 +89,14 @@ async def test_leading_ends_with_the_lease_and_begins_with_it_again(
 ) -> None:
     fence, work = Fence(), Work()
     async with running(candidate(cluster, namespace, "a", fence), work):
-        await asyncio.wait_for(work.doing.wait(), 20)
+        await asyncio.wait_for(work.doing.wait(), scaled(20))
         stolen = {"spec": {"holderIdentity": "thief", "leaseDurationSeconds": 2}}
         await client.patch(kinds.LEASES, namespace, "led", stolen, MERGE_PATCH)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(scaled(20)):
             while work.ended == 0:  # noqa: ASYNC110  what is awaited happens in another thread
                 await asyncio.sleep(0.01)
         assert not fence.is_open()
-        await asyncio.wait_for(work.doing.wait(), 20)
+        await asyncio.wait_for(work.doing.wait(), scaled(20))
         assert fence.is_open()
         assert await holder(client, namespace) == "a"
     assert (work.begun, work.ended) == (2, 2)
@@ -125,7 +126,7 @@ async def test_a_failure_of_the_election_ends_leading(namespace: str) -> None:
 async def test_one_that_never_led_takes_nothing_away(cluster: Cluster, client: Client, namespace: str) -> None:
     work = Work()
     async with running(candidate(cluster, namespace, "first", Fence()), work):
-        await asyncio.wait_for(work.doing.wait(), 20)
+        await asyncio.wait_for(work.doing.wait(), scaled(20))
         async with running(candidate(cluster, namespace, "second", Fence()), Work()):
             await asyncio.sleep(2 * QUICK.retry)
         assert await holder(client, namespace) == "first"
@@ -181,7 +182,7 @@ async def started(cluster: Cluster, namespace: str, identity: str) -> asyncio.su
 async def leads(process: asyncio.subprocess.Process) -> None:
     """Return once the process says so."""
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(scaled(60)):
         while (line := await process.stdout.readline()) != b"leading\n":
             assert line, "it ended"
 

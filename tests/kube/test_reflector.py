@@ -1,6 +1,7 @@
 """List and watch under faults: the store ends equal to the server's state whatever happens on the way."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,18 @@ async def test_lists_then_follows_changes(tmp_path: Path) -> None:
         listing("1", namespace("a", "1")),
         changes,
     )
+
+
+async def test_what_the_store_trims_away_goes_though_the_watch_lasts(tmp_path: Path) -> None:
+    obj = namespace("a", "1")
+    entry = obj["metadata"]["managedFields"] = [{"manager": "somebody", "fieldsV1": {"f:trimmed": {}}}]
+
+    def copies(store: Store, server: Scripted) -> bool:
+        """Whether the watch stands, and nobody but this test has what was trimmed away."""
+        alike = [held for held in gc.get_objects() if type(held) is list and held == entry and held is not entry]
+        return len(server.requests) == 2 and names(store) == {"a"} and not alike
+
+    await reflected(tmp_path, copies, listing("1", obj))
 
 
 async def test_a_raw_next_line_character_does_not_break_the_stream(tmp_path: Path) -> None:

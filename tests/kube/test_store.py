@@ -1,12 +1,12 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
-from datalabd.api.meta import CLAIM_UID, Manifest, NamespacedName
+from datalabd.api.meta import APPLIED, CLAIM_UID, Manifest, NamespacedName
 from datalabd.kube import resources as kinds
-from datalabd.kube.store import Index, Scope, Store, key_of, trim
+from datalabd.kube.resources import Resource
+from datalabd.kube.store import OTHERS_DATA, PLANNED_DATA, Index, Parts, Scope, Store, key_of, trim
 
 ALL = Scope()
 TEAM = Scope("team")
@@ -116,31 +116,6 @@ def test_changes_are_told_with_what_was_before(store: Store) -> None:
         store.update(ALL, kind, secret("a", version))
     first, second, last = (secret("a", version) for version in (1, 2, 3))
     assert told == [(None, first), (first, second), (last, None)]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(lambda store: store.update(ALL, "ADDED", secret("b")), id="an object comes"),
-        pytest.param(lambda store: store.update(ALL, "DELETED", secret("a", 2)), id="an object goes"),
-        pytest.param(lambda store: store.observe(secret("a", 2)), id="our own write"),
-        pytest.param(lambda store: store.replace(TEAM, []), id="a scope is listed for the first time"),
-        pytest.param(lambda store: store.drop(ALL), id="a scope is dropped"),
-    ],
-)
-def test_the_revision_grows_with_every_change(store: Store, change: Callable[[Store], None]) -> None:
-    store.update(ALL, "ADDED", secret("a"))
-    before = store.revision
-    change(store)
-    assert store.revision > before
-
-
-def test_the_revision_stays_where_nothing_changes(store: Store) -> None:
-    store.update(ALL, "ADDED", secret("a"))
-    before = store.revision
-    store.update(ALL, "MODIFIED", secret("a"))
-    store.replace(ALL, [secret("a")])
-    assert store.revision == before
 
 
 # --- indexes ----------------------------------------------------------------------------------------------------------
@@ -411,6 +386,34 @@ def test_trim(managed: list[dict[str, Any]] | None, expected: list[dict[str, str
     assert trimmed == (secret("a", managedFields=expected) if expected else secret("a"))
 
 
+def test_copies_that_others_keep_of_an_object_are_trimmed() -> None:
+    copies = {
+        "kopf.zalando.org/last-handled-configuration": "{}",
+        "kubectl.kubernetes.io/last-applied-configuration": "{}",
+    }
+    assert trim(secret("a", annotations=copies | {"example.org/last": "read"})) == secret(
+        "a", annotations={"example.org/last": "read"}
+    )
+
+
+@pytest.mark.parametrize("resource", [kinds.SECRETS, kinds.CONFIG_MAPS], ids=lambda kind: kind.kind)
+@pytest.mark.parametrize(
+    ("size", "annotations", "is_held"),
+    [
+        pytest.param(OTHERS_DATA, {}, True, id="somebody's"),
+        pytest.param(OTHERS_DATA + 1, {}, False, id="somebody's, large"),
+        pytest.param(OTHERS_DATA + 1, {APPLIED: "digest"}, True, id="ours"),
+        pytest.param(PLANNED_DATA + 1, {APPLIED: "digest"}, False, id="as if it were ours, large"),
+    ],
+)
+def test_nobody_fills_our_memory(resource: Resource, size: int, annotations: dict[str, str], is_held: bool) -> None:
+    store = Store(resource)
+    store.replace(ALL, [secret("a", annotations=annotations) | {"data": {"text": "x" * size}}])
+    live = store.get("team", "a")
+    assert live is not None
+    assert ("data" in live) == is_held
+
+
 def test_trim_leaves_the_original_alone() -> None:
     obj = secret("a", managedFields=[entry("datalabd", "Apply")])
     trim(obj)
@@ -426,6 +429,53 @@ def test_everything_held_is_trimmed(store: Store, how: str) -> None:
         "answer": lambda: store.observe(obj),
     }[how]()
     assert store.get("team", "a") == secret("a", 5)
+
+
+# --- what is held once ------------------------------------------------------------------------------------------------
+
+
+def policy(name: str, *blocks: str) -> Manifest:
+    """A NetworkPolicy that lets these networks in."""
+    owners = [{"kind": "Namespace", "name": "team", "uid": "1"}]
+    return {
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": "team", "labels": {"of": "team"}, "ownerReferences": owners},
+        "spec": {"ingress": [{"from": [{"ipBlock": {"cidr": block}} for block in blocks]}]},
+    }
+
+
+def test_what_objects_have_alike_is_held_once() -> None:
+    store = Store(kinds.NETWORK_POLICIES)
+    listed = [policy("a", "10.0.0.0/8"), policy("b", "10.0.0.0/8"), policy("c", "10.0.0.0/9")]
+    store.replace(ALL, listed)
+    a, b, c = store
+    assert [a, b, c] == listed
+    assert a["spec"] is b["spec"]
+    assert a["metadata"]["labels"] is b["metadata"]["labels"] is c["metadata"]["labels"]
+    assert a["metadata"]["ownerReferences"] is c["metadata"]["ownerReferences"]
+
+
+def test_what_does_not_change_is_held_once(store: Store) -> None:
+    before = secret("a") | {"data": {"k": "v"}, "type": "Opaque"}
+    store.replace(ALL, [before])
+    remembered = store.get("team", "a")
+    after = secret("a", 2) | {"data": {"k": "v"}, "immutable": True}
+    store.update(ALL, "MODIFIED", after)
+    assert remembered is not None
+    assert (held := store.get("team", "a")) == after
+    assert held is not None
+    assert held["data"] is remembered["data"]
+
+
+def test_parts_that_nothing_was_like_for_long_are_forgotten() -> None:
+    parts, first = Parts(most=2), {"n": 0}
+    assert parts.share(first) is first
+    assert parts.share({"n": 0}) is first
+    for number in range(1, 9):
+        parts.share({"n": number})
+        if number < 4:
+            assert parts.share({"n": 0}) is first
+    assert parts.share({"n": 0}) is not first
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from datalabd.kube.leader import Leader, until_first
 from datalabd.kube.lease import Fence
+from hack.deadlines import scaled
 
 ended: list[str] = []
 
@@ -67,5 +68,5 @@ async def test_a_candidate_that_is_cancelled_at_once_leaves_no_thread() -> None:
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, scaled(10))
     assert ended == []

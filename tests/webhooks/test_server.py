@@ -80,9 +80,18 @@ class Webhooks:
         return response
 
 
+class _WithoutEnvironments(Scripted):
+    """Has no environments but those it is told to have."""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if not self.script and request.path.endswith("/environmentconfigs"):
+            return await listing("1")(request)
+        return await super().handle(request)
+
+
 @pytest.fixture
 async def webhooks(aiohttp_client: MakeClient, tmp_path: Path) -> AsyncIterator[Webhooks]:
-    api_server = Scripted()
+    api_server = _WithoutEnvironments()
     async with serve(api_server, tmp_path) as client:
         cache = Cache(Informers(client))
         for kind in {*CLAIMS_NEED, *ROUTES_NEED}:
@@ -400,6 +409,14 @@ async def test_a_claim_without_a_usable_environment_is_warned(webhooks: Webhooks
     response = await webhooks.ask("/validate/datalabs", operation="CREATE", namespace="team", object=claim())
     assert response["allowed"]
     assert "the environment this claim chooses does not exist" in response["warnings"][0]
+
+
+@pytest.mark.parametrize("fails", [pytest.param(False, id="asked"), pytest.param(True, id="asked in vain")])
+async def test_an_environment_made_together_with_its_claim_is_asked_for(webhooks: Webhooks, fails: bool) -> None:
+    """As `kubectl apply` of one file does: caches lag."""
+    webhooks.answer_next(status(500) if fails else listing("1", environment(allowed={"vcluster": False})))
+    asked = {"operation": "CREATE", "namespace": "team", "object": claim(vcluster=True)}
+    assert (await webhooks.ask("/validate/datalabs", **asked))["allowed"] == fails
 
 
 async def test_an_update_says_nothing_of_a_missing_environment(webhooks: Webhooks) -> None:
@@ -917,7 +934,8 @@ async def test_what_would_undo_a_protection_is_refused(
     [
         pytest.param("lab", "", False, id="a lab's"),
         pytest.param("shop", "", True, id="its own"),
-        pytest.param("elsewhere", "", True, id="no lab's"),
+        pytest.param("elsewhere", "", False, id="that of a lab to come"),
+        pytest.param("elsewhere", "elsewhere", True, id="that of a lab to come, as before"),
         pytest.param("lab", "lab", True, id="as before"),
     ],
 )
@@ -928,7 +946,9 @@ async def test_services_of_a_lab_are_not_reached_past_its_protection(
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
     key = "k8s.apisix.apache.org/svc-namespace"
     old = ingress("shop.example.com", **({key: had} if had else {}))
-    response = await guard(webhooks, ingress("shop.example.com", **{key: target}), oldObject=old)
+    webhooks.api_server.script += [may(False), may(False)]
+    tenant = {"username": "alice"}
+    response = await guard(webhooks, ingress("shop.example.com", **{key: target}), oldObject=old, userInfo=tenant)
     assert response["allowed"] is allowed
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from datalabd.errors import StartupError
+from hack.deadlines import scaled
 from webhooks import certificates
 from webhooks.certificates import Bundle
 from webhooks.serving_certificate import Mounted, Own, ServingCertificate
@@ -32,7 +33,7 @@ async def until_registered(certificate: ServingCertificate) -> None:
     """Return once there are other authorities to register."""
     heard = asyncio.Event()
     certificate.subscribe(heard.set)
-    await asyncio.wait_for(heard.wait(), 10)
+    await asyncio.wait_for(heard.wait(), scaled(10))
 
 
 async def test_a_mounted_authority_waits_to_be_registered(tmp_path: Path) -> None:

@@ -5,7 +5,17 @@ from collections.abc import Callable, Mapping
 from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
-from datalabd.observed import STARTED_WITH, Login, Observed, Phase, Place, SessionFacts, StorageKeys, derived_once
+from datalabd.observed import (
+    STARTED_WITH,
+    Login,
+    Observed,
+    Phase,
+    Place,
+    SessionFacts,
+    StorageKeys,
+    derived_lastingly,
+    derived_once,
+)
 from datalabd.plan import apisix, credentials
 from datalabd.plan.educates.content import is_current
 from datalabd.plan.educates.workshop import EDUCATES, session_content
@@ -37,6 +47,8 @@ def waits(lab: Lab, seen: Observed, session: str) -> str | None:
         return f"Secret {names.credentials(lab.name)} does not exist yet"
     if opening := _opening(seen):
         return f"{opening} is being set up"
+    if credentials.desired(lab, seen) is None:
+        return f"{seen.storage_problem}; Secret {names.credentials(lab.name)} has nothing that may be used without it"
     if seen.credentials != _credentials(lab, seen):
         return f"Secret {names.credentials(lab.name)} is not current yet"
     if not seen.credentials_copied:
@@ -99,7 +111,7 @@ def current(lab: Lab, seen: Observed, session: str) -> str:
 
 
 def _credentials(lab: Lab, seen: Observed) -> Mapping[str, str] | None:
-    """Data of the credentials as they should be; as they are while the storage keys cannot be read."""
+    """Data of the credentials as they should be; as they are while nobody can say."""
     secret = credentials.desired(lab, seen)
     return seen.credentials if secret is None else secret["data"]
 
@@ -116,7 +128,13 @@ PARTS: tuple[Part, ...] = (
 @derived_once
 def _taken_over_by_all(lab: Lab, seen: Observed) -> tuple[bytes, bytes]:
     """What all sessions of the lab take over, as JSON: a digest of their content, and their variables."""
-    return canonical(digest(session_content(lab))), canonical(_credentials(lab, seen) or {})
+    return _content(lab, seen), canonical(_credentials(lab, seen) or {})
+
+
+@derived_lastingly
+def _content(lab: Lab, seen: Observed) -> bytes:
+    """The digest of the content of all sessions, as JSON."""
+    return canonical(digest(session_content(lab)))
 
 
 def outdated(lab: Lab, seen: Observed) -> list[str]:

@@ -54,9 +54,21 @@ def fresh(of: Lab, **changes: Any) -> Observed:
         ),
         pytest.param(
             environment(),
-            {"storage": None, "credentials": {"AWS_REGION": "b2xk"}},
+            {"storage": None, "storage_known": KEYS},
             None,
             id="nothing: while the storage keys cannot be read, those known before will do",
+        ),
+        pytest.param(
+            environment(),
+            {"storage": None, "storage_known": KEYS, "credentials": {"configData": "b2xk"}},
+            "Secret lab-datalab is not current yet",
+            id="not what else stands beside those known before",
+        ),
+        pytest.param(
+            environment(),
+            {"storage": None, "storage_problem": "Secret team/lab does not exist"},
+            "Secret team/lab does not exist; Secret lab-datalab has nothing that may be used without it",
+            id="storage keys, where those known before will not do",
         ),
         pytest.param(
             environment(),
