@@ -174,8 +174,10 @@ def pattern_mismatch(location: Location, pattern: str, given: str) -> Problem:
 
 def _shown(value: object) -> Any:
     """A value that was sent, as far as it is repeated: a scalar of some length, and of anything else its kind."""
-    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+    if value is None or isinstance(value, bool) or (isinstance(value, float) and math.isfinite(value)):
         return value
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 63 else bounded(hex(value), ENTRY_MAX)  # more is no number to many a reader
     if isinstance(value, float):
         return str(value)
     if isinstance(value, str):

@@ -33,6 +33,7 @@ MANY = b'{"add_memberships":[' + b",".join(b'{"member":"m%d"}' % number for numb
     [
         pytest.param(b"not JSON", {422}, id="not JSON"),
         pytest.param(b"[]", {422}, id="a list"),
+        pytest.param(b'{"add_memberships":' + b"9" * 100 + b"}", {422}, id="a large number"),
         pytest.param(LARGE, {413}, id="10 MiB"),
         pytest.param(DEEP, {422}, id="deep"),
         pytest.param(b'{"add_memberships":NaN}', {422}, id="NaN"),
