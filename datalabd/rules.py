@@ -36,7 +36,7 @@ def judge(lab: Lab, seen: Observed) -> Judgement:
     found = [*_reserved(lab, seen), *_sources(lab, seen), *_classes(lab)]
     for part, error in found:
         if part in existing:
-            broken.append(error)
+            broken += [error] if error not in broken else []
         else:
             held.setdefault(part, str(error))
     return Judgement(held, tuple(broken))
@@ -50,6 +50,15 @@ def class_error(host: str, name: str, wanted: str | None, environment: Environme
         return None
     detail = f"supported values: {', '.join(dict.fromkeys([*allowed, *([own] if own else [])]))}"
     return FieldError(f"spec.databases[{host}].{name}", Problem.UNSUPPORTED, wanted, detail)
+
+
+def home_class_error(wanted: str | None, environment: EnvironmentConfig) -> FieldError | None:
+    """Whether homes may not have a storage class; None: they may."""
+    allowed = environment.data.storage_classes.allowed
+    if wanted is None or not allowed or wanted in allowed:
+        return None
+    detail = f"supported values: {', '.join(allowed)}"
+    return FieldError("spec.persistence.storageClassName", Problem.UNSUPPORTED, wanted, detail)
 
 
 def _existing(lab: Lab, seen: Observed) -> Iterator[str]:
@@ -102,6 +111,10 @@ NEW_FILES = "files"
 
 
 def _classes(lab: Lab) -> Iterator[tuple[str, FieldError]]:
+    homes = home_class_error(lab.claim.spec.persistence.storage_class_name, lab.environment)
+    if homes is not None:
+        for session in lab.sessions:
+            yield session, homes
     for server in lab.databases:
         for name, wanted in (
             ("storageClassName", server.storage_class),

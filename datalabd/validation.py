@@ -27,7 +27,7 @@ from datalabd.api.quantity import parse
 from datalabd.api.v1beta2 import DatalabSpec, Policy, Role
 from datalabd.limits import limit_errors
 from datalabd.reserved import reserved_errors
-from datalabd.rules import class_error
+from datalabd.rules import class_error, home_class_error
 from datalabd.sources import size_errors, source_errors
 from datalabd.steps import Steps, run
 from datalabd.stores import APPLICATION_ROLES
@@ -428,11 +428,11 @@ def _sources(claim: ParsedClaim) -> Iterator[FieldError]:
 
 
 def _storage_class(claim: ParsedClaim) -> Iterator[FieldError]:
-    wanted = claim.spec.persistence.storage_class_name
-    allowed = [] if claim.environment is None else claim.environment.data.storage_classes.allowed
-    if wanted is not None and allowed and wanted not in allowed:
-        detail = f"supported values: {', '.join(allowed)}"
-        yield FieldError("spec.persistence.storageClassName", Problem.UNSUPPORTED, wanted, detail)
+    if claim.environment is None:
+        return
+    error = home_class_error(claim.spec.persistence.storage_class_name, claim.environment)
+    if error is not None:
+        yield error
 
 
 def _database_classes(claim: ParsedClaim) -> Iterator[FieldError]:
@@ -467,7 +467,7 @@ def _allowed(claim: ParsedClaim) -> Iterator[FieldError]:
 
 
 Check = Callable[[ParsedClaim], Iterator[FieldError]]
-RULES: list[Check] = [_reserved, _sources, _database_classes]
+RULES: list[Check] = [_reserved, _sources, _storage_class, _database_classes]
 """Those that may be younger than a lab; `rules` applies them to what is there."""
 CHECKS: list[Check] = [
     _name,

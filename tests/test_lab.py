@@ -199,12 +199,6 @@ def test_database_servers_are_sorted() -> None:
             "spec.vcluster: environment courses allows no virtual clusters",
             id="virtual clusters",
         ),
-        pytest.param(
-            {"storageClasses": {"allowed": ["slow", "fast"]}},
-            {"persistence": {"storageClassName": "other"}},
-            "spec.persistence.storageClassName: must be one of slow, fast",
-            id="storage class",
-        ),
     ],
 )
 def test_the_environment_does_not_allow(data: dict[str, Any], spec: dict[str, Any], expected: str) -> None:

@@ -29,6 +29,7 @@ SPEC: dict[str, Any] = {
     "documentStores": {"docs": STORE},
     "cacheStores": {"cache": STORE},
     "vectorStores": {"vectors": STORE},
+    "persistence": {"storageClassName": "fast"},
     "files": [BAD],
 }
 CLASSES = '{"databases":{"pg":{"storageClassName":"fast"}}}'
@@ -76,6 +77,7 @@ def test_a_lab_that_breaks_every_rule_goes_on_and_is_reported() -> None:
         "spec.quota.memory",
         "metadata.name",
         "spec.files[0].http.url",
+        "spec.persistence.storageClassName",
         "spec.databases[pg].storageClassName",
     ]
     made = plan(lab, seen, fresh())
@@ -140,6 +142,15 @@ def test_what_is_not_there_yet_is_not_made() -> None:
 def test_files_that_are_applied_go_on(changes: dict[str, Any], is_held: bool) -> None:
     lab, seen = older()
     assert ("files" in judge(lab, replace(seen, **changes)).held) is is_held
+
+
+def test_a_home_of_a_class_that_is_not_allowed_any_more_is_not_made() -> None:
+    lab, seen = older(files=[])
+    lab = replace(lab, environment=environment(storageClasses={"allowed": ["standard"]}))
+    one = replace(seen, homes={"lab-main-persistent": Size("2Gi", None)})
+    refusal = 'spec.persistence.storageClassName: Unsupported value: "fast": supported values: standard'
+    assert judge(lab, one).held == {"second": refusal}
+    assert refusal in [str(error) for error in judge(lab, one).broken]
 
 
 def test_a_name_is_held_by_what_has_it() -> None:
