@@ -234,11 +234,9 @@ def choose(kept: Kept, objects: Sequence[str], *, unmarked: bool = False) -> lis
     if not kept.everything:
         return []
     if kept.claimed:
-        retained = ", ".join(_short(obj) for obj in kept.retained if obj in kept.durable) or "none"
-        raise Refused(
-            f"the claim {kept.lab} is not gone: delete it first, "
-            f"or name with --object what it declares no more: {retained}"
-        )
+        retained = ", ".join(_short(obj) for obj in kept.retained if obj in kept.durable)
+        undeclared = f", or name with --object what it declares no more: {retained}" if retained else ""
+        raise Refused(f"the claim {kept.lab} is not gone: delete it first{undeclared}")
     if kept.unmarked and not unmarked:
         raise Refused(
             f"{', '.join(map(describe, kept.unmarked))}: not retained by a deletion of the claim, which went without "

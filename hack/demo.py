@@ -158,11 +158,13 @@ class Demo:
         )
         self.show("Its volume stays", "get", "persistentvolumeclaims", "-n", lab)
         self.show("Start it again", "patch", "datalab", lab, "--type=json", "-p", patch % (index, "started"))
-        until(
-            lambda: _ready(json.loads(self._cluster.kubectl("get", "datalab", lab, "-o", "json").stdout))[0],
-            60,
-            "running again",
-        )
+
+        def runs() -> bool:
+            known = json.loads(self._cluster.kubectl("get", "datalab", lab, "-o", "json").stdout)
+            # Before the edit was looked at, the lab is Ready as it was.
+            return _ready(known)[0] and known["status"]["observedGeneration"] == known["metadata"]["generation"]
+
+        until(runs, 60, "running again")
         self.show("Running again", "get", "datalab", lab)
 
     def show_metrics(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from datalabd.api.environment import EnvironmentConfig, mistakes
-from datalabd.api.meta import FieldError, Manifest, NamespacedName
+from datalabd.api.meta import FieldError, Manifest, NamespacedName, shorten
 from datalabd.errors import EnvironmentInvalid
 from datalabd.steps import Steps
 from datalabd.submission import Submission
@@ -62,7 +62,11 @@ def datalab(
             effects = yield from warn.change(new, old, old_environment)
         notes = [*effects, *notes]
     elif new.environment is None and old is None:
-        notes = [*notes, "the environment this claim chooses does not exist, or is invalid; the lab waits for it"]
+        missing = f"EnvironmentConfig {shorten(new.environment_name)}"
+        notes = [
+            *notes,
+            f"the environment this claim chooses does not exist, or is invalid; the lab waits for {missing}",
+        ]
     return allowed(request.uid, warnings=warn.few(notes))
 
 

@@ -224,8 +224,10 @@ class Client:
     ) -> Self:
         """A client for the given kubeconfig (default: KUBECONFIG, ~/.kube/config, then the pod's service account).
 
-        Raises ValueError where no credentials are found. Makes no request.
+        Raises ValueError where no credentials are found, OSError where the file is not there. Makes no request.
         """
+        if kubeconfig is not None:
+            await asyncio.to_thread(Path(kubeconfig).stat)
         api = _Api(bypass_factory=True, kubeconfig=kubeconfig, context=context)
         api.user_agent = user_agent
         await api.auth

@@ -408,7 +408,9 @@ async def test_a_claim_without_a_usable_environment_is_warned(webhooks: Webhooks
     webhooks.hold(kinds.ENVIRONMENT_CONFIGS, *held)
     response = await webhooks.ask("/validate/datalabs", operation="CREATE", namespace="team", object=claim())
     assert response["allowed"]
-    assert "the environment this claim chooses does not exist" in response["warnings"][0]
+    assert response["warnings"][0] == (
+        "the environment this claim chooses does not exist, or is invalid; the lab waits for EnvironmentConfig courses"
+    )
 
 
 @pytest.mark.parametrize("fails", [pytest.param(False, id="asked"), pytest.param(True, id="asked in vain")])
