@@ -19,7 +19,6 @@ from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope, key_of
 from datalabd.live import objects, text
 from datalabd.observed import ENVIRONMENT_LABEL, STORE_SECRETS, Phase, phase_of
-from datalabd.routes import purposes
 
 Keys = Iterable[NamespacedName]
 
@@ -89,20 +88,21 @@ class Manager:
         if key != writing.get():
             self._queue.add(key)
 
-    def _route_changed(self, route: Manifest, hosts: frozenset[str]) -> None:
-        """Wake the labs whose hosts a route names, or did, that is not their own."""
+    def _route_changed(self, _: Manifest, hosts: frozenset[str]) -> None:
+        """Wake the labs whose hosts a route names, or did.
+
+        Also the lab in whose namespace the route is, which may have some of its hosts from there and not others.
+        """
         below = tuple(f".{domain}" for domain in self._cache.domains().values())
         reached = [host for host in hosts if below and host.endswith(below)]
         if not reached:
             return
-        namespace = route["metadata"].get("namespace", "")
         owners = {owner for host in reached for owner in names.host_owners(host.partition(".")[0])}
         if any(host.startswith("*") for host in reached):
             owners.update(claim["metadata"]["name"] for claim in self._cache.claims())
         for owner in owners:
-            if not purposes(route, namespace, owner):
-                for key in self._named(owner):
-                    self._wake(key)
+            for key in self._named(owner):
+                self._wake(key)
 
     def _on(self, resource: Resource, keys_of: Callable[[Manifest], Keys]) -> None:
         def listener(before: Manifest | None, after: Manifest | None) -> None:

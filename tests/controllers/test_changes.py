@@ -1,8 +1,10 @@
 """What makes a pass look at its lab once more: changes of the lab's own, and no others."""
 
+import contextvars
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,13 +18,16 @@ from datalabd.api.meta import (
     CLAIM_UID,
     FIELD_MANAGER,
     MANAGED_BY,
+    PROTECTION,
     Manifest,
     NamespacedName,
 )
+from datalabd.errors import ClaimInvalid
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import DATABASE_LOGIN, OPTIONAL_KINDS, OURS, Cache
 from datalabd.kube.informers import EVERYWHERE
 from datalabd.kube.resources import Resource, resource_of
+from datalabd.plan.ingress_protection import REGISTRY_INGRESS
 from tests.controllers.test_live_objects import KEY, cluster, world
 
 OBJECTS = world(apisix=True, roles=False)
@@ -177,3 +182,89 @@ async def test_a_volume_wakes_its_lab_once_the_volumes_claim_names_it() -> None:
         changed = volume["metadata"] | {"labels": labels, "resourceVersion": str(int(version) + 1)}
         store.update(EVERYWHERE, "MODIFIED", volume | {"metadata": changed})
         assert queued(manager) is bound
+
+
+def a_route(kind: str, host: str, version: str, **labels: str) -> tuple[Resource, Manifest]:
+    """A route in the lab's own namespace, with its kind."""
+    resource = next(known for known in kinds.ROUTES if known.kind == kind)
+    metadata = {"name": "r", "namespace": "lab", "uid": "r", "resourceVersion": version, "labels": labels}
+    spec = {"hostnames": [host], "rules": [{"host": host}]}
+    return resource, {"apiVersion": resource.api_version, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        pytest.param("TLSRoute", {}, id="good for a database"),
+        pytest.param("Ingress", REGISTRY_INGRESS, id="good for a registry"),
+        pytest.param("Ingress", {}, id="good for nothing"),
+    ],
+)
+async def test_a_route_of_the_labs_own_that_takes_a_host_of_its_session_wakes_it(
+    kind: str, labels: dict[str, str]
+) -> None:
+    manager, cache = await passed()
+    host = "lab-other.lab.example.org"
+    resource, route = a_route(kind, host, "9000003", **labels)
+    for event, taken in (("ADDED", {host: f"{kind} lab/r"}), ("DELETED", {})):
+        before = revision(manager)
+        queued(manager)
+        cache.informers.store(resource).update(EVERYWHERE, event, route)
+        found = cache.routes.taken("lab", ["other"], "lab.example.org")
+        assert (found, queued(manager), revision(manager) > before) == (taken, True, True)
+
+
+async def test_a_route_that_becomes_the_registrys_wakes_its_lab() -> None:
+    manager, cache = await passed()
+    host = "registry-lab-other.lab.example.org"
+    for version, labels, taken in (("9000003", {}, {host: "Ingress lab/r"}), ("9000004", REGISTRY_INGRESS, {})):
+        resource, route = a_route("Ingress", host, version, **labels)
+        queued(manager)
+        cache.informers.store(resource).update(EVERYWHERE, "MODIFIED", route)
+        assert (cache.routes.taken("lab", ["other"], "lab.example.org"), queued(manager)) == (taken, True)
+
+
+async def test_a_claim_that_waits_for_a_name_is_woken_when_the_runtime_that_had_it_goes() -> None:
+    """A lab called as the lab's database server: nothing of the runtime's name leads to the claim that waits."""
+    kept = an_object(kinds.WORKSHOP_ENVIRONMENTS, "pg0-lab", planned=True)
+    kept["metadata"]["labels"] |= {CLAIM_NAME: "pg0-lab", CLAIM_NAMESPACE: "others"}
+    del kept["metadata"]["namespace"]
+    _, manager, cache = cluster([*OBJECTS, kept])
+    with pytest.raises(ClaimInvalid, match=r'"pg0-lab[^"]*" belongs to another lab'):
+        await manager._reconciler.reconcile(KEY)
+    queued(manager)
+    cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).update(EVERYWHERE, "DELETED", kept)
+    assert queued(manager)
+    await manager._reconciler.reconcile(KEY)
+
+
+@pytest.mark.parametrize("written", ["/ingresses/lab-main", "/workshopsessions/lab-other", "/datalabs/lab/status"])
+async def test_an_ingress_that_changed_after_its_sweep_is_not_taken_for_settled(
+    monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """Somebody takes its protection away while the pass makes this write, which comes after the look at it."""
+    client, manager, cache = cluster(OBJECTS)
+    store, request, stripped = cache.informers.store(kinds.INGRESSES), client.request, list[str]()
+
+    def protection() -> Any:
+        live = store.get("lab", "lab-main")
+        assert live is not None
+        return live["metadata"].get("annotations")
+
+    async def strip(method: str, path: str, **arguments: Any) -> Manifest:
+        answer = await request(method, path, **arguments)
+        if path.endswith(written) and not stripped:
+            live = store.get("lab", "lab-main")
+            assert live is not None
+            stripped.append(str(next(client._versions)))
+            metadata = live["metadata"] | {"annotations": {}, "resourceVersion": stripped[0]}
+            # By a watch: what a pass hears of in its own task, it wrote.
+            update = (next(iter(store._scopes)), "MODIFIED", live | {"metadata": metadata})
+            contextvars.Context().run(store.update, *update)
+            assert protection() == {}
+        return answer
+
+    monkeypatch.setattr(client, "request", strip)
+    while not (await manager._reconciler.reconcile(KEY)).idle:
+        pass
+    assert (len(stripped), sorted(protection())) == (1, [PROTECTION, "k8s.apisix.apache.org/plugin-config-name"])
