@@ -292,7 +292,10 @@ def trim(obj: Manifest) -> Manifest:
     if created_by_us:
         metadata["managedFields"] = [{"manager": FIELD_MANAGER, "operation": "Update"}]
     if (annotations := metadata.get("annotations")) and any(key.endswith(_LAST_HANDLED) for key in annotations):
-        metadata["annotations"] = {key: text for key, text in annotations.items() if not key.endswith(_LAST_HANDLED)}
+        # That there is one stays known: by that, Educates knows what it has handled.
+        metadata["annotations"] = {
+            key: "" if key.endswith(_LAST_HANDLED) else text for key, text in annotations.items()
+        }
     return obj | {"metadata": metadata}
 
 
