@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from datalabd.api.workspace import StoreType
+from workspaces.cookies import KEY_MIN
 from workspaces.permissions import SessionChanges
 from workspaces.proxies import Network, is_loopback
 from workspaces.rates import Rates
@@ -174,6 +175,13 @@ def _content(value: str) -> bytes | None:
     return content
 
 
+def _cookie_key(value: str) -> bytes | None:
+    content = _content(value)
+    if content is not None and len(content) < KEY_MIN:
+        raise ValueError(f"must hold at least {KEY_MIN} bytes, such as `openssl rand -base64 {KEY_MIN}` prints")
+    return content
+
+
 def _secret(value: str) -> str | None:
     content = _content(value)
     try:
@@ -247,7 +255,7 @@ class Settings:
         "OIDC_CLIENT_SECRET_FILE", _secret, None, "file with its secret", repr=False
     )
     cookie_key: bytes | None = _variable(
-        "COOKIE_KEY_FILE", _content, None, "file with the key of login cookies, for all replicas", repr=False
+        "COOKIE_KEY_FILE", _cookie_key, None, "file with the key of login cookies, for all replicas", repr=False
     )
     trusted_proxies: tuple[Network, ...] = _variable(
         "TRUSTED_PROXIES", _networks, (), "networks of proxies whose `X-Forwarded-*` count"

@@ -113,8 +113,9 @@ def test_a_wrong_variable_is_named(variable: str, value: str) -> None:
 
 
 def test_secrets_are_read_from_their_files(tmp_path: Path) -> None:
-    for name in ("client", "cookie", "gateway"):
+    for name in ("client", "gateway"):
         (tmp_path / name).write_text(f" {name}-secret\n")
+    (tmp_path / "cookie").write_text(f"{'k' * 25}-secret\n")
     found = read(
         OIDC_CLIENT_ID="portal",
         OIDC_CLIENT_SECRET_FILE=str(tmp_path / "client"),
@@ -123,7 +124,7 @@ def test_secrets_are_read_from_their_files(tmp_path: Path) -> None:
     )
     assert (found.oidc_client_secret, found.cookie_key, found.gateway_secret) == (
         "client-secret",
-        b"cookie-secret",
+        b"k" * 25 + b"-secret",
         "gateway-secret",
     )
     assert "-secret" not in repr(found)
@@ -134,6 +135,12 @@ def test_a_file_without_a_secret_is_named(tmp_path: Path, content: bytes) -> Non
     (tmp_path / "secret").write_bytes(content)
     with pytest.raises(ValueError, match=r"^GATEWAY_SECRET_FILE: must hold"):
         read(GATEWAY_SECRET_FILE=str(tmp_path / "secret"))
+
+
+def test_a_key_that_is_too_short_is_named(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"k" * 31 + b"\n")
+    with pytest.raises(ValueError, match=r"^COOKIE_KEY_FILE: must hold at least 32 bytes"):
+        read(COOKIE_KEY_FILE=str(tmp_path / "key"))
 
 
 def test_no_file_is_no_secret() -> None:
