@@ -64,11 +64,20 @@ class Gate:
         while True:
             try:
                 outer, _ = listener.accept()
-                inner = socket.create_connection(self._behind)
             except OSError:
                 return  # shut
+            try:
+                inner = socket.create_connection(self._behind)
+            except OSError:
+                _end(outer)  # whoever is behind is away
+                continue
             with self._lock:
-                self._connections |= {outer, inner}
+                if self._listener is listener:
+                    self._connections |= {outer, inner}
+                else:
+                    _end(outer)
+                    _end(inner)
+                    return  # shut meanwhile
             for source, target, seen in ((outer, inner, self._count), (inner, outer, _ignore)):
                 threading.Thread(target=_pump, args=(source, target, seen), name="gate", daemon=True).start()
 
