@@ -148,7 +148,9 @@ async def run(cluster: Cluster, lab: str, condition: Condition, fatal: str = "")
         work = asyncio.create_task(manager.lead())
         waiting = asyncio.create_task(reached.wait())
         watching = asyncio.create_task(informers.run())
-        await asyncio.wait({work, waiting, watching}, timeout=scaled(120), return_when=asyncio.FIRST_COMPLETED)
+        # A lab may be so before a write that comes late, which is waited for by its name.
+        ends = {work, watching} if fatal not in ("", ANY) else {work, waiting, watching}
+        await asyncio.wait(ends, timeout=scaled(120), return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
             watching.result()
         watching.cancel()
