@@ -11,7 +11,6 @@ import contextlib
 import functools
 import gc
 import signal
-from asyncio import sslproto
 from collections.abc import AsyncIterator
 
 import structlog
@@ -22,7 +21,7 @@ from datalabd.config import Settings
 from datalabd.errors import KubeError, StartupError
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
-from datalabd.kube.client import Client
+from datalabd.kube.client import Client, keep_tls_buffers_small
 from datalabd.kube.informers import Informers
 from datalabd.kube.leader import Leader, until_first
 from datalabd.kube.lease import Fence
@@ -38,8 +37,6 @@ log = structlog.get_logger()
 
 LAG_SECONDS = 0.5
 """Period of the timer whose lateness is the event-loop lag."""
-TLS_BUFFER = 32 * 1024
-"""Bytes kept for each TLS connection, of which every watch has one: asyncio's 256 KiB were a sixth of all memory."""
 
 
 class Process:
@@ -57,13 +54,13 @@ class Process:
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT. Raises `StartupError` and whatever ends the process otherwise."""
-        sslproto.SSLProtocol.max_size = TLS_BUFFER
+        keep_tls_buffers_small()
         gc.freeze()  # What is imported stays. To go through it for garbage would hold the loop for 50 ms.
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with contextlib.AsyncExitStack() as stack:
-            client = await self._connect()
+            client = await Client.connect(self._kubeconfig)
             stack.push_async_callback(client.close)
             account = await self._enter(client)
             fence = Fence()
@@ -95,12 +92,6 @@ class Process:
         log.info("stopped")
 
     # --- where we are -------------------------------------------------------------------------------------------------
-
-    async def _connect(self) -> Client:
-        try:
-            return await Client.connect(self._kubeconfig)
-        except (ValueError, OSError) as error:
-            raise StartupError(f"no way to an API server: {error}; set KUBECONFIG or pass --kubeconfig") from error
 
     async def _enter(self, client: Client) -> str:
         """Who we are to the API server, which nobody else answers for."""

@@ -55,11 +55,7 @@ def run(kubeconfig: str | None) -> int:
 
 
 async def _run(kubeconfig: str | None) -> int:
-    try:
-        client = await Client.connect(kubeconfig)
-    except (ValueError, OSError) as error:
-        print(f"datalabd: no way to an API server: {error}; set KUBECONFIG or pass --kubeconfig", file=sys.stderr)
-        return 1
+    client = await Client.connect(kubeconfig)
     code = 0
     try:
         environments = [

@@ -143,10 +143,7 @@ def _ask(lab: NamespacedName) -> bool:
 
 @contextlib.asynccontextmanager
 async def _connected(kubeconfig: str | None) -> AsyncIterator[Client]:
-    try:
-        client = await Client.connect(kubeconfig)
-    except (ValueError, OSError) as error:
-        raise Refused(f"no way to an API server: {error}; set KUBECONFIG or pass --kubeconfig") from error
+    client = await Client.connect(kubeconfig)
     try:
         yield client
     finally:
@@ -196,17 +193,15 @@ async def find(client: Client, lab: NamespacedName) -> Kept:
 
 
 async def _is_claimed(client: Client, lab: NamespacedName) -> bool:
-    if await _live(client, kinds.DATALABS, *lab) is not None:
-        return True
     try:
-        await client.list(kinds.DATALABS, lab.namespace, limit="1")
+        found, _ = await client.list(kinds.DATALABS, lab.namespace, fieldSelector=f"metadata.name={lab.name}")
     except NotFound as error:
         # Claims may be there, as after a CustomResourceDefinition that is being restored.
         raise Refused(
             f"the API server does not serve {kinds.DATALABS}, so nobody can say whether claim {lab} is gone; "
             "install the CustomResourceDefinitions first"
         ) from error
-    return False
+    return bool(found)
 
 
 async def _volumes(client: Client, claims: Iterable[Manifest]) -> dict[str, Manifest]:

@@ -35,10 +35,10 @@ def judge(lab: Lab, seen: Observed) -> Judgement:
     broken = [] if held else list(limit_errors(spec, environment))
     found = [*_reserved(lab, seen), *_sources(lab, seen), *_classes(lab)]
     for part, error in found:
-        if part in existing:
-            broken += [error] if error not in broken else []
-        else:
+        if part not in existing:
             held.setdefault(part, str(error))
+        elif error not in broken:  # one field may be about several parts
+            broken.append(error)
     return Judgement(held, tuple(broken))
 
 

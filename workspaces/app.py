@@ -14,7 +14,6 @@ import gc
 import os
 import signal
 import socket
-from asyncio import sslproto
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -22,7 +21,7 @@ import structlog
 from aiohttp import web
 
 from datalabd.errors import StartupError
-from datalabd.kube.client import Client
+from datalabd.kube.client import Client, keep_tls_buffers_small
 from datalabd.kube.events import Recorder
 from datalabd.kube.informers import Informers
 from datalabd.kube.leader import Leader, until_first
@@ -50,8 +49,6 @@ DRAIN_SECONDS = 2.0
 FINISH_SECONDS = 3.0
 """How long requests in flight may take once the port is closed."""
 KEYS_SECONDS = 2.0
-TLS_BUFFER = 32 * 1024
-"""Bytes kept for each TLS connection to the API server, of which every watch has one."""
 
 
 class Process:
@@ -66,18 +63,18 @@ class Process:
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT. Raises `StartupError` and whatever ends the process otherwise."""
-        sslproto.SSLProtocol.max_size = TLS_BUFFER
+        keep_tls_buffers_small()
         gc.freeze()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with contextlib.AsyncExitStack() as stack:
-            client = await self._connect()
+            client = await Client.connect(self._kubeconfig, user_agent=ACCOUNT)
             stack.push_async_callback(client.close)
             cache = Cache(client, Informers(client), self._settings.namespace)
             http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-            streams = Streams(cache)
-            streams.all_secrets = bool(self._settings.storage_secret or self._settings.registry_secret)
+            templates = self._settings.storage_secret, self._settings.registry_secret
+            streams = Streams(cache, all_secrets=any(templates))
             audit = Audit(Recorder(client))
             stack.push_async_callback(audit.close)
             services = Services(
@@ -102,12 +99,6 @@ class Process:
                 self._leader(fence).run(expiry.run),
             )
         log.info("stopped")
-
-    async def _connect(self) -> Client:
-        try:
-            return await Client.connect(self._kubeconfig, user_agent=ACCOUNT)
-        except (ValueError, OSError) as error:
-            raise StartupError(f"no way to an API server: {error}; set KUBECONFIG or pass --kubeconfig") from error
 
     @contextlib.asynccontextmanager
     async def _serve(self, services: Services) -> AsyncIterator[None]:

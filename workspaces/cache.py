@@ -1,7 +1,6 @@
 """What is known of the cluster: the objects that make up workspaces, kept by watches. No query makes a request."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -51,7 +50,6 @@ class Cache:
         self.sharing = Sharing()
         """Who shares which bucket with whom."""
         self._listeners: list[Listener] = []
-        self._revisions: Counter[Resource] = Counter()
         for kind in (kinds.STORAGES, kinds.DATALABS, kinds.SECRETS, *USAGE_KINDS):
             informers.store(kind).subscribe_changes(partial(self._changed, kind))
 
@@ -79,7 +77,6 @@ class Cache:
         return lambda: self._listeners.remove(listener)
 
     def _changed(self, kind: Resource, before: Manifest | None, after: Manifest | None) -> None:
-        self._revisions[kind] += 1
         if kind == kinds.STORAGES:
             if after is not None:
                 self.sharing.put(after)
@@ -133,10 +130,6 @@ class Cache:
     def secret(self, name: str) -> Manifest | None:
         """A Secret of the namespace."""
         return self.get(kinds.SECRETS, name)
-
-    def revision(self, kind: Resource) -> int:
-        """Grows whenever an object of a kind changes."""
-        return self._revisions[kind]
 
     def usage(self, workspace: str) -> tuple[list[Manifest], list[Manifest]] | None:
         """Quotas and volume claims of a workspace's own namespace; None where they may not be read."""

@@ -131,13 +131,13 @@ class Stream:
 class Streams:
     """All streams of this replica."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, *, all_secrets: bool) -> None:
+        """`all_secrets` says that any Secret may be any workspace's, as its name follows a template."""
         self._cache = cache
         self._open: set[Stream] = set()
         self._users: Counter[str] = Counter()
         self._closing = False
-        self.all_secrets = False
-        """Whether any Secret may be any workspace's: its name follows a template."""
+        self._all_secrets = all_secrets
         cache.on_change(self._noted)
 
     def __len__(self) -> int:
@@ -196,7 +196,7 @@ class Streams:
         if kind == kinds.SECRETS:
             principal = name.removesuffix(DATALAB_SECRET)
             sharing = self._cache.sharing
-            return None if self.all_secrets else {principal, *sharing.of_principal(name)}
+            return None if self._all_secrets else {principal, *sharing.of_principal(name)}
         return {str(metadata.get("namespace", ""))}
 
     def _sharers(self, before: Storage, after: Storage) -> set[str] | None:

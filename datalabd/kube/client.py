@@ -10,6 +10,7 @@ import contextlib
 import copy
 import re
 import socket
+from asyncio import sslproto
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -35,6 +36,7 @@ from datalabd.errors import (
     NamespaceTerminating,
     NotFound,
     NotLeading,
+    StartupError,
     Throttled,
     Unavailable,
 )
@@ -51,6 +53,8 @@ CAUSES_MAX = 100
 """Wrong fields of which a refusal is remembered."""
 LIST_PAGE = 100
 """Objects, of which each may have a megabyte."""
+TLS_BUFFER = 32 * 1024
+"""Bytes kept for each TLS connection, of which every watch has one: asyncio's 256 KiB were a sixth of all memory."""
 MAX_CONNECTIONS = 1024
 """A watch holds its connection; the default of 100 would make the hundred-first wait for ever."""
 GOODBYE_SECONDS = 5
@@ -84,6 +88,11 @@ _WARNINGS: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
 """Takes what the API server warns of; None where nobody reads it."""
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 """As the API server words the header `Warning`."""
+
+
+def keep_tls_buffers_small() -> None:
+    """Have all TLS connections of this process buffer little."""
+    sslproto.SSLProtocol.max_size = TLS_BUFFER
 
 
 @contextlib.contextmanager
@@ -224,14 +233,17 @@ class Client:
     ) -> Self:
         """A client for the given kubeconfig (default: KUBECONFIG, ~/.kube/config, then the pod's service account).
 
-        Raises ValueError where no credentials are found, OSError where the file is not there. Makes no request.
+        Raises `StartupError` where no credentials are found. Makes no request.
         """
-        if kubeconfig is not None:
-            await asyncio.to_thread(Path(kubeconfig).stat)
-        api = _Api(bypass_factory=True, kubeconfig=kubeconfig, context=context)
-        api.user_agent = user_agent
-        await api.auth
-        await api._create_session()
+        try:
+            if kubeconfig is not None:
+                await asyncio.to_thread(Path(kubeconfig).stat)
+            api = _Api(bypass_factory=True, kubeconfig=kubeconfig, context=context)
+            api.user_agent = user_agent
+            await api.auth
+            await api._create_session()
+        except (ValueError, OSError) as error:
+            raise StartupError(f"no way to an API server: {error}; set KUBECONFIG or pass --kubeconfig") from error
         return cls(api)
 
     def fenced(self, may_write: Callable[[], bool]) -> Self:
