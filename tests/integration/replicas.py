@@ -8,6 +8,7 @@ import os
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import aiohttp
@@ -23,8 +24,6 @@ from tests.integration.stage import background, standins
 (DEPLOYMENT,) = yaml.safe_load_all((MANIFESTS / "deployment" / "deployment.yaml").read_text())
 PROBE = DEPLOYMENT["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
 CHUNK = 65536
-IDLE_SECONDS = 0.5
-"""After which connections that are to be short are ended."""
 
 
 def install(cluster: Cluster) -> None:
@@ -86,7 +85,7 @@ class Service:
     """Hands each connection of the API server on to a ready replica in turn, as nodes do for a Service.
 
     Replicas are probed as the Deployment says; one that has ended or is being deleted is out at once. Connections that
-    there are stay where they are, unless they are to be `short`: those end once they are idle, and others are made.
+    there are stay where they are.
     """
 
     def __init__(self, socket: Path, replicas: list[Replica]) -> None:
@@ -95,9 +94,11 @@ class Service:
         self.replicas = replicas
         self._ready: set[int] = set()
         """Pids of those whose probe succeeds."""
-        self.short = False
         self._sent = 0
         self._connections: dict[asyncio.Task[object], asyncio.StreamWriter] = {}
+        self._answered: set[asyncio.Task[object]] = set()
+        """The connections on which nothing was asked since the last answer."""
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def endpoints(self) -> list[Replica]:
         """The replicas that connections are handed to."""
@@ -115,6 +116,7 @@ class Service:
             await asyncio.start_unix_server(self._connected, self._socket),
             asyncio.TaskGroup() as tasks,
         ):
+            self._loop = asyncio.get_running_loop()
             probes = [tasks.create_task(self._probe(session, replica)) for replica in self.replicas]
             try:
                 yield
@@ -124,6 +126,21 @@ class Service:
                 for writer in self._connections.values():
                     writer.transport.abort()
                 await asyncio.gather(*self._connections)
+
+    def end_answered(self) -> Future[None]:
+        """End the connections on which no answer is due; done once the API server has let go of each.
+
+        Whoever asks nothing meanwhile has none broken, and is answered on new ones.
+        """
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(self._end_answered(), self._loop)
+
+    async def _end_answered(self) -> None:
+        ending = list(self._answered)
+        for task in ending:
+            self._connections[task].write_eof()
+        if ending:
+            await asyncio.wait(ending)
 
     async def _probe(self, session: aiohttp.ClientSession, replica: Replica) -> None:
         failures = 0
@@ -153,12 +170,15 @@ class Service:
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await reader.readuntil(b"\r\n\r\n")  # CONNECT: there is no other Service to tell this one from
-                await self._hand_on(reader, writer)
+                await self._hand_on(reader, writer, task)
         finally:
+            self._answered.discard(task)
             await _closed(writer)
             del self._connections[task]
 
-    async def _hand_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _hand_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[object]
+    ) -> None:
         endpoints = self.endpoints()
         if not endpoints:
             writer.write(b"HTTP/1.1 503 no endpoints\r\n\r\n")
@@ -167,20 +187,13 @@ class Service:
         port = endpoints[self._sent % len(endpoints)].port("webhook")
         there, back = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"HTTP/1.1 200 connected\r\n\r\n")
-        answered = asyncio.Event()
-        asked, told = _copy(reader, back, answered.clear), _copy(there, writer, answered.set)
         try:
-            await asyncio.gather(asked, told, self._end_when_idle(writer, answered))
+            await asyncio.gather(
+                _copy(reader, back, lambda: self._answered.discard(task)),
+                _copy(there, writer, lambda: self._answered.add(task)),
+            )
         finally:
             await _closed(back)
-
-    async def _end_when_idle(self, writer: asyncio.StreamWriter, answered: asyncio.Event) -> None:
-        """End a short connection on which nothing was asked for a while since the last answer."""
-        while not writer.is_closing():
-            was_answered = answered.is_set()
-            await asyncio.sleep(IDLE_SECONDS)
-            if self.short and was_answered and answered.is_set():
-                writer.close()
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, heard: Callable[[], None]) -> None:

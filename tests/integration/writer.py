@@ -6,7 +6,8 @@ import itertools
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import aiohttp
@@ -51,6 +52,8 @@ class Writer:
         self._sent = 0
         self._going: dict[int, float] = {}
         """When those began that were not answered yet."""
+        self.before_each: Callable[[], Future[None]] | None = None
+        """What is done first, as long as no other write waits for its answer."""
 
     def refused(self, since: float) -> list[Write]:
         """The writes begun since then that were not done, in order of their begin."""
@@ -107,6 +110,8 @@ class Writer:
                 (edit, rules, trial),
                 strict=True,
             ):
+                if self.before_each is not None and not self._going:
+                    await asyncio.wrap_future(self.before_each())
                 writes.create_task(self._write(session, what, method, path, body))
                 await asyncio.sleep(PAUSE_SECONDS)
 
