@@ -94,6 +94,22 @@ def test_alerts_speak_of_metrics_that_exist() -> None:
     assert used <= exposed
 
 
+def test_every_alert_looks_at_one_process() -> None:
+    """Both processes have every series: a Workspace API that leads must not stand for a datalabd that does not."""
+    groups = [group for alerts in load("monitoring/alerts.yaml") for group in alerts["spec"]["groups"]]
+    jobs: dict[str, set[str]] = {group["name"]: set() for group in groups}
+    for group in groups:
+        for rule in group["rules"]:
+            series = r"\b(?:(?:datalabd|workqueue|rest_client)_\w+|up\b)(?:\{(.*?)\})?"
+            for matchers in re.findall(series, re.sub(r"by \(.*?\)", "", rule["expr"])):
+                job = re.search(r'\bjob="([^"]+)"', matchers)
+                assert job is not None, rule["alert"]
+                jobs[group["name"]].add(job[1])
+    (service,) = load("monitoring/service.yaml")
+    assert jobs["datalabd"] == {service["metadata"]["name"]}, "what a ServiceMonitor calls the job"
+    assert all(len(found) == 1 for found in jobs.values()), jobs
+
+
 def test_the_workspace_api_sees_secrets_of_its_own_namespace_alone() -> None:
     everywhere = [role for role in load("workspaces/roles.yaml") if role["kind"] == "ClusterRole"]
     assert [rule["resources"] for role in everywhere for rule in role["rules"]] == [
