@@ -27,8 +27,11 @@ from hack.deadlines import scaled
 from tests.integration.daemon import eventually
 from webhooks.registration import CLAIMS
 from webhooks.serving_certificate import CERTIFICATE_SECRET
+from workspaces.cache import USAGE_KINDS
+from workspaces.operations import OPERATIONS
 
-MANIFESTS = Path(__file__).parents[1] / "manifests"
+ROOT = Path(__file__).parents[1]
+MANIFESTS = ROOT / "manifests"
 READY_SECONDS = 60.0
 
 
@@ -45,7 +48,10 @@ def container() -> Manifest:
 # ---- What can be told without a cluster
 
 
-@pytest.mark.parametrize("name", ["rbac", "local", "webhook", "deployment", "monitoring", "samples", "workspaces"])
+ALERTS = ["monitoring", "workspaces/monitoring"]
+
+
+@pytest.mark.parametrize("name", ["rbac", "local", "webhook", "deployment", "samples", "workspaces", *ALERTS])
 def test_every_file_is_in_its_kustomization(name: str) -> None:
     files = {path.name for path in (MANIFESTS / name).glob("*.yaml")} - {"kustomization.yaml"}
     (kustomization,) = load(f"{name}/kustomization.yaml")
@@ -77,37 +83,66 @@ def test_ports_are_the_process_own() -> None:
     assert ports == {"webhook": Settings().webhook_port, "metrics": Settings().metrics_port}
 
 
-def test_alerts_speak_of_metrics_that_exist() -> None:
+def rules(directory: str) -> list[dict[str, Any]]:
+    """Every alert of a directory."""
+    (alerts,) = load(f"{directory}/alerts.yaml")
+    return [rule for group in alerts["spec"]["groups"] for rule in group["rules"]]
+
+
+@pytest.mark.parametrize("directory", ALERTS)
+def test_alerts_speak_of_metrics_that_exist(directory: str) -> None:
     exposed = {sample.name for family in REGISTRY.collect() for sample in family.samples} | {
         f"{family.name}{suffix}"
         for family in REGISTRY.collect()
         for suffix in {"counter": ["_total"], "histogram": ["_bucket"]}.get(family.type, [""])
     }
-    (alerts,) = load("monitoring/alerts.yaml")
     used = {
         name
-        for group in alerts["spec"]["groups"]
-        for rule in group["rules"]
+        for rule in rules(directory)
         for name in re.findall(r"\b(?:datalabd|workqueue|rest_client)_\w+", re.sub(r"\{.*?\}", "", rule["expr"]))
     }
     assert used
     assert used <= exposed
 
 
-def test_every_alert_looks_at_one_process() -> None:
+@pytest.mark.parametrize("directory", ALERTS)
+def test_every_alert_looks_at_one_process(directory: str) -> None:
     """Both processes have every series: a Workspace API that leads must not stand for a datalabd that does not."""
-    groups = [group for alerts in load("monitoring/alerts.yaml") for group in alerts["spec"]["groups"]]
-    jobs: dict[str, set[str]] = {group["name"]: set() for group in groups}
-    for group in groups:
-        for rule in group["rules"]:
-            series = r"\b(?:(?:datalabd|workqueue|rest_client)_\w+|up\b)(?:\{(.*?)\})?"
-            for matchers in re.findall(series, re.sub(r"by \(.*?\)", "", rule["expr"])):
-                job = re.search(r'\bjob="([^"]+)"', matchers)
-                assert job is not None, rule["alert"]
-                jobs[group["name"]].add(job[1])
-    (service,) = load("monitoring/service.yaml")
-    assert jobs["datalabd"] == {service["metadata"]["name"]}, "what a ServiceMonitor calls the job"
-    assert all(len(found) == 1 for found in jobs.values()), jobs
+    series = r"\b(?:(?:datalabd|workqueue|rest_client)_\w+|up\b)(?:\{(.*?)\})?"
+    (service,) = load(f"{directory}/service.yaml")
+    for rule in rules(directory):
+        found = re.findall(series, re.sub(r"by \(.*?\)", "", rule["expr"]))
+        assert found, rule["alert"]
+        jobs = {job for matchers in found for job in re.findall(r'\bjob="([^"]+)"', matchers) or [""]}
+        assert jobs == {service["metadata"]["name"]}, f"{rule['alert']}: what a ServiceMonitor calls the job"
+
+
+def test_alerts_name_routes_codes_and_results_of_the_workspace_api() -> None:
+    routes = {operation.path for operation in OPERATIONS}
+    results = set(re.findall(r'result = "(\w+)"', (ROOT / "workspaces" / "tokens.py").read_text()))
+    said = " ".join(rule["expr"] for rule in rules("workspaces/monitoring"))
+    found = {route for match in re.findall(r'route!?[=~]+"([^"]+)"', said) for route in match.split("|")}
+    assert found == {"/readyz", "/probe", "/metrics"}
+    assert found <= routes
+    assert set(re.findall(r'result="(\w+)"', said)) == {"unavailable"} <= results
+    assert set(re.findall(r'resource!~"([^"]+)"', said)) == {"|".join(map(str, USAGE_KINDS))}
+
+
+def test_prometheus_gets_in_where_the_workspace_api_is_scraped() -> None:
+    """ServiceMonitor to Service to pods to port, and the NetworkPolicy of those pods lets it through."""
+    (monitor,) = load("workspaces/monitoring/service-monitor.yaml")
+    (service,) = load("workspaces/monitoring/service.yaml")
+    (deployment,) = load("workspaces/deployment.yaml")
+    (policy,) = load("workspaces/network-policy.yaml")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    (endpoint,), (port,) = monitor["spec"]["endpoints"], service["spec"]["ports"]
+    assert endpoint["port"] == port["name"]
+    pod = deployment["spec"]["template"]
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    (listening,) = pod["spec"]["containers"][0]["ports"]
+    assert (port["targetPort"], port["port"]) == (listening["name"], listening["containerPort"])
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert policy["spec"]["ingress"] == [{"ports": [{"port": listening["name"], "protocol": "TCP"}]}]  # from anywhere
 
 
 def test_the_workspace_api_sees_secrets_of_its_own_namespace_alone() -> None:
@@ -206,8 +241,9 @@ def test_the_api_server_accepts_every_object(cluster: Cluster) -> None:
 
 
 @pytest.mark.cluster
-def test_monitoring_builds(cluster: Cluster) -> None:
-    built = cluster.kubectl("kustomize", str(MANIFESTS / "monitoring")).stdout
+@pytest.mark.parametrize("directory", ALERTS)
+def test_monitoring_builds(cluster: Cluster, directory: str) -> None:
+    built = cluster.kubectl("kustomize", str(MANIFESTS / directory)).stdout
     kinds = [manifest["kind"] for manifest in yaml.safe_load_all(built)]
     assert sorted(kinds) == ["PrometheusRule", "Service", "ServiceMonitor"]
 
