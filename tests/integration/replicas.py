@@ -95,6 +95,7 @@ class Service:
         self._ready: set[int] = set()
         """Pids of those whose probe succeeds."""
         self._sent = 0
+        self._ended = 0
         self._connections: dict[asyncio.Task[object], asyncio.StreamWriter] = {}
         self._answered: set[asyncio.Task[object]] = set()
         """The connections on which nothing was asked since the last answer."""
@@ -130,7 +131,8 @@ class Service:
     def end_answered(self) -> Future[None]:
         """End the connections on which no answer is due; done once the API server has let go of each.
 
-        Whoever asks nothing meanwhile has none broken, and is answered on new ones.
+        Whoever asks nothing meanwhile has none broken, and is answered on new ones; the first of those by another
+        replica than the last time.
         """
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(self._end_answered(), self._loop)
@@ -141,6 +143,8 @@ class Service:
             self._connections[task].write_eof()
         if ending:
             await asyncio.wait(ending)
+        self._ended += 1
+        self._sent = self._ended
 
     async def _probe(self, session: aiohttp.ClientSession, replica: Replica) -> None:
         failures = 0
