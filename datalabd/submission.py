@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from datalabd.api import v1beta1
-from datalabd.api.conversion import ANNOTATION, database_classes, to_v1beta2
+from datalabd.api.conversion import database_classes, to_v1beta2
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import V1BETA1, FieldError, Manifest, Model, Problem, field_error
+from datalabd.api.meta import CONVERSION, V1BETA1, FieldError, Manifest, Model, Problem, field_error
 from datalabd.api.v1beta2 import DatalabSpec
 from datalabd.lab import environment_name
 
@@ -121,8 +121,8 @@ class Submission:
             self.environment_name == other.environment_name
             and all(self.claim.get(field) == other.claim.get(field) for field in ("apiVersion", "spec"))
             and all(self.metadata.get(field) == other.metadata.get(field) for field in ("name", "namespace"))
-            and _dict(self.metadata.get("annotations")).get(ANNOTATION)
-            == _dict(other.metadata.get("annotations")).get(ANNOTATION)
+            and _dict(self.metadata.get("annotations")).get(CONVERSION)
+            == _dict(other.metadata.get("annotations")).get(CONVERSION)
         )
 
 

@@ -46,7 +46,8 @@ def pages() -> dict[Path, str]:
         "| [restores a PostgreSQL server](../how-to/backup-and-restore.md) |\n"
         f"| `{meta.ABANDON}` | {steps} | skips a step of a [deletion that does not end]"
         "(../how-to/operate.md#a-deletion-that-does-not-end) |\n\n"
-        "All but the first two take several values, with commas between.\n\n## spec\n\n"
+        "All but the first two take several values, with commas between. No other annotation or label with this prefix "
+        "has an effect on a claim; admission warns of one that is new.\n\n## spec\n\n"
     )
     kind = (
         "# EnvironmentConfig\n\n"

@@ -51,7 +51,7 @@ def datalab(
     if errors:
         return denied(request, errors)
     yield
-    notes = [*requests.warnings(new.claim, before), *warnings(new, old)]
+    notes = [*requests.warnings(new.claim, before), *warn.ignored(new.claim, before), *warnings(new, old)]
     if old is not None and not new.says_the_same(old):
         yield
         notes = [*notes, *broken_rules(new)]
@@ -75,7 +75,8 @@ def annotations(request: AdmissionRequest, new: Submission, old: Submission) -> 
     errors = requests.errors(new.claim, old.claim, new.environment)
     if errors:
         return denied(request, errors)
-    return allowed(request.uid, warnings=warn.few(requests.warnings(new.claim, old.claim)))
+    notes = [*requests.warnings(new.claim, old.claim), *warn.ignored(new.claim, old.claim)]
+    return allowed(request.uid, warnings=warn.few(notes))
 
 
 def environment(request: AdmissionRequest, labs: int) -> Manifest:
@@ -94,6 +95,7 @@ def environment(request: AdmissionRequest, labs: int) -> Manifest:
         return denied(request, errors)
     new = _parsed(request.object)
     notes = [] if new is None else warn.environment(new, _parsed(old), labs)
+    notes = [*notes, *warn.ignored(request.object, old, annotations=(), labels=())]
     return allowed(request.uid, warnings=warn.few(notes))
 
 

@@ -3,8 +3,9 @@
 Sentences of at most `LENGTH_MAX` characters, the gravest first, as only `COUNT_MAX` of them are shown.
 """
 
+import difflib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from pydantic import BaseModel, ValidationError
@@ -19,7 +20,7 @@ from datalabd.api.environment import (
     Retention,
     StorageClasses,
 )
-from datalabd.api.meta import Manifest
+from datalabd.api.meta import CLAIM_ANNOTATIONS, CLAIM_LABELS, PREFIX, Manifest, shorten
 from datalabd.api.v1beta2 import DatalabSpec, Policy, State
 from datalabd.errors import ClaimInvalid
 from datalabd.lab import Lab, resolve
@@ -42,6 +43,10 @@ _UNLIMITED = {
     "allowed": Allowed.model_construct(policies=list(Policy)),
     "storage_classes": StorageClasses.model_construct(),
 }
+_OURS = (f"{PREFIX}/", "datalab.pkg.internal/")
+"""Our prefix, and how it is misspelt."""
+_ALIKE = 0.7
+"""How alike two names are of which one may be meant for the other, by `difflib`."""
 _ATTRIBUTES = {str(info.alias): (name,) for name, info in DatalabSpec.model_fields.items()}
 """Attributes of a parsed spec by the field that each is read from."""
 _READ_BY: dict[ProtectionType, tuple[str, ...]] = {
@@ -136,6 +141,41 @@ def deletion(old: Submission) -> list[str]:
         many = len(running) > 1
         ends.append(f"session{'s' if many else ''} {listed(running, 60)} end{'' if many else 's'}")
     return [*told, *([", ".join(ends)] if ends else [])]
+
+
+def ignored(
+    new: Manifest,
+    old: Manifest | None,
+    annotations: Collection[str] = CLAIM_ANNOTATIONS,
+    labels: Collection[str] = CLAIM_LABELS,
+) -> list[str]:
+    """New and changed annotations and labels with our prefix, or what reads like it, that have no effect.
+
+    `annotations` and `labels` are those that have one; each sentence names the nearest of them, if any is near.
+    """
+    read = {"annotation": annotations, "label": labels}
+    found = [
+        (kind, key)
+        for kind in read
+        for key, value in (new["metadata"].get(f"{kind}s") or {}).items()
+        if key.startswith(_OURS) and key not in read[kind]
+        if old is None or (old["metadata"].get(f"{kind}s") or {}).get(key) != value
+    ]
+    # Looking for the nearest takes time, and what stands further down is not shown.
+    return [
+        f"{kind} {shorten(key)} has no effect{_meant(kind, key, read) if number < COUNT_MAX else ''}"
+        for number, (kind, key) in enumerate(found)
+    ]
+
+
+def _meant(kind: str, key: str, read: dict[str, Collection[str]]) -> str:
+    """What may have been meant by the key of an annotation or label: the nearest, of its own kind if there is one."""
+    name = key.partition("/")[2].lower()
+    for other in sorted(read, key=lambda other: other != kind):
+        names = {known.partition("/")[2]: known for known in sorted(read[other])}
+        if near := difflib.get_close_matches(name, names, 1, _ALIKE):
+            return f"; did you mean {'' if other == kind else f'{other} '}{names[near[0]]}?"
+    return ""
 
 
 def environment(new: EnvironmentConfig, old: EnvironmentConfig | None, labs: int) -> list[str]:

@@ -10,9 +10,8 @@ Plain dicts in and out, nothing changed in place. What a schema would refuse is 
 import json
 from typing import Any
 
-from datalabd.api.meta import PREFIX, V1BETA1, V1BETA2, Manifest
+from datalabd.api.meta import CONVERSION, V1BETA1, V1BETA2, Manifest
 
-ANNOTATION = f"{PREFIX}/conversion"
 STATE_ALIASES = {"running": "started", "paused": "stopped"}
 CLASSES = ("storageClassName", "backupStorageClassName")
 
@@ -184,7 +183,7 @@ def _without_classes(database: Any) -> Any:
 def _kept(claim: Manifest) -> Manifest:
     """What the annotation holds, as far as it is what we wrote."""
     try:
-        kept = json.loads(_annotations(claim).get(ANNOTATION, "{}"))
+        kept = json.loads(_annotations(claim).get(CONVERSION, "{}"))
     except (TypeError, ValueError, RecursionError):
         return {}  # edited by hand; the spec alone counts
     if not isinstance(kept, dict):
@@ -205,11 +204,11 @@ def _annotations(claim: Manifest) -> Manifest:
 def _annotated(claim: Manifest, kept: Manifest) -> Manifest:
     """The claim with `kept` in its annotation, or without that annotation if there is nothing to keep."""
     annotations, metadata = _annotations(claim), claim.get("metadata")
-    if not kept and ANNOTATION not in annotations:
+    if not kept and CONVERSION not in annotations:
         return claim
-    annotations = {key: value for key, value in annotations.items() if key != ANNOTATION}
+    annotations = {key: value for key, value in annotations.items() if key != CONVERSION}
     if kept:
-        annotations[ANNOTATION] = json.dumps(kept, separators=(",", ":"), sort_keys=True)
+        annotations[CONVERSION] = json.dumps(kept, separators=(",", ":"), sort_keys=True)
     metadata = (
         {key: value for key, value in metadata.items() if key != "annotations"} if isinstance(metadata, dict) else {}
     )

@@ -59,6 +59,12 @@ PROTECTION = f"{PREFIX}/protection"
 """Annotation of a session's Ingress: comma-separated names of the annotations that protect it, which only we change."""
 UNPROTECTED = f"{PREFIX}/unprotected"
 """Annotation of an object that holds data: while it is "true" everybody who has the right may delete it."""
+CONVERSION = f"{PREFIX}/conversion"
+"""Annotation of a claim: what the version it is written in has no field for."""
+CLAIM_ANNOTATIONS = frozenset({ENVIRONMENT, ABANDON, ROTATE, BACKUP, RESTORE, PROTECT, CONVERSION})
+"""All annotations with our prefix that a claim is read for."""
+CLAIM_LABELS = frozenset({ENVIRONMENT})
+"""All labels with our prefix that a claim is read for."""
 STORAGE_CLAIM = f"{PREFIX}/claim"
 """Annotation of a shared storage Secret: the `<namespace>/<name>` of the claim that may use it."""
 REALM_MARK = f"{PREFIX}.claim"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datalabd.api.conversion import ANNOTATION, carried_over, convert, database_classes, to_v1beta1, to_v1beta2
-from datalabd.api.meta import V1BETA1, V1BETA2, Manifest
+from datalabd.api.conversion import carried_over, convert, database_classes, to_v1beta1, to_v1beta2
+from datalabd.api.meta import CONVERSION, V1BETA1, V1BETA2, Manifest
 
 
 def claim(version: str, spec: Any, **metadata: Any) -> Manifest:
@@ -72,15 +72,15 @@ def test_classes_go_with_their_server() -> None:
 def test_one_annotation_holds_what_the_hub_cannot_say() -> None:
     spec = {"sessions": ["a", {"name": "b"}], "databases": {"pg0": {"storageClassName": "fast"}}}
     hub = to_v1beta2(claim(V1BETA1, spec, annotations={"x": "y"}))
-    assert hub["metadata"]["annotations"].keys() == {"x", ANNOTATION}
-    assert json.loads(hub["metadata"]["annotations"][ANNOTATION]) == {
+    assert hub["metadata"]["annotations"].keys() == {"x", CONVERSION}
+    assert json.loads(hub["metadata"]["annotations"][CONVERSION]) == {
         "databases": {"pg0": {"storageClassName": "fast"}},
         "sessions": [{"name": "b"}],
     }
 
 
 def test_the_annotation_goes_when_there_is_nothing_to_keep() -> None:
-    hub = to_v1beta2(claim(V1BETA1, {"sessions": ["a"]}, annotations={ANNOTATION: "{}"}))
+    hub = to_v1beta2(claim(V1BETA1, {"sessions": ["a"]}, annotations={CONVERSION: "{}"}))
     assert hub["metadata"] == {"name": "lab"}
 
 
@@ -98,7 +98,7 @@ def test_the_annotation_goes_when_there_is_nothing_to_keep() -> None:
 )
 def test_an_annotation_edited_by_hand_does_not_matter(text: str) -> None:
     spec = {"sessions": [{"name": "a", "state": "started"}], "databases": {"pg0": {"storage": "1Gi"}}}
-    seen = to_v1beta1(claim(V1BETA2, spec, annotations={ANNOTATION: text}))
+    seen = to_v1beta1(claim(V1BETA2, spec, annotations={CONVERSION: text}))
     assert seen == claim(V1BETA1, {"sessions": ["a"], "databases": {"pg0": {"storage": "1Gi"}}})
 
 
@@ -121,7 +121,7 @@ STARTED, STOPPED = ({"name": name, "state": state} for name, state in (("main", 
 
 def annotated(**kept: Any) -> dict[str, str]:
     """The annotation as we write it."""
-    return {ANNOTATION: json.dumps(kept, separators=(",", ":"), sort_keys=True)}
+    return {CONVERSION: json.dumps(kept, separators=(",", ":"), sort_keys=True)}
 
 
 def applied(version: str, *sessions: str, manager: str = "flux", operation: str = "Apply") -> Manifest:
@@ -146,7 +146,7 @@ def applied(version: str, *sessions: str, manager: str = "flux", operation: str 
             {"pg0": {"storageClassName": ""}},
             id="takes it back",
         ),
-        pytest.param({ANNOTATION: "{"}, {"pg0": {"storageClassName": "fast"}}, id="garbles them"),
+        pytest.param({CONVERSION: "{"}, {"pg0": {"storageClassName": "fast"}}, id="garbles them"),
     ],
 )
 def test_an_update_keeps_classes_of_databases_that_it(annotations: Manifest, expected: Manifest) -> None:
@@ -226,7 +226,7 @@ def test_convert_leaves_the_wanted_version_alone() -> None:
 
 @pytest.mark.parametrize(("to", "version"), [(to_v1beta1, V1BETA1), (to_v1beta2, V1BETA2)])
 def test_what_is_in_the_wanted_words_stays(to: Any, version: str) -> None:
-    written = claim(version, {"sessions": [3]}, annotations={ANNOTATION: "x"})
+    written = claim(version, {"sessions": [3]}, annotations={CONVERSION: "x"})
     assert to(written) is written
 
 
@@ -249,7 +249,7 @@ def test_convert_knows_no_other_version() -> None:
         pytest.param({"spec": []}, id="list for a spec"),
         pytest.param({"metadata": [], "spec": {"sessions": 3, "databases": 3}}, id="everything of another type"),
         pytest.param({"metadata": {"annotations": []}, "spec": {"databases": {"a": 3}}}, id="list of annotations"),
-        pytest.param({"metadata": {"annotations": {ANNOTATION: 3}}, "spec": {"sessions": [None, []]}}, id="odd items"),
+        pytest.param({"metadata": {"annotations": {CONVERSION: 3}}, "spec": {"sessions": [None, []]}}, id="odd items"),
     ],
 )
 def test_what_is_invalid_is_passed_on(to: Any, broken: Manifest) -> None:

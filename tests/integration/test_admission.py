@@ -311,10 +311,13 @@ def test_classes_of_database_servers_are_unknown_to_v1beta2(cluster: Cluster) ->
 
 
 def test_warnings_are_shown(cluster: Cluster) -> None:
-    answer = dry_run(cluster, claim("default", WIDE, users=["Joe"], files=[{"http": {"url": "http://a.org/b"}}]))
+    new = claim("default", WIDE, users=["Joe"], files=[{"http": {"url": "http://a.org/b"}}])
+    new["metadata"]["annotations"]["datalabs.pkg.internal/protct"] = "true"
+    answer = dry_run(cluster, new)
     assert answer.returncode == 0
     made, *told = [line for line in answer.stderr.splitlines() if line.startswith("Warning: ")]
     assert made.startswith("Warning: creates ")
+    assert told.pop(0).endswith("/protct has no effect; did you mean datalabs.pkg.internal/protect?")
     assert [line.partition(":")[2].split(":")[0].strip() for line in told] == [
         "spec.users[0]",
         "spec.files[0].http.url",

@@ -1,10 +1,10 @@
 import pytest
 
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import ABANDON, BACKUP, PROTECT, RESTORE, ROTATE, Manifest
+from datalabd.api.meta import ABANDON, BACKUP, CLAIM_ANNOTATIONS, PROTECT, RESTORE, ROTATE, Manifest
 from datalabd.status import deleting
 from tests.factories import NOW, claim, environment
-from webhooks.requests import errors
+from webhooks.requests import CHECKS, errors
 
 SERVER = {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}
 
@@ -158,3 +158,7 @@ ADMIN = {"namespace": "iam", "name": "admin"}
 def test_what_a_lab_may_lack(item: str, within: EnvironmentConfig, said: str | None) -> None:
     told = [error.detail for error in errors(asking(ROTATE, item), None, within)]
     assert [said in detail for detail in told if said] == ([True] if said else []) == [True for _ in told]
+
+
+def test_what_is_checked_is_known() -> None:
+    assert CHECKS.keys() < CLAIM_ANNOTATIONS

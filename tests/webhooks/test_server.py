@@ -21,6 +21,7 @@ from datalabd.api.meta import (
     ENVIRONMENT,
     FIELD_MANAGER,
     MANAGED_BY,
+    PROTECT,
     PROTECTION,
     V1BETA1,
     V1BETA2,
@@ -1070,6 +1071,15 @@ async def test_a_change_tells_how_many_labs_use_the_environment(webhooks: Webhoo
     webhooks.hold(kinds.DATALABS, claim("a"), claim("b"), other)
     response = await operate(webhooks, "UPDATE", environment(retention="Delete"), environment())
     assert response["warnings"] == ["data.retention: 2 labs use it; from now on what is no longer declared is deleted"]
+
+
+async def test_no_annotation_of_ours_has_an_effect_on_an_environment(webhooks: Webhooks) -> None:
+    plain, marked = environment(), environment()
+    marked["metadata"]["annotations"] = {PROTECT: "true"}
+    told = [f"annotation {PROTECT} has no effect"]
+    assert (await operate(webhooks, "CREATE", marked))["warnings"] == told
+    assert (await operate(webhooks, "UPDATE", marked, plain))["warnings"] == told
+    assert "warnings" not in await operate(webhooks, "UPDATE", marked, marked)
 
 
 @pytest.mark.parametrize(

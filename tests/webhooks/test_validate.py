@@ -229,6 +229,19 @@ def test_what_an_update_does_is_told_before_what_is_unwise() -> None:
     ]
 
 
+def test_an_annotation_that_nothing_reads_is_warned_of_and_never_refused() -> None:
+    def asking(**spec: Any) -> Manifest:
+        made = claim(**spec)
+        return made | {"metadata": made["metadata"] | {"annotations": {"datalabs.pkg.internal/rotat": "client/lab/1"}}}
+
+    told = "annotation datalabs.pkg.internal/rotat has no effect; did you mean datalabs.pkg.internal/rotate?"
+    assert answer(asking())["warnings"][1:] == [told]
+    assert answer(asking(users=["ann"]), claim())["warnings"] == [told]
+    request = AdmissionRequest("u-1", "UPDATE", "team", "lab", asking(), claim(), dry_run=False, username="joe")
+    answered = validate.annotations(request, Submission(asking(), HERE), Submission(claim(), HERE))
+    assert answered["response"] == {"uid": "u-1", "allowed": True, "warnings": [told]}
+
+
 @pytest.mark.parametrize(
     ("items", "room", "expected"),
     [

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.environment import EnvironmentConfig
-from datalabd.api.meta import V1BETA1, Manifest
+from datalabd.api.meta import CLAIM_ANNOTATIONS, PREFIX, V1BETA1, Manifest
 from datalabd.steps import run
 from datalabd.submission import Submission
 from tests.factories import IAM, claim, environment
@@ -36,6 +36,60 @@ def change(
 ) -> list[str]:
     """What is told of an update."""
     return run(warn.change(Submission(new, environment), Submission(old, environment), old_environment))
+
+
+# --- annotations and labels -------------------------------------------------------------------------------------------
+
+
+def marked(annotations: dict[str, str] | None = None, labels: dict[str, str] | None = None) -> Manifest:
+    """A claim with these annotations and labels."""
+    made = claim()
+    return made | {"metadata": made["metadata"] | {"annotations": annotations, "labels": labels}}
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        pytest.param("enviroment", "; did you mean datalabs.pkg.internal/environment?", id="a letter is missing"),
+        pytest.param("Protect", "; did you mean datalabs.pkg.internal/protect?", id="capitals"),
+        pytest.param("rotation", "; did you mean datalabs.pkg.internal/rotate?", id="another form of the word"),
+        pytest.param("owner", "", id="like none"),
+        pytest.param("", "", id="no name"),
+    ],
+)
+def test_an_annotation_that_nothing_reads_is_told_with_the_nearest(key: str, expected: str) -> None:
+    key = f"{PREFIX}/{key}"
+    told = f"annotation {key} has no effect{expected}"
+    assert warn.ignored(marked({key: "x"}), None) == [told]
+    assert warn.ignored(marked({key: "x"}), marked()) == [told]
+    assert warn.ignored(marked({key: "x"}), marked({key: "y"})) == [told]
+    assert warn.ignored(marked({key: "x"}), marked({key: "x"})) == []
+    assert warn.ignored(marked(), marked({key: "x"})) == []
+
+
+def test_a_label_that_nothing_reads_is_told_with_the_nearest() -> None:
+    new = marked(labels={"datalabs.pkg.internal/env": "x", "datalabs.pkg.internal/protect": "true"})
+    assert warn.ignored(new, marked()) == [
+        "label datalabs.pkg.internal/env has no effect",
+        "label datalabs.pkg.internal/protect has no effect; did you mean annotation datalabs.pkg.internal/protect?",
+    ]
+
+
+def test_a_misspelt_prefix_is_ours() -> None:
+    assert warn.ignored(marked({"datalab.pkg.internal/protect": "true"}), None) == [
+        "annotation datalab.pkg.internal/protect has no effect; did you mean datalabs.pkg.internal/protect?"
+    ]
+
+
+def test_nothing_is_told_of_what_is_read_or_not_ours() -> None:
+    foreign = {"storages.pkg.internal/enviroment": "x", "workspaces.pkg.internal/caps": "x", "enviroment": "x"}
+    read = dict.fromkeys(CLAIM_ANNOTATIONS, "x")
+    assert warn.ignored(marked(read | foreign, {f"{PREFIX}/environment": "x"} | foreign), None) == []
+
+
+def test_of_many_that_nothing_reads_the_first_are_told_with_the_nearest() -> None:
+    told = warn.ignored(marked({f"{PREFIX}/rotate{number}": "x" for number in range(12)}), None)
+    assert [" did you mean " in sentence for sentence in told] == [True] * COUNT_MAX + [False] * 2
 
 
 # --- creation ---------------------------------------------------------------------------------------------------------
