@@ -3,7 +3,7 @@
 Only what a Storage decides on its own buckets counts. Requests and grants show on both sides.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, KeysView
 from typing import Any
 
 from datalabd.api.meta import Manifest
@@ -60,6 +60,11 @@ class Sharing:
     def __iter__(self) -> Iterator[Storage]:
         """Storages by name."""
         return (self._storages[name] for name in sorted(self._storages))
+
+    @property
+    def names(self) -> KeysView[str]:
+        """Names of all Storages, as they are at any time."""
+        return self._storages.keys()
 
     def get(self, name: str) -> Storage | None:
         """The Storage of that name."""

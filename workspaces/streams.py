@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import orjson
@@ -45,8 +46,10 @@ DATALAB_SECRET = "-datalab"
 class Stream:
     """One client that listens."""
 
-    def __init__(self, request: web.Request, caller: Identity) -> None:
+    def __init__(self, request: web.Request, caller: Identity, workspaces: AbstractSet[str] | None) -> None:
+        """It is about these workspaces; None for all."""
         self.caller = caller
+        self._workspaces = workspaces
         self.changes: dict[str, set[str]] = {}
         """Parts that changed, by workspace."""
         self.closing = False
@@ -77,11 +80,13 @@ class Stream:
         await self._response.prepare(self._request)
         await self.write(b"retry: %d\n\n" % random.randint(*RETRY_MS))
 
-    def note(self, workspaces: Iterable[str], parts: Iterable[str]) -> None:
-        """Take note of changes."""
-        for workspace in workspaces:
+    def note(self, workspaces: AbstractSet[str], parts: Iterable[str]) -> None:
+        """Take note of changes of those that it is about."""
+        concerned = workspaces if self._workspaces is None else workspaces & self._workspaces
+        for workspace in concerned:
             self.changes.setdefault(workspace, set()).update(parts)
-        self._wake.set()
+        if concerned:
+            self._wake.set()
 
     def close(self) -> None:
         """Have the stream end."""
@@ -150,14 +155,17 @@ class Streams:
             stream.close()
 
     @contextlib.asynccontextmanager
-    async def open(self, request: web.Request, caller: Identity) -> AsyncIterator[Stream]:
-        """A stream to a client, to be written to while the context lasts. Raises `Problem` for one too many."""
+    async def open(self, request: web.Request, caller: Identity, workspace: str = "") -> AsyncIterator[Stream]:
+        """A stream to a client, to be written to while the context lasts. Raises `Problem` for one too many.
+
+        It is about one workspace, or without a name about all on which the caller may have a permission.
+        """
         user = caller.subject or caller.name
         if self._closing:
             raise Problem(503, "Stopping", headers={"Retry-After": "1"})
         if self._users[user] >= STREAMS_MAX:
             raise Problem(429, "Too many streams", headers={"Retry-After": "5"})
-        stream = Stream(request, caller)
+        stream = Stream(request, caller, {workspace} if workspace else _visible(caller))
         self._users[user] += 1
         self._open.add(stream)
         metrics.HTTP_STREAMS.inc()
@@ -181,35 +189,41 @@ class Streams:
         if not parts:
             return
         concerned = self._concerned(kind, before, after)
-        names = [storage["metadata"]["name"] for storage in self._cache.storages()] if concerned is None else concerned
         for stream in self._open:
-            stream.note(names, parts)
+            stream.note(concerned, parts)
 
-    def _concerned(self, kind: Resource, before: Manifest | None, after: Manifest | None) -> set[str] | None:
-        """Workspaces that an object is about; None for all."""
+    def _concerned(self, kind: Resource, before: Manifest | None, after: Manifest | None) -> AbstractSet[str]:
+        """Workspaces that an object is about."""
         metadata = (after or before or {})["metadata"]
         name = str(metadata["name"])
         if kind == kinds.DATALABS:
             return {name}
         if kind == kinds.STORAGES:
-            return None if before is None or after is None else self._sharers(read(before), read(after))
+            return self._sharers(before, after)
         if kind == kinds.SECRETS:
             principal = name.removesuffix(DATALAB_SECRET)
             sharing = self._cache.sharing
-            return None if self._all_secrets else {principal, *sharing.of_principal(name)}
+            return sharing.names if self._all_secrets else {principal, *sharing.of_principal(name)}
         return {str(metadata.get("namespace", ""))}
 
-    def _sharers(self, before: Storage, after: Storage) -> set[str] | None:
-        if _offers(before) != _offers(after):
-            return None
+    def _sharers(self, before: Manifest | None, after: Manifest | None) -> AbstractSet[str]:
+        """Workspaces that are told of a Storage; all of them of what it offers."""
         sharing = self._cache.sharing
-        found = {after.name}
-        for storage in (before, after):
+        versions = [read(obj) for obj in (before, after) if obj is not None]
+        found = {storage.name for storage in versions}
+        if len(versions) < 2 or _offers(versions[0]) != _offers(versions[1]):
+            return sharing.names | found  # of one that is gone, too
+        for storage in versions:
             for request in storage.requests:
                 found.update(sharing.owners(request.bucket))
             for grant in storage.grants:
                 found.update(sharing.of_principal(grant.grantee))
         return found
+
+
+def _visible(caller: Identity) -> AbstractSet[str] | None:
+    """Workspaces on which somebody may have a permission; None for all."""
+    return None if caller.is_platform_admin else caller.roles.keys()
 
 
 def _offers(storage: Storage) -> Any:
@@ -219,7 +233,7 @@ def _offers(storage: Storage) -> Any:
 async def follow(stream: Stream, workspace: str, render: Callable[[], bytes]) -> None:
     """Send a workspace as it is, and again whenever it is another, until `render` raises `Problem`."""
     while True:
-        stream.changes.pop(workspace, None)
+        stream.changes.clear()
         try:
             body = render()
         except Problem as problem:
@@ -228,10 +242,8 @@ async def follow(stream: Stream, workspace: str, render: Callable[[], bytes]) ->
         if (number := digest(body)) != stream.last_id:
             await stream.send("snapshot", body, number)
         await asyncio.sleep(PERIOD_SECONDS)
-        while workspace not in stream.changes:
-            stream.changes.clear()
-            if not await stream.changed():
-                return
+        if not await stream.changed():
+            return
 
 
 async def follow_all(stream: Stream, render: Callable[[], bytes], versions: Callable[[], dict[str, str]]) -> None:

@@ -152,7 +152,7 @@ def _version(call: Call, name: str) -> str:
 async def _stream(call: Call, follow: Callable[[streams.Stream], Any]) -> web.StreamResponse:
     if call.is_head:
         return web.Response(headers={hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8"})
-    async with call.services.streams.open(call.request, call.caller) as stream:
+    async with call.services.streams.open(call.request, call.caller, call.workspace) as stream:
         await follow(stream)
     return stream.response
 

@@ -1,0 +1,154 @@
+"""Which streams hear of which change."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from datalabd.api.meta import Manifest
+from datalabd.kube import resources as kinds
+from datalabd.kube.informers import Informers
+from datalabd.kube.resources import Resource
+from datalabd.kube.store import Scope
+from tests.kube.scripted import Scripted, serve
+from tests.workspaces.objects import TODAY, datalab, secret, storage
+from workspaces.cache import Cache
+from workspaces.claims import Identity
+from workspaces.streams import Stream, Streams
+
+NAMES = ("ws-a", "ws-b", "ws-c")
+CALLERS = {
+    "root": Identity("root", is_platform_admin=True),
+    "alice": Identity("alice", roles={"ws-a": "ws_admin", "ws-b": "ws_access"}),
+}
+STREAMS = [("root", ""), ("alice", ""), ("alice", "ws-a"), ("root", "ws-c")]
+"""Who listens, and to which workspace; without a name to all that may be seen."""
+
+Heard = dict[tuple[str, str], dict[str, set[str]]]
+"""Parts by workspace, by stream."""
+
+
+class Listeners:
+    """Open streams over a cache that a test changes."""
+
+    def __init__(self, informers: Informers) -> None:
+        self._informers = informers
+        self._open: dict[tuple[str, str], Stream] = {}
+        self._put(kinds.STORAGES, *map(storage, NAMES))
+        self._put(kinds.DATALABS, *map(datalab, NAMES))
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self._open) == len(STREAMS)
+
+    def app(self, streams: Streams) -> web.Application:
+        async def listen(request: web.Request) -> web.StreamResponse:
+            who, workspace = request.match_info["who"], request.query.get("workspace", "")
+            async with streams.open(request, CALLERS[who], workspace) as stream:
+                self._open[who, workspace] = stream
+                await asyncio.Event().wait()
+            return stream.response
+
+        app = web.Application()
+        app.router.add_get("/{who}", listen)
+        return app
+
+    def heard_of(self, kind: Resource, *objects: Manifest) -> Heard:
+        """What each stream that hears anything hears once these are all objects of their kind."""
+        for stream in self._open.values():
+            stream.changes.clear()
+        self._put(kind, *objects)
+        return {about: stream.changes for about, stream in self._open.items() if stream.changes}
+
+    def _put(self, kind: Resource, *objects: Manifest) -> None:
+        scope = Scope() if kind in (kinds.RESOURCE_QUOTAS, kinds.VOLUME_CLAIMS) else Scope("workspace")
+        self._informers.store(kind).replace(scope, list(objects))
+
+
+@pytest.fixture
+def all_secrets() -> bool:
+    return False
+
+
+@pytest.fixture
+async def listeners(tmp_path: Path, all_secrets: bool) -> AsyncIterator[Listeners]:
+    async with serve(Scripted(), tmp_path) as client:
+        informers = Informers(client)
+        streams = Streams(Cache(client, informers, "workspace"), all_secrets=all_secrets)
+        listeners = Listeners(informers)
+        async with TestClient(TestServer(listeners.app(streams), handler_cancellation=True)) as browser:
+            for who, workspace in STREAMS:
+                await browser.get(f"/{who}?workspace={workspace}")
+            assert listeners.is_complete
+            yield listeners
+
+
+def version(obj: Manifest, number: str = "8") -> Manifest:
+    return obj | {"metadata": obj["metadata"] | {"resourceVersion": number}}
+
+
+def test_a_datalab_is_heard_of_by_whom_it_is_about(listeners: Listeners) -> None:
+    changed = version(datalab("ws-b", users=["alice", "bob"]), "10")
+    heard = listeners.heard_of(kinds.DATALABS, datalab("ws-a"), changed, datalab("ws-c"))
+    assert heard == {("root", ""): {"ws-b": {"members"}}, ("alice", ""): {"ws-b": {"members"}}}
+
+
+def test_what_a_storage_offers_concerns_all_but_each_stream_takes_its_own(listeners: Listeners) -> None:
+    """500 workspaces that change in 200 streams of one each are 200 notes."""
+    offered = [{"bucketName": name, "discoverable": True} for name in ("ws-c", "ws-c-maps")]
+    heard = listeners.heard_of(
+        kinds.STORAGES, storage("ws-a"), storage("ws-b"), version(storage("ws-c", buckets=offered))
+    )
+    assert heard == {
+        ("root", ""): {name: {"buckets"} for name in NAMES},
+        ("alice", ""): {name: {"buckets"} for name in ("ws-a", "ws-b")},
+        ("alice", "ws-a"): {"ws-a": {"buckets"}},
+        ("root", "ws-c"): {"ws-c": {"buckets"}},
+    }
+
+
+def test_a_request_concerns_who_asks_and_who_is_asked(listeners: Listeners) -> None:
+    asked = [{"bucketName": "ws-a", "reason": "ReadOnly: maps", "requestedAt": TODAY}]
+    changed = version(storage("ws-b", bucketAccessRequests=asked))
+    assert listeners.heard_of(kinds.STORAGES, storage("ws-a"), changed, storage("ws-c")) == {
+        ("root", ""): {name: {"requests"} for name in ("ws-a", "ws-b")},
+        ("alice", ""): {name: {"requests"} for name in ("ws-a", "ws-b")},
+        ("alice", "ws-a"): {"ws-a": {"requests"}},
+    }
+
+
+def test_who_listens_to_a_workspace_hears_that_it_is_gone(listeners: Listeners) -> None:
+    parts = {"buckets", "status"}
+    assert listeners.heard_of(kinds.STORAGES, storage("ws-a"), storage("ws-b")) == {
+        ("root", ""): dict.fromkeys(NAMES, parts),
+        ("alice", ""): dict.fromkeys(("ws-a", "ws-b"), parts),
+        ("alice", "ws-a"): {"ws-a": parts},
+        ("root", "ws-c"): {"ws-c": parts},
+    }
+
+
+def test_a_change_that_shows_nowhere_is_heard_of_by_nobody(listeners: Listeners) -> None:
+    assert listeners.heard_of(kinds.STORAGES, *(version(storage(name)) for name in NAMES)) == {}
+
+
+def test_a_secret_concerns_the_workspace_that_it_is_named_after(listeners: Listeners) -> None:
+    assert listeners.heard_of(kinds.SECRETS, secret("ws-c-datalab")) == {
+        ("root", ""): {"ws-c": {"credentials"}},
+        ("root", "ws-c"): {"ws-c": {"credentials"}},
+    }
+
+
+@pytest.mark.parametrize("all_secrets", [True])
+def test_where_names_follow_a_template_a_secret_may_be_anybodys(listeners: Listeners) -> None:
+    assert listeners.heard_of(kinds.SECRETS, secret("keys-of-ws-c"))["alice", "ws-a"] == {"ws-a": {"credentials"}}
+
+
+def test_usage_concerns_the_workspace_of_the_namespace(listeners: Listeners) -> None:
+    quota = {"metadata": {"name": "quota", "namespace": "ws-c", "resourceVersion": "1"}}
+    assert listeners.heard_of(kinds.RESOURCE_QUOTAS, quota) == {
+        ("root", ""): {"ws-c": {"usage"}},
+        ("root", "ws-c"): {"ws-c": {"usage"}},
+    }
