@@ -11,6 +11,7 @@ from datalabd.api.meta import (
     APPLIED,
     CLAIM_NAME,
     CLAIM_NAMESPACE,
+    CLAIM_UID,
     FIELD_MANAGER,
     MANAGED_BY,
     PROTECT,
@@ -231,22 +232,46 @@ def rights_protection() -> list[Manifest]:
 def data_protection(username: str) -> list[Manifest]:
     """The policy by which only `username`, which is us, deletes what holds data: also while nobody of ours runs.
 
-    That is the WorkshopEnvironment, the namespace that goes with it, and the durable objects in there. It guards
-    against mistakes: whoever may edit such an object can annotate it, and `datalabd purge` does. The kinds need not
-    be known to the cluster.
+    That is the WorkshopEnvironment, the namespace that goes with it, and the durable objects in there. Nobody gives one
+    of them an owner either, with whom it would go, and the garbage collector takes none away but the namespace, as
+    nothing else has an owner of ours. It guards against mistakes: whoever may delete such an object can annotate it,
+    and `datalabd purge` does; the marks by which it is known are kept from everybody else. Finalizers of others come
+    and go: they only delay. The kinds need not be known to the cluster.
     """
     rules = [
-        {"apiGroups": [kind.group], "apiVersions": ["*"], "resources": [kind.plural], "operations": ["DELETE"]}
+        {
+            "apiGroups": [kind.group],
+            "apiVersions": ["*"],
+            # Some built-in kinds take new metadata by their status as well.
+            "resources": [kind.plural, f"{kind.plural}/*"],
+            "operations": ["UPDATE", "DELETE"],
+        }
         for kind in PROTECTED_KINDS
     ]
     lab = f'oldObject.metadata.labels["{CLAIM_NAMESPACE}"] + "/" + oldObject.metadata.labels["{CLAIM_NAME}"]'
     way_out = f"or annotate it {UNPROTECTED}=true first"
-    validation = {
-        "expression": f'oldObject.metadata.?annotations[?"{UNPROTECTED}"].orValue("") == "true"'
+    unprotected = f'{{}}.metadata.?annotations[?"{UNPROTECTED}"].orValue("") == "true"'
+    deletion = {
+        "expression": f'request.operation != "DELETE" || {unprotected.format("oldObject")}'
         " || (namespaceObject != null && has(namespaceObject.metadata.deletionTimestamp))",
         "message": f"it holds data of a lab: delete the claim and use datalabd purge, {way_out}",
         "messageExpression": f'"it holds data of lab " + {lab} + ": delete the claim and use datalabd purge " + {lab}'
         f' + ", {way_out}"',
+        "reason": "Forbidden",
+    }
+    owner = {
+        "expression": 'request.operation != "UPDATE" || variables.sameOwners'
+        f" || (variables.mayDelete && {unprotected.format('oldObject')})",
+        "message": f"it holds data of a lab, and would go with such an owner: leave its owners as they are, {way_out}",
+        "messageExpression": f'"it holds data of lab " + {lab}'
+        f' + ", and would go with such an owner: leave its owners as they are, {way_out}"',
+        "reason": "Forbidden",
+    }
+    marks = {
+        "expression": f'request.operation != "UPDATE" || variables.mayDelete || {_SAME_MARKS}'
+        f" && ({unprotected.format('oldObject')} || !({unprotected.format('object')}))",
+        "message": "by these labels and annotations it is known to hold data of a lab: who changes them has to have the"
+        " right to delete it",
         "reason": "Forbidden",
     }
     return policy(
@@ -258,17 +283,38 @@ def data_protection(username: str) -> list[Manifest]:
             },
             "matchConditions": [
                 {
-                    "name": "deleted-by-others",
-                    "expression": f"!(request.userInfo.username in {json.dumps([username, *CLEANERS])}"
+                    "name": "by-others",
+                    "expression": f"!(request.userInfo.username == {json.dumps(username)}"
+                    f" || (request.userInfo.username in {json.dumps(list(CLEANERS))}"
+                    ' && (request.operation == "UPDATE" || request.resource.resource == "namespaces"))'
                     f" || (request.userInfo.username.matches({json.dumps(RUNTIME_ACCOUNT)}) && {RUNS_SESSIONS}))",
                 },
                 {"name": "holds-data", "expression": _HOLDS_DATA},
             ],
-            "validations": [validation],
+            "variables": [
+                {"name": "mayDelete", "expression": _MAY_DELETE},
+                {"name": "sameOwners", "expression": _SAME_OWNERS},
+            ],
+            "validations": [deletion, owner, marks],
         },
     )
 
 
+_MAY_DELETE = (
+    "authorizer.group(request.resource.group).resource(request.resource.resource)"
+    '.namespace(request.namespace).name(request.name).check("delete").allowed()'
+)
+_SAME_OWNERS = (
+    # Whom it depends on no more does not take it along; but by its owner a namespace is known to hold data.
+    "object == null || object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences"
+    ' || (request.resource.resource != "namespaces" && object.metadata.?ownerReferences.orValue([])'
+    ".all(owner, oldObject.metadata.?ownerReferences.orValue([]).exists(old, old == owner)))"
+)
+_SAME_MARKS = (
+    f"{json.dumps([MANAGED_BY, CLAIM_NAME, CLAIM_NAMESPACE, CLAIM_UID])}.all(key,"
+    ' object.metadata.?labels[?key].orValue("") == oldObject.metadata.?labels[?key].orValue(""))'
+    f' && (request.resource.resource == "namespaces" || "{APPLIED}" in object.metadata.?annotations.orValue({{}}))'
+)
 _HOLDS_DATA = (
     # Educates makes the namespace and hands our labels on to it, as it does to those of sessions: those hold no data.
     'request.resource.resource == "namespaces"'

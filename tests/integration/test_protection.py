@@ -13,7 +13,7 @@ from hack.cluster import Cluster
 from hack.deadlines import scaled
 from hack.standins import install_crds, install_store_crds
 from tests.integration.daemon import eventually
-from tests.integration.objects import Answer, create, unique
+from tests.integration.objects import Answer, create, replace, unique
 from tests.reference import SHARED
 from webhooks.registration import CLEANERS, PROTECTED_DATA, PROTECTED_RIGHTS, data_protection, rights_protection
 
@@ -129,12 +129,146 @@ def test_an_administrator_cannot_delete_an_environment(cluster: Cluster) -> None
     assert delete(cluster, environment).returncode == 0
 
 
-@pytest.mark.parametrize("user", ["admin", "system:serviceaccount:educates:session-manager", *CLEANERS])
-def test_we_and_the_cleaners_may(cluster: Cluster, namespace: str, user: str) -> None:
+@pytest.mark.parametrize("user", ["admin", "system:serviceaccount:educates:session-manager"])
+def test_we_and_the_runtime_may(cluster: Cluster, namespace: str, user: str) -> None:
     volume = marked("PersistentVolumeClaim", "home", namespace)
     cluster.api.create(volume)
     answer = delete(cluster, volume, f"--as={user}", "--as-group=system:masters")
     assert answer.returncode == 0, answer.stderr
+
+
+GONE = {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "11111111-2222-3333-4444-555555555555"}
+"""An owner that is not there: the garbage collector deletes what names it."""
+
+
+@pytest.mark.parametrize("user", CLEANERS)
+def test_the_cleaners_delete_nothing_that_has_no_owner_of_ours(cluster: Cluster, namespace: str, user: str) -> None:
+    volume = marked("PersistentVolumeClaim", "home", namespace)
+    cluster.api.create(volume)
+    answer = delete(cluster, volume, f"--as={user}", "--as-group=system:masters")
+    assert "it holds data of lab" in answer.stderr
+
+
+def test_an_owner_from_before_takes_nothing_along(cluster: Cluster, namespace: str) -> None:
+    # When the garbage collector has taken the last one, it is done with those before it.
+    control: Manifest = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "control", "namespace": namespace},
+    }
+    kept = (marked("PersistentVolumeClaim", "home", namespace), marked("Secret", "r-redis-auth", namespace))
+    for manifest in (*kept, control):
+        cluster.api.create(manifest | {"metadata": manifest["metadata"] | {"ownerReferences": [GONE]}})
+    eventually(lambda: cluster.api.get("configmap", "control", namespace) is None)
+    for kind, name in (("pvc", "home"), ("secret", "r-redis-auth")):
+        live = cluster.api.get(kind, name, namespace)
+        assert live is not None
+        assert "deletionTimestamp" not in live["metadata"]
+        # Anybody who may write it takes such an owner off again.
+        cluster.api.patch(kind, name, {"metadata": {"ownerReferences": None}}, namespace)
+
+
+@pytest.fixture
+def editor(cluster: Cluster, namespace: str) -> str:
+    """Somebody who may change everything in the namespace and delete nothing; a name to act as."""
+    verbs = "create,get,list,patch,update,watch"
+    kinds = "persistentvolumeclaims,persistentvolumeclaims/status,secrets,postgresclusters"
+    resources = kinds + ".postgres-operator.crunchydata.com"
+    cluster.kubectl("create", "role", "editor", "-n", namespace, f"--verb={verbs}", f"--resource={resources}")
+    cluster.kubectl("create", "rolebinding", "editor", "-n", namespace, "--role=editor", "--user=erin")
+    return "--as=erin"
+
+
+def patched(cluster: Cluster, manifest: Manifest, metadata: Manifest, *options: str) -> Answer:
+    """What a patch of the object's metadata answers."""
+    have = manifest["metadata"]
+    place = ["-n", have["namespace"]] if "namespace" in have else []
+    body = json.dumps({"metadata": metadata})
+    return cluster.kubectl(
+        *("patch", manifest["kind"], have["name"], *place, "--type=merge", "-p", body, *options), check=False
+    )
+
+
+@pytest.mark.parametrize(("kind", "name"), DURABLE)
+def test_nobody_gives_what_holds_data_an_owner(
+    cluster: Cluster, namespace: str, editor: str, kind: str, name: str
+) -> None:
+    obj = marked(kind, name.format(ns=namespace), namespace)
+    live = json.loads(create(cluster, obj, "-o", "json").stdout)
+    owned = {"ownerReferences": [GONE]}
+    said = f"it holds data of lab claims/{namespace}, and would go with such an owner"
+    for user in ((editor,), ADMINISTRATOR):
+        assert said in patched(cluster, obj, owned, *user).stderr
+        assert said in replace(cluster, live | {"metadata": live["metadata"] | owned}, *user).stderr
+        applied = {"apiVersion": live["apiVersion"], "kind": kind}
+        applied |= {"metadata": {"name": live["metadata"]["name"], "namespace": namespace} | owned}
+        apply = ("apply", "--server-side", "--field-manager=other", "-f", "-")
+        assert said in cluster.kubectl(*apply, *user, stdin=json.dumps(applied), check=False).stderr
+    if kind == "PersistentVolumeClaim":
+        assert said in patched(cluster, obj, owned, editor, "--subresource=status").stderr
+    # Who may delete it says so first, as for a deletion.
+    assert patched(cluster, obj, {"annotations": {UNPROTECTED: "true"}}, *ADMINISTRATOR).returncode == 0
+    assert said in patched(cluster, obj, owned, editor).stderr
+    assert patched(cluster, obj, owned, *ADMINISTRATOR, "--dry-run=server").returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["WorkshopEnvironment", "Namespace"])
+def test_an_environment_and_its_namespace_keep_their_owners(cluster: Cluster, kind: str) -> None:
+    name = unique()
+    environment = marked("WorkshopEnvironment", name)
+    uid = json.loads(create(cluster, environment, "-o", "json").stdout)["metadata"]["uid"]
+    cluster.api.create(owned(name, "WorkshopEnvironment", uid))
+    said = f"it holds data of lab claims/{name}, and would go with such an owner"
+    owners: list[Manifest] = [{"ownerReferences": [GONE]}]
+    if kind == "Namespace":
+        own = json.loads(cluster.kubectl("get", "namespace", name, "-o", "json").stdout)["metadata"]["ownerReferences"]
+        owners += [{"ownerReferences": None}, {"ownerReferences": [own[0] | {"uid": GONE["uid"]}]}]
+    for change in owners:
+        assert said in patched(cluster, marked(kind, name), change, *ADMINISTRATOR).stderr
+    assert delete(cluster, environment).returncode == 0
+    eventually(lambda: cluster.api.get("namespace", name) is None, 90)
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [
+        pytest.param({"annotations": {UNPROTECTED: "true"}}, id="let go"),
+        pytest.param({"annotations": {APPLIED: None}}, id="not as planned"),
+        pytest.param({"labels": {"app.kubernetes.io/managed-by": None}}, id="nobody's"),
+        pytest.param({"labels": {CLAIM_NAME: "other"}}, id="another lab's"),
+    ],
+)
+def test_who_may_not_delete_it_does_not_let_it_be_deleted(
+    cluster: Cluster, namespace: str, editor: str, marks: Manifest
+) -> None:
+    volume = marked("PersistentVolumeClaim", "home", namespace)
+    cluster.api.create(volume)
+    said = "who changes them has to have the right to delete it"
+    assert said in patched(cluster, volume, marks, editor).stderr
+    assert said in patched(cluster, volume, marks, editor, "--subresource=status").stderr
+    assert patched(cluster, volume, marks, *ADMINISTRATOR).returncode == 0
+
+
+def test_what_destroys_nothing_is_everybodys(cluster: Cluster, namespace: str, editor: str) -> None:
+    volume = marked("PersistentVolumeClaim", "home", namespace)
+    cluster.api.create(volume)
+    for change in (
+        {"finalizers": ["kubernetes.io/pvc-protection", "example.org/hold"]},
+        {"finalizers": ["kubernetes.io/pvc-protection"]},
+        {"labels": {"example.org/team": "a"}, "annotations": {"example.org/seen": "yes"}},
+    ):
+        answer = patched(cluster, volume, change, editor)
+        assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("cascade", ["background", "foreground", "orphan"])
+def test_no_way_of_deletion_passes(cluster: Cluster, namespace: str, cascade: str) -> None:
+    volume = marked("PersistentVolumeClaim", "home", namespace)
+    cluster.api.create(volume)
+    assert "it holds data of lab" in delete(cluster, volume, *ADMINISTRATOR, f"--cascade={cascade}").stderr
+    live = cluster.api.get("pvc", "home", namespace)
+    assert live is not None
+    assert "deletionTimestamp" not in live["metadata"]
 
 
 def test_an_account_that_is_called_like_the_runtimes_may_not(cluster: Cluster, namespace: str) -> None:
