@@ -35,6 +35,11 @@ from webhooks.sites import DRAIN_SECONDS, site
 
 log = structlog.get_logger()
 
+STOP_THE_OTHER = (
+    "another local run reconciles this cluster, and this one does nothing: stop the holder, by default <host>-<pid>, "
+    "to have this one take over; or stop this one"
+)
+"""What is said to a local run beside another."""
 LAG_SECONDS = 0.5
 """Period of the timer whose lateness is the event-loop lag."""
 
@@ -175,9 +180,11 @@ class Process:
     # --- leading ------------------------------------------------------------------------------------------------------
 
     def _leader(self, fence: Fence) -> Leader:
-        namespace = LOCAL_LEASE_NAMESPACE if self._local is not None else self._settings.namespace
+        namespace, remedy = self._settings.namespace, ""
+        if self._local is not None:
+            namespace, remedy = LOCAL_LEASE_NAMESPACE, STOP_THE_OTHER
         connect = functools.partial(Client.connect, self._kubeconfig)
-        return Leader(connect, namespace, LEASE, self._settings.lease_identity, fence)
+        return Leader(connect, namespace, LEASE, self._settings.lease_identity, fence, remedy=remedy)
 
     async def _lead(self, client: Client, informers: Informers, registrar: Registrar, manager: Manager) -> None:
         """What the holder of the lease does."""

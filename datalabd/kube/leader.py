@@ -33,7 +33,7 @@ async def until_first(*work: Awaitable[None]) -> None:
 
 
 class Leader:
-    """One candidate for a Lease."""
+    """One candidate for a Lease; `remedy` as `Lease` takes it."""
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Leader:
         identity: str,
         fence: Fence,
         times: Times = CLIENT_GO,
+        remedy: str = "",
     ) -> None:
         self._connect = connect
         self._namespace = namespace
@@ -50,6 +51,7 @@ class Leader:
         self._identity = identity
         self._fence = fence
         self._times = times
+        self._remedy = remedy
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` whenever the lease is held, until cancelled or until the work ends; the lease is then released.
@@ -100,7 +102,7 @@ class Leader:
     async def _elect(self, election: "_Election") -> None:
         election.begin()
         client = await self._connect()
-        lease = Lease(client, self._namespace, self._name, self._identity, self._fence, self._times)
+        lease = Lease(client, self._namespace, self._name, self._identity, self._fence, self._times, self._remedy)
         try:
             while True:
                 await lease.acquire()

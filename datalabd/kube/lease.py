@@ -42,6 +42,9 @@ class Times:
 
 CLIENT_GO = Times()
 
+REMIND_SECONDS = 300.0
+"""Between two warnings that the lease is still waited for."""
+
 
 class LeaseLost(Exception):
     """The lease could not be renewed in time, or somebody else holds it."""
@@ -81,10 +84,20 @@ class Fence:
 
 
 class Lease:
-    """One Lease object and our claim to it; opens and closes a fence as it is held and lost."""
+    """One Lease object and our claim to it; opens and closes a fence as it is held and lost.
+
+    Replicas wait for it as a rule. Where a person should know, `remedy` says what to do, and waiting is a warning.
+    """
 
     def __init__(
-        self, client: Client, namespace: str, name: str, identity: str, fence: Fence, times: Times = CLIENT_GO
+        self,
+        client: Client,
+        namespace: str,
+        name: str,
+        identity: str,
+        fence: Fence,
+        times: Times = CLIENT_GO,
+        remedy: str = "",
     ) -> None:
         self._client = client
         self._namespace = namespace
@@ -92,6 +105,7 @@ class Lease:
         self._identity = identity
         self._fence = fence
         self._times = times
+        self._remedy = remedy
         self._live: Manifest | None = None
         """The object as our last write left it; None where it may be another by now."""
         self._observed: tuple[Manifest, float] | None = None
@@ -99,7 +113,7 @@ class Lease:
 
     async def acquire(self) -> None:
         """Return once the lease is ours. Errors of the API server are waited out."""
-        lease, logged = f"{self._namespace}/{self._name}", None
+        lease, logged, remind_at = f"{self._namespace}/{self._name}", None, math.inf
         while True:
             try:
                 async with asyncio.timeout(self._times.attempt):
@@ -108,9 +122,15 @@ class Lease:
                     metrics.LEADER.set(1)
                     log.info("leading", lease=lease, identity=self._identity)
                     return
-                holder = self._observed[0].get("holderIdentity") if self._observed is not None else None
-                if holder != logged:
-                    log.info("waiting for the lease", lease=lease, holder=holder)
+                spec = self._observed[0] if self._observed is not None else {}
+                holder = spec.get("holderIdentity")
+                if holder != logged or self._fence.clock() >= remind_at:
+                    since = {"acquired": spec.get("acquireTime"), "renewed": spec.get("renewTime")}
+                    if self._remedy:
+                        log.warning("waiting for the lease", lease=lease, holder=holder, **since, remedy=self._remedy)
+                        remind_at = self._fence.clock() + REMIND_SECONDS
+                    else:
+                        log.info("waiting for the lease", lease=lease, holder=holder)
                     logged = holder
             except (KubeError, TimeoutError) as error:
                 log.warning("lease not acquired", error=str(error) or "no answer in time")

@@ -286,7 +286,13 @@ def test_a_local_run_that_never_led_takes_nothing_away(daemon: Daemon, second: D
     before = registered(daemon.cluster)
     assert before
     second.start(ready=False)
-    assert second.wait_for("waiting for the lease")["holder"] == "datalabd-0"
+    waiting = second.wait_for("waiting for the lease")
+    lease = daemon.cluster.api.get("lease", "datalabd", "kube-system")
+    assert lease is not None
+    assert waiting["level"] == "warning"
+    assert (waiting["holder"], waiting["acquired"]) == ("datalabd-0", lease["spec"]["acquireTime"])
+    assert "renewed" in waiting
+    assert "stop the holder" in waiting["remedy"]
     assert second.stop() == 0
     assert before <= registered(daemon.cluster)
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import structlog
 
 from datalabd.api.meta import Manifest
 from datalabd.errors import Conflict, NotFound, Unavailable
@@ -74,10 +75,10 @@ async def hang() -> None:
     await asyncio.Event().wait()
 
 
-def candidate(leases: Leases, identity: str, loop: FakeTimeLoop) -> tuple[Lease, Fence]:
+def candidate(leases: Leases, identity: str, loop: FakeTimeLoop, remedy: str = "") -> tuple[Lease, Fence]:
     """A replica's claim to the lease, and its fence."""
     fence = Fence(loop.time)
-    return Lease(leases, "ns", "datalabd", identity, fence), fence
+    return Lease(leases, "ns", "datalabd", identity, fence, remedy=remedy), fence
 
 
 def test_nobody_may_write_before_the_lease_is_held() -> None:
@@ -121,6 +122,31 @@ def test_a_holder_that_renews_is_not_followed() -> None:
         assert leases.holder == "a"
         for task in (holding, waiting):
             task.cancel()
+
+    fake_time.run(main)
+
+
+@pytest.mark.parametrize("remedy", ["", "stop the other"])
+def test_who_waits_says_for_whom_and_reminds_whoever_can_do_something(remedy: str) -> None:
+    async def main(loop: FakeTimeLoop) -> None:
+        leases = Leases()
+        lease, _ = candidate(leases, "a", loop)
+        await lease.acquire()
+        holding = asyncio.create_task(lease.hold())
+        assert leases.live is not None
+        acquired = leases.live["spec"]["acquireTime"]
+        with structlog.testing.capture_logs() as lines:
+            waiting = asyncio.create_task(candidate(leases, "b", loop, remedy)[0].acquire())
+            await asyncio.sleep(900)
+        for task in (holding, waiting):
+            task.cancel()
+        event = {"event": "waiting for the lease", "lease": "ns/datalabd", "holder": "a"}
+        if not remedy:
+            assert lines == [event | {"log_level": "info"}]
+            return
+        renewed = [line.pop("renewed") for line in lines]
+        assert renewed == sorted(set(renewed))
+        assert lines == [event | {"log_level": "warning", "acquired": acquired, "remedy": remedy}] * 3
 
     fake_time.run(main)
 
