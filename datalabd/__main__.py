@@ -41,7 +41,12 @@ def _purge(options: argparse.Namespace) -> int:
     from datalabd import purge
 
     return purge.run(
-        options.lab, options.object, agreed=options.yes, kubeconfig=options.kubeconfig, unmarked=options.unmarked
+        options.lab,
+        options.object,
+        agreed=options.yes,
+        kubeconfig=options.kubeconfig,
+        unmarked=options.unmarked,
+        ignore_not_found=options.ignore_not_found,
     )
 
 
@@ -144,6 +149,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also what no deletion of the claim has marked as retained, sessions that run included: "
         "the claim went without datalabd",
+    )
+    purge.add_argument(
+        "--ignore-not-found", action="store_true", help="exit with 0 if nothing of the lab, or no such object, is found"
     )
     purge.add_argument("--yes", action="store_true", help="do not ask")
     purge.add_argument("--kubeconfig", metavar="FILE", help="default: KUBECONFIG, ~/.kube/config, the pod's account")

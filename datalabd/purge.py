@@ -62,8 +62,11 @@ class Kept:
     """What is there of one lab, as it was listed."""
 
     lab: NamespacedName
-    claimed: bool
-    """Whether its claim exists: then only single objects may go, those that it does not declare any more."""
+    claimed: bool | None
+    """Whether its claim exists: then only single objects may go, those that it does not declare any more.
+
+    None: nobody can say, as the API server does not serve claims. Then all may go that a deletion has marked, and no more.
+    """
     durable: tuple[Manifest, ...] = ()
     """Databases, stores, home directories and the Secrets they are opened with, in this order."""
     runtime: tuple[Manifest, ...] = ()
@@ -96,20 +99,27 @@ class Kept:
 
 
 def run(
-    lab: str, objects: Sequence[str], *, agreed: bool, kubeconfig: str | None = None, unmarked: bool = False
+    lab: str,
+    objects: Sequence[str],
+    *,
+    agreed: bool,
+    kubeconfig: str | None = None,
+    unmarked: bool = False,
+    ignore_not_found: bool = False,
 ) -> int:
     """Purge what is retained of a lab (`NAMESPACE/NAME`), or of that only `objects` (`KIND/NAME`).
 
     With `unmarked` also what no deletion of its claim has marked: the claim went without datalabd.
-    Returns the exit code. 0: it is gone, or there was nothing. 1: refused, declined or not finished, and the last line
-    says why. 2: that is no name of a lab.
+    Returns the exit code. 0: it is gone, or its claim exists and nothing is retained. 1: refused, not found, declined or
+    not finished, and the last line says why. 2: that is no name of a lab. With `ignore_not_found` a lab or an object that
+    is not found is no failure.
     """
     namespace, _, name = lab.partition("/")
     if not (namespace and name) or "/" in name:
         print(f"datalabd: {lab} is not NAMESPACE/NAME of a claim", file=sys.stderr)
         return 2
     try:
-        return _run(NamespacedName(namespace, name), objects, agreed, kubeconfig, unmarked)
+        return _run(NamespacedName(namespace, name), objects, agreed, kubeconfig, unmarked, ignore_not_found)
     except KeyboardInterrupt:
         print("datalabd: interrupted; run it again to go on", file=sys.stderr)
     except DatalabdError as error:
@@ -117,11 +127,22 @@ def run(
     return 1
 
 
-def _run(lab: NamespacedName, objects: Sequence[str], agreed: bool, kubeconfig: str | None, unmarked: bool) -> int:
+def _run(
+    lab: NamespacedName,
+    objects: Sequence[str],
+    agreed: bool,
+    kubeconfig: str | None,
+    unmarked: bool,
+    ignore_not_found: bool,
+) -> int:
     kept = asyncio.run(_look(lab, kubeconfig))
-    chosen = choose(kept, objects, unmarked=unmarked)
+    if not (kept.claimed or kept.everything or ignore_not_found):
+        raise Refused(
+            f"nothing found of lab {lab.name} in namespace {lab.namespace}: neither a claim nor anything that one left"
+        )
+    chosen = choose(kept, objects, unmarked=unmarked, ignore_not_found=ignore_not_found)
     if not chosen:
-        print(f"Nothing is {'left' if unmarked else 'retained'} of lab {lab}.")
+        print(f"Nothing is retained of lab {lab}.")
         return 0
     print("\n".join(tell(kept, chosen, datetime.datetime.now(datetime.UTC))), flush=True)
     # Outside of an event loop, which would keep the first Ctrl-C for itself.
@@ -192,16 +213,26 @@ async def find(client: Client, lab: NamespacedName) -> Kept:
     )
 
 
-async def _is_claimed(client: Client, lab: NamespacedName) -> bool:
+async def _is_claimed(client: Client, lab: NamespacedName) -> bool | None:
+    """Whether the claim exists; None where the API server does not serve claims.
+
+    They may be there even so, as after a CustomResourceDefinition that is being restored.
+    """
     try:
         found, _ = await client.list(kinds.DATALABS, lab.namespace, fieldSelector=f"metadata.name={lab.name}")
-    except NotFound as error:
-        # Claims may be there, as after a CustomResourceDefinition that is being restored.
-        raise Refused(
-            f"the API server does not serve {kinds.DATALABS}, so nobody can say whether claim {lab} is gone; "
-            "install the CustomResourceDefinitions first"
-        ) from error
+    except NotFound:
+        return None
     return bool(found)
+
+
+def _require_known(claimed: bool | None, unmarked: Sequence[Manifest], lab: NamespacedName) -> None:
+    """Raise `Refused` for objects that no deletion has marked where nobody can say whether the claim is gone."""
+    if unmarked and claimed is None:
+        raise Refused(
+            f"{', '.join(map(describe, unmarked))}: not retained by a deletion of the claim, and nobody can say whether "
+            f"claim {lab} is gone, as the API server does not serve {kinds.DATALABS}; "
+            "install the CustomResourceDefinitions first"
+        )
 
 
 async def _volumes(client: Client, claims: Iterable[Manifest]) -> dict[str, Manifest]:
@@ -222,16 +253,22 @@ async def _volume(client: Client, name: str, claim_uid: str) -> Manifest | None:
     return volume if text(volume, "spec", "claimRef", "uid") == claim_uid else None
 
 
-def choose(kept: Kept, objects: Sequence[str], *, unmarked: bool = False) -> list[Manifest]:
+def choose(
+    kept: Kept, objects: Sequence[str], *, unmarked: bool = False, ignore_not_found: bool = False
+) -> list[Manifest]:
     """What is to be deleted of `kept`, in order; raises `Refused` where some of it must not be."""
     if objects:
-        return [_named(kept, text) for text in dict.fromkeys(objects)]
+        there = dict.fromkeys(objects)
+        if ignore_not_found:
+            there = {text: None for text in there if any(_is_called(obj, text) for obj in kept.everything)}
+        return [_named(kept, text) for text in there]
     if not kept.everything:
         return []
     if kept.claimed:
         retained = ", ".join(_short(obj) for obj in kept.retained if obj in kept.durable)
         undeclared = f", or name with --object what it declares no more: {retained}" if retained else ""
         raise Refused(f"the claim {kept.lab} is not gone: delete it first{undeclared}")
+    _require_known(kept.claimed, kept.unmarked, kept.lab)
     if kept.unmarked and not unmarked:
         raise Refused(
             f"{', '.join(map(describe, kept.unmarked))}: not retained by a deletion of the claim, which went without "
@@ -241,14 +278,19 @@ def choose(kept: Kept, objects: Sequence[str], *, unmarked: bool = False) -> lis
 
 
 def _named(kept: Kept, text: str) -> Manifest:
-    kind, _, name = text.partition("/")
     for obj in kept.durable:
-        if kind.lower() in (obj["kind"].lower(), resource_of(obj).plural) and name == obj["metadata"]["name"]:
+        if _is_called(obj, text):
             if not is_retained(obj):
                 raise Refused(f"{describe(obj)} is not retained: the claim {kept.lab} declares it")
             return obj
     known = ", ".join(_short(obj) for obj in kept.retained if obj in kept.durable) or "nothing"
     raise Refused(f"{text} is not among what is retained of lab {kept.lab}: {known}")
+
+
+def _is_called(obj: Manifest, text: str) -> bool:
+    """Whether this `KIND/NAME` names the object."""
+    kind, _, name = text.partition("/")
+    return kind.lower() in (obj["kind"].lower(), resource_of(obj).plural) and name == obj["metadata"]["name"]
 
 
 def is_retained(obj: Manifest) -> bool:
@@ -258,7 +300,8 @@ def is_retained(obj: Manifest) -> bool:
 
 def tell(kept: Kept, chosen: Sequence[Manifest], now: datetime.datetime) -> list[str]:
     """The list a person is asked about: what is deleted, how large and old it is, what becomes of its storage."""
-    claim = f"claim {kept.lab}" if kept.claimed else f"claim {kept.lab}, which is gone"
+    unknown = f", of which nobody can say whether it is gone: the API server does not serve {kinds.DATALABS}"
+    claim = f"claim {kept.lab}{unknown if kept.claimed is None else '' if kept.claimed else ', which is gone'}"
     rows = [("KIND", "NAME", "SIZE", "AGE", "STORAGE")]
     with_namespace = kept.others if any(obj in kept.runtime for obj in chosen) else ()
     for obj in (*chosen, *with_namespace):
@@ -355,8 +398,11 @@ async def _let_go(client: Client, kept: Kept, obj: Manifest) -> None:
             # A purge cut short may have annotated it; it is declared again, and protected like the rest.
             await client.patch(resource, *where, {"metadata": {"uid": uid, "annotations": {UNPROTECTED: None}}})
             raise Refused(f"{name} was taken up again by its claim, and stays")
-        if not kept.claimed and await _is_claimed(client, kept.lab):
-            raise Refused(f"the claim {kept.lab} was made again: what is left of the lab stays")
+        if not kept.claimed:
+            claimed = await _is_claimed(client, kept.lab)
+            if claimed:
+                raise Refused(f"the claim {kept.lab} was made again: what is left of the lab stays")
+            _require_known(claimed, [] if is_retained(obj) else [obj], kept.lab)
         version = live["metadata"]["resourceVersion"]
         body = {"metadata": {"uid": uid, "resourceVersion": version, "annotations": {UNPROTECTED: "true"}}}
         try:

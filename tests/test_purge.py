@@ -74,6 +74,35 @@ def test_a_lab_that_lives_is_not_purged_of_what_is_unmarked() -> None:
         choose(LIVING, [], unmarked=True)
 
 
+def test_what_was_marked_goes_even_where_nobody_knows_whether_the_claim_is_gone() -> None:
+    unserved = replace(GONE, claimed=None)
+    assert choose(unserved, []) == choose(GONE, [])
+    assert tell(unserved, [DATABASE], NOW)[0] == (
+        "To be deleted, of claim claims/s-jane, of which nobody can say whether it is gone: "
+        "the API server does not serve datalabs.pkg.internal:"
+    )
+
+
+def test_what_was_not_marked_stays_where_nobody_knows_whether_the_claim_is_gone() -> None:
+    session = obj("WorkshopSession", "s-jane-main", namespace="", retained=False)
+    with pytest.raises(Refused) as refused:
+        choose(replace(GONE, claimed=None, sessions=(session,)), [], unmarked=True)
+    assert str(refused.value) == (
+        "WorkshopSession s-jane-main: not retained by a deletion of the claim, and nobody can say whether claim "
+        "claims/s-jane is gone, as the API server does not serve datalabs.pkg.internal; "
+        "install the CustomResourceDefinitions first"
+    )
+
+
+def test_objects_that_are_not_there_are_ignored_where_that_is_asked_for() -> None:
+    assert choose(GONE, ["Secret/x", "PostgresCluster/pg0"], ignore_not_found=True) == [DATABASE]
+    assert choose(GONE, ["Secret/x"], ignore_not_found=True) == []
+    for text in ("WorkshopEnvironment/s-jane", "PersistentVolumeClaim/s-jane-main-persistent"):
+        kept = replace(LIVING, runtime=(ENVIRONMENT,))
+        with pytest.raises(Refused):
+            choose(kept, [text], ignore_not_found=True)
+
+
 def test_nothing_is_chosen_where_nothing_is() -> None:
     assert choose(Kept(LAB, claimed=False), []) == []
     assert choose(Kept(LAB, claimed=True), []) == []

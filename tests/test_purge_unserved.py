@@ -1,6 +1,9 @@
 """What a purge takes for gone, asked of an API server that serves no claims, and of one that does."""
 
+import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,13 +13,14 @@ from aiohttp.test_utils import TestServer
 from datalabd.api.meta import NamespacedName
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client, path
-from datalabd.purge import Refused, find
+from datalabd.purge import find, run
 
 LAB = NamespacedName("shop", "lab")
 
 
-async def found(tmp_path: Path, *, served: bool) -> bool:
-    """Whether a claim is there, by an API server that has no object at all, and may not have their kind either."""
+@contextlib.asynccontextmanager
+async def empty_cluster(tmp_path: Path, *, served: bool) -> AsyncIterator[str]:
+    """The kubeconfig of an API server that has no object at all, and serves claims or does not."""
     claims = path(kinds.DATALABS, LAB.namespace)
 
     async def answer(request: web.Request) -> web.Response:
@@ -39,17 +43,47 @@ async def found(tmp_path: Path, *, served: bool) -> bool:
         }
         file = tmp_path / "kubeconfig"
         file.write_text(json.dumps(config))
-        client = await Client.connect(str(file))
+        yield str(file)
+
+
+@pytest.mark.parametrize(("served", "claimed"), [(True, False), (False, None)])
+async def test_nobody_knows_whether_a_claim_is_gone_whose_kind_is_not_served(
+    tmp_path: Path, served: bool, claimed: bool | None
+) -> None:
+    async with empty_cluster(tmp_path, served=served) as kubeconfig:
+        client = await Client.connect(kubeconfig)
         try:
-            return (await find(client, LAB)).claimed
+            assert (await find(client, LAB)).claimed is claimed
         finally:
             await client.close()
 
 
-async def test_a_claim_whose_kind_is_served_and_that_is_not_there_is_gone(tmp_path: Path) -> None:
-    assert await found(tmp_path, served=True) is False
-
-
-async def test_nobody_knows_that_a_claim_is_gone_whose_kind_is_not_served(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="install the CustomResourceDefinitions first"):
-        await found(tmp_path, served=False)
+@pytest.mark.parametrize("served", [True, False])
+@pytest.mark.parametrize("objects", [[], ["PostgresCluster/pg0"]])
+@pytest.mark.parametrize(
+    ("ignored", "code", "output", "error"),
+    [
+        pytest.param(
+            False,
+            1,
+            "",
+            "datalabd: nothing found of lab lab in namespace shop: neither a claim nor anything that one left\n",
+            id="a failure",
+        ),
+        pytest.param(True, 0, "Nothing is retained of lab shop/lab.\n", "", id="ignored"),
+    ],
+)
+async def test_a_lab_that_is_not_found(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    served: bool,
+    objects: list[str],
+    ignored: bool,
+    code: int,
+    output: str,
+    error: str,
+) -> None:
+    async with empty_cluster(tmp_path, served=served) as kubeconfig:
+        options = {"agreed": True, "kubeconfig": kubeconfig, "ignore_not_found": ignored}
+        assert await asyncio.to_thread(lambda: run(str(LAB), objects, **options)) == code
+    assert capsys.readouterr() == (output, error)

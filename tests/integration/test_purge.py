@@ -124,6 +124,9 @@ def test_what_a_deleted_lab_leaves_goes_by_purge_alone(stage: Stage, carol: Path
     assert stage.get("namespace", lab, "") is None
     eventually(lambda: volume_of(stage, home) is None)
     code, output = purge(carol, stage, lab)
+    assert code == 1
+    assert output.startswith(f"datalabd: nothing found of lab {lab} in namespace {stage.namespace}")
+    code, output = purge(carol, stage, lab, options=("--ignore-not-found",))
     assert (code, output) == (0, f"Nothing is retained of lab {stage.namespace}/{lab}.\n")
 
 
