@@ -65,7 +65,7 @@ class Kept:
     claimed: bool | None
     """Whether its claim exists: then only single objects may go, those that it does not declare any more.
 
-    None: nobody can say, as the API server does not serve claims. Then all may go that a deletion has marked, and no more.
+    None: nobody can say, as the API server does not serve claims. Then only what a deletion has marked may go.
     """
     durable: tuple[Manifest, ...] = ()
     """Databases, stores, home directories and the Secrets they are opened with, in this order."""
@@ -110,9 +110,9 @@ def run(
     """Purge what is retained of a lab (`NAMESPACE/NAME`), or of that only `objects` (`KIND/NAME`).
 
     With `unmarked` also what no deletion of its claim has marked: the claim went without datalabd.
-    Returns the exit code. 0: it is gone, or its claim exists and nothing is retained. 1: refused, not found, declined or
-    not finished, and the last line says why. 2: that is no name of a lab. With `ignore_not_found` a lab or an object that
-    is not found is no failure.
+    Returns the exit code. 0: it is gone, or its claim exists and nothing is retained. 1: refused, not found, declined
+    or not finished, and the last line says why. 2: that is no name of a lab. With `ignore_not_found` a lab or an object
+    that is not found is no failure.
     """
     namespace, _, name = lab.partition("/")
     if not (namespace and name) or "/" in name:
@@ -229,8 +229,8 @@ def _require_known(claimed: bool | None, unmarked: Sequence[Manifest], lab: Name
     """Raise `Refused` for objects that no deletion has marked where nobody can say whether the claim is gone."""
     if unmarked and claimed is None:
         raise Refused(
-            f"{', '.join(map(describe, unmarked))}: not retained by a deletion of the claim, and nobody can say whether "
-            f"claim {lab} is gone, as the API server does not serve {kinds.DATALABS}; "
+            f"{', '.join(map(describe, unmarked))}: not retained by a deletion of the claim, and nobody can say "
+            f"whether claim {lab} is gone, as the API server does not serve {kinds.DATALABS}; "
             "install the CustomResourceDefinitions first"
         )
 

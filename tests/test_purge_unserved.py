@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -84,6 +85,6 @@ async def test_a_lab_that_is_not_found(
     error: str,
 ) -> None:
     async with empty_cluster(tmp_path, served=served) as kubeconfig:
-        options = {"agreed": True, "kubeconfig": kubeconfig, "ignore_not_found": ignored}
-        assert await asyncio.to_thread(lambda: run(str(LAB), objects, **options)) == code
+        purge = functools.partial(run, str(LAB), objects, agreed=True, kubeconfig=kubeconfig, ignore_not_found=ignored)
+        assert await asyncio.to_thread(purge) == code
     assert capsys.readouterr() == (output, error)
