@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from datalabd.api.meta import Manifest
-from datalabd.errors import KubeError
+from datalabd.errors import Denied, KubeError
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client, path
 from datalabd.kube.informers import EVERYWHERE, Informers
@@ -59,10 +59,11 @@ class Cache:
         watch(kinds.CRDS)
         for kind in (kinds.STORAGES, kinds.DATALABS):
             watch(kind, self._scope, optional=True)
-        watch(kinds.SECRETS, self._scope)
+        watch(kinds.SECRETS, self._scope, optional=True)
         for kind in USAGE_KINDS:
             watch(kind, EVERYWHERE, optional=True)
         self.informers.store(kinds.CRDS).subscribe(self._crd_changed)
+        self.informers.subscribe(self._forget_refused)
 
     async def stop(self) -> None:
         """Watch no more."""
@@ -70,6 +71,12 @@ class Cache:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
         await self.informers.stop()
+
+    def _forget_refused(self) -> None:
+        """Hold nothing any more that we may not read by now, of the kinds that answers do without."""
+        for kind, scope in ((kinds.SECRETS, self._scope), *((kind, EVERYWHERE) for kind in USAGE_KINDS)):
+            if isinstance(self.informers.unreadable(kind), Denied):
+                self.informers.store(kind).drop(scope)
 
     def on_change(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` for every change from now on, until what is returned is called."""
@@ -91,13 +98,16 @@ class Cache:
         """What is to be known before requests should be sent here; empty if all is."""
         found = []
         for kind in (kinds.STORAGES, kinds.DATALABS, kinds.SECRETS):
-            if not self.is_known(kind):
-                found.append(f"{kind} of namespace {self.namespace} are not listed")
+            if not (self.is_known(kind) or (kind == kinds.SECRETS and self.withheld(kind))):
+                found.append(f"{kind} of namespace {self.namespace} {self._not_listed(kind, self._scope)}")
         if not self.has(kinds.STORAGES):
             found.append(f"{kinds.STORAGES.crd} is not installed")
-        if not self.informers.synced(kinds.CRDS):
+        if not self.are_crds_known:
             found.append(f"{kinds.CRDS} are not listed")
         return found
+
+    def _not_listed(self, kind: Resource, scope: Scope) -> str:
+        return "are not listed" if self.informers.denied(kind, scope) is None else "may not be listed"
 
     def has(self, kind: Resource) -> bool:
         """Whether the cluster has a kind, as far as is known."""
@@ -106,6 +116,10 @@ class Cache:
     def is_known(self, kind: Resource) -> bool:
         """Whether objects of a kind are listed, or there is no such kind."""
         return self.informers.synced(kind, self._scope) or not self.has(kind)
+
+    def withheld(self, kind: Resource) -> KubeError | None:
+        """Why nothing is known of a kind that answers do without; None if it is known, or may be in a moment."""
+        return None if self.informers.synced(kind, self._scope) else self.informers.unreadable(kind)
 
     def require(self, *needed: Resource) -> None:
         """Raise `Unknown` unless these kinds are known: what is not listed is not absent."""
@@ -139,6 +153,11 @@ class Cache:
         return quotas, claims
 
     # --- kinds
+
+    @property
+    def are_crds_known(self) -> bool:
+        """Whether it is known which kinds there are, as far as we may know: none is found where we may not."""
+        return self.informers.synced(kinds.CRDS) or self.informers.denied(kinds.CRDS, EVERYWHERE) is not None
 
     @property
     def crds(self) -> frozenset[str]:

@@ -45,6 +45,8 @@ class Pieces:
     """ResourceQuotas of the lab's namespace; None where they cannot be read."""
     volumes: Sequence[Manifest] | None = None
     """Its volume claims; None where they cannot be read."""
+    problem: str = ""
+    """What keeps some of it from being told, in a sentence."""
 
 
 def view(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, allowed: Permissions, viewer: str) -> View:
@@ -62,6 +64,8 @@ def view(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, all
     }
     if Permission.VIEW_RESOURCE_USAGE in allowed and pieces.quotas is not None and pieces.volumes is not None:
         found["resource_usage"] = usage(pieces.quotas, pieces.volumes)
+    if pieces.problem:
+        found["problem"] = pieces.problem
     return found | {"user": {"name": viewer, "permissions": sorted(map(str, allowed))}}
 
 
@@ -141,6 +145,8 @@ def row(pieces: Pieces, sharing: Sharing, settings: Settings, allowed: Permissio
         found["members"] = len(members.names(pieces.datalab))
     if Permission.VIEW_BUCKETS in allowed:
         found["pending"] = sharing.pending(storage.name)
+    if pieces.problem:
+        found["problem"] = pieces.problem
     return found
 
 

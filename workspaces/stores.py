@@ -48,12 +48,11 @@ class Offer:
     """Kinds of stores that can be had."""
 
 
-def offer(crds: Set[str], fields: Set[str], settings: Settings) -> Offer:
-    """What can be had, where these definitions are served and a Datalab's `spec` has these fields."""
+def offer(served: bool, crds: Set[str], fields: Set[str], settings: Settings) -> Offer:
+    """What can be had where Datalabs are `served` or not, with these definitions and these fields of their `spec`."""
     found = (
         kind for kind, what in KINDS.items() if settings.offers(kind) and what.crd in crds and what.field in fields
     )
-    served = "datalabs.pkg.internal" in crds
     return Offer(served, tuple(found) if served else ())
 
 

@@ -204,6 +204,7 @@ class Workspace(Wire):
     storage: StorageView
     datalab: DatalabView
     resource_usage: ResourceUsage | None = None
+    problem: str | None = Field(None, description="Why credentials cannot be told; `status` is not `ready` then.")
     user: User
 
 
@@ -223,6 +224,7 @@ class WorkspaceRow(Wire):
     status: Status
     members: int | None = Field(None, description="How many there are; left out for whom may not see them.")
     pending: int | None = Field(None, description="Requests that wait for a decision of this workspace.")
+    problem: str | None = Field(None, description="Why its `status` cannot be told.")
 
 
 class AllCredentials(Wire):

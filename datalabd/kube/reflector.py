@@ -123,9 +123,9 @@ class Reflector:
             except KubeError as error:
                 reason = error.reason or type(error).__name__
                 log.debug("watch ended", resource=str(self.resource), error=str(error))
-                if isinstance(error, NotFound) and self._crds is not None:
-                    # Not polled: the kind comes back with its CRD, and that is watched. What was known is forgotten,
-                    # which deletes nothing: nobody prunes by absence.
+                if isinstance(error, NotFound) and self._crds is not None and self.resource.group:
+                    # Not polled: the kind comes back with its CRD, and that is watched; one of the core has none. What
+                    # was known is forgotten, which deletes nothing: nobody prunes by absence.
                     since = None
                     self._mark_unserved()
                     if loop.time() >= expected_until:

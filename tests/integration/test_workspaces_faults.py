@@ -1,5 +1,6 @@
 """The Workspace API while parts of the cluster are away, or hold odd objects."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 
 from datalabd.api.meta import Manifest
+from hack.account import workspaces_kubeconfig
 from hack.cluster import Cluster
 from hack.issuer import Issuer
 from tests.integration.daemon import eventually
+from tests.integration.objects import unique
 from tests.integration.workspace_server import (
     MANIFESTS,
     STORAGE_CRD,
@@ -169,3 +172,60 @@ def test_without_the_right_usage_is_left_out(own: Cluster, server: Server, issue
     with serving(own, NAMESPACE, tmp_path / "log", issuer) as other:
         code, found = ask(other, "GET", "/workspaces/ws-a")
         assert (code, found["name"], "resource_usage" in found) == (200, "ws-a", False)
+
+
+# ---- Rights that are missing
+
+
+@pytest.fixture
+def apart(own: Cluster) -> str:
+    """A namespace of its own with one workspace, whose account a test takes rights from."""
+    namespace = unique("narrow")
+    own.api.create_namespace(namespace)
+    workspaces_kubeconfig(own, namespace)
+    workspace(own, namespace, "ws-a", sessions=[{"name": "default", "state": "started"}])
+    return namespace
+
+
+@pytest.mark.denied("list secrets")
+def test_without_secrets_the_rest_is_served(own: Cluster, apart: str, issuer: Issuer, tmp_path: Path) -> None:
+    role = json.loads(own.kubectl("get", "role", "datalabd-workspaces", "-n", apart, "-o", "json").stdout)
+    rules = [rule for rule in role["rules"] if rule["resources"] != ["secrets"]]
+    assert len(rules) == len(role["rules"]) - 1
+    own.kubectl("replace", "-f", "-", stdin=json.dumps(role | {"rules": rules}))
+    with serving(own, apart, tmp_path / "log", issuer) as server:
+        (row,) = ask(server, "GET", "/workspaces")[1]
+        code, found = ask(server, "GET", "/workspaces/ws-a")
+        assert (code, found["status"], row["status"]) == (200, "provisioning", "provisioning")
+        assert found["problem"] == row["problem"]
+        assert found["problem"].startswith("Credentials cannot be read")
+        assert "credentials" not in found["storage"]
+        assert [member["member"] for member in found["datalab"]["memberships"]] == ["alice"]
+        assert ask(server, "PUT", "/workspaces/ws-a", {"add_memberships": [{"member": "carol"}]})[0] == 202
+        refused = {"error": "backend_error", "status": 403, "reason": "Forbidden"}
+        assert ask(server, "GET", "/workspaces/ws-a/credentials") == (502, {"detail": refused})
+        (line,) = server.lines("cannot be read")
+        assert (line["level"], line["resource"]) == ("warning", "secrets")
+        assert 'cannot list resource "secrets"' in line["error"]
+        with server.as_() as client:
+            assert 'datalabd_kind_unreadable{resource="secrets"} 1.0' in client.get("/metrics").text
+        current = json.loads(own.kubectl("get", "role", "datalabd-workspaces", "-n", apart, "-o", "json").stdout)
+        own.kubectl("replace", "-f", "-", stdin=json.dumps(current | {"rules": role["rules"]}))
+        eventually(lambda: ask(server, "GET", "/workspaces/ws-a")[1]["status"] == "ready", 30)
+        found = ask(server, "GET", "/workspaces/ws-a")[1]
+        assert (found["storage"]["credentials"]["secret"], "problem" in found) == ("very-secret", False)
+
+
+@pytest.mark.denied("list customresourcedefinitions")
+def test_without_definitions_no_store_is_offered(own: Cluster, apart: str, issuer: Issuer, tmp_path: Path) -> None:
+    own.kubectl("delete", "clusterrolebinding", f"datalabd-workspaces-{apart}")
+    with serving(own, apart, tmp_path / "log", issuer) as server:
+        code, found = ask(server, "GET", "/workspaces/ws-a")
+        assert (code, found["status"], found["datalab"]["available"]) == (200, "ready", True)
+        assert found["datalab"]["available_store_types"] == []
+        code, found = ask(server, "PUT", "/workspaces/ws-a", {"add_stores": [{"name": "a", "type": "cache"}]})
+        assert (code, found["detail"]["error"]) == (422, "store_type_unavailable")
+        assert ask(server, "PUT", "/workspaces/ws-a", {"add_memberships": [{"member": "carol"}]})[0] == 202
+        assert [line["resource"] for line in server.lines("may not be read")] == [
+            "customresourcedefinitions.apiextensions.k8s.io"
+        ]

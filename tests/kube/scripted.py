@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,19 @@ class Scripted:
         await response.prepare(request)
         await asyncio.Event().wait()  # until the client, or the test's end, cancels it
         return response
+
+
+class Routed(Scripted):
+    """A server with a script for each kind, by its plural."""
+
+    def __init__(self, **scripts: Sequence[Reply]) -> None:
+        super().__init__()
+        self._scripts = {plural: list(script) for plural, script in scripts.items()}
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One request."""
+        self.script = self._scripts.get(request.path.rpartition("/")[2], [])
+        return await super().handle(request)
 
 
 def status(code: int, reason: str = "", message: str = "", headers: dict[str, str] | None = None, **more: Any) -> Reply:

@@ -13,8 +13,8 @@ from datalabd.kube.cache import Cache
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.store import Scope
 from tests.factories import IAM, claim, secret
-from tests.kube.scripted import Reply, listing, serve, status
-from tests.kube.test_informers import Routed, pauses, until
+from tests.kube.scripted import Reply, Routed, listing, serve, status
+from tests.kube.test_informers import pauses, until
 
 __all__ = ["pauses"]
 

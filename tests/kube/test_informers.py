@@ -15,7 +15,7 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.store import Scope
 from hack.deadlines import scaled
-from tests.kube.scripted import Reply, Scripted, listing, serve, status
+from tests.kube.scripted import Reply, Routed, Scripted, listing, serve, status
 
 TEAM = Scope("team")
 
@@ -23,19 +23,6 @@ TEAM = Scope("team")
 def obj(name: str) -> dict[str, Any]:
     """An object as the API server lists it."""
     return {"metadata": {"name": name, "namespace": "team", "resourceVersion": "1"}}
-
-
-class Routed(Scripted):
-    """A server with a script for each kind, by its plural."""
-
-    def __init__(self, **scripts: Sequence[Reply]) -> None:
-        super().__init__()
-        self._scripts = {plural: list(script) for plural, script in scripts.items()}
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One request."""
-        self.script = self._scripts.get(request.path.rpartition("/")[2], [])
-        return await super().handle(request)
 
 
 @asynccontextmanager
@@ -263,6 +250,15 @@ async def test_an_optional_kind_that_is_unknown_holds_nobody_up(tmp_path: Path) 
         async with asyncio.timeout(scaled(10)):
             await made.until_synced(kinds.NAMESPACES)
         assert (made.served(kinds.WORKSHOPS), made.synced(kinds.WORKSHOPS), made.pending()) == (False, False, [])
+
+
+@pytest.mark.usefixtures("pauses")
+async def test_a_kind_of_the_core_waits_for_no_crd(tmp_path: Path) -> None:
+    """It has none; that it is not served is a fault that passes."""
+    async with informers(tmp_path, secrets=[status(404, "NotFound"), listing("1", obj("a"))]) as (made, _):
+        made.watch(kinds.SECRETS, TEAM, optional=True)
+        await until(lambda: made.synced(kinds.SECRETS, TEAM))
+        assert made.served(kinds.SECRETS)
 
 
 async def test_an_optional_kind_that_is_required_is_awaited(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from datalabd.errors import Unavailable
 from datalabd.kube import resources as kinds
 from datalabd.kube.informers import Informers
 from datalabd.kube.resources import Resource
-from tests.kube.scripted import Reply, Scripted, listing, serve, status
-from tests.kube.test_informers import Routed, until
+from tests.kube.scripted import Reply, Routed, Scripted, listing, serve, status
+from tests.kube.test_informers import until
 from webhooks import health
 
 BROKEN = status(500, "InternalError", "conversion webhook failed")

@@ -142,6 +142,15 @@ def test_what_cannot_be_read_of_usage_leaves_it_out() -> None:
         assert "resource_usage" not in view(pieces(None, None, **more))
 
 
+def test_who_waits_for_credentials_that_cannot_be_read_is_told() -> None:
+    found = pieces(storage(), datalab(), problem="It is so")
+    told = view(found)
+    assert (told["status"], told["problem"], "credentials" in told["storage"]) == ("provisioning", "It is so", False)
+    row = reads.row(found, Sharing([found.storage]), SETTINGS, EVERYTHING, "https://api.example")
+    assert (row["status"], row["problem"]) == ("provisioning", "It is so")
+    assert (Workspace(**told).problem, WorkspaceRow(**row).problem) == ("It is so", "It is so")
+
+
 def test_all_credentials_are_in_clear() -> None:
     found = reads.all_credentials(FULL, Sharing([storage()]), OFFER, SETTINGS, EVERYTHING)
     assert found == {

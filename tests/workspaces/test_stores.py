@@ -57,14 +57,14 @@ def test_kinds_are_fields_of_a_datalab() -> None:
 
 def test_what_can_be_had() -> None:
     """WS 6.8 to 6.10."""
-    assert offer(CRDS, FIELDS, SETTINGS) == Offer(True, ALL)
-    assert offer(CRDS - {"qdrantclusters.qdrant.io"}, FIELDS - {"cacheStores"}, SETTINGS) == Offer(
+    assert offer(True, CRDS, FIELDS, SETTINGS) == Offer(True, ALL)
+    assert offer(True, CRDS - {"qdrantclusters.qdrant.io"}, FIELDS - {"cacheStores"}, SETTINGS) == Offer(
         True, (StoreType.DATABASE, StoreType.DOCUMENT)
     )
-    assert offer(CRDS, FIELDS, replace(SETTINGS, disable_stores=True)) == Offer(True)
+    assert offer(True, CRDS, FIELDS, replace(SETTINGS, disable_stores=True)) == Offer(True)
     disabled = replace(SETTINGS, disabled_types=frozenset({StoreType.DATABASE}))
-    assert offer(CRDS, FIELDS, disabled).types == ALL[1:]
-    assert offer(CRDS - {"datalabs.pkg.internal"}, FIELDS, SETTINGS) == Offer(False)
+    assert offer(True, CRDS, FIELDS, disabled).types == ALL[1:]
+    assert offer(False, CRDS, FIELDS, SETTINGS) == Offer(False)
 
 
 def test_stores_are_told_by_kind() -> None:

@@ -14,14 +14,22 @@ from datalabd.kube import resources as kinds
 from datalabd.live import dig, integer, text
 from datalabd.text import moment
 from workspaces import answers, pages, problems, reads, sessions, stores, streams
+from workspaces.cache import Unknown
 from workspaces.call import Call, Handler
 from workspaces.reads import Pieces
 from workspaces.stores import Offer
 
+UNREADABLE = "Credentials cannot be read; whoever runs this API finds the reason in its log"
+
 
 def require(call: Call) -> None:
     """Raise `Problem` where there are no Storages, or `Unknown` while nobody knows."""
-    call.cache.require(kinds.STORAGES, kinds.DATALABS, kinds.SECRETS)
+    cache = call.cache
+    cache.require(kinds.STORAGES, kinds.DATALABS)
+    if cache.withheld(kinds.SECRETS) is None:
+        cache.require(kinds.SECRETS)
+    if not cache.are_crds_known:
+        raise Unknown(kinds.CRDS)
     if not call.cache.has(kinds.STORAGES):
         error = f"Required CRD for kind Storage ({kinds.STORAGES.api_version}) not available"
         raise problems.problem(503, error)
@@ -29,7 +37,7 @@ def require(call: Call) -> None:
 
 def offer(call: Call) -> Offer:
     """What the cluster has for labs."""
-    return stores.offer(call.cache.crds, call.cache.datalab_fields, call.settings)
+    return stores.offer(call.cache.has(kinds.DATALABS), call.cache.crds, call.cache.datalab_fields, call.settings)
 
 
 def pieces(call: Call, storage: Manifest) -> Pieces:
@@ -37,7 +45,16 @@ def pieces(call: Call, storage: Manifest) -> Pieces:
     name = storage["metadata"]["name"]
     usage = call.cache.usage(name)
     quotas, volumes = usage if usage is not None else (None, None)
-    return Pieces(storage, call.cache.get(kinds.DATALABS, name), call.cache.secret, quotas, volumes)
+    lab = call.cache.get(kinds.DATALABS, name)
+    problem = UNREADABLE if call.cache.withheld(kinds.SECRETS) else ""
+    return Pieces(storage, lab, call.cache.secret, quotas, volumes, problem)
+
+
+def require_secrets(call: Call) -> None:
+    """Raise `Problem` where Secrets cannot be read, or `Unknown` while nobody knows."""
+    if (error := call.cache.withheld(kinds.SECRETS)) is not None:
+        raise problems.refused(error, {})
+    call.cache.require(kinds.SECRETS)
 
 
 def known(call: Call) -> Pieces:
@@ -67,6 +84,7 @@ async def get_workspace(call: Call) -> web.StreamResponse:
 
 async def get_credentials(call: Call) -> web.StreamResponse:
     """Credentials in clear."""
+    require_secrets(call)
     found = reads.all_credentials(known(call), call.cache.sharing, offer(call), call.settings, call.permissions)
     call.services.audit.shown(call.act)
     return answers.ok(found)

@@ -9,11 +9,11 @@ import structlog
 from aiohttp import web
 
 from datalabd.api.meta import Manifest
-from datalabd.kube import resources as kinds
 from workspaces import answers, problems
 from workspaces.call import Call, Handler
 from workspaces.claims import TokenRefused, is_audience
 from workspaces.credentials import decoded
+from workspaces.handlers import reading
 from workspaces.tokens import parse
 
 log = structlog.get_logger()
@@ -28,7 +28,7 @@ async def issue_token(call: Call) -> web.StreamResponse:
     endpoint = call.settings.token_endpoint
     if not endpoint:
         raise problems.problem(503, "token_broker_not_configured", config="TOKEN_BROKER_TOKEN_ENDPOINT")
-    call.cache.require(kinds.SECRETS)
+    reading.require_secrets(call)
     name = f"{call.workspace}-oauth-client"
     client_id, secret = credentials(call.cache.secret(name), name)
     if call.is_head:
