@@ -91,6 +91,8 @@ class Issuer:
         """What is wrong with the answers to GET; None for nothing."""
         self.refuses_logout = False
         """Whether a refresh token ends no session, as with issuers that are no Keycloak."""
+        self.refresh_token_bytes = 32
+        """Of which refresh tokens are made; they are a third longer."""
         self.is_away = False
         """Whether it breaks every connection off."""
         self.requests: Counter[str] = Counter()
@@ -178,7 +180,7 @@ class Issuer:
 
     def _tokens(self, session: _Session, client: str, nonce: str = "") -> Json:
         claims = self.claims(session.user, client, sid=session.id)
-        refresh = secrets.token_urlsafe(32)
+        refresh = secrets.token_urlsafe(self.refresh_token_bytes)
         self._refresh_tokens[refresh] = (session, client)
         about = {name: claims[name] for name in ("iss", "sub", "azp", "iat", "exp", "preferred_username")}
         about |= {"aud": client, "typ": "ID", "sid": session.id} | ({"nonce": nonce} if nonce else {})

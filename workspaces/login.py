@@ -11,7 +11,7 @@ import hmac
 import html
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote_plus
 
@@ -21,7 +21,7 @@ from yarl import URL
 
 from workspaces import browsers
 from workspaces.claims import Identity, TokenRefused
-from workspaces.cookies import CookieTooLarge, Seal, is_local
+from workspaces.cookies import Cookies, CookieTooLarge, Seal, is_local
 from workspaces.issuer import Issuer, IssuerError, IssuerRefused, Json
 from workspaces.keys import KeysUnavailable
 from workspaces.memory import Memory
@@ -44,9 +44,8 @@ SESSIONS_MAX_BYTES = 16 * 1024 * 1024
 SESSION_SECONDS = 12 * 3600.0
 EARLIER_MAX = 8
 
-_RENEWED = web.RequestKey("renewed login", str)
-"""The value that the cookie of a login gets with the answer; empty removes it."""
-_NAME = web.RequestKey("name of the login cookie", str)
+_RENEWED = web.RequestKey("renewed login", dict[str, str])
+"""The cookies of a login that come with the answer."""
 
 
 @dataclass
@@ -106,23 +105,25 @@ class Login:
 
     async def identity(self, request: web.Request, origin: Origin) -> Identity | None:
         """Who has logged in with this browser; None if nobody has. Raises `IdentityUnavailable`."""
-        request[_NAME] = name = self._kept.name(origin)
-        if (sealed := request.cookies.get(name)) is None:
+        if not self._kept.is_in(request.cookies, origin):
             return None
-        session_id, refresh_token = self._opened(sealed)
+        session_id, refresh_token = self._opened(request.cookies, origin)
         session = self._sessions.get(session_id, self._now())
         if session is None or not self._is_current(session):
             session = await self._renewed(session_id, refresh_token)
         if session is None:
-            request[_RENEWED] = ""
+            request[_RENEWED] = self._kept.removed(origin)
             return None
         if session.refresh_token != refresh_token and refresh_token in session.earlier:
-            request[_RENEWED] = self._kept.close({"id": session_id, "refresh": session.refresh_token}, origin)
+            try:
+                request[_RENEWED] = self._kept.close({"id": session_id, "refresh": session.refresh_token}, origin)
+            except CookieTooLarge as error:
+                log.warning("renewed login fits no cookie: the earlier one is kept", size=str(error))
         return session.identity
 
-    def _opened(self, sealed: str) -> tuple[str, str]:
-        """Session id and refresh token; empty if it is no cookie of ours."""
-        held = self._kept.open(sealed) or {}
+    def _opened(self, cookies: Mapping[str, str], origin: Origin) -> tuple[str, str]:
+        """Session id and refresh token; empty if there is no cookie of ours."""
+        held = self._kept.open(cookies, origin) or {}
         session_id, refresh_token = held.get("id"), held.get("refresh")
         return (
             (session_id, refresh_token) if isinstance(session_id, str) and isinstance(refresh_token, str) else ("", "")
@@ -221,14 +222,13 @@ class Login:
             code_challenge_method="S256",
         )
         answer = _led_to(str(url))
-        _set_cookie(answer, self._begun.name(origin), self._begun.close(begun, origin), LOGIN_SECONDS)
+        _set_cookies(answer, request, self._begun.close(begun, origin), LOGIN_SECONDS)
         return answer
 
     async def _finish(self, request: web.Request) -> web.StreamResponse:
         """Take up the code that the issuer led back with."""
         origin = self._origin_of(request)
-        name = self._begun.name(origin)
-        begun = self._begun.open(request.cookies.get(name, "")) or {}
+        begun = self._begun.open(request.cookies, origin) or {}
         state = str(begun.get("state", ""))
         is_ours = hmac.compare_digest(state.encode(), request.query.get("state", "").encode("utf-8", "replace"))
         if not state or not is_ours or begun["until"] <= self._now():
@@ -254,13 +254,17 @@ class Login:
             if about.get("sub") != session.identity.subject:
                 raise IssuerError("the issuer gave tokens of two users")
             sealed = self._kept.close({"id": session_id, "refresh": session.refresh_token}, origin)
-        except (IssuerError, TokenRefused, KeysUnavailable, CookieTooLarge) as error:
+        except CookieTooLarge as error:
+            self._sessions.forget(session_id)
+            log.error("login failed", step="finish", reason=f"the refresh token fits no cookie: {error}")
+            text = "Ask whoever runs this to have the identity provider issue smaller refresh tokens."
+            return _page(502, "Your login is too large for a browser to keep", text)
+        except (IssuerError, TokenRefused, KeysUnavailable) as error:
             self._sessions.forget(session_id)
             return _failed("finish", error)
         log.info("logged in", user=session.identity.name)
         answer = _led_to(f"{origin.prefix}{begun['to']}")
-        _set_cookie(answer, self._kept.name(origin), sealed)
-        _set_cookie(answer, name, "")
+        _set_cookies(answer, request, sealed | self._begun.removed(origin))
         return answer
 
     # ---- Logging out
@@ -270,8 +274,7 @@ class Login:
         origin = self._origin_of(request)
         if browsers.is_forged(request.method, request.headers, origin):
             raise CrossSite
-        name = self._kept.name(origin)
-        session_id, refresh_token = self._opened(request.cookies.get(name, ""))
+        session_id, refresh_token = self._opened(request.cookies, origin)
         answer = _page(200, "You are logged out", link=f"{origin.prefix}{LOGIN}")
         if session_id:
             session = self._sessions.get(session_id, self._now())
@@ -280,7 +283,7 @@ class Login:
                 refresh_token = session.refresh_token
             if (elsewhere := await self._end_at_issuer(refresh_token, origin)) is not None:
                 answer = _led_to(elsewhere)
-        _set_cookie(answer, name, "")
+        _set_cookies(answer, request, self._kept.removed(origin))
         return answer
 
     async def _end_at_issuer(self, refresh_token: str, origin: Origin) -> str | None:
@@ -312,19 +315,23 @@ class Login:
 
 
 async def _send_renewed(request: web.Request, answer: web.StreamResponse) -> None:
-    """Send the renewed cookie with any answer, a stream's too."""
-    if (value := request.get(_RENEWED)) is not None and (name := request.get(_NAME)) is not None:
-        _set_cookie(answer, name, value)
+    """Send the renewed cookies with any answer, a stream's too."""
+    if (cookies := request.get(_RENEWED)) is not None:
+        _set_cookies(answer, request, cookies)
 
 
-def _set_cookie(answer: web.StreamResponse, name: str, value: str, seconds: int | None = None) -> None:
-    """Set a sealed cookie, for as long as the browser runs unless it says how long; an empty one is removed.
+def _set_cookies(
+    answer: web.StreamResponse, request: web.Request, cookies: Cookies, seconds: int | None = None
+) -> None:
+    """Set sealed cookies, for as long as the browser runs unless it says how long; empty ones it has are removed.
 
     aiohttp's own way has no effect any more once an answer is about to be sent.
     """
-    lifetime = "; Max-Age=0" if not value else "" if seconds is None else f"; Max-Age={seconds}"
-    secure = "; Secure" if name.startswith("__Host-") else ""
-    answer.headers.add(hdrs.SET_COOKIE, f"{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{lifetime}")
+    for name, value in cookies.items():
+        if value or name in request.cookies:
+            lifetime = "; Max-Age=0" if not value else "" if seconds is None else f"; Max-Age={seconds}"
+            secure = "; Secure" if name.startswith("__Host-") else ""
+            answer.headers.add(hdrs.SET_COOKIE, f"{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{lifetime}")
 
 
 _HEADERS = {

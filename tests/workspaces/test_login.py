@@ -11,11 +11,13 @@ from yarl import URL
 
 from hack import issuer as provider
 from tests.workspaces.web import COOKIE_KEY, Browser, logins, served
-from workspaces.cookies import COOKIE_MAX, CookieTooLarge, Seal
+from workspaces.cookies import COOKIE_MAX, SEALED_MAX, CookieTooLarge, Seal
 from workspaces.proxies import Origin
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 SESSION, BEGUN = "workspaces-session", "workspaces-login"
+SECOND = f"{SESSION}.2"
+"""What the first does not hold."""
 LOCAL = Origin("http", "127.0.0.1")
 
 
@@ -39,7 +41,7 @@ def shared_issuer() -> Iterator[provider.Issuer]:
 def issuer(shared_issuer: provider.Issuer) -> Iterator[provider.Issuer]:
     shared_issuer.requests.clear()
     yield shared_issuer
-    shared_issuer.fault, shared_issuer.is_away = None, False
+    shared_issuer.fault, shared_issuer.is_away, shared_issuer.refresh_token_bytes = None, False, 32
 
 
 async def test_a_browser_is_led_to_the_login_and_back_to_where_it_was(issuer: provider.Issuer) -> None:
@@ -81,7 +83,7 @@ async def test_cookies_are_sealed_and_only_for_us(issuer: provider.Issuer) -> No
         await browser.open(f"{app}/workspaces", user="alice")
         sealed = browser.cookie(SESSION, app)
         assert sealed is not None
-        held = Seal(COOKIE_KEY, "session").open(sealed)
+        held = Seal(COOKIE_KEY, "session").open({SESSION: sealed}, LOCAL)
         assert held is not None
         assert held.keys() == {"id", "refresh"}
         forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "ws.example.org", "X-Forwarded-Prefix": "/sub"}
@@ -191,7 +193,6 @@ async def test_a_wrong_client_secret_is_told_to_the_operator_alone(
         pytest.param({"id_token": None}, id="no ID token"),
         pytest.param({"id_token": "of another"}, id="ID token of another user"),
         pytest.param({"access_token": "for another"}, id="access token for another audience"),
-        pytest.param({"refresh_token": "x" * 5000}, id="a refresh token that fits no cookie"),
     ],
 )
 async def test_an_issuer_that_answers_oddly_logs_nobody_in(
@@ -220,6 +221,63 @@ async def test_while_the_issuer_is_away_logging_in_and_out_say_so(issuer: provid
         assert (await browser.ask("GET", f"{never}/login")).status == 502
         assert (await browser.ask("POST", f"{app}/logout", headers={"Origin": app})).status in (200, 303)
         assert browser.cookie(SESSION, app) is None
+
+
+async def test_a_login_that_one_cookie_does_not_hold_is_spread_over_two(issuer: provider.Issuer) -> None:
+    """4 KiB are a refresh token of Keycloak with a few dozen roles in it."""
+    clock = Clock()
+    issuer.refresh_token_bytes = 3072
+    async with (
+        served(logins(issuer), clock.now) as first,
+        served(logins(issuer), clock.now) as second,
+        Browser() as browser,
+    ):
+        await browser.open(f"{first}/workspaces", user="alice")
+        pieces = [browser.cookie(name, first) for name in (SESSION, SECOND)]
+        assert all(pieces)
+        assert all(len(f"{SECOND}{piece}") <= COOKIE_MAX for piece in pieces)
+        assert (await browser.ask("GET", f"{second}/x")).status == 200
+        async with Browser() as other:
+            half = {"Cookie": f"{SESSION}={pieces[0]}"}
+            assert (await other.ask("GET", f"{first}/x", headers=half)).status == 401
+        issuer.refresh_token_bytes = 32  # the next one is shorter, and nothing is left of this one
+        clock.passed = issuer.access_seconds - 5
+        assert (await browser.ask("GET", f"{first}/x")).status == 200
+        assert [browser.cookie(name, first) is None for name in (SESSION, SECOND)] == [False, True]
+        assert (await browser.ask("GET", f"{second}/x")).status == 200
+        await browser.ask("POST", f"{first}/logout", headers={"Origin": first})
+        assert browser.cookie(SESSION, first) is None
+
+
+async def test_a_login_that_no_browser_keeps_says_what_to_mend(
+    issuer: provider.Issuer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    issuer.refresh_token_bytes = 15 * 1024  # 20 KiB
+    async with served(logins(issuer)) as app, Browser() as browser:
+        answer = await browser.open(f"{app}/workspaces", user="alice")
+        assert answer.status == 502
+        assert "issue smaller refresh tokens" in await answer.text()
+        assert browser.cookie(SESSION, app) is None
+    assert "the refresh token fits no cookie: 2" in capsys.readouterr().out
+
+
+async def test_a_login_whose_renewal_fits_no_cookie_goes_on_with_the_earlier_one(issuer: provider.Issuer) -> None:
+    clock = Clock()
+    async with served(logins(issuer), clock.now) as app, Browser() as browser:
+        await browser.open(f"{app}/workspaces", user="alice")
+        before = browser.cookie(SESSION, app)
+        issuer.refresh_token_bytes = 15 * 1024
+        clock.passed = issuer.access_seconds - 5
+        assert (await browser.ask("GET", f"{app}/x")).status == 200
+        assert browser.cookie(SESSION, app) == before
+
+
+async def test_a_long_path_that_has_to_be_escaped_is_come_back_to(issuer: provider.Issuer) -> None:
+    async with served(logins(issuer)) as app, Browser() as browser:
+        to = "/" + '"' * 2000
+        begun = await browser.ask("GET", str(URL(f"{app}/login").with_query(to=to)))
+        assert begun.status == 303
+        assert len(begun.headers.getall("Set-Cookie")) == 2
 
 
 # ---- Renewal
@@ -391,17 +449,19 @@ async def test_an_issuer_that_does_not_end_sessions_for_us_is_led_to(
 def test_a_seal_opens_only_what_it_closed() -> None:
     seal = Seal(COOKIE_KEY, "session")
     closed = seal.close({"a": 1}, LOCAL)
-    assert seal.open(closed) == {"a": 1}
-    assert Seal(COOKIE_KEY, "login").open(closed) is None
-    assert Seal(b"l" * 32, "session").open(closed) is None
-    assert seal.open(closed[:-4] + "AAAA") is None
+    assert closed[SECOND] == ""
+    assert seal.open(closed, LOCAL) == {"a": 1}
+    assert seal.open(closed, Origin("http", "127.0.0.1", "/sub")) is None
+    assert Seal(COOKIE_KEY, "login").open({BEGUN: closed[SESSION]}, LOCAL) is None
+    assert Seal(b"l" * 32, "session").open(closed, LOCAL) is None
+    assert seal.open({SESSION: closed[SESSION][:-4] + "AAAA"}, LOCAL) is None
 
 
 def test_a_key_that_is_too_short_and_what_is_too_large_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 32 bytes"):
         Seal(b"k" * 31, "session")
     with pytest.raises(CookieTooLarge):
-        Seal(COOKIE_KEY, "session").close({"refresh": "x" * COOKIE_MAX}, LOCAL)
+        Seal(COOKIE_KEY, "session").close({"refresh": "x" * SEALED_MAX}, LOCAL)
 
 
 # ---- Canary
