@@ -9,7 +9,9 @@ import pytest
 from datalabd.kube.cache import OWNED_KINDS
 from datalabd.stores import OPERATORS
 from hack import objects_table
+from hack.cluster import kubernetes_version
 from hack.generate_reference import pages
+from hack.standins import educates, gateway, mongodb, postgres, qdrant, redis
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -17,6 +19,15 @@ SECURITY = (ROOT / "docs" / "explanation" / "security.md").read_text()
 WEAKNESS = re.compile(r"^\| (W\d+) \| .+ \| .+ \| (.+) \|$", re.MULTILINE)
 IN_WORDS = {"W16", "W33", "W40"}
 """Weaknesses that no test can show: somebody else's, not ours to change yet, or gone with what had them."""
+PLAYED = {
+    "Educates": educates,
+    "PGO": postgres,
+    "Gateway API": gateway,
+    "MongoDB Controllers for Kubernetes": mongodb,
+    "Redis operator (OT-CONTAINER-KIT)": redis,
+    "Qdrant operator": qdrant,
+}
+"""What tests play instead of an operator, by its name; the first line of each says which version."""
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
 
 
@@ -97,3 +108,15 @@ def test_objects_of_a_part_are_told_of() -> None:
     words = {part.words for part in objects_table.PARTS}
     told = {word for rows in objects_table.rows() for row in rows for word in words if word in row.when}
     assert told == words
+
+
+def test_the_versions_told_of_are_those_of_the_tests() -> None:
+    page = (ROOT / "docs" / "how-to" / "first-claim.md").read_text()
+    told = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE))
+    tested = {"Kubernetes": ".".join(kubernetes_version().removeprefix("v").split(".")[:2])}
+    for name, module in PLAYED.items():
+        found = re.search(r"\d+(\.\d+)+", (module.__doc__ or "").partition("\n")[0])
+        assert found is not None, module
+        tested[name] = found.group()
+    assert tested.keys() < told.keys()
+    assert {name: version for name, version in tested.items() if version not in told[name]} == {}
