@@ -40,6 +40,9 @@ class Scope(NamedTuple):
 PLANNED_DATA, OTHERS_DATA = 256 * 1024, 32 * 1024
 """The most that is held of what a Secret or ConfigMap contains, of our making or not: of more, nothing is. Anybody who
 may write them in a namespace that we watch could fill our memory otherwise; logins and keys are much smaller."""
+METADATA = 32 * 1024
+"""The most that is held of its metadata, in bytes of JSON: of more, only who it is, so that it counts as nobody's."""
+_IDENTITY = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp")
 
 
 class Store:
@@ -153,11 +156,7 @@ class Store:
         """What is held of an object; what it has in common with others is held once."""
         if self.resource.hosts_only:
             return outline(obj)
-        trimmed = trim(obj)
-        if self.resource in (SECRETS, CONFIG_MAPS) and _size(trimmed) > (
-            PLANNED_DATA if is_planned(obj) else OTHERS_DATA
-        ):
-            trimmed = {field: value for field, value in trimmed.items() if field not in _DATA}
+        trimmed = _bounded(trim(obj)) if self.resource in (SECRETS, CONFIG_MAPS) else trim(obj)
         metadata = trimmed["metadata"]
         for field in _ALIKE & metadata.keys():
             metadata[field] = self._parts.share(metadata[field])
@@ -263,6 +262,16 @@ def key_of(obj: Manifest) -> NamespacedName:
     """Namespace (empty for cluster-scoped objects) and name."""
     metadata = obj["metadata"]
     return NamespacedName(metadata.get("namespace", ""), metadata["name"])
+
+
+def _bounded(obj: Manifest) -> Manifest:
+    """What is held of a Secret or ConfigMap, of which anybody may write as many as a quota lets him."""
+    if len(orjson.dumps(obj["metadata"])) > METADATA:
+        metadata = {key: value for key, value in obj["metadata"].items() if key in _IDENTITY}
+        return {field: value for field, value in obj.items() if field not in _DATA} | {"metadata": metadata}
+    if _size(obj) > (PLANNED_DATA if is_planned(obj) else OTHERS_DATA):
+        return {field: value for field, value in obj.items() if field not in _DATA}
+    return obj
 
 
 def _size(obj: Manifest) -> int:

@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY
 from datalabd.api.meta import APPLIED, CLAIM_UID, Manifest, NamespacedName
 from datalabd.kube import resources as kinds
 from datalabd.kube.resources import Resource
-from datalabd.kube.store import OTHERS_DATA, PLANNED_DATA, Index, Parts, Scope, Store, key_of, trim
+from datalabd.kube.store import METADATA, OTHERS_DATA, PLANNED_DATA, Index, Parts, Scope, Store, key_of, trim
 
 ALL = Scope()
 TEAM = Scope("team")
@@ -412,6 +412,25 @@ def test_nobody_fills_our_memory(resource: Resource, size: int, annotations: dic
     live = store.get("team", "a")
     assert live is not None
     assert ("data" in live) == is_held
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        pytest.param({"annotations": {APPLIED: "digest", "example.org/a": "x" * METADATA}}, id="annotations"),
+        pytest.param({"labels": {f"a{number}": "x" * 63 for number in range(600)}}, id="labels"),
+        pytest.param({"finalizers": [f"example.org/{number:0200}" for number in range(200)]}, id="finalizers"),
+    ],
+)
+def test_of_large_metadata_only_who_it_is_is_held(metadata: Manifest) -> None:
+    store = Store(kinds.SECRETS)
+    obj = secret("a", **metadata) | {"data": {"text": "x"}}
+    store.replace(ALL, [obj])
+    assert store.get("team", "a") == {
+        "kind": "Secret",
+        "metadata": {"name": "a", "namespace": "team", "resourceVersion": "1"},
+    }
+    assert "data" in obj
 
 
 def test_trim_leaves_the_original_alone() -> None:
