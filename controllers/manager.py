@@ -88,16 +88,15 @@ class Manager:
         if key != writing.get():
             self._queue.add(key)
 
-    def _route_changed(self, _: Manifest, hosts: frozenset[str]) -> None:
-        """Wake the labs whose hosts a route names, or did.
+    def _route_changed(self, _: Manifest, hosts: frozenset[str], namespaces: frozenset[str]) -> None:
+        """Wake the labs whose hosts a route names, or whose namespace it leads into, or did.
 
         Also the lab in whose namespace the route is, which may have some of its hosts from there and not others.
         """
         below = tuple(f".{domain}" for domain in self._cache.domains().values())
         reached = [host for host in hosts if below and host.endswith(below)]
-        if not reached:
-            return
         owners = {owner for host in reached for owner in names.host_owners(host.partition(".")[0])}
+        owners.update(namespaces)  # a lab is called as its namespace
         if any(host.startswith("*") for host in reached):
             owners.update(claim["metadata"]["name"] for claim in self._cache.claims())
         for owner in owners:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from datalabd import routes
+from datalabd import names, routes
 from datalabd.api.environment import domain_of, hosts_of
 from datalabd.api.meta import Manifest
 from datalabd.errors import DatalabdError, Forbidden, NotFound
@@ -22,6 +22,7 @@ from datalabd.validation import names_of
 
 HEADER = ("HOST", "ROUTE", "NAMESPACE", "LAB", "NOTE")
 NOT_THE_LABS = "not the lab's"
+LEADS_IN = "leads into the lab"
 MANY = "stands for many names"
 PLATFORM = "the platform's"
 
@@ -87,7 +88,8 @@ async def _list(client: Client, kind: kinds.Resource) -> list[Manifest]:
 
 
 def rows(outlines: Iterable[Manifest], claims: Sequence[Manifest], environments: Sequence[Manifest]) -> Iterator[Row]:
-    """What there is to say of routes (`index.outline`): a row for each host below a domain of these environments."""
+    """What there is to say of routes (`index.outline`): a row for each host below a domain of these environments, and
+    for every host of a route that leads to the Services of a lab."""
     # Of two environments of one name ours counts, which comes last.
     chosen = {manifest["metadata"]["name"]: domain for manifest in environments if (domain := domain_of(manifest))}
     platform = {host for manifest in environments for host in hosts_of(manifest)}
@@ -97,10 +99,15 @@ def rows(outlines: Iterable[Manifest], claims: Sequence[Manifest], environments:
         if domain := chosen.get(environment_name(claim)):
             for host, purpose in routes.lab_hosts(*names_of(claim), domain):
                 owners.setdefault(host, (claim, purpose))
+    labs = {names.workshop_namespace(claim["metadata"]["name"]): str(key_of(claim)) for claim in claims}
     for route in outlines:
         metadata = route["metadata"]
         namespace = metadata.get("namespace", "")
+        entered = labs.get(route.get("into", ""))
         for host in route["hosts"]:
+            if entered is not None:
+                yield Row(host or "*", f"{route['kind']}/{metadata['name']}", namespace, entered, LEADS_IN)
+                continue
             if not any(hosts.reaches_below(host, domain) for domain in domains):
                 continue
             lab, note = "-", ""

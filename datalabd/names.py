@@ -10,8 +10,8 @@ from functools import lru_cache
 
 LABEL_MAX = 63
 """Characters of one DNS label: namespaces, Service names, leftmost host labels, label values."""
-
-
+EVERY_HOST = ""
+"""Stands for every host, in the one form in which hosts are compared (`datalabd.routes.hosts`)."""
 WORKSHOP_CONFIG = "workshop-config"
 """Secret in the workshop namespace: what sessions are configured with and download. Educates names it."""
 POSTGRES_USERS = 63

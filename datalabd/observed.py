@@ -228,7 +228,7 @@ class Observed:
     account: str = ACCOUNT
     """Who we are to it."""
     hosts_taken: Mapping[str, str] = field(default_factory=dict)
-    """Hosts of sessions for which a route answers that is not the lab's, with that route."""
+    """Hosts of sessions for which a route answers that is not the lab's, with that route (`RouteIndex.taken`)."""
     now: datetime.datetime = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     derived: dict[object, tuple[Lab, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What `derived_once` made of these facts, and for which lab."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from datalabd import names
 from datalabd.api.meta import Manifest, several
 from datalabd.api.v1beta2 import CONCERNS, ENVIRONMENT_LOST, HOSTS_TAKEN, State
 from datalabd.errors import (
@@ -322,7 +323,8 @@ def _sessions(lab: Lab, seen: Observed, outdated: list[str]) -> Condition:
         facts = seen.sessions.get(name, SessionFacts())
         taken = educates_sessions.host_taken(lab, seen, name)
         if taken and facts.phase is Phase.ABSENT:
-            message = f"session {name}: {taken}; have that route removed, or name the session otherwise"
+            otherwise = "" if names.EVERY_HOST in seen.hosts_taken else ", or name the session otherwise"
+            message = f"session {name}: {taken}; have that route removed{otherwise}"
             return Condition("SessionsReady", "False", "HostTaken", message, stalled=True)
         if not facts.ready:
             reason = "SessionFailed" if facts.phase is Phase.FAILED else "Starting"

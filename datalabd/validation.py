@@ -185,13 +185,17 @@ def occupied(claim: Manifest, old: Manifest | None, foreign: Collection[str]) ->
 
 
 def answered_elsewhere(claim: Manifest, domain: str, taken: Mapping[str, str]) -> list[FieldError]:
-    """Sessions of the claim that have one of these hosts, for which another's route answers; each session once."""
+    """Sessions of the claim that have one of these hosts (`RouteIndex.taken`), for which another's route answers; each
+    session once."""
     made_of = names_of(claim)
     errors: list[FieldError] = []
     for index, session in enumerate(made_of.sessions):
-        own = (f"{label}.{domain}" for label in names.session_hosts(made_of.claim, session))
+        own = (names.EVERY_HOST, *(f"{label}.{domain}" for label in names.session_hosts(made_of.claim, session)))
         if (host := next((host for host in own if host in taken), None)) is not None:
             detail = f"{taken[host]} answers for its host {host}: choose another name, or have that route removed"
+            if host == names.EVERY_HOST:
+                into = names.workshop_namespace(made_of.claim)
+                detail = f"{taken[host]} leads into namespace {into}, past what protects sessions: have it removed"
             path = f"spec.sessions[{index}].name"
             errors.append(_written(claim, FieldError(path, Problem.FORBIDDEN, session, detail)))
     return errors

@@ -7,6 +7,7 @@ from datalabd.__main__ import main
 from datalabd.api.meta import ENVIRONMENT, Manifest
 from datalabd.hosts import Row, rows
 from datalabd.plan.ingress_protection import SESSION_INGRESS
+from datalabd.routes import SERVICE_NAMESPACE
 from datalabd.routes.index import outline
 
 DOMAIN = "lab.example.org"
@@ -35,6 +36,20 @@ def ingress(namespace: str, name: str, *names: str, **labels: str) -> Manifest:
 
 
 CLAIMS = [claim("blab", "main", databases={"pg0": {}}), claim("lost", "a", chosen="gone")]
+
+
+def leading(into: str) -> Manifest:
+    annotations = {SERVICE_NAMESPACE: into}
+    metadata = {"name": "way", "namespace": "team-a", "annotations": annotations}
+    rules = [{"host": "a.example.com"}, {}]
+    return outline(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": metadata,
+            "spec": {"rules": rules},
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,6 +82,17 @@ CLAIMS = [claim("blab", "main", databases={"pg0": {}}), claim("lost", "a", chose
                 Row("*", "Ingress/all", "web", "-", "stands for many names"),
             ],
             id="patterns",
+        ),
+        pytest.param(
+            leading("blab"),
+            [
+                Row("a.example.com", "Ingress/way", "team-a", "team/blab", "leads into the lab"),
+                Row("*", "Ingress/way", "team-a", "team/blab", "leads into the lab"),
+            ],
+            id="a way into a lab",
+        ),
+        pytest.param(
+            leading("elsewhere"), [Row("*", "Ingress/way", "team-a", "-", "stands for many names")], id="no way"
         ),
         pytest.param(ingress("web", "shop", "shop.example.com", DOMAIN), [], id="elsewhere"),
         pytest.param(

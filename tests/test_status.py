@@ -1088,6 +1088,18 @@ def test_a_session_that_is_not_there_does_not_start_at_a_host_of_somebody_else()
     assert found["Stalled"] == ("True", "HostTaken", told)
 
 
+def test_a_route_that_leads_into_the_lab_is_told_of_and_starts_no_session() -> None:
+    led = {"": "Ingress shop/a"}
+    told = "Ingress shop/a leads into namespace lab, past what protects sessions"
+    assert said(of(HERE, replace(WELL, hosts_taken=led)))["HostsTaken"] == (
+        "True",
+        "RouteElsewhere",
+        f"{told}, and is not this lab's",
+    )
+    waits = ("False", "HostTaken", f"session main: {told}; have that route removed")
+    assert said(of(HERE, replace(WELL, sessions={}, hosts_taken=led)))["SessionsReady"] == waits
+
+
 def test_of_many_hosts_the_first_is_told() -> None:
     here = lab(sessions=[{"name": "main", "state": "started"}, {"name": "b", "state": "stopped"}])
     taken = MAIN_TAKEN | {"lab-b.lab.example.org": "HTTPRoute shop/b", "data-lab-b.lab.example.org": "HTTPRoute shop/b"}

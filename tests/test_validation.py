@@ -1074,6 +1074,15 @@ def test_sessions_whose_hosts_others_answer_for(taken: dict[str, str], expected:
         assert (error.problem, error.detail) == (Problem.FORBIDDEN, said)
 
 
+def test_sessions_of_a_lab_into_which_another_route_leads() -> None:
+    found = answered_elsewhere(claim(name="a", sessions=sessions("b", "c")), "lab.org", {"": "Ingress n/r"})
+    said = "Ingress n/r leads into namespace a, past what protects sessions: have it removed"
+    assert [(error.path, error.detail) for error in found] == [
+        ("spec.sessions[0].name", said),
+        ("spec.sessions[1].name", said),
+    ]
+
+
 CLASSED = {"names": ["a"], "storage": "1Gi", "backupStorage": "1Gi"}
 
 

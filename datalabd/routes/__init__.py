@@ -277,6 +277,13 @@ def readable(manifest: Manifest) -> list[str]:
     return list(found)
 
 
+def leads_into(manifest: Manifest) -> str:
+    """The other namespace whose Services an Ingress sends its requests to; empty: none but its own."""
+    metadata = manifest["metadata"]
+    target = (metadata.get("annotations") or {}).get(SERVICE_NAMESPACE) if manifest["kind"] == "Ingress" else None
+    return str(target) if target and target != metadata.get("namespace") else ""
+
+
 def _counted(manifest: Manifest) -> Hosts:
     seen: set[str] = set()
     for count, (host, where) in enumerate(KINDS[manifest["kind"]].hosts(manifest)):

@@ -8,7 +8,9 @@ ASCII. What cannot be read may be any host.
 import itertools
 import re
 
-EVERY = ""
+from datalabd import names
+
+EVERY = names.EVERY_HOST
 """Stands for every host."""
 HOST_MAX = 253
 """Characters of a host: what is longer is nobody's."""

@@ -28,6 +28,7 @@ from datalabd.kube.cache import DATABASE_LOGIN, OPTIONAL_KINDS, OURS, Cache
 from datalabd.kube.informers import EVERYWHERE
 from datalabd.kube.resources import Resource, resource_of
 from datalabd.plan.ingress_protection import REGISTRY_INGRESS
+from datalabd.routes import SERVICE_NAMESPACE
 from tests.controllers.test_live_objects import KEY, cluster, world
 
 OBJECTS = world(apisix=True, roles=False)
@@ -222,6 +223,18 @@ async def test_a_route_that_becomes_the_registrys_wakes_its_lab() -> None:
         queued(manager)
         cache.informers.store(resource).update(EVERYWHERE, "MODIFIED", route)
         assert (cache.routes.taken("lab", ["other"], "lab.example.org"), queued(manager)) == (taken, True)
+
+
+async def test_a_route_that_leads_into_a_lab_wakes_it() -> None:
+    manager, cache = await passed()
+    for version, into, taken in (("9000003", "lab", {"": "Ingress team-a/r"}), ("9000004", "other", {})):
+        resource, route = a_route("Ingress", "a.example.com", version)
+        route["metadata"] |= {"namespace": "team-a", "annotations": {SERVICE_NAMESPACE: into}}
+        before = revision(manager)
+        queued(manager)
+        cache.informers.store(resource).update(EVERYWHERE, "MODIFIED", route)
+        found = cache.routes.taken("lab", ["other"], "lab.example.org")
+        assert (found, queued(manager), revision(manager) > before) == (taken, True, True)
 
 
 async def test_a_claim_that_waits_for_a_name_is_woken_when_the_runtime_that_had_it_goes() -> None:

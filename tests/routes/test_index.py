@@ -5,7 +5,7 @@ import pytest
 from datalabd.api.meta import Manifest
 from datalabd.kube import resources as kinds
 from datalabd.plan.ingress_protection import REGISTRY_INGRESS, SESSION_INGRESS
-from datalabd.routes import ENTRIES_MAX, HOSTS_MAX, KINDS
+from datalabd.routes import ENTRIES_MAX, HOSTS_MAX, KINDS, SERVICE_NAMESPACE
 from datalabd.routes.index import RouteIndex, describe, outline
 
 DOMAIN = "lab.example.org"
@@ -127,6 +127,46 @@ def test_hosts_that_others_have(route: Manifest, expected: dict[str, str]) -> No
     assert index(route).taken("lab", ["a"], DOMAIN) == expected
 
 
+def leading(name: str, into: str, namespace: str = "team-a", host: str = "x.org") -> Manifest:
+    made = ingress(name, host, namespace=namespace)
+    return made | {"metadata": made["metadata"] | {"annotations": {SERVICE_NAMESPACE: into}}}
+
+
+@pytest.mark.parametrize(
+    ("route", "expected"),
+    [
+        pytest.param(leading("r", "lab"), {"": "Ingress team-a/r"}, id="into the lab"),
+        pytest.param(leading("r", "other"), {}, id="into another namespace"),
+        pytest.param(leading("r", "lab", "lab"), {}, id="within the lab"),
+        pytest.param(leading("r", ""), {}, id="nowhere"),
+        pytest.param(
+            leading("r", "lab", host=f"lab-a.{DOMAIN}"),
+            {"": "Ingress team-a/r", f"lab-a.{DOMAIN}": "Ingress team-a/r"},
+            id="by a host of its session",
+        ),
+        pytest.param(leading("r", "lab") | {"kind": "HTTPRoute", "spec": {}}, {}, id="by no Ingress"),
+    ],
+)
+def test_routes_that_lead_into_a_lab(route: Manifest, expected: dict[str, str]) -> None:
+    made = index(route)
+    assert made.taken("lab", ["a"], DOMAIN) == expected
+    made.remove(outline(route))
+    assert made.taken("lab", ["a"], DOMAIN) == {}
+
+
+def test_who_listens_hears_of_where_a_route_leads() -> None:
+    heard: list[Any] = []
+    made = index(leading("b", "lab"))
+    made.subscribe(lambda route, hosts, into: heard.append((route["metadata"]["name"], set(hosts), set(into))))
+    for into in ("lab", "lab", "other", ""):
+        made.put(outline(leading("a", into)))
+    assert heard == [
+        ("a", {"x.org"}, {"lab"}),
+        ("a", {"x.org"}, {"lab", "other"}),
+        ("a", {"x.org"}, {"other"}),
+    ]
+
+
 def test_the_first_of_several_routes_is_named() -> None:
     made = index(ingress("z", f"lab-a.{DOMAIN}"), ingress("a", f"lab-a.{DOMAIN}", namespace="team-b"))
     assert made.taken("lab", ["a"], DOMAIN) == {f"lab-a.{DOMAIN}": "Ingress team-a/z"}
@@ -135,7 +175,7 @@ def test_the_first_of_several_routes_is_named() -> None:
 def test_who_listens_hears_of_changed_hosts_alone() -> None:
     heard: list[Any] = []
     made = RouteIndex()
-    made.subscribe(lambda route, hosts: heard.append((route["metadata"]["name"], set(hosts))))
+    made.subscribe(lambda route, hosts, into: heard.append((route["metadata"]["name"], set(hosts) | into)))
     for hosts in (["x.org"], ["x.org"], ["x.org", "y.org"], ["z.org"]):
         made.put(outline(ingress("a", *hosts)))
     made.put(outline(ingress("a", "z.org", **SESSION_INGRESS)))

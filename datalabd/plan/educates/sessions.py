@@ -67,7 +67,10 @@ def waits(lab: Lab, seen: Observed, session: str) -> str | None:
 
 
 def host_taken(lab: Lab, seen: Observed, session: str) -> str | None:
-    """Which route of somebody else answers for a host of the session; None if none does."""
+    """Which route of somebody else answers for a host of the session, or leads to it by another; None if none does."""
+    if names.EVERY_HOST in seen.hosts_taken:
+        into = names.workshop_namespace(lab.name)
+        return f"{seen.hosts_taken[names.EVERY_HOST]} leads into namespace {into}, past what protects sessions"
     domain = lab.environment.data.ingress.domain
     own = (f"{label}.{domain}" for label in names.session_hosts(lab.name, session))
     return next((f"{seen.hosts_taken[host]} answers for {host}" for host in own if host in seen.hosts_taken), None)

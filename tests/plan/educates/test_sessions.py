@@ -133,6 +133,12 @@ def fresh(of: Lab, **changes: Any) -> Observed:
             "Ingress shop/a answers for data-lab-main.lab.example.org",
             id="a host that somebody else answers for",
         ),
+        pytest.param(
+            environment(),
+            {"hosts_taken": {"": "Ingress shop/a"}},
+            "Ingress shop/a leads into namespace lab, past what protects sessions",
+            id="a way in that is somebody else's",
+        ),
     ],
 )
 def test_a_new_session_waits_for(within: EnvironmentConfig, changes: dict[str, Any], expected: str | None) -> None:
