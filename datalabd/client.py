@@ -88,10 +88,12 @@ class WorkspaceClient:
                 return found
             query["continue"] = response.following
 
-    async def create(self, preferred_name: str = "", default_owner: str = "") -> str:
-        """Make a workspace; its name."""
+    async def create(self, preferred_name: str = "", default_owner: str = "", *, adopt: bool = False) -> str:
+        """Make a workspace; its name. With `adopt` it takes up the volumes that a deleted one of its name left."""
         body = bodies.WorkspaceCreate(preferred_name=preferred_name, default_owner=default_owner)
-        return (await self._ask(answers.Created, "POST", "/workspaces", body)).name
+        query = {"data": "adopt"} if adopt else None
+        response = await self._send("POST", "/workspaces", body, query=query)
+        return answers.Created.model_validate_json(response.body).name
 
     async def workspace(self, name: str) -> tuple[answers.Workspace, str]:
         """A workspace, and its ETag."""

@@ -70,9 +70,14 @@ def change(draft: Draft, name: str, edit: BucketPatch) -> None:
 
 
 def remove(draft: Draft, name: str, *, revoke: bool) -> None:
-    """Take a bucket out, with what was decided on it; grants in force have to be revoked with it."""
+    """Take a bucket out, with what was decided on it; grants in force have to be revoked with it.
+
+    The one that is called as the workspace stays: credentials are of it.
+    """
     items = listed(draft.storage, "buckets")
     known = _known(items, name)
+    if name == draft.name:
+        raise problem(409, "own_bucket_cannot_be_removed", bucket=name)
     grants = [grant for grant in read(draft.storage).grants if grant.bucket == name]
     held = sorted(grant.grantee for grant in grants if grant.in_force)
     if held and not revoke:

@@ -152,6 +152,10 @@ class Cache:
         quotas, claims = (self.informers.store(kind).within(workspace) for kind in USAGE_KINDS)
         return quotas, claims
 
+    def volumes(self, workspace: str) -> list[str]:
+        """Names of the volume claims of a workspace's own namespace; [] where they may not be read."""
+        return [claim["metadata"]["name"] for claim in (self.usage(workspace) or ((), ()))[1]]
+
     # --- kinds
 
     @property

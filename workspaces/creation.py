@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from datalabd.api import storage as storages
@@ -17,6 +17,8 @@ SLUG_MAX = 32
 NAME_MAX = 63
 RESERVED_ENDINGS = ("-datalab", "-login", "-oauth-client")
 """What the names of Secrets of another workspace end with."""
+VOLUMES_MAX = 20
+"""Volumes that a refusal names."""
 _GAPS = re.compile(r"[^a-z0-9]+")
 
 
@@ -60,12 +62,18 @@ def create(
     sharing: Sharing,
     storage_of: Callable[[str], Manifest | None],
     datalab_of: Callable[[str], Manifest | None],
+    volumes_of: Callable[[str], Sequence[str]],
     settings: Settings,
     *,
     datalab_served: bool,
+    adopts: bool,
     random: str,
 ) -> Creation:
-    """What is to be written for a workspace; Problem if its name, or that of its bucket, is taken."""
+    """What is to be written for a workspace; Problem if its name, or that of its bucket or principal, is taken.
+
+    `volumes_of` names the volume claims of a workspace's own namespace. A workspace that was deleted leaves them, and the
+    next of its name has them, whoever owns it: it is made only if it `adopts` them.
+    """
     name, owned_by = name_of(asked.preferred_name, settings.prefix, random), owner(asked.default_owner)
     if name.endswith(RESERVED_ENDINGS):
         endings = ", ".join(RESERVED_ENDINGS)
@@ -76,6 +84,10 @@ def create(
         raise problem(422, "Workspace with this name already exists")
     if set(sharing.owners(name)) - {name}:
         raise problem(409, "bucket_exists", bucket=name)
+    if set(sharing.of_principal(name)) - {name}:
+        raise problem(409, "principal_exists", principal=name)
+    if datalab_served and not adopts and (kept := volumes_of(name)):
+        raise problem(409, "data_exists", volumes=sorted(kept)[:VOLUMES_MAX])
     return Creation(
         name,
         owned_by,

@@ -71,6 +71,11 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "What becomes of grants that are in force: without it the removal is refused.",
         "schema": {"type": "string", "enum": ["revoke"]},
     },
+    "data": {
+        "description": "`adopt`: the workspace takes up the volumes that a deleted one of its name left, whoever owned "
+        "it. Without it, creation is refused while there are any.",
+        "schema": {"type": "string", "enum": ["adopt"]},
+    },
     "dry_run": {"description": "Changes nothing; the answer is as it would be.", "schema": {"type": "boolean"}},
     "prefix": {
         "description": "Only objects whose keys begin with it.",
@@ -118,6 +123,7 @@ OPERATIONS: tuple[Operation, ...] = (
         bodies.WorkspaceCreate,
         answers.Created,
         201,
+        parameters=("data",),
     ),
     Operation("watch_workspaces", "GET", "/events", Needs.TOKEN, "Changes of these workspaces as they happen"),
     Operation("get_workspace", "GET", W, Needs.ANY, "A workspace", answer=answers.Workspace),

@@ -113,6 +113,28 @@ def test_a_workspace_is_created_and_deleted(cluster: Cluster, namespace: str, se
     assert ask(server, "root", "DELETE", f"/workspaces/{name}").json() == {"detail": "Not Found"}
 
 
+def test_what_a_deleted_workspace_left_goes_to_nobody_else_by_its_name(
+    cluster: Cluster, namespace: str, server: Server
+) -> None:
+    name = unique("w")
+    cluster.api.create_namespace(name)
+    home = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    left = {"metadata": {"name": f"{name}-main-persistent", "namespace": name}, "spec": home}
+    cluster.api.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim"} | left)
+    asked = {"preferred_name": name, "default_owner": "zoe"}
+
+    def refused() -> bool:
+        answer = ask(server, "root", "POST", "/workspaces?dry_run=true", asked)
+        return (answer.status_code, answer.json()) == (
+            409,
+            {"detail": {"error": "data_exists", "volumes": [f"{name}-main-persistent"]}},
+        )
+
+    eventually(refused)
+    assert ask(server, "root", "POST", "/workspaces?data=take", asked).status_code == 422
+    assert ask(server, "root", "POST", "/workspaces?data=adopt", asked).status_code == 201
+
+
 @pytest.mark.parametrize("user", ["stranger", "alice"])
 def test_only_a_platform_admin_creates_and_deletes(server: Server, user: str, name: str) -> None:
     for method, where in (("POST", "/workspaces"), ("DELETE", f"/workspaces/{name}")):
@@ -381,8 +403,6 @@ def test_a_bucket_is_asked_for_and_granted_until_a_time(
     assert answer.status_code == 202, answer.text
     assert row(other)["permission"] == "ReadWrite"
     assert "expires" in row(other)
-    held = ask(server, f"admin-of-{name}", "DELETE", f"/workspaces/{name}/buckets/{name}")
-    assert (held.status_code, held.json()["detail"]["error"]) == (409, "bucket_in_use")
     eventually(lambda: "denied_timestamp" in row(other), 15)
     late = datetime.datetime.now(datetime.UTC) - ends
     assert late.total_seconds() < 5 + 5  # within 5 s, and what it takes to see it

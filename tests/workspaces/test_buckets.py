@@ -115,20 +115,20 @@ def test_a_bucket_changes() -> None:
 def test_a_bucket_goes_with_what_was_decided_on_it() -> None:
     live = storage(
         annotations={
-            GRANT_EXPIRY: json.dumps({"ws-a/ws-b": LATER, "ws-a-0/ws-b": LATER}),
-            GRANT_REASONS: json.dumps({"ws-a/ws-b": "x"}),
+            GRANT_EXPIRY: json.dumps({"ws-a-1/ws-b": LATER, "ws-a-0/ws-b": LATER}),
+            GRANT_REASONS: json.dumps({"ws-a-1/ws-b": "x"}),
         },
-        buckets=[{"bucketName": "ws-a"}, {"bucketName": "ws-a-0"}],
-        bucketAccessGrants=[grant("ws-a", "ws-b"), grant("ws-a-0", "ws-b"), grant("ws-a", "ws-c", "None")],
+        buckets=[{"bucketName": "ws-a-1"}, {"bucketName": "ws-a-0"}],
+        bucketAccessGrants=[grant("ws-a-1", "ws-b"), grant("ws-a-0", "ws-b"), grant("ws-a-1", "ws-c", "None")],
     )
     with pytest.raises(Problem) as caught:
-        buckets.remove(Draft(live, None), "ws-a", revoke=False)
+        buckets.remove(Draft(live, None), "ws-a-1", revoke=False)
     assert (caught.value.status, caught.value.detail) == (
         409,
-        {"error": "bucket_in_use", "bucket": "ws-a", "grantees": ["ws-b"]},
+        {"error": "bucket_in_use", "bucket": "ws-a-1", "grantees": ["ws-b"]},
     )
     draft = Draft(live, None)
-    buckets.remove(draft, "ws-a", revoke=True)
+    buckets.remove(draft, "ws-a-1", revoke=True)
     assert draft.storage["spec"] == {
         "principal": "ws-a",
         "buckets": [{"bucketName": "ws-a-0"}],
@@ -140,12 +140,22 @@ def test_a_bucket_goes_with_what_was_decided_on_it() -> None:
 
 
 def test_a_bucket_without_grants_in_force_goes() -> None:
-    draft = Draft(storage(bucketAccessGrants=[grant("ws-a", "ws-b", "None", BEFORE)]), None)
-    buckets.remove(draft, "ws-a", revoke=False)
-    assert draft.storage["spec"] == {"principal": "ws-a", "buckets": [], "bucketAccessGrants": []}
-    plain = Draft(storage(), None)
-    buckets.remove(plain, "ws-a", revoke=False)
-    assert changes(plain.storage_patch) == [{"op": "remove", "path": "/spec/buckets/0"}]
+    two = [{"bucketName": "ws-a"}, {"bucketName": "ws-a-0"}]
+    draft = Draft(storage(buckets=two, bucketAccessGrants=[grant("ws-a-0", "ws-b", "None", BEFORE)]), None)
+    buckets.remove(draft, "ws-a-0", revoke=False)
+    assert draft.storage["spec"] == {"principal": "ws-a", "buckets": two[:1], "bucketAccessGrants": []}
+    plain = Draft(storage(buckets=two), None)
+    buckets.remove(plain, "ws-a-0", revoke=False)
+    assert changes(plain.storage_patch) == [{"op": "remove", "path": "/spec/buckets/1"}]
+
+
+def test_the_bucket_that_is_called_as_the_workspace_stays() -> None:
+    with pytest.raises(Problem) as caught:
+        buckets.remove(Draft(storage(), None), "ws-a", revoke=True)
+    assert (caught.value.status, caught.value.detail) == (
+        409,
+        {"error": "own_bucket_cannot_be_removed", "bucket": "ws-a"},
+    )
 
 
 def test_a_bucket_that_is_not_there() -> None:

@@ -24,14 +24,18 @@ def create(
     storages: tuple[Manifest, ...] = (),
     labs: tuple[Manifest, ...] = (),
     served: bool = True,
+    volumes: tuple[str, ...] = (),
+    adopts: bool = False,
 ) -> Creation:
     return creation.create(
         WorkspaceCreate(preferred_name=name, default_owner=owner),
         Sharing(storages),
         {obj["metadata"]["name"]: obj for obj in storages}.get,
         {obj["metadata"]["name"]: obj for obj in labs}.get,
+        lambda name: volumes if name == creation.name_of("a", settings.prefix, "") else (),
         settings,
         datalab_served=served,
+        adopts=adopts,
         random="3F2",
     )
 
@@ -159,6 +163,25 @@ def test_a_bucket_of_that_name_is_anothers() -> None:
         409,
         {"error": "bucket_exists", "bucket": "ws-a-b"},
     )
+
+
+def test_a_principal_of_that_name_is_anothers() -> None:
+    other = storage("legacy", principal="ws-a-b")
+    assert refused(lambda: create("ws-a-b", storages=(other,))) == (
+        409,
+        {"error": "principal_exists", "principal": "ws-a-b"},
+    )
+
+
+def test_what_a_deleted_workspace_left_is_given_to_the_next_of_its_name_only_if_that_is_said() -> None:
+    left = ("b-persistent", "a-persistent")
+    assert refused(lambda: create(volumes=left)) == (
+        409,
+        {"error": "data_exists", "volumes": ["a-persistent", "b-persistent"]},
+    )
+    assert create(volumes=left, adopts=True) == create()
+    assert create("b", volumes=left).name == creation.name_of("b", SETTINGS.prefix, "")
+    assert create(volumes=left, served=False).datalab is None
 
 
 @pytest.mark.parametrize("name", ["a-datalab", "A Login", "a-oauth-client"])

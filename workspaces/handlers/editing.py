@@ -59,6 +59,14 @@ def _named(call: Call, written: Written) -> web.StreamResponse:
     return answers.ok(body, call.operation.status)
 
 
+def _choice(call: Call, parameter: str, choice: str) -> bool:
+    """Whether the query makes the one choice that a parameter offers; Problem if it says something else."""
+    said = call.request.query.get(parameter, "")
+    if said not in ("", choice):
+        raise problems.wrong(("query", parameter), f"must be {choice}", said)
+    return said == choice
+
+
 # ---- Workspaces
 
 
@@ -72,8 +80,10 @@ async def create_workspace(call: Call) -> web.StreamResponse:
         cache.sharing,
         lambda name: cache.get(kinds.STORAGES, name),
         lambda name: cache.get(kinds.DATALABS, name),
+        cache.volumes,
         call.settings,
         datalab_served=cache.has(kinds.DATALABS),
+        adopts=_choice(call, "data", "adopt"),
         random=uuid.uuid4().hex,
     )
     storage = None if made.storage_exists else made.storage
@@ -156,10 +166,8 @@ async def change_bucket(call: Call) -> web.StreamResponse:
 
 async def remove_bucket(call: Call) -> web.StreamResponse:
     """Remove a bucket."""
-    said = call.request.query.get("grants", "")
-    if said not in ("", "revoke"):
-        raise problems.wrong(("query", "grants"), "must be revoke", said)
-    await edited(call, lambda draft: buckets.remove(draft, call.part("b"), revoke=said == "revoke"))
+    revoke = _choice(call, "grants", "revoke")
+    await edited(call, lambda draft: buckets.remove(draft, call.part("b"), revoke=revoke))
     return web.Response(status=204)
 
 
