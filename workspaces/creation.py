@@ -71,8 +71,8 @@ def create(
 ) -> Creation:
     """What is to be written for a workspace; Problem if its name, or that of its bucket or principal, is taken.
 
-    `volumes_of` names the volume claims of a workspace's own namespace. A workspace that was deleted leaves them, and the
-    next of its name has them, whoever owns it: it is made only if it `adopts` them.
+    `volumes_of` names the volume claims of a workspace's own namespace. A workspace that was deleted leaves them, and
+    the next of its name has them, whoever owns it: it is made only if it `adopts` them.
     """
     name, owned_by = name_of(asked.preferred_name, settings.prefix, random), owner(asked.default_owner)
     if name.endswith(RESERVED_ENDINGS):

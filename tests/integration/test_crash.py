@@ -47,9 +47,11 @@ class Doomed(Client):
     writing: asyncio.Lock
     is_dead: bool
 
-    async def list(self, resource: Resource, namespace: str = "", **params: str) -> tuple[list[Manifest], str]:
+    def pages(
+        self, resource: Resource, namespace: str = "", **params: str
+    ) -> AsyncIterator[tuple[list[Manifest], str]]:
         """As the client's own."""
-        return await super().list(resource, namespace, **self._chosen(resource) | params)
+        return super().pages(resource, namespace, **self._chosen(resource) | params)
 
     def watch(
         self, resource: Resource, namespace: str, since: str, **params: str
