@@ -32,6 +32,7 @@ from workspaces.authentication import Authentication
 from workspaces.cache import Cache
 from workspaces.call import Services
 from workspaces.expiry import Expiry
+from workspaces.overviews import Overviews
 from workspaces.proxies import is_loopback
 from workspaces.runner import Runner
 from workspaces.settings import Settings
@@ -72,6 +73,8 @@ class Process:
             client = await Client.connect(self._kubeconfig, user_agent=ACCOUNT)
             stack.push_async_callback(client.close)
             cache = Cache(client, Informers(client), self._settings.namespace)
+            overviews = Overviews(cache.sharing, self._settings)
+            cache.on_change(overviews.changed)
             http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
             templates = self._settings.storage_secret, self._settings.registry_secret
             streams = Streams(cache, all_secrets=any(templates))
@@ -80,6 +83,7 @@ class Process:
             services = Services(
                 settings=self._settings,
                 cache=cache,
+                overviews=overviews,
                 writer=Writer(client, cache),
                 audit=audit,
                 client=client,

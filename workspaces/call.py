@@ -20,6 +20,7 @@ from workspaces.cache import Cache
 from workspaces.claims import Identity
 from workspaces.identity import CALLER, ORIGIN
 from workspaces.operations import Needs, Operation
+from workspaces.overviews import Overviews
 from workspaces.permissions import Permission, Permissions
 from workspaces.settings import Settings
 from workspaces.streams import Streams
@@ -38,6 +39,7 @@ class Services:
 
     settings: Settings
     cache: Cache
+    overviews: Overviews
     writer: Writer
     audit: Audit
     client: Client

@@ -131,22 +131,46 @@ def all_credentials(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Se
     return found
 
 
-def row(pieces: Pieces, sharing: Sharing, settings: Settings, allowed: Permissions, base: str) -> View:
-    """A workspace in the list, as `WorkspaceRow`; `base` is our address as the viewer sees it."""
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What lists tell of a workspace, whoever looks at them."""
+
+    status: Status
+    sessions: tuple[str, ...]
+    """Names of those that are to run."""
+    members: int
+    pending: int
+    """Requests that wait for a decision."""
+
+
+def overview(pieces: Pieces, sharing: Sharing, settings: Settings) -> Overview:
+    """What lists tell of a workspace."""
     storage = _storage(pieces, sharing)
-    whole = storage_credentials(storage, sharing, pieces.secret, settings) is not None
-    url = f"{base}/workspaces/{storage.name}"
-    found: View = {"name": storage.name, "url": url, "sessions": []}
+    is_whole = storage_credentials(storage, sharing, pieces.secret, settings) is not None
+    return Overview(
+        _status(pieces.storage, is_whole),
+        tuple(sessions.started(pieces.datalab)),
+        len(members.names(pieces.datalab)),
+        sharing.pending(storage.name),
+    )
+
+
+def row(name: str, of: Overview, allowed: Permissions, base: str, problem: str = "") -> View:
+    """A workspace in the list, as `WorkspaceRow`.
+
+    `base` is our address as the viewer sees it, `problem` what keeps some of it from being told, in a sentence.
+    """
+    url = f"{base}/workspaces/{name}"
+    found: View = {"name": name, "url": url, "sessions": []}
     if Permission.VIEW_SESSIONS in allowed:
-        names = sessions.started(pieces.datalab)
-        found["sessions"] = [{"name": name, "url": f"{url}/sessions/{name}"} for name in names]
-    found["status"] = str(_status(pieces.storage, whole))
+        found["sessions"] = [{"name": session, "url": f"{url}/sessions/{session}"} for session in of.sessions]
+    found["status"] = str(of.status)
     if Permission.VIEW_MEMBERS in allowed:
-        found["members"] = len(members.names(pieces.datalab))
+        found["members"] = of.members
     if Permission.VIEW_BUCKETS in allowed:
-        found["pending"] = sharing.pending(storage.name)
-    if pieces.problem:
-        found["problem"] = pieces.problem
+        found["pending"] = of.pending
+    if problem:
+        found["problem"] = problem
     return found
 
 

@@ -146,7 +146,8 @@ def test_who_waits_for_credentials_that_cannot_be_read_is_told() -> None:
     found = pieces(storage(), datalab(), problem="It is so")
     told = view(found)
     assert (told["status"], told["problem"], "credentials" in told["storage"]) == ("provisioning", "It is so", False)
-    row = reads.row(found, Sharing([found.storage]), SETTINGS, EVERYTHING, "https://api.example")
+    overview = reads.overview(found, Sharing([found.storage]), SETTINGS)
+    row = reads.row("ws-a", overview, EVERYTHING, "https://api.example", found.problem)
     assert (row["status"], row["problem"]) == ("provisioning", "It is so")
     assert (Workspace(**told).problem, WorkspaceRow(**row).problem) == ("It is so", "It is so")
 
@@ -170,7 +171,8 @@ def test_a_row_of_the_list() -> None:
     lab = datalab(sessions=["default", {"name": "off", "state": "stopped"}])
     found = pieces(storage(), lab, secret("ws-a", **KEYS))
     sharing = Sharing([storage(), OTHER])
-    assert reads.row(found, sharing, SETTINGS, EVERYTHING, "https://host/x") == {
+    overview = reads.overview(found, sharing, SETTINGS)
+    assert reads.row("ws-a", overview, EVERYTHING, "https://host/x") == {
         "name": "ws-a",
         "url": "https://host/x/workspaces/ws-a",
         "sessions": [{"name": "default", "url": "https://host/x/workspaces/ws-a/sessions/default"}],
@@ -178,7 +180,8 @@ def test_a_row_of_the_list() -> None:
         "members": 1,
         "pending": 1,
     }
-    machine = reads.row(pieces(storage(), lab), sharing, SETTINGS, ROLE_PERMISSIONS[Role.API], "")
+    without = reads.overview(pieces(storage(), lab), sharing, SETTINGS)
+    machine = reads.row("ws-a", without, ROLE_PERMISSIONS[Role.API], "")
     assert machine == {"name": "ws-a", "url": "/workspaces/ws-a", "sessions": [], "status": "provisioning"}
     WorkspaceRow.model_validate(machine)
 
@@ -236,7 +239,7 @@ def test_nothing_that_is_odd_spoils_a_read(
     sharing = Sharing([live, *others, OTHER])
     found = Pieces(live, lab, lambda name: kept, quotas=[kept], volumes=[kept])
     Workspace.model_validate(reads.view(found, sharing, OFFER, SETTINGS, allowed, "x"))
-    WorkspaceRow.model_validate(reads.row(found, sharing, SETTINGS, allowed, ""))
+    WorkspaceRow.model_validate(reads.row("ws-a", reads.overview(found, sharing, SETTINGS), allowed, ""))
     AllCredentials.model_validate(reads.all_credentials(found, sharing, OFFER, SETTINGS, allowed))
     reads.etag(live, lab)
     reads.changed(live, lab)

@@ -46,8 +46,12 @@ def pieces(call: Call, storage: Manifest) -> Pieces:
     usage = call.cache.usage(name)
     quotas, volumes = usage if usage is not None else (None, None)
     lab = call.cache.get(kinds.DATALABS, name)
-    problem = UNREADABLE if call.cache.withheld(kinds.SECRETS) else ""
-    return Pieces(storage, lab, call.cache.secret, quotas, volumes, problem)
+    return Pieces(storage, lab, call.cache.secret, quotas, volumes, problem(call))
+
+
+def problem(call: Call) -> str:
+    """What keeps some of every workspace from being told; empty if nothing does."""
+    return UNREADABLE if call.cache.withheld(kinds.SECRETS) else ""
 
 
 def require_secrets(call: Call) -> None:
@@ -96,11 +100,12 @@ async def get_credentials(call: Call) -> web.StreamResponse:
 def rows(call: Call) -> list[reads.View]:
     """All workspaces on which the caller has a permission."""
     require(call)
-    found = []
+    found, said = [], problem(call)
     for storage in call.cache.storages():
-        if allowed := call.permissions_on(storage["metadata"]["name"]):
-            parts = pieces(call, storage)
-            found.append(reads.row(parts, call.cache.sharing, call.settings, allowed, call.url))
+        name = storage["metadata"]["name"]
+        if allowed := call.permissions_on(name):
+            parts = Pieces(storage, call.cache.get(kinds.DATALABS, name), call.cache.secret)
+            found.append(reads.row(name, call.services.overviews.of(parts), allowed, call.url, said))
     return found
 
 

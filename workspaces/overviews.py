@@ -1,0 +1,35 @@
+"""What lists tell of each workspace, kept until something changes that it is made of. Pure."""
+
+from datalabd.api.meta import Manifest
+from datalabd.kube import resources as kinds
+from datalabd.kube.resources import Resource
+from workspaces import reads
+from workspaces.reads import Overview, Pieces
+from workspaces.settings import Settings
+from workspaces.sharing import Sharing
+
+
+class Overviews:
+    """Overviews of all workspaces that somebody listed."""
+
+    def __init__(self, sharing: Sharing, settings: Settings) -> None:
+        self._sharing = sharing
+        self._settings = settings
+        self._kept: dict[str, Overview] = {}
+
+    def of(self, pieces: Pieces) -> Overview:
+        """That of the workspace which is made of these."""
+        name = pieces.storage["metadata"]["name"]
+        if (found := self._kept.get(name)) is None:
+            found = self._kept[name] = reads.overview(pieces, self._sharing, self._settings)
+        return found
+
+    def changed(self, kind: Resource, before: Manifest | None, after: Manifest | None) -> None:
+        """Forget what an object was part of that changes, comes or goes.
+
+        What Storages ask of each other, and which Secret is whose, can be another for any of them.
+        """
+        if kind == kinds.DATALABS:
+            self._kept.pop((after or before or {})["metadata"]["name"], None)
+        elif kind in (kinds.STORAGES, kinds.SECRETS):
+            self._kept.clear()
