@@ -1,7 +1,6 @@
-"""The OpenAPI document, made of the table of operations and the models that serve them; and a page of it."""
+"""The OpenAPI document, made of the table of operations and the models that serve them."""
 
 import functools
-import html
 import json
 import re
 import typing
@@ -16,12 +15,16 @@ from workspaces.operations import OPERATIONS, PARAMETERS, Needs, Operation
 
 REF = "#/components/schemas/{model}"
 Schema = dict[str, Any]
-PATHS: dict[str, Schema] = {
-    "w": {"pattern": NAME, "maxLength": 253},
-    "s": {"pattern": NAME, "maxLength": 253},
-    "type": {"enum": list(models.StoreType)},
+PATHS: dict[str, tuple[str, Schema]] = {
+    "w": ("Name of the workspace.", {"pattern": NAME, "maxLength": 253}),
+    "m": ("User name of the member.", {}),
+    "b": ("Name of the bucket.", {}),
+    "workspace": ("Name of the workspace that the bucket is granted to.", {}),
+    "type": ("Type of the store.", {"enum": list(models.StoreType)}),
+    "name": ("Name of the store.", {}),
+    "s": ("Name of the session.", {"pattern": NAME, "maxLength": 253}),
 }
-"""What is known of parts of paths."""
+"""Parts of paths: what they are, and what is known of their form."""
 
 
 @functools.cache
@@ -66,21 +69,28 @@ def _operation(operation: Operation, refs: dict[type[BaseModel], Schema]) -> Sch
     errors: dict[str, str] = {}
     if operation.needs is not Needs.NOTHING:
         errors = {
-            "401": "Nobody knows who asks",
-            "429": "Asked too often",
+            "401": "No token, or one that is refused",
+            "429": "Too many requests; `Retry-After` says when to ask again",
             "431": "The address or a header is too long",
-            "503": "Not known at the moment",
+            "503": "Not available now; `Retry-After` says when to ask again",
         }
     if operation.on_workspace or operation.needs is Needs.PLATFORM_ADMIN:
-        errors |= {"403": "Not allowed, or not there", "404": "Not there", "422": "Something of it is wrong"}
+        errors |= {
+            "403": "Not allowed, or there is no such workspace",
+            "404": "Not found",
+            "422": "The request is not valid; `detail` names what is wrong",
+        }
     if operation.query:
-        errors |= {"422": "Something of it is wrong"}
+        errors |= {"422": "The request is not valid; `detail` names what is wrong"}
     if operation.body is not None:
-        errors |= {"400": "Another workspace that is named is none", "413": "The body is too large"}
+        errors |= {
+            "400": "The body names a workspace that does not exist, or a bucket that it never asked for",
+            "413": "The body is too large",
+        }
     if operation.is_write or operation.name == "issue_token":
-        errors |= {"502": "The cluster, or the token endpoint, refuses this process"}
+        errors |= {"502": "The cluster or the token endpoint refuses the Workspace API"}
     if operation.is_write:
-        errors |= {"409": "The state of the workspace forbids it", "412": "It has changed since it was read"}
+        errors |= {"409": "The state of the workspace forbids it", "412": "The workspace has changed since it was read"}
     found: Schema = {
         "operationId": operation.name,
         "tags": [operation.tag],
@@ -94,10 +104,11 @@ def _operation(operation: Operation, refs: dict[type[BaseModel], Schema]) -> Sch
             "application/problem+json": {"schema": refs[models.Problem]},
         }
         found["responses"].setdefault(code, {"description": said, "content": content})
-    parameters: list[Schema] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"} | PATHS.get(name, {})}
-        for name in re.findall(r"{(\w+)}", operation.path)
-    ]
+    parameters: list[Schema] = []
+    for name in re.findall(r"{(\w+)}", operation.path):
+        said, form = PATHS[name]
+        schema = {"type": "string"} | form
+        parameters.append({"name": name, "in": "path", "required": True, "description": said, "schema": schema})
     parameters += [{"name": name, "in": "query", **PARAMETERS[name]} for name in operation.query]
     if operation.is_write:
         said = "Value of `ETag`: the write is refused if the workspace has changed since."
@@ -126,28 +137,8 @@ def _more(operation: Operation, refs: dict[type[BaseModel], Schema]) -> Schema:
     if operation.name != "open_session":
         return {}
     content = {"application/json": {"schema": _starting()}}
-    return {"202": {"description": "It is on its way", "content": content}}
+    return {"202": {"description": "The session is starting", "content": content}}
 
 
 def _starting() -> Schema:
     return models.Starting.model_json_schema(by_alias=True)
-
-
-def page() -> str:
-    """The document for people: one page, made here, without a script."""
-    sections = "".join(
-        f"<h2>{html.escape(operation.method)} <code>{html.escape(operation.path)}</code></h2>"
-        f"<p>{html.escape(operation.summary)}. Needs {html.escape(operation.needs)}.</p>"
-        + (f"<p>Body: {_link(operation.body)}</p>" if operation.body else "")
-        + (f"<p>{operation.status}: {_link(model)}</p>" if (model := _model(operation.answer)) else "")
-        for operation in OPERATIONS
-    )
-    schemas = "".join(
-        f'<h3 id="{html.escape(name)}">{html.escape(name)}</h3><pre>{html.escape(json.dumps(schema, indent=1))}</pre>'
-        for name, schema in document()["components"]["schemas"].items()
-    )
-    return f'{sections}<h2>Models</h2>{schemas}<p><a href="openapi.json">openapi.json</a></p>'
-
-
-def _link(model: type[BaseModel]) -> str:
-    return f'<a href="#{html.escape(model.__name__)}">{html.escape(model.__name__)}</a>'

@@ -63,12 +63,18 @@ class Operation:
 
 
 PARAMETERS: dict[str, dict[str, Any]] = {
-    "limit": {"description": "Entries of a page.", "schema": {"type": "integer", "minimum": 1, "maximum": 500}},
-    "continue": {"description": "Where the page begins.", "schema": {"type": "string", "maxLength": 512}},
-    "name": {"description": "Part of the name.", "schema": {"type": "string", "maxLength": 253}},
-    "status": {"description": "Only those of it.", "schema": {"type": "string", "enum": list(answers.Status)}},
+    "limit": {"description": "Most entries of a page.", "schema": {"type": "integer", "minimum": 1, "maximum": 500}},
+    "continue": {
+        "description": "Where the page begins, as an earlier answer says.",
+        "schema": {"type": "string", "maxLength": 512},
+    },
+    "name": {"description": "Only workspaces whose name contains it.", "schema": {"type": "string", "maxLength": 253}},
+    "status": {
+        "description": "Only workspaces of this status.",
+        "schema": {"type": "string", "enum": list(answers.Status)},
+    },
     "grants": {
-        "description": "What becomes of grants that are in force: without it the removal is refused.",
+        "description": "`revoke` ends grants of the bucket; without it, grants in force refuse the removal.",
         "schema": {"type": "string", "enum": ["revoke"]},
     },
     "data": {

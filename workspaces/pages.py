@@ -13,9 +13,25 @@ _ICON = (
     '<path d="M9 2h5v5M14 2 7 9M12 9v5H2V4h5" fill="none" stroke="currentColor" stroke-width="1.5"/></svg>'
 )
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}"
+    ":root{color-scheme:light dark}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:3rem auto;padding:0 1rem}"
     "li{margin:.4rem 0}"
 )
+REFERENCE = (
+    "body{max-width:72rem;margin:1.5rem auto}"
+    "h1,h2,h3{line-height:1.25}h2{margin:3rem 0 .5rem}h3{margin:2.2rem 0 .4rem;font-size:1.05rem}"
+    "nav h2{margin:1.4rem 0 .2rem;font-size:1.05rem}p{margin:.4rem 0}"
+    "h2>a[aria-label],h3>a[aria-label]{text-decoration:none;opacity:.45}"
+    "h3:target,h2:target{background:#8883;outline:.3rem solid #8883}"
+    "code{font:.92em/1.4 ui-monospace,monospace;overflow-wrap:anywhere}"
+    "td a,nav a{text-decoration:none}td a:hover,nav a:hover{text-decoration:underline}"
+    "div{overflow-x:auto;margin:.5rem 0}table{border-collapse:collapse;width:100%}"
+    "th,td{text-align:left;vertical-align:top;padding:.25rem .8rem .25rem 0;border-bottom:1px solid #8884}"
+    "th{font-weight:600;font-size:.85rem}td:first-child{width:14rem}nav td:first-child{width:30rem}"
+    "summary{cursor:pointer;margin:.5rem 0}"
+    "@media(max-width:40rem){td:first-child,nav td:first-child{width:auto}}"
+)
+"""Style of the page of the API, in addition."""
 _WAIT = """
 const said = document.getElementById('said'), checked = document.getElementById('checked');
 const address = new URL(location.href);
@@ -71,13 +87,13 @@ def waiter(workspace: str, session: str) -> str:
     return page(title, body)
 
 
-def page(title: str, body: str) -> str:
-    """A page with this title; `body` is HTML."""
-    said = html.escape(title)
+def page(title: str, body: str, style: str = "") -> str:
+    """A page with this title; `body` is HTML, `style` is what is added to that of all pages."""
+    said, more = html.escape(title), f"<style>{style}</style>" if style else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{said}</title><style>{_STYLE}</style></head><body><h1>{said}</h1>{body}</body></html>\n"
+        f"<title>{said}</title><style>{_STYLE}</style>{more}</head><body><h1>{said}</h1>{body}</body></html>\n"
     )
 
 
@@ -86,8 +102,8 @@ def _source(text: str) -> str:
 
 
 _POLICY = (
-    f"default-src 'none'; style-src {_source(_STYLE)}; script-src {_source(_WAIT)}; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    f"default-src 'none'; style-src {_source(_STYLE)} {_source(REFERENCE)}; script-src {_source(_WAIT)}; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 

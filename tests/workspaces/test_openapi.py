@@ -3,7 +3,7 @@
 import json
 import re
 
-from workspaces import openapi, pages
+from workspaces import openapi
 from workspaces.handlers import HANDLERS
 from workspaces.operations import OPERATIONS, Needs
 
@@ -30,10 +30,3 @@ def test_what_needs_a_token_says_so() -> None:
 
 def test_it_is_json_of_openapi_3_1() -> None:
     assert json.loads(openapi.text())["openapi"] == "3.1.0"
-
-
-def test_the_page_of_it_runs_no_script_and_loads_nothing() -> None:
-    page = pages.page("Workspace API", openapi.page())
-    assert "<script" not in page
-    assert not re.findall(r'(?:src|href)="https?:', page)
-    assert all(f'id="{target}"' in page for target in re.findall(r'href="#([^"]+)"', page))

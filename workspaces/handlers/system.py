@@ -6,7 +6,7 @@ from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from datalabd.kube import resources as kinds
-from workspaces import answers, openapi, pages
+from workspaces import answers, openapi, pages, reference
 from workspaces.call import Call, Handler
 from workspaces.identity import ORIGIN
 
@@ -69,7 +69,7 @@ async def document(_: Call) -> web.StreamResponse:
 
 async def docs(_: Call) -> web.StreamResponse:
     """The same for people."""
-    return pages.answer(pages.page("Workspace API", openapi.page()))
+    return pages.answer(pages.page("Workspace API", reference.body(openapi.document()), pages.REFERENCE))
 
 
 HANDLERS: dict[str, Handler] = {
