@@ -108,10 +108,19 @@ def start_workspaces(cluster: Cluster, **settings: str) -> WorkspaceApi:
     """
     if cluster.api.get("namespaces", NAMESPACE) is None:
         cluster.api.create_namespace(NAMESPACE)
+    return run_workspaces(cluster, start_issuer(cluster), **settings)
+
+
+def start_issuer(cluster: Cluster) -> str:
+    """The URL of an issuer that believes any name, for trying things."""
     argv = [sys.executable, "-m", "hack.issuer", "--kubeconfig", str(cluster.kubeconfig), "--admin", ADMIN]
     log = cluster.run("issuer", argv, cluster.kubeconfig)
     wait(cluster, "issuer", log, lambda text: "client_secret: " in text)
-    issuer = next(line.removeprefix("issuer: ") for line in log.read_text().splitlines() if line.startswith("issuer: "))
+    return next(line.removeprefix("issuer: ") for line in log.read_text().splitlines() if line.startswith("issuer: "))
+
+
+def run_workspaces(cluster: Cluster, issuer: str, *, name: str = "workspaces", **settings: str) -> WorkspaceApi:
+    """A replica of the Workspace API, once it is ready; `name` is that of its process and log."""
     secret = cluster.directory / "workspaces-client-secret"
     secret.touch(mode=0o600)
     secret.write_text(CLIENT_SECRET)
@@ -127,11 +136,13 @@ def start_workspaces(cluster: Cluster, **settings: str) -> WorkspaceApi:
         "TOKEN_BROKER_TOKEN_ENDPOINT": f"{issuer}/token",
         **settings,
     }
+    started = cluster.directory / "logs" / f"{name}.log"
+    before = len(_ports(started.read_text())) if started.exists() else 0
     argv = [sys.executable, "-m", "datalabd", "workspaces"]
-    log = cluster.run("workspaces", argv, account.workspaces_kubeconfig(cluster, NAMESPACE), environ)
-    wait(cluster, "workspaces", log, lambda text: bool(_ports(text)))
+    log = cluster.run(name, argv, account.workspaces_kubeconfig(cluster, NAMESPACE), environ)
+    wait(cluster, name, log, lambda text: len(_ports(text)) > before)
     url = f"http://127.0.0.1:{_ports(log.read_text())[-1]}"
-    wait(cluster, "workspaces", log, lambda _: _is_ready(url))
+    wait(cluster, name, log, lambda _: _is_ready(url))
     return WorkspaceApi(url, issuer, log)
 
 

@@ -62,19 +62,19 @@ IMPORTS = "import aiohttp, kr8s, pydantic, cryptography"
 
 def measure(table: Table, count: int = 100) -> float | None:
     """All rows, on control planes of their own. Returns the floor: milliseconds of CPU of a bare write."""
-    with _byte_code():
+    with byte_code("datalabd.app"):
         return _measure(table, count)
 
 
 @contextlib.contextmanager
-def _byte_code() -> Iterator[None]:
+def byte_code(*modules: str) -> Iterator[None]:
     """Have processes find our modules compiled, as they do where datalabd is installed."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="datalabd-bench-") as scratch:
         os.environ["PYTHONPYCACHEPREFIX"] = scratch
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         try:
-            _cpu_of_process(f"{IMPORTS}\nimport datalabd.app")
+            _cpu_of_process("\n".join([IMPORTS, *(f"import {module}" for module in modules)]))
             yield
         finally:
             os.environ.clear()
@@ -212,6 +212,12 @@ async def _write(cluster: Cluster, turn: int) -> float:
         return (time.process_time() - began) / WRITES * 1000
 
 
+def cpu_ms(process: psutil.Process) -> float:
+    """Milliseconds of CPU of a process since it began."""
+    tasks = Path("/proc", str(process.pid), "task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
+
+
 @dataclass
 class Spent:
     """What datalabd spent on something."""
@@ -311,7 +317,7 @@ class Bench:
         return sum(bool(one.raddr) and one.raddr.port == port for one in self._process().net_connections("tcp"))
 
     def _since(self, cpu: float, passes: float, offset: int, began: float) -> Spent:
-        counted = Counter(_requests(self.cluster.audit_log, offset))
+        counted = Counter(requests(self.cluster.audit_log, offset, ACCOUNT))
         written = Counter({key: number for key, number in counted.items() if _writes(*key)})
         seconds = time.monotonic() - began
         return Spent(self._cpu() - cpu, self._passes() - passes, counted.total(), written, seconds)
@@ -333,8 +339,7 @@ class Bench:
 
     def _cpu_of(self, name: str) -> float:
         """Milliseconds of CPU of a process since it began."""
-        tasks = Path("/proc", str(self._process(name).pid), "task").glob("*/schedstat")
-        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
+        return cpu_ms(self._process(name))
 
     def _process(self, name: str = "datalabd") -> psutil.Process:
         process = self.cluster.processes()[name]
@@ -396,8 +401,8 @@ async def _done(work: Callable[[], Awaitable[None]]) -> None:
     await work()
 
 
-def _requests(audit_log: Path, offset: int) -> Iterator[tuple[str, str]]:
-    """Verb and resource of datalabd's requests since that many bytes of the log; its lease left out."""
+def requests(audit_log: Path, offset: int, account: str) -> Iterator[tuple[str, str]]:
+    """Verb and resource of an account's requests since that many bytes of the log; its lease left out."""
     with audit_log.open("rb") as log:
         log.seek(offset)
         for line in log:
@@ -405,7 +410,7 @@ def _requests(audit_log: Path, offset: int) -> Iterator[tuple[str, str]]:
                 return  # still being written
             entry = orjson.loads(line)
             resource = (entry.get("objectRef") or {}).get("resource", "")
-            if entry["user"].get("username") != ACCOUNT or resource == "leases":
+            if entry["user"].get("username") != account or resource == "leases":
                 continue
             if entry["verb"] == "watch" and entry["stage"] != "ResponseStarted":
                 continue

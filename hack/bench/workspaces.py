@@ -20,8 +20,11 @@ from workspaces.settings import Settings
 from workspaces.sharing import Sharing
 from workspaces.stores import Offer
 
+NAMESPACE = "workspace"
 WORKSPACES, BUCKETS, DISCOVERABLE, SHARED = 500, 4, 200, 1000
 """How many there are, buckets of each, buckets that can be found, and requests of which half are granted."""
+USERS, MEMBERS = 25, 10
+"""How many own all of them, and members of each, of whom nobody is in more than 20."""
 ROUNDS = 300
 SETTINGS = Settings(auth_mode="no", host="127.0.0.1")
 OFFER = Offer(True, tuple(StoreType))
@@ -32,7 +35,9 @@ _AT = "2026-01-01T00:00:00Z"
 def measure(table: Table) -> None:
     """Print the figures."""
     storages = [storage_of(number) for number in range(WORKSPACES)]
-    pieces = [Pieces(storage, datalab_of(storage), secrets_of(storage).get, [], []) for storage in storages]
+    pieces = [
+        Pieces(storages[number], datalab_of(number), secrets_of(number).get, [], []) for number in range(WORKSPACES)
+    ]
     sharing = Sharing(storages)
     turns = itertools.cycle(range(WORKSPACES))
     whole = orjson.dumps(storages)
@@ -49,7 +54,7 @@ def measure(table: Table) -> None:
     what = "as upstream does for each workspace; the floor of the next three"
     table.row(f"CPU to read {WORKSPACES} Storages as text", listed, "ms", note=what)
     table.row("CPU to tell of a workspace", view, "ms", floor=listed, goal=2)
-    table.row(f"CPU to list {WORKSPACES} workspaces", rows, "ms", floor=listed, goal=15)
+    table.row(f"CPU to list {WORKSPACES} workspaces for the first time", rows, "ms", floor=listed, goal=15)
     table.row("CPU to take up a changed Storage", taken_up, "ms", floor=listed)
     table.row("CPU to decide on an edit", edited, "ms", floor=by_hand, goal=5, note="beside the JSON by hand")
 
@@ -59,7 +64,11 @@ def _view(pieces: Pieces, sharing: Sharing) -> reads.View:
 
 
 def _rows(pieces: list[Pieces], sharing: Sharing) -> list[reads.View]:
-    return [reads.row(one, sharing, SETTINGS, EVERYTHING, "https://api.example.org") for one in pieces]
+    found = []
+    for one in pieces:
+        overview = reads.overview(one, sharing, SETTINGS)
+        found.append(reads.row(one.storage["metadata"]["name"], overview, EVERYTHING, "https://api.example.org"))
+    return found
 
 
 def _edit(pieces: Pieces) -> object:
@@ -76,9 +85,29 @@ def _milliseconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
     return (time.process_time() - began) / rounds * 1000
 
 
+def name_of(number: int) -> str:
+    """The name of a workspace."""
+    return f"ws-{number:03}"
+
+
+def members_of(number: int) -> list[str]:
+    """Users of a workspace, its owner first."""
+    return [f"user-{number % USERS + USERS * step:03}" for step in range(MEMBERS)]
+
+
+def owner_of(user: int) -> str:
+    """The name of one of those who own workspaces."""
+    return members_of(user)[0]
+
+
+def workspaces_of(user: int) -> range:
+    """Workspaces that somebody owns."""
+    return range(user, WORKSPACES, USERS)
+
+
 def storage_of(number: int) -> Manifest:
     """A Storage with its buckets, requests and grants."""
-    name = f"ws-{number:03}"
+    name = name_of(number)
     discoverable = WORKSPACES * BUCKETS // DISCOVERABLE
     buckets = [
         {
@@ -93,22 +122,16 @@ def storage_of(number: int) -> Manifest:
     return {
         "apiVersion": "pkg.internal/v1beta1",
         "kind": "Storage",
-        "metadata": {
-            "name": name,
-            "namespace": "workspace",
-            "uid": f"00000000-0000-0000-0000-{number:012}",
-            "resourceVersion": str(number),
-            "generation": 1,
-            "creationTimestamp": _AT,
-        },
+        "metadata": _metadata(number),
         "spec": {
             "principal": name,
             "buckets": buckets,
             "bucketAccessRequests": [
-                {"bucketName": f"ws-{other:03}-0", "reason": "ReadOnly: maps", "requestedAt": _AT} for other in others
+                {"bucketName": f"{name_of(other)}-0", "reason": "ReadOnly: maps", "requestedAt": _AT}
+                for other in others
             ],
             "bucketAccessGrants": [
-                {"bucketName": f"{name}-0", "grantee": f"ws-{other:03}", "permission": "ReadOnly", "grantedAt": _AT}
+                {"bucketName": f"{name}-0", "grantee": name_of(other), "permission": "ReadOnly", "grantedAt": _AT}
                 for other in asking
             ],
         },
@@ -116,11 +139,25 @@ def storage_of(number: int) -> Manifest:
     }
 
 
-def datalab_of(storage: Manifest) -> Manifest:
-    """The Datalab beside it."""
-    users = [f"user-{number}" for number in range(10)]
+def _metadata(number: int) -> Manifest:
+    """What the API server says of both objects of a workspace."""
     return {
-        "metadata": storage["metadata"],
+        "name": name_of(number),
+        "namespace": NAMESPACE,
+        "uid": f"00000000-0000-0000-0000-{number:012}",
+        "resourceVersion": str(number),
+        "generation": 1,
+        "creationTimestamp": _AT,
+    }
+
+
+def datalab_of(number: int) -> Manifest:
+    """The Datalab beside it."""
+    users = members_of(number)
+    return {
+        "apiVersion": "pkg.internal/v1beta2",
+        "kind": "Datalab",
+        "metadata": _metadata(number),
         "spec": {
             "users": users,
             "userOverrides": {user: {"role": "admin", "grantedAt": _AT} for user in users[:3]},
@@ -132,9 +169,9 @@ def datalab_of(storage: Manifest) -> Manifest:
     }
 
 
-def secrets_of(storage: Manifest) -> dict[str, Manifest]:
+def secrets_of(number: int) -> dict[str, Manifest]:
     """Its Secrets by name."""
-    name = storage["metadata"]["name"]
+    name = name_of(number)
     values = {
         "AWS_ACCESS_KEY_ID": f"{name}-1",
         "AWS_SECRET_ACCESS_KEY": "x" * 64,
@@ -144,4 +181,16 @@ def secrets_of(storage: Manifest) -> dict[str, Manifest]:
         **{f"REDIS_CACHE_{part}": "x" * 20 for part in ("HOST", "PORT", "USER", "PASSWORD", "URL")},
     }
     data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-    return {f"{name}-datalab": {"metadata": {"name": f"{name}-datalab"}, "data": data}}
+    metadata = {"name": f"{name}-datalab", "namespace": NAMESPACE}
+    return {metadata["name"]: {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}}
+
+
+def usage_of(number: int) -> tuple[Manifest, Manifest]:
+    """What limits its lab, and what its lab takes: a quota and a volume claim of its own namespace."""
+    metadata = {"name": "lab", "namespace": name_of(number)}
+    hard = {"requests.memory": "4Gi", "requests.storage": "20Gi"}
+    volume = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}, "storageClassName": ""}
+    return (
+        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": volume},
+    )
