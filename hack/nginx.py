@@ -16,16 +16,21 @@ from hack.ports import free_port
 from webhooks.certificates import issue
 
 START_SECONDS = 20.0
-HEADERS = """
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-Host $http_host;
-            proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_set_header X-Forwarded-For $remote_addr;
-            proxy_read_timeout 1h;
+BUFFERS = "large_client_header_buffers 8 64k;"
+LOCATION = """location {path} {{
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-Host $http_host;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header X-Forwarded-For $remote_addr;
+    proxy_buffer_size 16k;
+    proxy_read_timeout 1h;
+    proxy_set_header X-Forwarded-Prefix {prefix};
+    proxy_pass {behind};
+}}
 """
-"""What `docs/how-to/workspaces-identity.md` says a proxy has to send, for each location."""
+"""What `docs/how-to/workspaces-identity.md` prints, for a path, its prefix, and the address behind it."""
 
 
 class NginxError(Exception):
@@ -72,17 +77,13 @@ class Nginx:
 events {{}}
 http {{
     access_log off; {temporary}
-    large_client_header_buffers 8 64k;
+    {BUFFERS}
     server {{
         listen 127.0.0.1:{self._port} ssl;
         ssl_certificate {self._directory / "tls.crt"};
         ssl_certificate_key {self._directory / "tls.key"};
-        location / {{{HEADERS}            proxy_set_header X-Forwarded-Prefix "";
-            proxy_pass {self._behind};
-        }}
-        location /sub/ {{{HEADERS}            proxy_set_header X-Forwarded-Prefix /sub;
-            proxy_pass {self._behind}/;
-        }}
+{LOCATION.format(path="/", prefix='""', behind=self._behind)}
+{LOCATION.format(path="/sub/", prefix="/sub", behind=f"{self._behind}/")}
     }}
 }}
 """

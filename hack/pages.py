@@ -34,6 +34,11 @@ _VARIES = re.compile(
 _ANY_WORD, _ANYTHING = "\x00", "…"
 
 
+def fenced(page: Path, fence: str) -> list[str]:
+    """The blocks of a page whose fence is this, such as `yaml`, without the fences."""
+    return re.findall(rf"^```{re.escape(fence)}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
 @dataclass(frozen=True)
 class Command:
     """What is typed, and what the page shows of what comes back."""

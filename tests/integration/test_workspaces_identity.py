@@ -6,15 +6,17 @@ import contextlib
 import json
 import secrets
 import ssl
+import tomllib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from hack import issuer as provider
-from hack import nginx, oauth2_proxy
+from hack import nginx, oauth2_proxy, pages
 from hack.cluster import Cluster
 from hack.keycloak import WORKSPACE_CLIENT
 from hack.keycloak import Server as KeycloakServer
@@ -30,6 +32,7 @@ __all__ = ["keycloak_server"]
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "workspaces-identity.md"
 PASSWORD = "not-a-secret"
 LOOPBACK = "127.0.0.0/8"
 MANY = {f"workspace-of-a-team-{number:03}": ["ws_access"] for number in range(300)}
@@ -168,34 +171,21 @@ def test_a_gateway_hands_on_tokens_by_its_secret(
         assert "of-the-gateway" not in server.log.read_text()
 
 
-def _structured(issuer_url: str, ca: Path, secret: str, behind: str) -> dict[str, Any]:
-    """oauth2-proxy as the how-to says: it hands on the access token."""
-    return {
-        "upstreamConfig": {"upstreams": [{"id": "workspaces", "path": "/", "uri": behind}]},
-        "injectRequestHeaders": [
-            {
-                "name": "Authorization",
-                "values": [{"claimSource": {"claim": "access_token", "prefix": "Bearer "}}],
-            }
-        ],
-        "providers": [
-            {
-                "id": "realm",
-                "provider": "oidc",
-                "clientID": WORKSPACE_CLIENT,
-                "clientSecret": secret,
-                "caFiles": [str(ca)],
-                "code_challenge_method": "S256",
-                "scope": "openid email",
-                "oidcConfig": {
-                    "issuerURL": issuer_url,
-                    "audienceClaims": ["aud"],
-                    "emailClaim": "email",
-                    "userIDClaim": "sub",
-                },
-            }
-        ],
-    }
+def _structured(issuer_url: str, ca: Path, secret: Path, behind: str) -> dict[str, Any]:
+    """oauth2-proxy as the how-to prints it, with addresses and files of here."""
+    (block,) = pages.fenced(HOW_TO, "yaml oauth2-proxy")
+    found: dict[str, Any] = yaml.safe_load(block)
+    found["upstreamConfig"]["upstreams"][0]["uri"] = behind
+    (provider,) = found["providers"]
+    provider |= {"clientID": WORKSPACE_CLIENT, "clientSecretFile": str(secret), "caFiles": [str(ca)]}
+    provider["oidcConfig"]["issuerURL"] = issuer_url
+    return found
+
+
+def _settings() -> dict[str, Any]:
+    """Its first file, likewise; without TLS in front of it."""
+    (block,) = pages.fenced(HOW_TO, "toml")
+    return tomllib.loads(block) | {"cookie_secret": secrets.token_hex(16), "cookie_secure": False}
 
 
 def _token(issuer_url: str, ca: Path, form: dict[str, str]) -> str:
@@ -218,21 +208,15 @@ async def test_oauth2_proxy_hands_on_whom_it_has_logged_in(
     ca = tmp_path / "ca.crt"
     ca.write_bytes(keycloak_server.ca)
     issuer_url = f"{keycloak_server.secure_url}/realms/{realm.name}"
-    settings = {
-        "cookie_secret": secrets.token_hex(16),
-        "cookie_secure": False,
-        "email_domains": ["*"],
-        "reverse_proxy": True,
-        "skip_provider_button": True,
-        "skip_jwt_bearer_tokens": True,
-    }
+    secret = tmp_path / "client-secret"
+    secret.write_text(client_secret)
     form = {"grant_type": "password", "client_id": WORKSPACE_CLIENT, "client_secret": client_secret, "scope": "openid"}
     environ: dict[str, Any] = {"AUTH_MODE": "gateway", "TRUSTED_PROXIES": LOOPBACK}
     async with contextlib.AsyncExitStack() as stack:
         server = stack.enter_context(serving(cluster, place, tmp_path / "log", provider.Issuer(), **environ))
         directory = tmp_path / "oauth2-proxy"
         directory.mkdir()
-        proxy = OAuth2Proxy(directory, settings, _structured(issuer_url, ca, client_secret, server.url))
+        proxy = OAuth2Proxy(directory, _settings(), _structured(issuer_url, ca, secret, server.url))
         await asyncio.to_thread(proxy.__enter__)
         stack.push_async_callback(asyncio.to_thread, proxy.__exit__, None, None, None)
         trust = ssl.create_default_context(cafile=str(ca))

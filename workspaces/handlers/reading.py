@@ -46,10 +46,10 @@ def pieces(call: Call, storage: Manifest) -> Pieces:
     usage = call.cache.usage(name)
     quotas, volumes = usage if usage is not None else (None, None)
     lab = call.cache.get(kinds.DATALABS, name)
-    return Pieces(storage, lab, call.cache.secret, quotas, volumes, problem(call))
+    return Pieces(storage, lab, call.cache.secret, quotas, volumes, unread(call))
 
 
-def problem(call: Call) -> str:
+def unread(call: Call) -> str:
     """What keeps some of every workspace from being told; empty if nothing does."""
     return UNREADABLE if call.cache.withheld(kinds.SECRETS) else ""
 
@@ -100,7 +100,7 @@ async def get_credentials(call: Call) -> web.StreamResponse:
 def rows(call: Call) -> list[reads.View]:
     """All workspaces on which the caller has a permission."""
     require(call)
-    found, said = [], problem(call)
+    found, said = [], unread(call)
     for storage in call.cache.storages():
         name = storage["metadata"]["name"]
         if allowed := call.permissions_on(name):
