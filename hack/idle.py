@@ -1,8 +1,8 @@
-"""Proof of idleness: what datalabd asks of the API server while nothing changes, told by the API server's audit log.
+"""Proof of idleness: what our processes ask of the API server while nothing changes, told by its audit log.
 
     python -m hack.idle [--labs 10] [--seconds 300]
 
-Exit code 0 if there was nothing but watches and its lease. Prints resident memory too.
+Exit code 0 if there was nothing but watches, and of each process its one lease. Prints resident memory too.
 """
 
 import argparse
@@ -18,21 +18,22 @@ from hack import labs, playground
 from hack.cluster import ClusterError
 
 SETTLE_SECONDS = 5.0
-AGENT = "datalabd"
+AGENTS = {"datalabd": "datalabd", "datalabd-workspaces": "workspaces"}
+"""What our processes call themselves to the API server, and are called in the playground."""
 
 
-def requests(audit_log: Path, offset: int) -> Iterator[tuple[str, str]]:
-    """Verb and path of datalabd's requests since that many bytes of the log; watches and its lease left out."""
+def requests(audit_log: Path, offset: int) -> Iterator[tuple[str, str, str]]:
+    """Agent, verb and path of our requests since that many bytes of the log; watches and own leases left out."""
     with audit_log.open("rb") as log:
         log.seek(offset)
         for line in log:
             if not line.endswith(b"\n"):
                 return  # still being written
             entry = json.loads(line)
-            path = entry["requestURI"]
-            if entry.get("userAgent") != AGENT or entry["verb"] == "watch" or "/leases/datalabd" in path:
+            agent, path = entry.get("userAgent", ""), entry["requestURI"].partition("?")[0]
+            if agent not in AGENTS or entry["verb"] == "watch" or path.endswith(f"/leases/{agent}"):
                 continue
-            yield entry["verb"], path.partition("?")[0]
+            yield agent, entry["verb"], path
 
 
 def main() -> int:
@@ -48,19 +49,21 @@ def main() -> int:
                 labs.prepare(cluster, names)
                 cluster.kubectl("apply", "-f", "-", stdin=labs.claims(names))
                 labs.wait_ready(cluster, len(names))
+                playground.start_workspaces(cluster)
                 time.sleep(SETTLE_SECONDS)
                 offset = cluster.audit_log.stat().st_size
                 print(f"{len(names)} labs are ready; watching for {given.seconds:.0f} s …", flush=True)
                 time.sleep(given.seconds)
                 counted = Counter(requests(cluster.audit_log, offset))
-                resident = labs.resident_mib(cluster)
+                resident = {agent: labs.resident_mib(cluster, name) for agent, name in AGENTS.items()}
         except ClusterError as error:
             print(error, file=sys.stderr)
             return 1
-    for (verb, path), count in counted.most_common():
-        print(f"  {count:5} {verb} {path}")
-    print(f"{counted.total()} requests besides watches and the lease in {given.seconds:.0f} s with {len(names)} labs")
-    print(f"{resident:.0f} MiB resident")
+    for (agent, verb, path), count in counted.most_common():
+        print(f"  {count:5} {agent} {verb} {path}")
+    print(f"{counted.total()} requests besides watches and leases in {given.seconds:.0f} s with {len(names)} labs")
+    for agent, mib in resident.items():
+        print(f"{agent}: {mib:.0f} MiB resident")
     return 1 if counted else 0
 
 

@@ -3,10 +3,15 @@
 from dataclasses import fields
 from itertools import groupby
 
+from datalabd.api.workspace_bodies import LIST_MAX
+from workspaces.answers import BODY_MAX
 from workspaces.operations import OPERATIONS, PARAMETERS, Needs, Operation
 from workspaces.permissions import ROLE_PERMISSIONS, Permission, Role
+from workspaces.problems import SENTENCES
 from workspaces.rates import Rates
 from workspaces.settings import Settings
+from workspaces.streams import STREAMS_MAX
+from workspaces.tokens import TOKEN_MAX
 
 _NEEDS = {
     Needs.NOTHING: "nothing",
@@ -30,6 +35,57 @@ needs MANAGE_BUCKETS, on a bucket of `{w}` that the other asked for, or that was
 any permission.
 
 """
+_WRITES = """
+## Writes
+
+- With `If-Match` and the `ETag` of `GET /workspaces/{w}` a write is refused (412) if the workspace has changed since.
+  A change of status alone does not count. `If-None-Match` is ignored.
+- With `?dry_run=true` everything is checked, by the cluster too, and nothing changes.
+- A write that meets a change by somebody else is decided again on what is there now, up to five times; then it is 409
+  `conflict`. Of two edits of different members, buckets or sessions both take effect.
+- An edit of Storage and Datalab is made whole or not at all. If half of it could neither be completed nor taken back,
+  502 `partly_applied` names both halves.
+- The next read at the same replica sees a write, and within a second one at any other.
+- What a body has beyond what is described is ignored.
+
+## Streams
+
+`/workspaces/{w}/events` and `/events` are server-sent events:
+
+| Event | Stream | Data |
+|---|---|---|
+| `snapshot` | both, first | the answer of `GET /workspaces/{w}`, without credentials, or of `GET /workspaces` |
+| `snapshot` | `/workspaces/{w}/events` | the same after a change |
+| `changed` | `/events` | `workspace`, `parts`, `version`; the last is null if the reader cannot see it any more |
+| `gone` | `/workspaces/{w}/events` | `workspace`, and `status`: 403 or 404; nothing follows |
+
+`parts` are some of `buckets`, `credentials`, `members`, `requests`, `sessions`, `status`, `stores`, `usage`. There
+are at most five events a second, and a comment where nothing happens for 15 s. Whoever reconnects with the
+`Last-Event-ID` of the current state gets no snapshot. A stream ends when its token does, and when its reader leaves 1
+MiB unread.
+
+## Errors
+
+An error is `{"detail": …}`: a text; an object with a word for programs in `error`; or, for a request that is not
+valid, a list with `loc`, `msg` and `type` of each value that is wrong. With `Accept: application/problem+json` it is
+RFC 9457, where `detail` is a sentence and `errors` has the rest. 401 has `WWW-Authenticate`; 429 and 503 have
+`Retry-After`.
+
+| `error` | Meaning |
+|---|---|
+"""
+_LIMITS = f"""
+## Limits
+
+| What | At most | Beyond |
+|---|---|---|
+| a body | {BODY_MAX >> 20} MiB | 413 |
+| a token, any other header | {TOKEN_MAX >> 10} KiB | 431 |
+| requests of a user | `RATE_LIMITS`, at each replica | 429 |
+| streams of a user | {STREAMS_MAX}, at each replica | 429 |
+| entries of a list in a body | {LIST_MAX} | 422 |
+| sessions of a workspace | `MAX_SESSIONS` | 422 `session_limit_exceeded` |
+"""
 _ROLES = """
 ## Roles
 
@@ -49,13 +105,14 @@ code 2.
 
 | Variable | Default | Meaning |
 |---|---|---|
-| `KUBECONFIG` | the pod's account | how to reach the API server |
+| `KUBECONFIG` | kubectl's file, else the pod's account | kubeconfig of the cluster |
 """
 
 
 def page() -> str:
     """Endpoints, roles and settings as tables."""
-    return _HEAD + _endpoints() + _EDIT + _queries() + _ROLES + _roles() + _CAPS + _settings()
+    parts = [_HEAD, _endpoints(), _EDIT, _queries(), _WRITES, _errors(), _LIMITS, _ROLES, _roles(), _CAPS, _settings()]
+    return "".join(parts)
 
 
 def _endpoints() -> str:
@@ -83,6 +140,10 @@ def _queries() -> str:
         if of or name == "dry_run":
             rows += f"| `{name}` | {', '.join(of) or 'every write'} | {said['description']} |\n"
     return f"## Parameters of the query\n\n| Parameter | Of | Meaning |\n|---|---|---|\n{rows}"
+
+
+def _errors() -> str:
+    return "".join(f"| `{word}` | {sentence.rstrip('.')} |\n" for word, sentence in sorted(SENTENCES.items()))
 
 
 def _roles() -> str:

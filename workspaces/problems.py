@@ -32,18 +32,22 @@ RETRY_AFTER_SECONDS = 5
 ERRORS_MAX = 50
 """Errors that one answer tells of."""
 
-_SENTENCES: Mapping[str, str] = {
+SENTENCES: Mapping[str, str] = {
     "session_exists": "There is a session of this name",
     "session_not_found": "There is no session of this name",
     "session_limit_exceeded": "No more sessions may be declared",
     "provider_datalab_not_installed": "Provider Datalab is not installed for this cluster.",
-    "store_type_unavailable": "Stores of this kind are not available here",
+    "store_type_unavailable": "Stores of this kind are not offered here",
     "invalid_workspace": "There is no such workspace to decide on",
     "missing_principal": "The workspace's Storage names no principal",
     "bucket_exists": "A bucket of this name belongs to another workspace",
+<<<<<<< HEAD
     "principal_exists": "A principal of this name is another workspace's",
     "data_exists": "A workspace of this name left data: purge it, or say ?data=adopt to give it to the new one",
     "bucket_in_use": "Grants of the bucket are in force; end them first, or say ?grants=revoke",
+=======
+    "bucket_in_use": "Grants of the bucket are in force; end them first, or add ?grants=revoke",
+>>>>>>> 0547b50 (Tell of writes, streams, errors and limits)
     "bucket_not_found": "There is no bucket of this name",
     "own_bucket_cannot_be_removed": "The bucket of the workspace's own name goes with the workspace alone",
     "owner_cannot_be_removed": "The owner cannot be removed; hand the workspace over first",
@@ -61,6 +65,7 @@ _SENTENCES: Mapping[str, str] = {
     "backend_error": "The cluster refused the request",
     "token_broker_not_configured": "Tokens of workspaces are not issued here",
 }
+"""What words of `detail.error` mean."""
 
 
 class Problem(Exception):
@@ -93,7 +98,7 @@ def sentence(detail: Detail) -> str:
             f"{'.'.join(map(str, error.get('loc', ())))}: {error.get('msg', '')}" for error in detail[:ERRORS_MAX]
         )
     word = str(detail.get("error", ""))
-    return str(detail.get("message") or _SENTENCES.get(word) or word)
+    return str(detail.get("message") or SENTENCES.get(word) or word)
 
 
 def body(status: int, detail: Detail, *, as_problem: bool, said: str = "") -> dict[str, Any]:
@@ -224,7 +229,7 @@ def refused(error: KubeError, words: Words) -> Problem:
         case Denied():
             return problem(502, "backend_error", status=403, reason="Forbidden")
         case Conflict():
-            return problem(409, "conflict", message=_SENTENCES["conflict"])
+            return problem(409, "conflict", message=SENTENCES["conflict"])
         case NotFound():
             return not_found()
         case Forbidden():

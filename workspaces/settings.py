@@ -202,60 +202,95 @@ class Settings:
         "WORKSPACE_NAMESPACE", _text, "workspace", "namespace of Storages, Datalabs and Secrets; the pod's own if unset"
     )
     host: str = _variable("WORKSPACE_HOST", _text, "0.0.0.0", "address to listen on")
-    port: int = _variable("WORKSPACE_PORT", _port, 8181, "port; 0 takes a free one")
+    port: int = _variable("WORKSPACE_PORT", _port, 8181, "port; 0: a free one, which log line `listening` tells")
     prefix: str = _variable("PREFIX_FOR_NAME", _prefix, "", "put before the names of new workspaces, with a dash")
     environment: str = _variable("PROVIDER_ENVIRONMENT", _or("datalab"), "datalab", "environment of new workspaces")
-    use_vcluster: bool = _variable("USE_VCLUSTER", _flag, False, "whether sessions of new ones have virtual clusters")
+    use_vcluster: bool = _variable(
+        "USE_VCLUSTER", _flag, False, "whether sessions of new workspaces have virtual clusters"
+    )
     session_mode: str = _variable(
-        "SESSION_MODE", _session_mode, "on", "session `default` of new ones: `on` started, `auto` stopped, else none"
+        "SESSION_MODE",
+        _session_mode,
+        "on",
+        "session `default` of new workspaces: `on` started, `auto` stopped; else there is none",
     )
     max_sessions: int = _variable("MAX_SESSIONS", _sessions, 3, "sessions that a workspace may declare")
     session_changes: SessionChanges = _variable(  # noqa: RUF009 - an enum does not change
         "SESSION_CHANGES",
         lambda value: SessionChanges(_one_of(*SessionChanges)(value)),
         SessionChanges.ADMINS,
-        "`admins` of a workspace change its sessions, or `operators`, platform admins, alone",
+        "who changes sessions: `admins` of the workspace, or `operators`, who are platform admins",
     )
-    endpoint: str = _variable("ENDPOINT", _text, "", "object storage, where the Secret names none; AWS_ENDPOINT_URL")
+    endpoint: str = _variable(
+        "ENDPOINT", _text, "", "object storage, where the Secret names none; unset: `AWS_ENDPOINT_URL`"
+    )
     region: str = _variable(
-        "REGION", _text, "", "region, where the Secret names none; AWS_REGION, AWS_DEFAULT_REGION, us-east-1"
+        "REGION",
+        _text,
+        "",
+        "region, where the Secret names none; unset: `AWS_REGION`, `AWS_DEFAULT_REGION`, `us-east-1`",
     )
     disabled_types: frozenset[StoreType] = _variable(
-        "DISABLED_STORE_TYPES", _types, frozenset(), "kinds of stores not to be offered; DISABLED_STORES"
+        "DISABLED_STORE_TYPES",
+        _types,
+        frozenset(),
+        "kinds of stores not to offer, with commas between; unset: `DISABLED_STORES`",
     )
-    disable_stores: bool = _variable("DISABLE_STORES", _flag, False, "whether none is offered")
-    disable_registry: bool = _variable("DISABLE_DOCKER_REGISTRY", _flag, False, "whether new ones have no registry")
+    disable_stores: bool = _variable("DISABLE_STORES", _flag, False, "whether no kind of store is offered")
+    disable_registry: bool = _variable(
+        "DISABLE_DOCKER_REGISTRY", _flag, False, "whether new workspaces have no registry"
+    )
     token_endpoint: str = _variable(
-        "TOKEN_BROKER_TOKEN_ENDPOINT", _address, "", "where tokens of workspaces are had; empty: none are"
+        "TOKEN_BROKER_TOKEN_ENDPOINT",
+        _address,
+        "",
+        "token endpoint of the realm, for `GET /workspaces/{w}/token`; empty: 503 there",
     )
-    token_timeout_seconds: float = _variable(
-        "TOKEN_BROKER_TIMEOUT_SECONDS", _patience, 10.0, "seconds that this may take"
-    )
+    token_timeout_seconds: float = _variable("TOKEN_BROKER_TIMEOUT_SECONDS", _patience, 10.0, "seconds to wait for it")
     storage_secret: str = _variable(
-        "STORAGE_SECRET_NAME", _template, "", "Secret with credentials; empty: `<workspace>-datalab`, `<workspace>`"
+        "STORAGE_SECRET_NAME",
+        _template,
+        "",
+        "Secret with keys, as `<principal>-s3`; empty: `<workspace>-datalab`, then `<workspace>`",
     )
     registry_secret: str = _variable(
-        "CONTAINER_REGISTRY_SECRET_NAME", _template, "", "Secret with a registry's `username` and `password`"
+        "CONTAINER_REGISTRY_SECRET_NAME",
+        _template,
+        "",
+        "Secret with the registry's `username` and `password`; empty: `<workspace>-datalab`",
     )
-    ui_mode: str = _variable("UI_MODE", _one_of("no", "ui"), "no", "`ui` serves pages")
-    frontend_url: str = _variable("FRONTEND_URL", _text, "/ui/management", "where pages are")
+    ui_mode: str = _variable("UI_MODE", _one_of("no", "ui"), "no", "`no`, or `ui`; for pages to come")
+    frontend_url: str = _variable("FRONTEND_URL", _text, "/ui/management", "path of these pages")
     auth_mode: str = _variable(
-        "AUTH_MODE", _one_of("oidc", "gateway", "no"), "oidc", "who verifies tokens: we, a proxy before us, or nobody"
+        "AUTH_MODE",
+        _one_of("oidc", "gateway", "no"),
+        "oidc",
+        "who verifies tokens: `oidc` this process, `gateway` a proxy, `no` nobody",
     )
     auth_audience: str = _variable("AUTH_AUDIENCE", _or("workspace-api"), "workspace-api", "audience of tokens")
-    oidc_issuer: str = _variable("OIDC_ISSUER", _address, "", "issuer of tokens; required for `oidc`")
-    oidc_jwks_url: str = _variable("OIDC_JWKS_URL", _address, "", "its keys; empty: as its discovery document says")
-    oidc_ca_file: str = _variable("OIDC_CA_FILE", _text, "", "certificates that alone are trusted there")
-    oidc_algorithms: tuple[str, ...] = _variable(
-        "OIDC_ALGORITHMS", _algorithms, ("RS256", "PS256", "ES256"), "algorithms of signatures"
+    oidc_issuer: str = _variable("OIDC_ISSUER", _address, "", "issuer of tokens; required with `AUTH_MODE=oidc`")
+    oidc_jwks_url: str = _variable(
+        "OIDC_JWKS_URL", _address, "", "where its keys are; empty: as its discovery document says"
     )
-    oidc_leeway_seconds: float = _variable("OIDC_LEEWAY_SECONDS", _seconds(0, 300), 30.0, "seconds clocks may differ")
+    oidc_ca_file: str = _variable(
+        "OIDC_CA_FILE", _text, "", "file with the certificates to trust at the issuer; empty: those of the system"
+    )
+    oidc_algorithms: tuple[str, ...] = _variable(
+        "OIDC_ALGORITHMS", _algorithms, ("RS256", "PS256", "ES256"), "algorithms of signatures that are accepted"
+    )
+    oidc_leeway_seconds: float = _variable(
+        "OIDC_LEEWAY_SECONDS", _seconds(0, 300), 30.0, "seconds by which clocks may differ"
+    )
     oidc_client_id: str = _variable("OIDC_CLIENT_ID", _text, "", "client by which browsers log in here")
     oidc_client_secret: str | None = _variable(
         "OIDC_CLIENT_SECRET_FILE", _secret, None, "file with its secret", repr=False
     )
     cookie_key: bytes | None = _variable(
-        "COOKIE_KEY_FILE", _cookie_key, None, "file with the key of login cookies, for all replicas", repr=False
+        "COOKIE_KEY_FILE",
+        _cookie_key,
+        None,
+        "file with the key of login cookies, the same for all replicas; empty: a random key",
+        repr=False,
     )
     trusted_proxies: tuple[Network, ...] = _variable(
         "TRUSTED_PROXIES", _networks, (), "networks of proxies whose `X-Forwarded-*` count"
@@ -264,13 +299,16 @@ class Settings:
         "GATEWAY_SECRET_FILE", _secret, None, "file with what the proxy sends in `X-Gateway-Secret`", repr=False
     )
     session_probe: str = _variable(
-        "SESSION_PROBE", _probe, "on", "how a session is looked at before it counts as ready: `on`, `off`, an address"
+        "SESSION_PROBE",
+        _probe,
+        "on",
+        "whether a session has to answer before it is ready: `on`, `off`, or the URL to ask",
     )
     rates: Rates | None = _variable(  # noqa: RUF009 - frozen
-        "RATE_LIMITS", Rates.parse, Rates(), "requests a second and user, or `off`"
+        "RATE_LIMITS", Rates.parse, Rates(), "requests a second for each user, three times as many at once; or `off`"
     )
     log_level: str = _variable(
-        "LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "info", "least that is logged"
+        "LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "info", "`debug`, `info`, `warning` or `error`"
     )
 
     @classmethod
