@@ -43,6 +43,9 @@ _FOOT = """
 - How late the event loop is, is measured every 20 ms in datalabd's own process, and in an idle one beside it.
 - An admission is a call of the mutating webhook and one of the validating webhook. Each of its requests differs from
   the one before in a value.
+- The Workspace API has 500 workspaces with 2,000 buckets, 1,000 requests and as many grants, and a quota and a volume
+  claim of each. Two replicas run, of which one is measured. Readers bring tokens of members; upstream is
+  rm-workspace-api, and what it asks of the API server is asked by hand beside ours.
 
 ## Run it yourself
 

@@ -169,8 +169,8 @@ class _Bench:
             "CPU of GET /workspaces/{w}", one, "ms", floor=bare, goal=1, note=f"{1000 / one:.0f} a second and core"
         )
         by_hand = statistics.median(hand)
-        what = "time of the API server's 11 answers of which upstream makes its own, one after the other"
-        table.row(what, by_hand, "ms", note="by hand; the floor of the next row")
+        what = "time of 11 reads of the API server, one after the other"
+        table.row(what, by_hand, "ms", note="by hand, as upstream for one workspace; the floor of the next row")
         table.row("time of GET /workspaces/{w}, p50", statistics.median(seconds) * 1000, "ms", floor=by_hand, goal=2)
         note = f"upstream: {UPSTREAM * READS:.0f}"
         table.row(f"requests to the API server of {READS} such reads", len(made), goal=0, note=note)
@@ -194,8 +194,8 @@ class _Bench:
             for kind in (kinds.STORAGES, kinds.DATALABS):
                 await self._client.request("GET", path(kind, NAMESPACE))
         hand = (time.process_time() - began) / 5 * 1000
-        what = f"CPU to read {WORKSPACES} Storages and Datalabs from the API server, as upstream for its list"
-        table.row(what, hand, "ms", note="by hand; the floor of the next row")
+        what = f"CPU to list {WORKSPACES} Storages and Datalabs at the API server"
+        table.row(what, hand, "ms", note="by hand, as upstream for its list; the floor of the next two")
         table.row(f"CPU of GET /workspaces, {WORKSPACES} of them", listed, "ms", floor=hand, goal=15)
         table.row(
             "the same, each after a change of a Storage", await self._cold_list(header), "ms", floor=hand, goal=15
@@ -270,8 +270,8 @@ class _Bench:
             await edit("PUT", f"/workspaces/{name_of(number)}", body)
 
         for what, writes, hand, ours in (
-            ("an edit of a member, one patch", 1, one_by_hand, one),
-            ("an edit of both objects, a dry run and a patch of each", 4, both_by_hand, both),
+            ("an edit of one object, one patch", 1, one_by_hand, one),
+            ("an edit of both, a dry run and a patch of each", 4, both_by_hand, both),
         ):
             offset, cpu = self._audited(), cpu_ms(self._process)
             pairs = [
@@ -285,7 +285,7 @@ class _Bench:
                 f"time of {what}, p50", by_us, "ms", floor=by_hand, note=f"CPU {cpu:.2f} ms; by hand {by_hand:.2f} ms"
             )
             table.row("the same, beyond what it takes by hand", more, "ms", goal=5)
-            table.row("its requests, Events left out", len(made) / EDITS, goal=writes)
+            table.row("requests of such an edit, Events left out", len(made) / EDITS, goal=writes)
 
     async def _patch(
         self, kind: kinds.Resource, number: int, where: str, verb: str, value: Any, dry_run: bool = False
