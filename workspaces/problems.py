@@ -41,13 +41,9 @@ SENTENCES: Mapping[str, str] = {
     "invalid_workspace": "There is no such workspace to decide on",
     "missing_principal": "The workspace's Storage names no principal",
     "bucket_exists": "A bucket of this name belongs to another workspace",
-<<<<<<< HEAD
     "principal_exists": "A principal of this name is another workspace's",
     "data_exists": "A workspace of this name left data: purge it, or say ?data=adopt to give it to the new one",
-    "bucket_in_use": "Grants of the bucket are in force; end them first, or say ?grants=revoke",
-=======
     "bucket_in_use": "Grants of the bucket are in force; end them first, or add ?grants=revoke",
->>>>>>> 0547b50 (Tell of writes, streams, errors and limits)
     "bucket_not_found": "There is no bucket of this name",
     "own_bucket_cannot_be_removed": "The bucket of the workspace's own name goes with the workspace alone",
     "owner_cannot_be_removed": "The owner cannot be removed; hand the workspace over first",
