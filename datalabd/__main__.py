@@ -92,7 +92,7 @@ def _workspaces(options: argparse.Namespace) -> int:
         sys.stdout.write(openapi.text())
         return 0
     from workspaces.app import Process
-    from workspaces.settings import Settings
+    from workspaces.settings import Settings, doubts
 
     try:
         settings = Settings.read(os.environ)
@@ -100,6 +100,8 @@ def _workspaces(options: argparse.Namespace) -> int:
         print(f"datalabd: {error}", file=sys.stderr)
         return 2
     logs.configure(settings.log_level)
+    for doubt in doubts(os.environ):
+        print(f"datalabd: {doubt}", file=sys.stderr)
     try:
         asyncio.run(Process(settings, options.kubeconfig).run())
     except DatalabdError as error:
@@ -124,7 +126,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="with --local: where the API server reaches this machine (https://…), unless both share it",
     )
-    workspaces = verbs.add_parser("workspaces", help="serve the Workspace API until stopped")
+    workspaces = verbs.add_parser(
+        "workspaces",
+        help="serve the Workspace API until stopped",
+        description="Serve the Workspace API until stopped. Settings are variables of the environment, and "
+        "docs/reference/workspaces.md lists them; OIDC_ISSUER is required.",
+    )
     workspaces.add_argument(
         "--kubeconfig", metavar="FILE", help="default: KUBECONFIG, ~/.kube/config, the pod's account"
     )

@@ -70,7 +70,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "name": {"description": "Only workspaces whose name contains it.", "schema": {"type": "string", "maxLength": 253}},
     "status": {
-        "description": "Only workspaces of this status.",
+        "description": "Only workspaces of this status, `ready` or `provisioning`.",
         "schema": {"type": "string", "enum": list(answers.Status)},
     },
     "grants": {

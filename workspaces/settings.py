@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from datalabd.api.workspace import StoreType
+from datalabd.text import bounded
 from workspaces.cookies import KEY_MIN
 from workspaces.permissions import SessionChanges
 from workspaces.proxies import Network, is_loopback
@@ -313,18 +314,21 @@ class Settings:
 
     @classmethod
     def read(cls, environ: Mapping[str, str], pod_namespace: Path = POD_NAMESPACE) -> Self:
-        """The settings in `environ`; ValueError naming the variable that is wrong."""
+        """The settings in `environ`; ValueError with a line for each variable that is wrong."""
         found: dict[str, Any] = {}
         if pod_namespace.is_file():
             found["namespace"] = pod_namespace.read_text().strip()
         said = _with_fallbacks(environ)
+        wrong = []
         for entry in fields(cls):
             variable = entry.metadata["variable"]
             if variable in said:
                 try:
                     found[entry.name] = entry.metadata["read"](said[variable])
                 except ValueError as error:
-                    raise ValueError(f"{variable}: {error}") from None
+                    wrong.append(f"{variable}: {error}")
+        if wrong:
+            raise ValueError("\n".join(wrong))
         settings = cls(**found)
         settings._check()
         return settings
@@ -354,6 +358,32 @@ class Settings:
     def offers(self, kind: StoreType) -> bool:
         """Whether stores of this kind are to be offered, where the cluster has them."""
         return not self.disable_stores and kind not in self.disabled_types
+
+
+_LENIENT: Mapping[str, Callable[[str], object]] = {
+    "MAX_SESSIONS": int,
+    "TOKEN_BROKER_TIMEOUT_SECONDS": float,
+    "SESSION_MODE": _one_of("on", "auto", "off"),
+}
+"""Variables of which a wrong value is another one, as upstream has it; and what reads the right ones."""
+
+
+def doubts(environ: Mapping[str, str]) -> list[str]:
+    """What was taken for something else than it says, a sentence each."""
+    found = []
+    for variable, read in _LENIENT.items():
+        if not (value := environ.get(variable, "").strip().lower()):
+            continue
+        taken = next(entry for entry in fields(Settings) if entry.metadata["variable"] == variable).metadata["read"](
+            value
+        )
+        try:
+            is_taken = read(value) == taken
+        except ValueError:
+            is_taken = False
+        if not is_taken:
+            found.append(f"{variable}: {bounded(value, 40)} is taken for {taken}")
+    return found
 
 
 _FALLBACKS = {

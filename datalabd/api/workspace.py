@@ -115,7 +115,9 @@ class Membership(Wire):
 
     member: str
     role: Literal["owner", "admin", "user"]
-    creation_timestamp: Time | None = None
+    creation_timestamp: Time | None = Field(
+        None, description="When the role was given, where that is recorded; else when the workspace was made."
+    )
     problem: str | None = Field(None, description="Why Keycloak does not know of the member.")
 
 

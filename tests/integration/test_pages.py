@@ -50,8 +50,13 @@ NOT_RUN = {
     "docs/how-to/operate.md": ["for a deletion that does not end"],
     "docs/how-to/protect-ingress.md": ["it needs APISIX, and a Keycloak"],
     "docs/how-to/snapshots.md": ["it needs a driver that makes snapshots"] * 3,
+    "docs/how-to/use-workspaces.md": ["it needs an API and tokens of two people"],
     "docs/how-to/workspaces.md": ["it installs into a cluster, where the images are built"],
-    "docs/how-to/workspaces-identity.md": ["it needs a Keycloak", "it runs until it is stopped"],
+    "docs/how-to/workspaces-identity.md": [
+        "it needs a Keycloak",
+        "it needs an installation",
+        "it runs until it is stopped",
+    ],
     "docs/tutorial/first-lab.md": ["the test runs on such a control plane"],
 }
 """Reasons of the blocks that are not run, page by page: a new one is a decision."""

@@ -10,7 +10,7 @@ import pytest
 from datalabd.api.workspace import StoreType
 from workspaces.permissions import SessionChanges
 from workspaces.rates import Rates
-from workspaces.settings import SECRET_MAX, Settings
+from workspaces.settings import SECRET_MAX, Settings, doubts
 
 NOWHERE = Path("/nonexistent")
 ISSUER = {"OIDC_ISSUER": "https://id.example.org/realms/labs"}
@@ -110,6 +110,29 @@ def test_what_a_variable_says(variable: str, value: str, field: str, expected: A
 def test_a_wrong_variable_is_named(variable: str, value: str) -> None:
     with pytest.raises(ValueError, match=rf"^{variable}: (must|cannot|is|/nonexistent)|^OIDC_CLIENT_SECRET_FILE: is"):
         read(**{variable: value})
+
+
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    with pytest.raises(ValueError, match=r"^WORKSPACE_PORT: must .*\nLOG_LEVEL: must "):
+        read(LOG_LEVEL="loud", WORKSPACE_PORT="http")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "taken"),
+    [
+        ("MAX_SESSIONS", "abc", "3"),
+        ("MAX_SESSIONS", "5000", "100"),
+        ("TOKEN_BROKER_TIMEOUT_SECONDS", "soon", "10.0"),
+        ("SESSION_MODE", "perhaps", "off"),
+    ],
+)
+def test_what_is_taken_for_something_else_is_told(variable: str, value: str, taken: str) -> None:
+    assert doubts({variable: value}) == [f"{variable}: {value} is taken for {taken}"]
+
+
+def test_what_is_as_it_says_needs_no_word() -> None:
+    said = {"MAX_SESSIONS": "5", "TOKEN_BROKER_TIMEOUT_SECONDS": "2.5", "SESSION_MODE": "AUTO", "UI_MODE": "no"}
+    assert doubts(said) == doubts({"MAX_SESSIONS": ""}) == []
 
 
 def test_secrets_are_read_from_their_files(tmp_path: Path) -> None:
