@@ -91,14 +91,13 @@ class Controller:
             finally:
                 self._queue.done(key)
 
-    async def _once(self, key: NamespacedName) -> bool:
-        """One pass over a key; whether it came to nothing."""
+    async def _once(self, key: NamespacedName) -> None:
+        """One pass over a key."""
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
             controller=self._name, namespace=key.namespace, name=key.name, reconcile_id=uuid.uuid4().hex[:8]
         )
         began = time.monotonic()
-        idle = False
         try:
             result = await self._reconcile(key)
         except Exception as error:  # the worker is the one place where any failure becomes a retry
@@ -109,7 +108,6 @@ class Controller:
             if result.requeue_after is not None:
                 self._queue.add_after(key, result.requeue_after)
             changed = result.created or result.applied or result.pruned
-            idle = result.idle
             (log.info if changed else log.debug)(
                 "reconciled",
                 created=result.created,
@@ -120,7 +118,6 @@ class Controller:
             )
         metrics.RECONCILES.labels(controller=self._name, result=outcome).inc()
         metrics.RECONCILE_SECONDS.labels(controller=self._name).observe(time.monotonic() - began)
-        return idle
 
     def _failed(self, key: NamespacedName, error: Exception) -> str:
         """Log, count and requeue a failure; returns its name in the metrics."""

@@ -17,8 +17,6 @@ Key = TypeVar("Key", bound=Hashable)
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 300.0
-IDLE_PAUSES = 3
-"""How much longer a key rests after work that came to nothing."""
 MAX_RESTING = 256
 """Keys whose last work is remembered before those that have rested are forgotten."""
 
@@ -114,15 +112,12 @@ class Workqueue(Generic[Key]):
         """Say that the work in progress on the key includes all that it was added for until now."""
         self._again.discard(key)
 
-    def done(self, key: Key, *, idle: bool = False) -> None:
-        """Say that work on the key has ended; it is queued again if it was added meanwhile.
-
-        One that was `idle` came too early, and the key rests for longer.
-        """
+    def done(self, key: Key) -> None:
+        """Say that work on the key has ended; it is queued again if it was added meanwhile."""
         now = time.monotonic()
         self._work.observe(now - self._started.pop(key))
         if self._pause:
-            self._rested[key] = now + self._pause * (IDLE_PAUSES if idle else 1)
+            self._rested[key] = now + self._pause
             if len(self._rested) > MAX_RESTING:
                 self._rested = {known: until for known, until in self._rested.items() if until > now}
         if key in self._again:
