@@ -12,7 +12,7 @@ import contextlib
 import datetime
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from datalabd import names
 from datalabd.api.meta import (
@@ -36,7 +36,7 @@ from datalabd.kube.resources import Resource, resource_of
 from datalabd.live import text
 from datalabd.observed import is_durable
 
-SECRETS = replace(kinds.SECRETS, metadata_only=True)
+SECRETS = kinds.SECRETS._replace(metadata_only=True)
 """What is in them is nobody's business here."""
 DURABLE_KINDS = (*STORE_KINDS, kinds.VOLUME_CLAIMS, SECRETS)
 STEPS = (

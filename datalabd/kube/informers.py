@@ -20,7 +20,7 @@ class Informers:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._stores: dict[Resource, Store] = {}
-        self._reflectors: dict[tuple[Resource, Scope], tuple[Reflector, asyncio.Task[None]]] = {}
+        self._reflectors: dict[Resource, dict[Scope, tuple[Reflector, asyncio.Task[None]]]] = {}
         self._failed: asyncio.Queue[BaseException] = asyncio.Queue()
         self._crds = CrdChanges()
         self._waiting: list[asyncio.Event] = []
@@ -42,7 +42,8 @@ class Informers:
         An `optional` kind may be unknown to the API server now or later: it is taken up when its CRD appears. One that
         is listed `anew` after every outage of the API server can be waited for by `until_current`.
         """
-        if (resource, scope) in self._reflectors:
+        scopes = self._reflectors.setdefault(resource, {})
+        if scope in scopes:
             return
         reflector = Reflector(
             self._client, self.store(resource), scope, self._crds if optional else None, self._changed, anew=anew
@@ -52,11 +53,11 @@ class Informers:
             reflector.run(), name=f"reflector {resource} {scope.namespace}", context=contextvars.Context()
         )
         task.add_done_callback(self._ended)
-        self._reflectors[resource, scope] = (reflector, task)
+        scopes[scope] = (reflector, task)
 
     def unwatch(self, resource: Resource, scope: Scope) -> None:
         """Stop keeping a scope current and forget its objects."""
-        entry = self._reflectors.pop((resource, scope), None)
+        entry = self._reflectors.get(resource, {}).pop(scope, None)
         if entry is not None:
             entry[1].cancel()
             self.store(resource).drop(scope)
@@ -64,7 +65,7 @@ class Informers:
 
     def scopes(self, resource: Resource) -> list[Scope]:
         """The scopes of a resource being watched."""
-        return [scope for watched, scope in self._reflectors if watched == resource]
+        return list(self._reflectors.get(resource, ()))
 
     def synced(self, resource: Resource, scope: Scope = EVERYWHERE) -> bool:
         """Whether the store can be believed about this scope."""
@@ -72,30 +73,31 @@ class Informers:
 
     def served(self, resource: Resource) -> bool:
         """Whether the API server knows this kind, as far as is known."""
-        return all(reflector.served for (watched, _), (reflector, _) in self._reflectors.items() if watched == resource)
+        return all(reflector.served for reflector in self._of(resource))
 
     def denied(self, resource: Resource, scope: Scope) -> Denied | None:
         """Why a scope may not be read; None while it may, as far as is known."""
-        entry = self._reflectors.get((resource, scope))
+        entry = self._reflectors.get(resource, {}).get(scope)
         return entry[0].denied if entry is not None else None
 
     def unreadable(self, resource: Resource) -> KubeError | None:
         """Why an optional kind cannot be read, in the scope where that is so; None while it can, as far as is known."""
-        found = (
-            reflector.unreadable for (watched, _), (reflector, _) in self._reflectors.items() if watched == resource
-        )
-        return next((error for error in found if error is not None), None)
+        return next((one.unreadable for one in self._of(resource) if one.unreadable is not None), None)
 
     def answered(self, resource: Resource) -> bool:
         """Whether the API server has answered for every scope of a resource, be it with an error."""
-        found = [reflector for (watched, _), (reflector, _) in self._reflectors.items() if watched == resource]
+        found = self._of(resource)
         return bool(found) and all(reflector.answered for reflector in found)
+
+    def _of(self, resource: Resource) -> list[Reflector]:
+        return [reflector for reflector, _ in self._reflectors.get(resource, {}).values()]
 
     def pending(self) -> list[Resource]:
         """What has not been listed yet. Kinds not served or not readable, and single namespaces, do not count."""
         return [
             resource
-            for (resource, scope), (reflector, _) in self._reflectors.items()
+            for resource, scopes in self._reflectors.items()
+            for scope, (reflector, _) in scopes.items()
             if reflector.served
             and reflector.unreadable is None
             and not scope.namespace
@@ -111,9 +113,8 @@ class Informers:
 
     async def until_current(self, resource: Resource) -> None:
         """Return when nothing known of a resource is of before an outage of the API server."""
-        for (watched, _), (reflector, _) in list(self._reflectors.items()):
-            if watched == resource:
-                await reflector.current.wait()
+        for reflector in self._of(resource):
+            await reflector.current.wait()
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever a kind is found to be unserved, unreadable, or readable again."""
@@ -128,7 +129,7 @@ class Informers:
         """Return when a scope that is being listed can be believed, or may not be read, or time is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while (resource, scope) in self._reflectors and not self.synced(resource, scope):
+                while scope in self._reflectors.get(resource, {}) and not self.synced(resource, scope):
                     if self.denied(resource, scope) is not None:
                         return
                     progress = asyncio.Event()
@@ -149,7 +150,7 @@ class Informers:
 
     async def stop(self) -> None:
         """End all reflectors."""
-        tasks = [task for _, task in self._reflectors.values()]
+        tasks = [task for scopes in self._reflectors.values() for _, task in scopes.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

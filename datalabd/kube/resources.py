@@ -1,12 +1,11 @@
 """Every kind the process reads or writes: API version, plural, scope. Paths and RBAC are made from this table."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from datalabd.api.meta import Manifest
 
 
-@dataclass(frozen=True)
-class Resource:
+class Resource(NamedTuple):
     """A kind as the API server's paths spell it."""
 
     api_version: str
@@ -17,9 +16,6 @@ class Resource:
     """Watched as PartialObjectMetadata: large or confidential objects of which only labels and owners matter."""
     hosts_only: bool = False
     """Routes of anybody, of which there may be thousands: kept is only for which hosts they answer."""
-
-    def __hash__(self) -> int:
-        return hash(self.plural)  # stores are looked up by kind all the time, and a text keeps its hash
 
     @property
     def group(self) -> str:
