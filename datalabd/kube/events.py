@@ -32,9 +32,11 @@ class Recorder:
         note = bounded(note)
         key = (metadata["uid"], reason, note)
         now = time.monotonic()
-        if now - self._told.get(key, -REPEAT_AFTER_SECONDS) < REPEAT_AFTER_SECONDS:
+        while self._told and now - next(iter(self._told.values())) >= REPEAT_AFTER_SECONDS:
+            del self._told[next(iter(self._told))]  # the oldest comes first
+        if key in self._told:
             return
-        self._told = {k: t for k, t in self._told.items() if now - t < REPEAT_AFTER_SECONDS} | {key: now}
+        self._told[key] = now
         namespace = metadata.get("namespace") or "default"
         event = {
             "apiVersion": EVENTS.api_version,

@@ -55,6 +55,15 @@ async def test_an_event_is_told_again_after_ten_minutes(monkeypatch: pytest.Monk
     assert [event["note"] for event in client.created] == ["a", "b", "a", "b"]
 
 
+async def test_an_event_that_may_be_told_again_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(monotonic=lambda: clock.now)
+    monkeypatch.setattr(events, "time", clock)
+    recorder = Recorder(Events())
+    for clock.now, note in ((0.0, "a"), (1.0, "b"), (REPEAT_AFTER_SECONDS * 1.0, "c")):
+        await emit(recorder, note)
+    assert [note for _, _, note in recorder._told] == ["b", "c"]
+
+
 async def test_an_event_that_is_refused_is_logged_alone() -> None:
     with structlog.testing.capture_logs() as lines:
         await emit(Recorder(Events(refuses=True)), "a")
