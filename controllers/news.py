@@ -15,7 +15,7 @@ from datalabd.kube.events import Recorder
 from datalabd.kube.store import key_of
 from datalabd.live import condition
 
-HOLD_SECONDS = 30.0
+HOLD_SECONDS = 60.0
 """How long news are held back at most."""
 
 

@@ -79,5 +79,5 @@ async def test_a_lab_that_waits_for_what_may_come_is_looked_at_when_that_is_over
         identity = IdentityReconciler(Workqueue("identity"), lambda _: None)
         reconciler = DatalabReconciler(client, cache, Recorder(client), identity, lambda *wait: asked.append(wait))
         await reconciler._write_status(written, wanted)
-    news, overdue = 30.0, 120.0
+    news, overdue = 60.0, 120.0
     assert [(key, round(seconds, -1)) for key, seconds in asked] == [(lab().key, news), (lab().key, overdue)]
