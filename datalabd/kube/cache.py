@@ -5,6 +5,7 @@ import datetime
 import functools
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from datalabd import identity, names
 from datalabd.api.environment import EnvironmentConfig, OpenTo, ProtectionType, domain_of, hosts_of
@@ -73,6 +74,17 @@ VIEWED = {
 """Kinds that a lab is seen by."""
 
 
+class Choice(NamedTuple):
+    """Of a claim: names of the environment it chooses and of the last good one it chose, and the domain it had last.
+
+    Few differ, however many claims there are.
+    """
+
+    environment: str
+    last: str
+    last_domain: str
+
+
 def _secret_names(claim: Manifest) -> set[str]:
     """Names of the Secrets that are read or made for a claim, wherever they are."""
     name = claim["metadata"]["name"]
@@ -101,7 +113,9 @@ class Cache:
         """The same the other way round."""
         claims = informers.store(kinds.DATALABS)
         self._by_name = Index(claims, lambda claim: [claim["metadata"]["name"]])
-        self._by_environment = Index(claims, lambda claim: [environment_name(claim), last_environment(claim)])
+        self._by_choice = Index(
+            claims, lambda claim: [Choice(environment_name(claim), last_environment(claim), last_domain(claim))]
+        )
         self._by_secret = Index(claims, _secret_names)
         self._domains: dict[str, str] = {}
         self._last_api_server: tuple[Manifest, ...] = ()
@@ -175,7 +189,12 @@ class Cache:
 
     def choosing(self, environment: str) -> list[NamespacedName]:
         """Claims that choose an environment, or are held by it."""
-        return self._by_environment.get(environment)
+        return sorted(
+            key
+            for choice in self._by_choice
+            if environment in (choice.environment, choice.last)
+            for key in self._by_choice.get(choice)
+        )
 
     def reading(self, secret: Manifest) -> set[NamespacedName]:
         """Claims for which a Secret may be read."""
@@ -240,22 +259,29 @@ class Cache:
 
         That of the environment it has, be it as invalid as it may.
         """
-        known = self.domains()
-        return {str(key_of(claim)): domain for claim in self.claims() if (domain := self._domain_of(claim, known))}
+        return {
+            str(key): domain
+            for choice in self._by_choice
+            if (domain := self._domain_of(choice))
+            for key in self._by_choice.get(choice)
+        }
 
-    def _domain_of(self, claim: Manifest, known: dict[str, str]) -> str | None:
-        last = last_domain(claim)
-        if last and self.lost_environment(claim) is not None:
-            return known.get(last_environment(claim), last)
-        return known.get(environment_name(claim))
+    def _domain_of(self, choice: Choice) -> str | None:
+        known = self.domains()
+        if choice.last_domain:
+            try:
+                self.environment(choice.environment)
+            except EnvironmentInvalid:
+                return known.get(choice.last, choice.last_domain)
+        return known.get(choice.environment)
 
     def domains(self) -> dict[str, str]:
         """The domain of each environment by its name; also of one that cannot be used: its labs' hosts stay theirs.
 
         For the same reason one that was deleted is remembered while claims choose it, or are held by it.
         """
-        chosen = {environment_name(claim) for claim in self.claims()}
-        held = {last_environment(claim): last for claim in self.claims() if (last := last_domain(claim))}
+        chosen = {choice.environment for choice in self._by_choice}
+        held = {choice.last: choice.last_domain for choice in self._by_choice if choice.last_domain}
         self._domains = (
             held
             | {name: domain for name, domain in self._domains.items() if name in chosen}

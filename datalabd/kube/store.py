@@ -60,6 +60,7 @@ class Store:
         self._sync_listeners: list[Callable[[Scope], None]] = []
         self._last_deletion = 0
         """Highest resourceVersion of the deletions seen."""
+        metrics.STORE_OBJECTS.labels(resource=str(resource)).set_function(self.__len__)
 
     def __iter__(self) -> Iterator[Manifest]:
         return iter(list(self._objects.values()))
@@ -110,7 +111,6 @@ class Store:
             old = self._objects.get(key)
             if old is None or old["metadata"].get("resourceVersion") != obj["metadata"].get("resourceVersion"):
                 self._put(key, obj)
-        self._count()
         if first:
             for listener in self._sync_listeners:
                 listener(scope)
@@ -130,7 +130,6 @@ class Store:
             # The same version again is the echo of a write of ours, or what another scope has told of already.
             if key not in self._objects or _version(self._objects[key]) < _version(obj):
                 self._put(key, self.kept(obj))
-        self._count()
 
     def observe(self, obj: Manifest) -> None:
         """Take the answer to a write of ours at once, so that the next pass does not act on what it replaced.
@@ -150,7 +149,6 @@ class Store:
         """Forget a scope whose reflector has stopped, or whose kind is no longer served."""
         for key in self._scopes.pop(scope, set()):
             self._remove(key)
-        self._count()
 
     def kept(self, obj: Manifest) -> Manifest:
         """What is held of an object; what it has in common with others is held once."""
@@ -201,9 +199,6 @@ class Store:
         for tell in self._change_listeners:
             tell(before, after)
 
-    def _count(self) -> None:
-        metrics.STORE_OBJECTS.labels(resource=str(self.resource)).set(len(self._objects))
-
 
 class Parts:
     """Parts that many objects have alike; one that nothing was like for long is forgotten here, not in its objects."""
@@ -235,6 +230,10 @@ class Index(Generic[Entry]):
         for obj in store:
             self._changed(obj)
         store.subscribe(self._changed)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """What stands in any object."""
+        return iter(self._keys)
 
     def get(self, entry: Entry) -> list[NamespacedName]:
         """Keys of the objects in which this stands, sorted."""
