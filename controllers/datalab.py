@@ -322,15 +322,15 @@ class DatalabReconciler:
                 problem = await self._apply(lab, wanted, written, turn) or unprotected
                 await self._hand_on(lab, wanted)
                 await self._secure_volumes(lab, look.view)
-                if look.revision == self._revision(lab.key):
-                    found = repairs(lab, look.seen)
-                    await self._heal(lab, look.seen, found)
+                # What was written is in the cache already, and may be what the next stage waits for.
+                after = await self._look(claim, lab, turn, look)
+                found = repairs(lab, after.seen)
+                await self._heal(lab, after.seen, found)
                 # Where nothing was waited for, nothing has changed since the look: all of it is in order.
                 stable = look.revision == self._revision(lab.key)
                 if stable or (problem is not None and writes == len(written.created) + len(written.applied)):
                     break
-                # What was written is in the cache already, and may be what the next stage waits for.
-                look = await self._look(claim, lab, turn, look)
+                look = await self._look(claim, lab, turn, after)
                 wanted = await self._plan(lab, look, turn)
             await self._prune(lab, wanted, look.view.owned, written)
             await self._bring_back(lab.key, lost(lab, look.seen))
@@ -432,10 +432,11 @@ class DatalabReconciler:
         lab.derived.clear()  # a lab at rest needs no plan
         self._plans.forget(lab.key)
         waits = [self._requeue_after(lab, look.seen), until_stalled(said, _now())]
-        self._record(lab.key).settled = Settled(
+        record = self._record(lab.key)
+        record.settled = Settled(
             lab=lab,
             facts=look.facts,
-            status=said,
+            status=record.status or said,
             objects=versions(look.view.owned),
             others=others,
             until=asyncio.get_running_loop().time()
@@ -732,6 +733,9 @@ class DatalabReconciler:
             if await write_status(self._client, store, claim, wanted):
                 await self._news.status(claim, wanted)
             raise
+        live = self._cache.claim(key_of(claim))
+        if live is not None and (held := our_status(live)) == wanted:
+            record.status = held  # which the cache holds already
         if is_news:
             await self._news.status(claim, wanted)
         await self._news.tell(claim, wanted)

@@ -42,6 +42,9 @@ STOP_THE_OTHER = (
 """What is said to a local run beside another."""
 LAG_SECONDS = 0.5
 """Period of the timer whose lateness is the event-loop lag."""
+GC_OBJECTS = 5_000
+"""Objects made and not freed after which the youngest are looked through for garbage: one large answer of the API
+server has more than Python's 700, and nothing in it has cycles."""
 
 
 class Process:
@@ -60,6 +63,7 @@ class Process:
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT. Raises `StartupError` and whatever ends the process otherwise."""
         keep_tls_buffers_small()
+        gc.set_threshold(GC_OBJECTS)
         gc.freeze()  # What is imported stays. To go through it for garbage would hold the loop for 50 ms.
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

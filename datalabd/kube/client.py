@@ -53,8 +53,9 @@ CAUSES_MAX = 100
 """Wrong fields of which a refusal is remembered."""
 LIST_PAGE = 100
 """Objects, of which each may have a megabyte."""
-TLS_BUFFER = 32 * 1024
-"""Bytes kept for each TLS connection, of which every watch has one: asyncio's 256 KiB were a sixth of all memory."""
+TLS_BUFFER = 16 * 1024 + 512
+"""Bytes kept for each TLS connection, of which every watch has one: a whole record of TLS. asyncio's 256 KiB were a
+sixth of all memory."""
 MAX_CONNECTIONS = 1024
 """A watch holds its connection; the default of 100 would make the hundred-first wait for ever."""
 GOODBYE_SECONDS = 5

@@ -27,9 +27,11 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.cache import DATABASE_LOGIN, OPTIONAL_KINDS, OURS, Cache
 from datalabd.kube.informers import EVERYWHERE
 from datalabd.kube.resources import Resource, resource_of
+from datalabd.plan import planning
 from datalabd.plan.ingress_protection import REGISTRY_INGRESS
 from datalabd.routes import SERVICE_NAMESPACE
 from tests.controllers.test_live_objects import KEY, cluster, world
+from tests.plan.test_live_objects import altered
 
 OBJECTS = world(apisix=True, roles=False)
 
@@ -113,6 +115,35 @@ async def test_nothing_is_remembered_of_a_claim_that_is_gone() -> None:
     assert manager._reconciler._records == {}
     manager._reconciler.changed(NamespacedName("team", "never"))
     assert manager._reconciler._records == {}
+
+
+async def test_an_edit_is_planned_before_and_after_what_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Workshop, and the runtime's copy of it: both are written before the lab is planned again."""
+    client, manager, cache = cluster(OBJECTS)
+    while not (await manager._reconciler.reconcile(KEY)).idle:
+        pass
+    claim = cache.claim(KEY)
+    assert claim is not None
+    metadata = claim["metadata"] | {"generation": claim["metadata"]["generation"] + 1, "resourceVersion": "9000003"}
+    edited = claim | {"metadata": metadata, "spec": claim["spec"] | {"quota": {"memory": "7Gi"}}}
+    cache.informers.store(kinds.DATALABS).update(EVERYWHERE, "MODIFIED", edited)
+    done, request = list[str](), client.request
+
+    def planned(*arguments: Any) -> Any:
+        done.append("plan")
+        return planning(*arguments)
+
+    async def wrote(method: str, path: str, **arguments: Any) -> Manifest:
+        done.append(path.removesuffix("/status").split("/")[-2])
+        answer = await request(method, path, **arguments)
+        if isinstance(arguments["body"], list):
+            return altered(answer, ("status", "educates", "workshop", "spec"), arguments["body"][-1]["value"])
+        return answer
+
+    monkeypatch.setattr(client, "request", wrote)
+    monkeypatch.setattr("controllers.datalab.planning", planned)
+    await manager._reconciler.reconcile(KEY)
+    assert done == ["plan", "workshops", "workshopenvironments", "plan", "datalabs"]
 
 
 def queued(manager: Manager) -> bool:

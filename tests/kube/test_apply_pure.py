@@ -7,7 +7,7 @@ import pytest
 
 from datalabd.api.meta import CLAIM_NAME, CLAIM_NAMESPACE, CLAIM_UID, MANAGED_BY, RETAINED, Manifest
 from datalabd.errors import Foreign
-from datalabd.kube.apply import Written, _sent, agrees, describe, our_status, require_ours
+from datalabd.kube.apply import Written, _is_in_order, _sent, agrees, describe, our_status, require_ours
 from datalabd.plan import plan
 from tests.factories import LABELS, environment, fresh, lab, running
 
@@ -222,3 +222,31 @@ def test_describe(obj: Manifest, expected: str) -> None:
 )
 def test_written(written: Written, expected: bool) -> None:
     assert bool(written) is expected
+
+
+# --- what a pass found in order ---------------------------------------------------------------------------------------
+
+
+def test_what_was_found_in_order_is_looked_at_again_once_it_changes_or_is_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = list[Manifest]()
+
+    def counted(live: Manifest, desired: Manifest) -> bool:
+        looked.append(live)
+        return agrees(live, desired)
+
+    monkeypatch.setattr("datalabd.kube.apply.agrees", counted)
+    wanted: Manifest = {"kind": "Secret", "metadata": {"name": "n", "namespace": "team"}, "data": {"a": "MQ=="}}
+    live = wanted | {"metadata": wanted["metadata"] | {"resourceVersion": "1"}}
+    changed = live | {"data": {"a": "Mg=="}}
+    written = Written()
+    answers = [
+        _is_in_order(obj, manifest, written)
+        for obj, manifest in [(live, wanted), (live, deepcopy(wanted)), (changed, wanted), (live, changed)]
+    ]
+    assert (answers, looked) == ([True, True, False, False], [live, changed, live])
+
+
+def test_what_is_retained_is_not_in_order() -> None:
+    wanted: Manifest = {"kind": "Secret", "metadata": {"name": "n", "namespace": "team"}}
+    live = wanted | {"metadata": wanted["metadata"] | {"labels": {RETAINED: "true"}}}
+    assert not _is_in_order(live, wanted, Written())
