@@ -1,14 +1,19 @@
 """Buckets of a workspace: what is told of them, and how they come, change and go. Pure."""
 
-from collections.abc import Sequence
+import datetime
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from datalabd.api.meta import Manifest
-from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS, Bucket, key, read
+from datalabd.api.storage import BUCKET_CLAIM, GRANT_EXPIRY, GRANT_REASONS, Bucket, entries, key, read
 from datalabd.api.workspace import stamp
 from datalabd.api.workspace_bodies import BucketPatch, NewBucket, NewLifecycleRule
 from datalabd.live import text
-from workspaces.patches import Draft, listed, set_entry
+from datalabd.text import moment, timestamp
+from workspaces.patches import Draft, annotate, listed, set_entry
 from workspaces.problems import problem, wrong
 from workspaces.sharing import Sharing
 
@@ -45,8 +50,48 @@ def add(draft: Draft, buckets: Sequence[NewBucket], sharing: Sharing) -> None:
             _check(index, new.name, draft.name, sharing)
             known = {"bucketName": new.name}
             items.append(known)
+            annotate(draft.storage, BUCKET_CLAIM, "")
         known.setdefault("discoverable", new.discoverable)
         _set_rules(known, new.lifecycle_rules)
+
+
+def added(draft: Draft) -> frozenset[str]:
+    """Names of buckets that the workspace gets."""
+    return _names(draft.storage) - _names(draft.read_storage)
+
+
+def _names(storage: Manifest) -> frozenset[str]:
+    return frozenset(bucket.name for bucket in read(storage).buckets)
+
+
+# ---- Names that are about to be taken
+
+CLAIM_HOLDS = datetime.timedelta(minutes=1)
+"""After that, whoever claimed a name is taken to have died before he made the bucket."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How another Storage stands to names that somebody wants."""
+
+    has: frozenset[str]
+    """Those of its buckets."""
+    is_about_to: bool
+    """Whether it is about to have one."""
+    was_about_to: bool
+    """Whether it was, so long ago that it will not any more once that is written down."""
+
+
+def standing(storage: Manifest, names: Set[str], now: datetime.datetime) -> Standing:
+    """How a Storage stands to these names."""
+    since = [moment(said) for name, said in entries(storage, BUCKET_CLAIM).items() if name in names]
+    holds = any(at is not None and now - at <= CLAIM_HOLDS for at in since)
+    return Standing(_names(storage) & names, holds, bool(since) and not holds)
+
+
+def claim(names: Set[str], now: datetime.datetime) -> str:
+    """The annotation of whoever is about to have buckets of these names."""
+    return orjson.dumps(dict.fromkeys(sorted(names), timestamp(now))).decode()
 
 
 def _check(index: int, name: str, workspace: str, sharing: Sharing) -> None:

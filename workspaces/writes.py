@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -16,8 +16,9 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.client import JSON_PATCH, Client, path, warnings_told
 from datalabd.kube.resources import Resource
 from datalabd.text import ENTRY_MAX, bounded
-from workspaces import problems
+from workspaces import buckets, problems
 from workspaces.cache import Cache
+from workspaces.names import BucketNames
 from workspaces.patches import Draft
 from workspaces.problems import Problem, Words
 from workspaces.reads import etag
@@ -80,6 +81,7 @@ class Writer:
     def __init__(self, client: Client, cache: Cache) -> None:
         self._client = client
         self._cache = cache
+        self._names = BucketNames(client, cache.namespace)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def pair(self, workspace: str) -> Pair:
@@ -92,9 +94,8 @@ class Writer:
             pair = self.pair(workspace)
             for attempt in range(TRIES):
                 require_match(pair, if_match)
-                edit = decide(pair)
                 try:
-                    return await self._apply(pair, edit, dry_run)
+                    return await self._decided(pair, decide, dry_run)
                 except _Outdated as outdated:
                     await asyncio.sleep(random.uniform(*PAUSE_SECONDS) * (attempt + 1))
                     before, pair = pair, await self._live(workspace)
@@ -124,6 +125,19 @@ class Writer:
         return Pair(*found)
 
     # --- edits
+
+    async def _decided(self, pair: Pair, decide: Decide, dry_run: bool) -> Written:
+        """Make an edit of these very objects; names of new buckets are claimed, once nothing else is in the way."""
+        edit = decide(pair)
+        if dry_run or pair.storage is None or not (names := buckets.added(edit)):
+            return await self._apply(pair, edit, dry_run)
+        await self._apply(pair, edit, dry_run=True)
+        try:
+            async with self._names.claimed(pair.storage, names) as storage:
+                pair = replace(pair, storage=storage)
+                return await self._apply(pair, decide(pair), dry_run)
+        except KubeError as error:
+            raise (_Outdated(None) if _is_outdated(error) else _refusal(error)) from error
 
     async def _apply(self, pair: Pair, edit: Draft, dry_run: bool) -> Written:
         touched = [kind for kind in (kinds.DATALABS, kinds.STORAGES) if patch_of(edit, kind)]
@@ -197,6 +211,13 @@ class Writer:
         if dry_run:
             return
         made = await self._create(kinds.STORAGES, storage, words) if storage is not None else None
+        name = (storage or datalab or {})["metadata"]["name"]
+        try:
+            await self._require_free(name)
+        except Problem:
+            if made is not None:
+                await self._remove(kinds.STORAGES, made)
+            raise
         if datalab is None:
             return
         try:
@@ -206,6 +227,13 @@ class Writer:
             if made is not None and not isinstance(problem.__cause__, Conflict):
                 await self._remove(kinds.STORAGES, made)
             raise
+
+    async def _require_free(self, bucket: str) -> None:
+        """Raise `Problem` where another Storage than that of the same name has a bucket, or is about to."""
+        try:
+            await self._names.require_free({bucket}, bucket)
+        except KubeError as error:
+            raise _refusal(error) from error
 
     async def _create(self, kind: Resource, manifest: Manifest, words: Words, *, dry_run: bool = False) -> Manifest:
         name = manifest["metadata"]["name"]

@@ -34,6 +34,9 @@ GRANT_REASONS = f"{PREFIX}/grant-reasons"
 CREATED_FOR = "workspaces.pkg.internal/created-for"
 """Annotation of a Storage that the Workspace API made: the workspace's owner, or nothing."""
 
+BUCKET_CLAIM = "buckets.pkg.internal/claim"
+"""Annotation: buckets that a Storage is about to have, as JSON `{"<bucket>": <RFC 3339>}`: since when."""
+
 ENTRIES_MAX = 1 << 18
 """Characters of an annotation with such a JSON object; what an object's annotations may have in all."""
 

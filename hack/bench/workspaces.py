@@ -7,24 +7,28 @@ import time
 from collections.abc import Callable
 
 import orjson
+from aiohttp.test_utils import make_mocked_request
 
 from datalabd.api.meta import Manifest
 from datalabd.api.workspace import StoreType
 from datalabd.api.workspace_bodies import NewMembership
 from hack.bench.table import Table
 from workspaces import members, reads
+from workspaces.claims import Identity
 from workspaces.patches import Draft
 from workspaces.permissions import EVERYTHING
 from workspaces.reads import Pieces
 from workspaces.settings import Settings
 from workspaces.sharing import Sharing
 from workspaces.stores import Offer
+from workspaces.streams import Stream
 
 NAMESPACE = "workspace"
 WORKSPACES, BUCKETS, DISCOVERABLE, SHARED = 500, 4, 200, 1000
 """How many there are, buckets of each, buckets that can be found, and requests of which half are granted."""
 USERS, MEMBERS = 25, 10
 """How many own all of them, and members of each, of whom nobody is in more than 20."""
+STREAMS = 200
 ROUNDS = 300
 SETTINGS = Settings(auth_mode="no", host="127.0.0.1")
 OFFER = Offer(True, tuple(StoreType))
@@ -57,6 +61,21 @@ def measure(table: Table) -> None:
     table.row(f"CPU to list {WORKSPACES} workspaces for the first time", rows, "ms", floor=listed, goal=15)
     table.row("CPU to take up a changed Storage", taken_up, "ms", floor=listed)
     table.row("CPU to decide on an edit", edited, "ms", floor=by_hand, goal=5, note="beside the JSON by hand")
+    names = sorted(sharing.names)[:STREAMS]
+    listening = [_stream({name}) for name in names]
+    noted = _milliseconds(lambda: _note(listening, sharing))
+    once = _milliseconds(lambda: {name: {"buckets"} for name in names})
+    what = f"CPU to note in {STREAMS} streams what {WORKSPACES} workspaces see"
+    table.row(what, noted, "ms", floor=once, goal=1, note="beside a note of a name for each")
+
+
+def _note(streams: list[Stream], sharing: Sharing) -> None:
+    for stream in streams:
+        stream.note(sharing.names, ("buckets",))
+
+
+def _stream(workspaces: set[str]) -> Stream:
+    return Stream(make_mocked_request("GET", "/"), Identity("alice"), workspaces)
 
 
 def _view(pieces: Pieces, sharing: Sharing) -> reads.View:

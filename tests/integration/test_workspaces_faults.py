@@ -160,6 +160,9 @@ def test_reads_go_on_while_the_api_server_is_away(own: Cluster, server: Server) 
         own.start_apiserver()
     body = {"add_memberships": [{"member": "carol"}]}
     eventually(lambda: ask(server, "PUT", "/workspaces/ws-a", body)[0] == 202, 60)
+    users = json.dumps({"spec": {"users": ["alice", "dan"]}})
+    own.kubectl("patch", "datalab", "ws-a", "-n", NAMESPACE, "--type=merge", "-p", users)
+    eventually(lambda: "dan" in str(ask(server, "GET", "/workspaces/ws-a")[1]), 60)  # watches stand again
 
 
 @pytest.mark.denied("list resourcequotas")

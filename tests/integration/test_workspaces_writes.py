@@ -198,7 +198,13 @@ def test_an_edit_is_all_or_nothing(cluster: Cluster, namespace: str, server: Ser
 
 
 @contextlib.contextmanager
-def refusing(cluster: Cluster, plural: str, operation: str, name: str) -> Iterator[None]:
+def refusing(
+    cluster: Cluster,
+    plural: str,
+    operation: str,
+    name: str,
+    unless: str = "request.dryRun || object.metadata.name != '{name}'",
+) -> Iterator[None]:
     """A policy that refuses this of one object, after its dry run."""
     policy = unique("refuse")
     match = {
@@ -208,7 +214,7 @@ def refusing(cluster: Cluster, plural: str, operation: str, name: str) -> Iterat
         "resources": [plural],
     }
     rule = {
-        "expression": f"request.dryRun || object.metadata.name != '{name}'",
+        "expression": unless.replace("{name}", name),
         "message": "not now",
         "reason": "Forbidden",
     }
@@ -236,12 +242,53 @@ def test_half_an_edit_is_taken_back(cluster: Cluster, namespace: str, server: Se
     with refusing(cluster, "storages", "UPDATE", name):
         eventually(is_active)
         before = spec(cluster, namespace, "datalabs.pkg.internal", name)
-        body = {"add_memberships": [{"member": "carol"}], "add_buckets": [{"name": f"{name}-data"}]}
-        answer = ask(server, "root", "PUT", where, body)
+        answer = ask(server, "root", "PUT", where, both(name))
         assert (answer.status_code, answer.json()["detail"]["error"]) == (409, "refused_by_policy")
         assert answer.json()["detail"]["message"] == "not now"
         assert spec(cluster, namespace, "datalabs.pkg.internal", name) == before
         assert "carol" not in ask(server, "root", "GET", where).text
+
+
+def both(name: str) -> dict[str, Any]:
+    """An edit of both objects that claims no name of a bucket."""
+    rules = [{"target": "tmp/*", "min_age": "2w"}]
+    return {"add_memberships": [{"member": "carol"}], "add_buckets": [{"name": name, "lifecycle_rules": rules}]}
+
+
+def test_half_an_edit_that_cannot_be_taken_back_is_told(
+    cluster: Cluster, namespace: str, server: Server, name: str
+) -> None:
+    """The Storage is refused after its dry run, and the Datalab that is written already may lose no member."""
+    where = f"/workspaces/{name}"
+    keep = "request.dryRun || object.metadata.name != '{name}' || size(object.spec.users) >= size(oldObject.spec.users)"
+    assert ask(server, "root", "PUT", where, {"add_memberships": [{"member": "dan"}]}).status_code == 202
+    with (
+        refusing(cluster, "storages", "UPDATE", name),
+        refusing(cluster, "datalabs", "UPDATE", name, keep),
+    ):
+        values = itertools.cycle([False, True])
+        bucket = f"{where}/buckets/{name}"
+        eventually(lambda: ask(server, "root", "PATCH", bucket, {"discoverable": next(values)}).status_code == 409)
+
+        def keeps_members() -> bool:
+            answer = ask(server, "root", "DELETE", f"{where}/members/dan")
+            if answer.status_code == 204:
+                ask(server, "root", "PUT", where, {"add_memberships": [{"member": "dan"}]})
+            return answer.status_code == 409
+
+        eventually(keeps_members)
+        answer = ask(server, "root", "PUT", where, both(name))
+        assert (answer.status_code, answer.json()) == (
+            502,
+            {"detail": {"error": "partly_applied", "written": "Datalab", "not_written": "Storage"}},
+        )
+        assert spec(cluster, namespace, "datalabs.pkg.internal", name)["users"] == ["alice", "dan", "carol"]
+        assert "lifecycleRules" not in spec(cluster, namespace, "storages", name)["buckets"][0]
+        assert "carol" in ask(server, "root", "GET", where).text  # what is there is told
+    lines = server.lines("half of an edit is not taken back yet")
+    assert {line["kind"] for line in lines} == {"Datalab"}
+    eventually(lambda: ask(server, "root", "PUT", where, both(name)).status_code == 202)  # and may be asked for again
+    assert spec(cluster, namespace, "storages", name)["buckets"][0]["lifecycleRules"]
 
 
 def test_half_a_creation_is_taken_back(cluster: Cluster, namespace: str, server: Server) -> None:

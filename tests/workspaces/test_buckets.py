@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS, read
+from datalabd.api.storage import BUCKET_CLAIM, GRANT_EXPIRY, GRANT_REASONS, read
 from datalabd.api.workspace_bodies import BucketPatch, NewBucket
-from tests.workspaces.objects import BEFORE, LATER, changes, grant, storage
+from tests.workspaces.objects import BEFORE, LATER, NOW, TODAY, changes, grant, storage
 from workspaces import buckets
+from workspaces.buckets import Standing
 from workspaces.patches import Draft
 from workspaces.problems import Problem
 from workspaces.sharing import Sharing
@@ -167,3 +168,38 @@ def test_a_bucket_that_is_not_there() -> None:
         with pytest.raises(Problem) as caught:
             act(Draft(storage(), None))
         assert (caught.value.status, caught.value.detail) == (404, {"error": "bucket_not_found", "bucket": "x"})
+
+
+# ---- Names that are about to be taken
+
+
+def test_what_an_edit_adds_and_the_claim_that_goes_with_it() -> None:
+    live = storage("ws-a", {BUCKET_CLAIM: buckets.claim({"ws-a-x"}, NOW), "other": "stays"})
+    draft = Draft(live, None)
+    assert buckets.added(draft) == frozenset()
+    buckets.add(draft, [new("ws-a"), new("ws-a-x")], Sharing([live]))
+    assert buckets.added(draft) == {"ws-a-x"}
+    assert draft.storage["metadata"]["annotations"] == {"other": "stays"}
+
+
+def test_a_claim_names_each_bucket_and_its_time() -> None:
+    assert json.loads(buckets.claim({"b", "a"}, NOW)) == {"a": TODAY, "b": TODAY}
+
+
+WANTED = frozenset({"ws-b", "ws-b-x"})
+
+
+@pytest.mark.parametrize(
+    ("claim", "standing"),
+    [
+        pytest.param("", Standing(frozenset({"ws-b"}), False, False), id="it has one"),
+        pytest.param(buckets.claim({"ws-b-x"}, NOW), Standing(frozenset({"ws-b"}), True, False), id="about to"),
+        pytest.param(buckets.claim({"ws-b-y"}, NOW), Standing(frozenset({"ws-b"}), False, False), id="of another name"),
+        pytest.param(f'{{"ws-b-x": "{BEFORE}"}}', Standing(frozenset({"ws-b"}), False, True), id="long ago"),
+        pytest.param('{"ws-b-x": "x"}', Standing(frozenset({"ws-b"}), False, True), id="at no time"),
+        pytest.param("x", Standing(frozenset({"ws-b"}), False, False), id="not readable"),
+    ],
+)
+def test_how_another_storage_stands_to_a_name(claim: str, standing: Standing) -> None:
+    other = storage("ws-b", {BUCKET_CLAIM: claim} if claim else None)
+    assert buckets.standing(other, WANTED, NOW) == standing
