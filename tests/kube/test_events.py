@@ -56,7 +56,8 @@ async def test_an_event_is_told_again_after_ten_minutes(monkeypatch: pytest.Monk
 
 
 async def test_an_event_that_may_be_told_again_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(monotonic=lambda: clock.now)
+    clock = SimpleNamespace()
+    clock.monotonic = lambda: clock.now
     monkeypatch.setattr(events, "time", clock)
     recorder = Recorder(Events())
     for clock.now, note in ((0.0, "a"), (1.0, "b"), (REPEAT_AFTER_SECONDS * 1.0, "c")):
