@@ -28,6 +28,18 @@ ENDPOINT_CONTROLLERS = (
 )
 """Who writes down where the pods of a Service are."""
 
+COPIER_MARKS = ("secrets.educates.dev/copier-rule", "secrets.educates.dev/secret-name")
+"""Annotations by which Educates knows a copy for its own: one that names another source it leaves as it is."""
+_COPIES_SECRETS = 'authorizer.group("secrets.educates.dev").resource("secretcopiers").check("update").allowed()'
+"""CEL: whether the user copies Secrets for the runtime: Educates' secrets-manager, which may not make sessions.
+
+SecretCopiers are of the cluster, and whoever may change one has any Secret copied anywhere.
+"""
+_IS_LAB = (
+    f'namespaceObject != null && namespaceObject.metadata.?labels[?"{MANAGED_BY}"].orValue("") == "{FIELD_MANAGER}"'
+    f' && namespaceObject.metadata.?labels[?"{COMPONENT}"].orValue("") == "environment"'
+)
+"""CEL: whether the request is about something in the namespace of a lab."""
 _RUNS_PLATFORM = (
     f'authorizer.group("pkg.internal").resource("environmentconfigs").check("{routes.ROUTE_VERB}").allowed()'
 )
@@ -52,8 +64,7 @@ def session_ingresses(username: str) -> list[Manifest]:
         "now": "object.metadata.?annotations.orValue({})",
         "oldLabels": _OLD_LABELS,
         "labels": "object.metadata.?labels.orValue({})",
-        "isLab": f'namespaceObject.metadata.?labels[?"{MANAGED_BY}"].orValue("") == "{FIELD_MANAGER}"'
-        f' && namespaceObject.metadata.?labels[?"{COMPONENT}"].orValue("") == "environment"',
+        "isLab": _IS_LAB,
         "isSession": marks.format(*["variables.labels"] * len(SESSION_INGRESS)),
         "wasSession": marks.format(*["variables.oldLabels"] * len(SESSION_INGRESS)),
     }
@@ -145,12 +156,14 @@ def protecting_objects(username: str) -> list[Manifest]:
 
 
 def lab_secrets(username: str) -> list[Manifest]:
-    """The policy by which only `username`, which is us, makes, changes or deletes a lab's Secret `N-datalab`.
+    """The policy by which only `username`, which is us, makes, changes or deletes a lab's Secret `N-datalab`; and only
+    the runtime the copy of it in the lab's namespace.
 
     It lies beside the claim, where Secrets are the tenant's to write, and Educates copies whatever is called so: by
-    its `configData` the node mounts object storage, past what `storage.endpoints` allows. So nobody else makes a Secret
-    of such a name, also where ours is away, and nobody gives ours an owner, with whom it would go. Finalizers and
-    annotations of others are theirs. Whoever runs the platform may, as may the end of the namespace.
+    the `configData` of the copy the node mounts object storage, past what `storage.endpoints` allows. So nobody else
+    makes a Secret of such a name, also where ours is away, and nobody gives one an owner, with whom it would go, or has
+    Educates take the copy for another's. Finalizers and annotations of others are theirs. Whoever runs the platform
+    may, as may the end of the namespace.
     """
     rules = {
         "apiGroups": [""],
@@ -159,6 +172,7 @@ def lab_secrets(username: str) -> list[Manifest]:
         "operations": ["CREATE", "UPDATE", "DELETE"],
         "scope": "Namespaced",
     }
+    ending = names.credentials("")
     ours = (
         f'{{0}}.metadata.?labels[?"{MANAGED_BY}"].orValue("") == "{FIELD_MANAGER}"'
         f' && {{0}}.metadata.?labels[?"{CLAIM_NAMESPACE}"].orValue("") == request.namespace'
@@ -166,7 +180,7 @@ def lab_secrets(username: str) -> list[Manifest]:
     found = " || ".join(f"({it} != null && {ours.replace('{0}', it)})" for it in ("object", "oldObject"))
     # The request of a whole collection to be deleted has no name.
     name = '(object == null ? oldObject : object).metadata.?name.orValue("")'
-    found = f'{name}.endsWith("{names.credentials("")}") && (oldObject == null || {found})'
+    copy = f'{name} == request.namespace + "{ending}"'
     same = " && ".join(
         f"object.{field} == oldObject.{field}"
         for field in (
@@ -174,21 +188,32 @@ def lab_secrets(username: str) -> list[Manifest]:
             "?immutable",
             "metadata.?labels",
             "metadata.?ownerReferences",
-            f'metadata.?annotations[?"{APPLIED}"]',
+            *(f'metadata.?annotations[?"{key}"]' for key in (APPLIED, *COPIER_MARKS)),
         )
     )
     message = (
         "the node mounts storage by it, and only datalabd writes it: change the Datalab or its storage Secret, "
-        f"or choose a name that does not end in {names.credentials('')}"
+        f"or choose a name that does not end in {ending}"
     )
     return policy(
         LAB_SECRETS,
         {
             "matchConstraints": {"resourceRules": [rules]},
-            "matchConditions": [_by_others(username, *CLEANERS), {"name": "is-of-a-lab", "expression": found}],
+            "matchConditions": [
+                _by_others(username, *CLEANERS),
+                {
+                    "name": "is-of-a-lab",
+                    "expression": f'{name}.endsWith("{ending}") && (oldObject == null || {copy} || {found})',
+                },
+                # Asked here, as the API server evaluates no expression with more than two such questions.
+                {"name": "by-no-copier", "expression": f"!{_COPIES_SECRETS}"},
+            ],
+            "variables": [{"name": "isLab", "expression": _IS_LAB}],
             "validations": [
                 _validation(
-                    f"(oldObject != null && object != null && {same}) || {RUNS_SESSIONS} || {ENDS_SESSIONS}"
+                    f"(oldObject != null && object != null && {same})"
+                    f" || (oldObject != null && !variables.isLab && !({found}))"
+                    f" || {RUNS_SESSIONS} || {ENDS_SESSIONS}"
                     " || (namespaceObject != null && has(namespaceObject.metadata.deletionTimestamp))",
                     message,
                 )

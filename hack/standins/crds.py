@@ -20,6 +20,7 @@ from hack.deadlines import scaled
 MANAGER = "educates-installer"
 OPERATOR_NAMESPACE = "educates"
 SERVICE_ACCOUNT = "session-manager"
+SECRETS_ACCOUNT = "secrets-manager"
 
 SERVICE_ACCOUNTS = Resource("v1", "serviceaccounts", "ServiceAccount")
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io/v1", "clusterroles", "ClusterRole", namespaced=False)
@@ -339,31 +340,50 @@ def _cluster_role(name: str, rules: list[Manifest]) -> Manifest:
 
 
 async def install(client: Client, shared: Path | None = None) -> None:
-    """Everything but the running operators: kinds, session roles, the account `educates/session-manager`.
+    """Everything but the running operators: kinds, session roles, the accounts `educates/session-manager` and
+    `educates/secrets-manager`.
 
     The real definitions and roles are taken from `shared` where it has them. Repeating it does no harm.
     """
     await install_crds(client, shared and shared / "crds")
-    for role in _roles(shared):
+    for role in (*_roles(shared), _secrets_role()):
         await _apply(client, CLUSTER_ROLES, role)
-    account = {"name": SERVICE_ACCOUNT, "namespace": OPERATOR_NAMESPACE}
-    subjects = [{"kind": "ServiceAccount"} | account]
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
     await _apply(
         client, NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}
     )
-    await _apply(client, SERVICE_ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
-    await _apply(
-        client,
-        CLUSTER_ROLE_BINDINGS,
+    for name, role_name in ((SERVICE_ACCOUNT, "cluster-admin"), (SECRETS_ACCOUNT, f"educates-{SECRETS_ACCOUNT}")):
+        account = {"name": name, "namespace": OPERATOR_NAMESPACE}
+        await _apply(client, SERVICE_ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+        await _apply(
+            client,
+            CLUSTER_ROLE_BINDINGS,
+            {
+                "apiVersion": CLUSTER_ROLE_BINDINGS.api_version,
+                "kind": CLUSTER_ROLE_BINDINGS.kind,
+                "metadata": {"name": f"{OPERATOR_NAMESPACE}-{name}"},
+                "subjects": [{"kind": "ServiceAccount"} | account],
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role_name},
+            },
+        )
+
+
+def _secrets_role() -> Manifest:
+    """What the secrets-manager may: nothing of sessions."""
+    rules = [
         {
-            "apiVersion": CLUSTER_ROLE_BINDINGS.api_version,
-            "kind": CLUSTER_ROLE_BINDINGS.kind,
-            "metadata": {"name": f"{OPERATOR_NAMESPACE}-{SERVICE_ACCOUNT}"},
-            "subjects": subjects,
-            "roleRef": role,
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "verbs": ["get", "list", "watch", "create", "delete", "deletecollection", "patch", "update"],
         },
-    )
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"]},
+        {
+            "apiGroups": ["secrets.educates.dev"],
+            "resources": ["secretcopiers", "secretexporters", "secretimporters", "secretinjectors"],
+            "verbs": ["get", "list", "watch", "patch", "update"],
+        },
+    ]
+    metadata = {"name": f"educates-{SECRETS_ACCOUNT}"}
+    return {"apiVersion": CLUSTER_ROLES.api_version, "kind": CLUSTER_ROLES.kind, "metadata": metadata, "rules": rules}
 
 
 def _roles(shared: Path | None) -> list[Manifest]:

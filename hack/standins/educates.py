@@ -21,7 +21,7 @@ from datalabd.kube.client import Client
 from datalabd.kube.resources import NAMESPACES, SECRETS, WORKSHOP_ENVIRONMENTS, WORKSHOP_SESSIONS, WORKSHOPS, Resource
 from hack.standins import environment as environments
 from hack.standins.operator import ERROR_PAUSE_SECONDS, Operator, adopt
-from hack.standins.secret_copier import COPIED_FROM, SECRET_COPIERS, Copy, copied, copies
+from hack.standins.secret_copier import SECRET_COPIERS, Copy, copied, copies, is_of_another
 from hack.standins.session import Session
 from hack.standins.variables import substitute
 
@@ -86,13 +86,15 @@ class Educates(Operator):
     """Both operators of an Educates installation with this ingress domain, class, TLS Secret and storage class.
 
     Its field manager is `session-manager`. To tell its requests from others' in an audit log, give it a client of its
-    own, such as one for the service account `session-manager` that `install` makes.
+    own, such as one for the service account `session-manager` that `install` makes. The secrets-manager has an account
+    of its own as well: `secrets_client` writes its copies, if given.
     """
 
     def __init__(
         self,
         client: Client,
         *,
+        secrets_client: Client | None = None,
         domain: str = "lab.example.org",
         ingress_class: str = "nginx",
         ingress_secret: str = "",
@@ -101,6 +103,7 @@ class Educates(Operator):
         timing: Timing = Timing(),
     ) -> None:
         super().__init__(client, MANAGER)
+        self._secrets_client = secrets_client
         self.settings = environments.Settings(
             domain=domain,
             ingress_class=ingress_class,
@@ -354,12 +357,13 @@ class Educates(Operator):
         live = self._secrets.get(*copy.target)
         try:
             if live is None:
-                await self.create(wanted)
-            elif (live["metadata"].get("annotations") or {}).get(COPIED_FROM) != str(copy.source):
+                await self.create(wanted, client=self._secrets_client)
+            elif is_of_another(live, wanted):
                 log.warning("not overwritten", secret=str(copy.target))
             elif (live.get("data") or {}) != wanted["data"]:
                 dropped = {key: None for key in live.get("data") or {} if key not in wanted["data"]}
-                await self.patch(SECRETS, *copy.target, {"data": wanted["data"] | dropped})
+                body = {"data": wanted["data"] | dropped}
+                await self.patch(SECRETS, *copy.target, body, client=self._secrets_client)
         except (NotFound, Conflict, NamespaceTerminating) as error:
             log.debug("not copied now", secret=str(copy.target), error=str(error))
 

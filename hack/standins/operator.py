@@ -120,22 +120,32 @@ class Operator:
             raise NotFound(404, "NotFound", f'no matches for kind "{kind}" in version "{version}"')
         return self._kinds[version, kind]
 
-    async def create(self, manifest: Manifest, namespace: str = "") -> Manifest:
-        """The created object; a namespaced one that names no namespace goes to the given one."""
+    async def create(self, manifest: Manifest, namespace: str = "", *, client: Client | None = None) -> Manifest:
+        """The created object; a namespaced one that names no namespace goes to the given one.
+
+        `client` is that of another account.
+        """
         resource = await self.resource_for(manifest)
         metadata = manifest.get("metadata") or {}
         place = (metadata.get("namespace") or namespace) if resource.namespaced else ""
         if place:
             manifest = manifest | {"metadata": metadata | {"namespace": place}}
-        return await self.client.request(
+        return await (client or self.client).request(
             "POST", path(resource, place), params={"fieldManager": self._manager}, body=manifest
         )
 
     async def patch(
-        self, resource: Resource, namespace: str, name: str, body: Manifest, subresource: str = ""
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        body: Manifest,
+        subresource: str = "",
+        *,
+        client: Client | None = None,
     ) -> Manifest:
-        """The object after a merge patch."""
-        return await self.client.request(
+        """The object after a merge patch; `client` is that of another account."""
+        return await (client or self.client).request(
             "PATCH",
             path(resource, namespace, name, subresource),
             params={"fieldManager": self._manager},

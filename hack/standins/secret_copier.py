@@ -7,8 +7,10 @@ from datalabd.api.meta import Manifest, NamespacedName
 from datalabd.kube.resources import Resource
 
 SECRET_COPIERS = Resource("secrets.educates.dev/v1beta1", "secretcopiers", "SecretCopier", namespaced=False)
-COPIED_FROM = "secrets.educates.dev/copied-from"
-"""Annotation of a copy: `<namespace>/<name>` of its source. A Secret without it is never overwritten."""
+COPIED_FROM = "secrets.educates.dev/secret-name"
+"""Annotation of a copy: `<namespace>/<name>` of its source. A Secret that names another is never overwritten."""
+COPIER_RULE = "secrets.educates.dev/copier-rule"
+"""Annotation of a copy: by which SecretCopier it was made. A Secret that names another is never overwritten."""
 
 
 class Copy(NamedTuple):
@@ -71,9 +73,18 @@ def copied(copy: Copy, source: Manifest, secret_copier: Manifest) -> Manifest:
             "name": copy.target.name,
             "namespace": copy.target.namespace,
             "labels": copy.labels,
-            "annotations": {COPIED_FROM: str(copy.source)},
+            "annotations": {
+                COPIER_RULE: f"secretcopier/{secret_copier['metadata']['name']}",
+                COPIED_FROM: str(copy.source),
+            },
             "ownerReferences": [owner] if copy.owned else [],
         },
         "type": source.get("type", "Opaque"),
         "data": source.get("data") or {},
     }
+
+
+def is_of_another(live: Manifest, wanted: Manifest) -> bool:
+    """Whether what is there in place of a copy says of itself that it was made otherwise."""
+    have, want = live["metadata"].get("annotations") or {}, wanted["metadata"]["annotations"]
+    return any(have.get(key, text) != text for key, text in want.items())

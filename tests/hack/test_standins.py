@@ -34,7 +34,7 @@ from hack.standins import TROUBLE, Educates, Kubelet, Timing, install
 from hack.standins.budget import limits
 from hack.standins.educates import LAST_HANDLED
 from hack.standins.kubelet import PODS, VOLUMES
-from hack.standins.secret_copier import SECRET_COPIERS
+from hack.standins.secret_copier import COPIED_FROM, SECRET_COPIERS
 from hack.standins.variables import substitute
 from tests.reference import SHARED
 
@@ -889,8 +889,12 @@ class TestSecretCopying:
         await source.sentinel()
         await source.here(SECRETS, "wanted")
 
-    async def test_a_secret_that_is_no_copy_is_not_overwritten(self, lab: Lab, played: Educates) -> None:
-        own = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "wanted"}, "data": {"own": "eA=="}}
+    @pytest.mark.parametrize(("marks", "kept"), [({COPIED_FROM: "else/where"}, {"own": "eA=="}), ({}, {"key": "b25l"})])
+    async def test_a_copy_of_something_else_is_not_overwritten(
+        self, lab: Lab, played: Educates, marks: dict[str, str], kept: dict[str, str]
+    ) -> None:
+        metadata = {"name": "wanted", "annotations": marks}
+        own = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"own": "eA=="}}
         secrets = [{"name": "wanted", "namespace": f"{lab.name}-src"}]
         await lab.namespace(f"{lab.name}-src")
         await lab.workshop(environment={"objects": [own], "secrets": secrets})
@@ -898,7 +902,7 @@ class TestSecretCopying:
         await lab.environment_is("Running")
         await lab.secret(f"{lab.name}-src", "wanted", key="one")
         await lab.sentinel()
-        assert (await lab.here(SECRETS, "wanted"))["data"] == {"own": "eA=="}
+        await lab.until(SECRETS, lab.name, "wanted", lambda s: s["data"] == kept)
 
     async def test_an_edited_copier_copies_more(self, source: Lab) -> None:
         await source.secret(f"{source.name}-src", "second", key="two")

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 from datalabd.api.meta import Manifest
@@ -14,6 +15,7 @@ from datalabd.kube.client import Client
 from hack.cluster import Cluster
 from hack.deadlines import scaled
 from hack.standins import Educates, Kubelet, Timing, install, install_store_crds
+from hack.standins.crds import OPERATOR_NAMESPACE, SECRETS_ACCOUNT
 from hack.standins.kubelet import Trouble
 from hack.standins.operator import Operator
 from tests.integration.daemon import eventually
@@ -79,6 +81,12 @@ def install_educates(cluster: Cluster) -> None:
     asyncio.run(installing())
 
 
+def secrets_manager(cluster: Cluster) -> Path:
+    """The kubeconfig of Educates' second operator, which copies Secrets and may do nothing with sessions."""
+    path = cluster.directory / "serviceaccounts" / OPERATOR_NAMESPACE / f"{SECRETS_ACCOUNT}.kubeconfig"
+    return path if path.exists() else cluster.kubeconfig_for(f"{OPERATOR_NAMESPACE}/{SECRETS_ACCOUNT}")
+
+
 @contextlib.contextmanager
 def standins(
     cluster: Cluster,
@@ -99,10 +107,12 @@ def standins(
         try:
             if not installed:
                 await install(client, SHARED if SHARED.exists() else None)
+            copying = await Client.connect(str(secrets_manager(cluster)), user_agent="standins")
             if stores:
                 await install_store_crds(client, SHARED / "crds" if SHARED.exists() else None)
             async with contextlib.AsyncExitStack() as entered:
-                educates = Educates(client, domain="lab.example.org", timing=timing)
+                entered.push_async_callback(copying.close)
+                educates = Educates(client, secrets_client=copying, domain="lab.example.org", timing=timing)
                 for standin in (educates, Kubelet(client, trouble), *(store(client) for store in stores)):
                     await entered.enter_async_context(standin)
                 yield
@@ -141,19 +151,21 @@ class Stage:
         name = name or unique()
         if storage:
             self.storage_secret(name)
-        self.create(
-            {
-                "apiVersion": "pkg.internal/v1beta2",
-                "kind": "Datalab",
-                "metadata": {
-                    "name": name,
-                    "namespace": self.namespace,
-                    "annotations": {"datalabs.pkg.internal/environment": self.environment},
-                },
-                "spec": {"users": ["ann"], "sessions": [{"name": session} for session in sessions]} | spec,
-            }
-        )
+        self.create(self.claim(name, *sessions, **spec))
         return name
+
+    def claim(self, name: str, *sessions: str, **spec: Any) -> Manifest:
+        """The claim of such a lab."""
+        return {
+            "apiVersion": "pkg.internal/v1beta2",
+            "kind": "Datalab",
+            "metadata": {
+                "name": name,
+                "namespace": self.namespace,
+                "annotations": {"datalabs.pkg.internal/environment": self.environment},
+            },
+            "spec": {"users": ["ann"], "sessions": [{"name": session} for session in sessions]} | spec,
+        }
 
     def storage_secret(self, name: str, secret_key: str = "not-a-secret") -> None:
         """The storage Secret of a lab, new or changed."""

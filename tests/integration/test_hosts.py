@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datalabd.api.meta import Manifest
+from datalabd.routes import SERVICE_NAMESPACE
 from hack.account import kubeconfig
 from hack.cluster import Cluster
 from tests.integration.daemon import Daemon, eventually, unregister
@@ -39,16 +41,18 @@ def host(name: str) -> str:
     return f"{name}.lab.example.org"
 
 
-def squat(cluster: Cluster, kind: str, *hosts: str) -> Manifest:
+def squat(cluster: Cluster, kind: str, *hosts: str, **metadata: Any) -> Manifest:
     """A route in a namespace of its own, as one that stood there before anybody guarded the domain."""
     namespace = unique("squat")
     cluster.api.create_namespace(namespace)
     made = route(kind, namespace, *hosts)
+    made["metadata"] |= metadata
     unregister(cluster, ["validatingwebhookconfigurations"])  # the daemon puts them back
 
     def created() -> bool:
         answer: Answer = create(cluster, made, check=False)
-        assert answer.returncode == 0 or "webhook" in answer.stderr or "belongs to a lab" in answer.stderr
+        refused = ("webhook", "belongs to a lab", "may become a lab's namespace")
+        assert answer.returncode == 0 or any(text in answer.stderr for text in refused)
         if answer.returncode:
             unregister(cluster, ["validatingwebhookconfigurations"])
         return answer.returncode == 0
@@ -124,6 +128,45 @@ def test_a_host_that_is_taken_later_is_told_of_and_the_session_goes_on(
     stage.until_ready(lab)
     assert stage.condition(lab, "HostsTaken") == {}
     eventually(lambda: datalabd.metrics()[TAKEN] == 0)
+    stage.delete(lab)
+
+
+def test_a_way_into_a_lab_from_before_starts_no_session_and_is_told_of(
+    cluster: Cluster, datalabd: Daemon, stage: Stage
+) -> None:
+    """By an annotation of APISIX's an Ingress leads to Services of another namespace, past what protects its own."""
+    lab = unique()
+    older = squat(cluster, "Ingress", "way.example.com", annotations={SERVICE_NAMESPACE: lab})
+    place, name = older["metadata"]["namespace"], older["metadata"]["name"]
+    what = f"Ingress {place}/{name} leads into namespace {lab}, past what protects sessions"
+
+    def refusal() -> str:
+        return create(cluster, stage.claim(lab, "main"), "--dry-run=server", check=False).stderr
+
+    eventually(lambda: f"{what}: have it removed" in refusal())
+    stage.lab(name=lab)  # without a session nobody is let in
+    stage.until_ready(lab)
+    mine = [row for row in listed(cluster) if row[2] == place]
+    assert mine == [["way.example.com", f"Ingress/{name}", place, f"{stage.namespace}/{lab}", "leads into the lab"]]
+    cluster.api.delete("ingress", name, place)
+    add = {"op": "add", "path": "/spec/sessions/-", "value": {"name": "main"}}
+    eventually(lambda: what not in refusal())
+    stage.patch(lab, add)
+    stage.until_ready(lab)
+
+    again = squat(cluster, "Ingress", "way.example.com", annotations={SERVICE_NAMESPACE: lab})
+    place, name = again["metadata"]["namespace"], again["metadata"]["name"]
+    what = f"Ingress {place}/{name} leads into namespace {lab}, past what protects sessions"
+    assert stage.until(lab, "HostsTaken", "True", "RouteElsewhere")["message"] == f"{what}, and is not this lab's"
+    eventually(lambda: datalabd.metrics()[TAKEN] == 1)
+    assert stage.condition(lab, "Ready")["status"] == "True"
+    stage.set_state(lab, 0, "stopped")
+    stage.gone("workshopsession", f"{lab}-main", "")
+    stage.set_state(lab, 0, "started")
+    stage.until(lab, "SessionsReady", "False", "HostTaken")
+    cluster.api.delete("ingress", name, place)
+    stage.until_ready(lab)
+    assert stage.condition(lab, "HostsTaken") == {}
     stage.delete(lab)
 
 

@@ -38,6 +38,8 @@ OWNER = ("--as=dave",)
 """Somebody with the role `admin` in the one namespace."""
 RUNTIME = ("--as=system:serviceaccount:training:some-name",)
 """Educates, by its rights."""
+COPIER = ("--as=system:serviceaccount:training:copier",)
+"""Educates' secrets-manager, by its rights: it may do nothing with sessions."""
 GATEWAY = ("--as=system:serviceaccount:cert-manager:cert-manager",)
 """Somebody who was given the right to route."""
 BACKEND = {"service": {"name": "any", "port": {"number": 80}}}
@@ -51,6 +53,11 @@ def in_force(cluster: Cluster) -> Iterator[None]:
     install_route_kinds(cluster)
     rules = {
         "policies-runtime": {"apiGroups": ["training.educates.dev"], "resources": ["*"], "verbs": ["*"]},
+        "policies-copier": {
+            "apiGroups": ["secrets.educates.dev"],
+            "resources": ["secretcopiers"],
+            "verbs": ["get", "list", "watch", "patch", "update"],
+        },
         "policies-gateway": {
             "apiGroups": ["pkg.internal"],
             "resources": ["environmentconfigs"],
@@ -63,6 +70,8 @@ def in_force(cluster: Cluster) -> Iterator[None]:
     for name, role_name, account in (
         ("policies-runtime", "policies-runtime", "training:some-name"),
         ("policies-runtime-admin", "admin", "training:some-name"),
+        ("policies-copier", "policies-copier", "training:copier"),
+        ("policies-copier-secrets", "admin", "training:copier"),
         ("policies-gateway", "policies-gateway", "cert-manager:cert-manager"),
         ("policies-gateway-admin", "admin", "cert-manager:cert-manager"),
     ):
@@ -89,8 +98,8 @@ def in_force(cluster: Cluster) -> Iterator[None]:
     yield
     for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
         cluster.kubectl("delete", kind, *POLICIES)
-    names = ("policies-runtime", "policies-runtime-admin", "policies-gateway", "policies-gateway-admin")
-    cluster.kubectl("delete", "clusterrolebinding", *names)
+    names = [f"policies-{who}" for who in ("runtime-admin", "copier-secrets", "gateway-admin")]
+    cluster.kubectl("delete", "clusterrolebinding", *names, *rules)
     cluster.kubectl("delete", "clusterrole", *rules)
 
 
@@ -412,6 +421,52 @@ def test_only_we_write_the_credentials_beside_a_claim(cluster: Cluster, lab: str
     accepted(delete(cluster, unmarked, *OWNER))
     cluster.api.delete("namespace", lab)
     eventually(lambda: cluster.api.get("namespace", lab) is None, 90)
+
+
+def test_only_the_runtime_writes_their_copy_in_the_lab(cluster: Cluster, lab: str) -> None:
+    said = "only datalabd writes it: change the Datalab or its storage Secret"
+    name = f"{lab}-datalab"
+    marks = {"secrets.educates.dev/copier-rule": "secretcopier/a", "secrets.educates.dev/secret-name": f"claims/{name}"}
+    labels = {"app.kubernetes.io/managed-by": "datalabd", CLAIM_NAME: lab, CLAIM_NAMESPACE: "claims"}
+    copy: Manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": lab, "annotations": marks},
+        "data": {"configData": "YQ=="},
+    }
+    refused(create(cluster, copy, *OWNER, check=False), said)
+    accepted(create(cluster, copy, *COPIER))
+    live = read(cluster, "secret", name, lab)
+    metadata = live["metadata"]
+    changes: tuple[Manifest, ...] = (
+        {"data": {"configData": "Yg=="}},
+        {"metadata": metadata | {"labels": labels}},
+        {"metadata": metadata | {"annotations": marks | {"secrets.educates.dev/copier-rule": "secretcopier/b"}}},
+        {"metadata": metadata | {"annotations": marks | {"secrets.educates.dev/secret-name": "else/where"}}},
+        {"metadata": metadata | {"ownerReferences": [GONE]}},
+    )
+    for change in changes:
+        refused(replace(cluster, live | change, *OWNER), said)
+    refused(delete(cluster, copy, *OWNER), said)
+    refused(cluster.kubectl("delete", "--raw", f"/api/v1/namespaces/{lab}/secrets", *OWNER, check=False), said)
+    noted = metadata["annotations"] | {"example.org/seen": "yes"}
+    accepted(replace(cluster, live | {"metadata": metadata | {"annotations": noted}}, *OWNER))
+    live = read(cluster, "secret", name, lab)
+    # The secrets-manager hands the labels of the source on, and writes the whole of it.
+    accepted(replace(cluster, live | changes[0] | {"metadata": live["metadata"] | {"labels": labels}}, *COPIER))
+    refused(cluster.kubectl("label", "secret", name, "-n", lab, f"{CLAIM_NAME}-", *OWNER, check=False), said)
+    for user in (US, ROOT, COPIER):
+        accepted(delete(cluster, copy, *user, "--dry-run=server"))
+    cluster.api.delete("namespace", lab)
+    eventually(lambda: cluster.api.get("namespace", lab) is None, 90)
+
+
+def test_a_secret_called_like_a_copy_elsewhere_stays_its_writers(cluster: Cluster, shop: str) -> None:
+    own = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{shop}-datalab", "namespace": shop}}
+    accepted(create(cluster, own, *ROOT))
+    live = read(cluster, "secret", f"{shop}-datalab", shop)
+    accepted(replace(cluster, live | {"data": {"key": "Yg=="}}, *OWNER))
+    accepted(delete(cluster, own, *OWNER))
 
 
 # --- where Services of sessions lead ----------------------------------------------------------------------------------

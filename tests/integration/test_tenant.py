@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from datalabd.api.meta import ABANDON, ENVIRONMENT
+from datalabd.api.meta import ABANDON, ENVIRONMENT, PROTECTION
 from datalabd.status import stalled_step
 from hack.cluster import Cluster
 from tests.integration.daemon import IMPATIENT, Daemon, eventually
@@ -191,6 +191,21 @@ def test_the_credentials_beside_a_claim_are_not_the_tenants_to_write(stage: Stag
     assert stage.condition(lab, "StorageReady")["reason"] == "StorageSecret"
 
 
+def test_their_copy_in_the_lab_is_the_runtimes_to_write(stage: Stage) -> None:
+    """Educates' secrets-manager writes it, by an account of its own that may do nothing with sessions."""
+    lab = stage.lab("m")
+    stage.until_ready(lab)
+    stage.cluster.kubectl("create", "rolebinding", "alice", "-n", lab, "--clusterrole=admin", "--user=alice")
+    name = f"{lab}-datalab"
+    own = json.dumps({"stringData": {"configData": "[datalab]\nendpoint = http://169.254.169.254\n"}})
+    for command in (("patch", "secret", name, "--type=merge", "-p", own), ("delete", "secret", name)):
+        answer = stage.cluster.kubectl(*command, "-n", lab, TENANT, check=False)
+        assert "only datalabd writes it: change the Datalab or its storage Secret" in answer.stderr
+    stage.cluster.api.patch("secret", lab, {"stringData": {"AWS_SECRET_ACCESS_KEY": "rotated"}}, stage.namespace)
+    eventually(lambda: "rotated" in stage.values(name, lab)["configData"])
+    assert stage.values(name, lab) == stage.values(name)
+
+
 def test_a_session_that_is_kept_from_stopping_says_by_what(stage: Stage) -> None:
     lab = stage.lab("m")
     stage.until_ready(lab)
@@ -208,6 +223,11 @@ def test_a_session_that_is_kept_from_stopping_says_by_what(stage: Stage) -> None
     stage.delete(lab, wait=False)
     waits = f"deleting sessions: waits for Namespace {lab}-m: {by}"
     eventually(lambda: stage.condition(lab, "Reconciling").get("message") == waits)
+    # What is left of it stays protected, and its host its own.
+    (left,) = (route for route in stage.list("ingresses", "", lab) if route["metadata"]["name"] == f"{lab}-m")
+    assert left["metadata"]["annotations"][PROTECTION]
+    squat = ["create", "ingress", "squat", "-n", stage.namespace, f"--rule={lab}-m.lab.example.org/=s:80"]
+    assert "this host belongs to a lab" in stage.cluster.kubectl(*squat, check=False).stderr
     stage.cluster.api.patch("configmap", "held", {"metadata": {"finalizers": None}}, f"{lab}-m")
     stage.gone("datalab", lab, stage.namespace)
 
