@@ -1,12 +1,15 @@
 """Who may do what: roles, their permissions, and what keeps a former member out until Keycloak follows. Pure."""
 
 import datetime
+import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import orjson
 
 from datalabd.api.meta import Manifest
+from datalabd.api.v1beta2 import Role as MemberRole
 from datalabd.api.workspace_bodies import BucketAccess, WorkspaceEdit
 from datalabd.live import dig, text, texts
 from datalabd.text import moment, timestamp
@@ -15,10 +18,13 @@ from workspaces.claims import Identity
 CAPS = "workspaces.pkg.internal/caps"
 """Annotation of a Datalab: what tokens of former members, and of former administrators, give at most.
 
-JSON: `{"<user>": {"role": "none" or "ws_access", "since": <RFC 3339>}}`.
+JSON: `{"<digest of the user>": {"role": "none" or "ws_access", "since": <RFC 3339>}}`. With `*` in place of a digest,
+role `claimed`, nobody's token gives more than the claim does. So it is, too, where the annotation cannot be read.
 """
-CAPS_MAX = 1 << 16
-"""Characters of it that are read."""
+CAPS_MAX = 1 << 15
+"""Characters of it: some 380 former members of one day. With more, `*` takes their place."""
+EVERYBODY, CLAIMED = "*", "claimed"
+_DIGEST = re.compile("[0-9a-f]{32}", re.ASCII)
 CAP_HOLDS = datetime.timedelta(days=1)
 """How long a cap holds: no access token lives longer, and Keycloak has followed by then."""
 
@@ -113,25 +119,52 @@ def may_start(found: Permissions, identity: Identity, session_changes: SessionCh
 
 
 def _cap(user: str, datalab: Manifest | None, now: datetime.datetime) -> Role | None:
-    said = text(datalab, "metadata", "annotations", CAPS)
-    return _caps(said, now).get(user.lower(), (None, ""))[0] if said else None
+    """What tokens of this user give at most; None where that is what they say."""
+    held = _held(datalab, now)
+    if EVERYBODY in held:
+        return _claimed(user, datalab)
+    return Role(held[key][0]) if (key := _key(user)) in held else None
 
 
-def _caps(said: str, now: datetime.datetime) -> dict[str, tuple[Role, str]]:
-    """The role and since when, by user in lower case, of caps that still hold. What cannot be read caps nobody."""
-    if len(said) > CAPS_MAX:
+def _claimed(user: str, datalab: Manifest | None) -> Role:
+    """The role that the claim gives a user."""
+    users = [name.strip() for name in texts(datalab, "spec", "users")]
+    known = next((name for name in users if name.lower() == user.lower()), "")
+    if not known:
+        return Role.NONE
+    is_admin = known == users[0] or text(datalab, "spec", "userOverrides", known, "role") == MemberRole.ADMIN
+    return Role.ADMIN if is_admin else Role.ACCESS
+
+
+def _held(datalab: Manifest | None, now: datetime.datetime) -> dict[str, tuple[str, str]]:
+    """The role and since when, by digest of the user, of caps that still hold."""
+    said = dig(datalab, "metadata", "annotations").get(CAPS)
+    if not said and isinstance(said, str | None):
         return {}
+    found = _read(said)
+    if found is None:
+        return {EVERYBODY: (CLAIMED, timestamp(now))}
+    return {key: (role, timestamp(since)) for key, (role, since) in found.items() if now - since < CAP_HOLDS}
+
+
+def _read(said: object) -> dict[str, tuple[str, datetime.datetime]] | None:
+    """What an annotation says, of days gone too; None if any of it cannot be read."""
+    if not isinstance(said, str) or len(said) > CAPS_MAX:
+        return None
     try:
-        found = orjson.loads(said)
+        caps = orjson.loads(said)
     except ValueError:
-        return {}
-    held: dict[str, tuple[Role, str]] = {}
-    for user, cap in dig(found).items():
-        role, since = text(cap, "role"), text(cap, "since")
-        at = moment(since)
-        if role in (Role.NONE, Role.ACCESS) and at is not None and now - at < CAP_HOLDS:
-            held[user.lower()] = (Role(role), since)
-    return held
+        return None
+    if not isinstance(caps, dict):
+        return None
+    found = {}
+    for key, cap in caps.items():
+        role, since = text(cap, "role"), moment(text(cap, "since"))
+        is_cap = role == CLAIMED if key == EVERYBODY else _DIGEST.fullmatch(key) and role in (Role.NONE, Role.ACCESS)
+        if not is_cap or since is None:
+            return None
+        found[key] = role, since
+    return found
 
 
 def with_cap(datalab: Manifest, user: str, role: Role | None, now: datetime.datetime) -> str:
@@ -139,18 +172,30 @@ def with_cap(datalab: Manifest, user: str, role: Role | None, now: datetime.date
 
     Empty: nothing is left to say.
     """
-    held = _caps(text(datalab, "metadata", "annotations", CAPS), now)
-    held.pop(user.lower(), None)
-    if role is not None:
-        held[user.lower()] = (role, timestamp(now))
-    return orjson.dumps({user: {"role": cap, "since": since} for user, (cap, since) in held.items()}).decode() * bool(
-        held
-    )
+    held = _held(datalab, now)
+    if EVERYBODY in held:
+        held = {EVERYBODY: held[EVERYBODY] if role is None else (CLAIMED, timestamp(now))}
+    elif role is None:
+        held.pop(_key(user), None)
+    else:
+        held[_key(user)] = role, timestamp(now)
+    said = _written(held)
+    return said if len(said) <= CAPS_MAX else _written({EVERYBODY: (CLAIMED, timestamp(now))})
+
+
+def _written(held: Mapping[str, tuple[str, str]]) -> str:
+    caps = {key: {"role": role, "since": since} for key, (role, since) in held.items()}
+    return orjson.dumps(caps).decode() if caps else ""
 
 
 def is_capped(datalab: Manifest, user: str, now: datetime.datetime) -> bool:
-    """Whether something keeps tokens of this user from what they say."""
-    return _cap(user, datalab, now) is not None
+    """Whether a cap of their own keeps tokens of this user from what they say."""
+    return _key(user) in _held(datalab, now)
+
+
+def _key(user: str) -> str:
+    """What a user is known by in caps: as short as this whatever the name, so that nobody's names use up the room."""
+    return hashlib.sha256(user.lower().encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 # ---- What an edit needs

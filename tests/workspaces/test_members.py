@@ -16,8 +16,9 @@ from workspaces.permissions import CAPS
 from workspaces.problems import Problem
 
 CREATED = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-NONE = json.dumps({"bob": {"role": "none", "since": TODAY}}, separators=(",", ":"))
-ACCESS = json.dumps({"bob": {"role": "ws_access", "since": TODAY}}, separators=(",", ":"))
+BOBS = "81b637d8fcd2c6da6359e6963113a117"  # of SHA-256, half
+NONE = json.dumps({BOBS: {"role": "none", "since": TODAY}}, separators=(",", ":"))
+ACCESS = json.dumps({BOBS: {"role": "ws_access", "since": TODAY}}, separators=(",", ":"))
 
 
 def draft(annotations: dict[str, str] | None = None, **spec: Any) -> Draft:

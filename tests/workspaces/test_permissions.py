@@ -1,6 +1,7 @@
 """Roles give permissions; what keeps former members out counts at once, whatever tokens say (WS 6.6, 6.48 to 6.62)."""
 
 import datetime
+import hashlib
 import json
 from typing import Any
 
@@ -44,8 +45,12 @@ def who(role: TokenRole = "ws_admin", name: str = "Bob") -> Identity:
     return Identity(name, roles={"ws-a": role})
 
 
+def key(user: str) -> str:
+    return hashlib.sha256(user.lower().encode()).hexdigest()[:32]
+
+
 def caps(**said: Any) -> dict[str, Any]:
-    return datalab(annotations={CAPS: json.dumps(said)})
+    return datalab(annotations={CAPS: json.dumps({key(user): cap for user, cap in said.items()})})
 
 
 def of(identity: Identity, lab: Any = None, changes: SessionChanges = SessionChanges.ADMINS) -> set[str]:
@@ -122,26 +127,76 @@ def test_after_a_day_the_token_decides() -> None:
     assert of(who(), caps(bob={"role": "none", "since": (NOW - day).isoformat()})) == set(Permission)
 
 
+BOBS = key("bob")
+
+
 @pytest.mark.parametrize(
     "said",
     [
-        "",
         "{",
         "[]",
-        json.dumps({"bob": "none"}),
-        json.dumps({"bob": {"role": "ws_admin", "since": TODAY}}),
-        json.dumps({"bob": {"role": "none"}}),
-        json.dumps({"bob": {"role": "none", "since": TODAY}}) + " " * CAPS_MAX,
+        json.dumps({BOBS: "none"}),
+        json.dumps({BOBS: {"role": "ws_admin", "since": TODAY}}),
+        json.dumps({BOBS: {"role": "claimed", "since": TODAY}}),
+        json.dumps({BOBS: {"role": "none"}}),
+        json.dumps({"bob": {"role": "none", "since": TODAY}}),
+        json.dumps({"*": {"role": "none", "since": TODAY}}),
+        json.dumps({BOBS: {"role": "none", "since": TODAY}}) + " " * CAPS_MAX,
         5,
+        [],
     ],
 )
-def test_what_cannot_be_read_caps_nobody(said: Any) -> None:
-    assert of(who(), datalab() | {"metadata": {"annotations": {CAPS: said}}}) == set(Permission)
+def test_where_caps_cannot_be_read_nobody_has_more_than_the_claim_says(said: Any) -> None:
+    overrides = {"bob": {"role": "user"}, "Carol": {"role": "admin"}}
+    lab = datalab(users=["Alice ", "bob", "Carol"], userOverrides=overrides)
+    lab["metadata"]["annotations"] = {CAPS: said}
+    assert of(ADMIN, lab) == of(who(name="alice"), lab) == of(who(name="carol"), lab) == set(Permission)
+    assert of(who(name="bob"), lab) == VIEWS
+    assert of(who("ws_access", "alice"), lab) == VIEWS
+    assert of(who(name="mallory"), lab) == of(who("ws_api", "service-account-ws-a"), lab) == set()
+    assert with_cap(lab, "zoe", None, NOW) == with_cap(lab, "zoe", Role.NONE, NOW) == ALL
+
+
+ALL = json.dumps({"*": {"role": "claimed", "since": TODAY}}, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("said", ["", "{}"])
+def test_caps_that_say_nothing_cap_nobody(said: str) -> None:
+    assert of(who(), datalab(annotations={CAPS: said})) == set(Permission)
+
+
+def test_made_up_members_cannot_use_up_the_room_for_caps() -> None:
+    """Whoever is removed is out, however many were before, whatever their names; who is claimed stays in."""
+    lab = datalab(users=["alice", "carol"], userOverrides={"carol": {"role": "admin"}})
+    removed = 0
+    while (said := with_cap(lab, f"{removed:0255}", Role.NONE, NOW)) != ALL:
+        lab["metadata"]["annotations"] = {CAPS: said}
+        removed += 1
+        assert removed < 1000
+    assert removed > 300
+    assert len(lab["metadata"]["annotations"][CAPS]) <= CAPS_MAX
+    lab["metadata"]["annotations"] = {CAPS: with_cap(lab, "bob", Role.NONE, NOW)}
+    assert lab["metadata"]["annotations"] == {CAPS: ALL}
+    assert of(who(), lab) == of(who(name="0" * 255), lab) == set()
+    assert of(who(name="carol"), lab) == set(Permission)
+
+
+def test_caps_of_everybody_hold_for_a_day_from_the_last_removal() -> None:
+    hour, day = datetime.timedelta(hours=1), datetime.timedelta(days=1)
+    lab = datalab(annotations={CAPS: ALL})
+    assert with_cap(lab, "bob", None, NOW + hour) == ALL
+    later = with_cap(lab, "bob", Role.ACCESS, NOW + hour)
+    assert json.loads(later) == {"*": {"role": "claimed", "since": "2026-05-05T21:00:00Z"}}
+    assert not is_capped(lab, "bob", NOW)
+    assert with_cap(lab, "bob", None, NOW + day) == ""
+    since = (NOW - day).isoformat()
+    assert of(who(), datalab(annotations={CAPS: json.dumps({"*": {"role": "claimed", "since": since}})})) == EVERYTHING
 
 
 @examples
 @given(odd=JSON)
 def test_nothing_that_is_odd_raises(odd: Any) -> None:
+    of(who(), {"metadata": {"annotations": {CAPS: odd}}, "spec": odd})
     of(who(), {"metadata": {"annotations": {CAPS: json.dumps(odd)}}, "spec": odd})
     owns(who(), "ws-a", {"spec": odd})
 
@@ -151,8 +206,8 @@ def test_caps_are_kept_while_they_hold() -> None:
     lab = caps(carol={"role": "none", "since": TODAY}, dan={"role": "none", "since": old})
     said = with_cap(lab, "Bob", Role.ACCESS, NOW)
     assert json.loads(said) == {
-        "carol": {"role": "none", "since": TODAY},
-        "bob": {"role": "ws_access", "since": TODAY},
+        key("carol"): {"role": "none", "since": TODAY},
+        key("bob"): {"role": "ws_access", "since": TODAY},
     }
     capped = datalab(annotations={CAPS: said})
     assert (is_capped(capped, "BOB", NOW), is_capped(capped, "dan", NOW)) == (True, False)
