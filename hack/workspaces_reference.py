@@ -96,9 +96,12 @@ every permission on every workspace. Any other client is a workspace; of several
 _CAPS = """
 Who is removed, or is an administrator no longer, is kept from what an older token says: for a day, or until added or
 promoted again. Annotation `workspaces.pkg.internal/caps` of the Datalab says so. After more than some 380 removals in a
-day, or where the annotation cannot be read, tokens give at most what `spec.users` and `spec.userOverrides` say of their
-user: nothing to machines and to whoever has a role from Keycloak alone. The next removal mends an annotation that cannot
-be read, and a day later it is gone; an operator may delete it sooner.
+day, or where the annotation cannot be read, tokens give at most what `spec.users` and `spec.userOverrides` say of
+their user: nothing to machines and to whoever has a role from Keycloak alone. The next removal mends an annotation that
+cannot be read, and a day later it is gone; an operator may delete it sooner.
+
+A token that was issued before the Storage or the Datalab was made, or that has no `iat`, gives no role on it: the name
+may have been somebody else's workspace. Log in again, or get a new token. Platform admins need none.
 
 With `SESSION_CHANGES=operators` nobody but platform admins has MANAGE_SESSIONS, and opening a stopped session is
 refused.

@@ -116,9 +116,9 @@ class Call:
         caller = self.caller
         if not caller.is_platform_admin and workspace not in caller.roles:
             return permissions.NOTHING
-        self.cache.require(kinds.DATALABS)
-        datalab = self.cache.get(kinds.DATALABS, workspace)
-        return permissions.permissions(caller, workspace, datalab, self.settings.session_changes, self.now)
+        self.cache.require(kinds.STORAGES, kinds.DATALABS)
+        storage, datalab = (self.cache.get(kind, workspace) for kind in (kinds.STORAGES, kinds.DATALABS))
+        return permissions.permissions(caller, workspace, storage, datalab, self.settings.session_changes, self.now)
 
     def authorize(self) -> None:
         """Raise `Problem` unless the caller may call this, as far as the path tells."""

@@ -67,7 +67,7 @@ class Identity:
     roles: Mapping[str, Role] = field(default_factory=dict)
     """Role by workspace, as the token has them; a platform admin needs none."""
     issued_at: float | None = None
-    """Unix time."""
+    """Unix time. On workspaces that were made later the token gives no role, and none at all without this time."""
     expires_at: float | None = None
     """Unix time at which a stream of this identity ends; None for one that does not expire."""
 

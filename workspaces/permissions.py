@@ -86,13 +86,16 @@ class SessionChanges(StrEnum):
 def permissions(
     identity: Identity,
     workspace: str,
+    storage: Manifest | None,
     datalab: Manifest | None,
     session_changes: SessionChanges,
     now: datetime.datetime,
 ) -> Permissions:
-    """What somebody may do on a workspace, which need not exist; `datalab` is its Datalab, where there is one."""
+    """What somebody may do on a workspace, which need not exist; the objects are its own, where there are any."""
     if identity.is_platform_admin:
         return EVERYTHING
+    if any(obj is not None and not _knew(identity, obj) for obj in (storage, datalab)):
+        return NOTHING
     role = Role(identity.roles[workspace]) if workspace in identity.roles else Role.NONE
     if role is Role.NONE:
         return NOTHING
@@ -100,6 +103,15 @@ def permissions(
     if (cap := _cap(identity.name, datalab, now)) is not None:
         found &= ROLE_PERMISSIONS[cap]
     return found - {Permission.MANAGE_SESSIONS} if session_changes is SessionChanges.OPERATORS else found
+
+
+def _knew(identity: Identity, obj: Manifest) -> bool:
+    """Whether the object was there when the token was issued: an earlier one tells of another that had its name.
+
+    Both times are of whole seconds; a token of the same second counts as later.
+    """
+    made = moment(dig(obj, "metadata").get("creationTimestamp"))
+    return made is not None and identity.issued_at is not None and identity.issued_at >= made.timestamp()
 
 
 def owns(identity: Identity, workspace: str, datalab: Manifest | None) -> bool:

@@ -113,6 +113,34 @@ def test_a_workspace_is_created_and_deleted(cluster: Cluster, namespace: str, se
     assert ask(server, "root", "DELETE", f"/workspaces/{name}").json() == {"detail": "Not Found"}
 
 
+@pytest.mark.parametrize("role", ["admin", "user"])
+def test_a_name_given_again_is_closed_to_earlier_tokens(server: Server, role: str) -> None:
+    name = unique("w")
+    where = f"/workspaces/{name}"
+    member = f"{role}-of-{name}"
+    assert ask(server, "root", "POST", "/workspaces", {"preferred_name": name, "default_owner": member}).is_success
+    with server.as_(member) as earlier:
+        eventually(lambda: earlier.get(where).status_code == 200, 10)
+        assert ask(server, "root", "DELETE", where).status_code == 204
+        time.sleep(1.0 - time.time() % 1.0)  # times of objects and tokens have whole seconds
+        eventually(
+            lambda: (
+                ask(server, "root", "POST", "/workspaces", {"preferred_name": name, "default_owner": "vic"}).is_success
+            ),
+            10,
+        )
+        wait_for(server, name)
+        body = {"add_memberships": [{"member": member, "role": "admin"}]}
+        refused = [
+            earlier.get(where),
+            earlier.get(f"{where}/credentials"),
+            earlier.put(where, json=body),
+        ]
+        assert [(answer.status_code, answer.json()) for answer in refused] == [(403, {"detail": "Forbidden"})] * 3
+        assert earlier.get("/workspaces").json() == []
+    assert ask(server, member, "GET", where).status_code == 200  # the issuer goes by names alone
+
+
 def test_what_a_deleted_workspace_left_goes_to_nobody_else_by_its_name(
     cluster: Cluster, namespace: str, server: Server
 ) -> None:

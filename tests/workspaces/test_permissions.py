@@ -10,7 +10,7 @@ from hypothesis import given
 
 from datalabd.api.workspace_bodies import WorkspaceEdit
 from tests.odd import JSON, examples
-from tests.workspaces.objects import NOW, TODAY, datalab
+from tests.workspaces.objects import BEFORE, NOW, TODAY, datalab, storage
 from workspaces.claims import Identity
 from workspaces.claims import Role as TokenRole
 from workspaces.permissions import (
@@ -42,7 +42,7 @@ VIEWS = {
 
 
 def who(role: TokenRole = "ws_admin", name: str = "Bob") -> Identity:
-    return Identity(name, roles={"ws-a": role})
+    return Identity(name, roles={"ws-a": role}, issued_at=NOW.timestamp())
 
 
 def key(user: str) -> str:
@@ -54,7 +54,7 @@ def caps(**said: Any) -> dict[str, Any]:
 
 
 def of(identity: Identity, lab: Any = None, changes: SessionChanges = SessionChanges.ADMINS) -> set[str]:
-    return set(map(str, permissions(identity, "ws-a", lab, changes, NOW)))
+    return set(map(str, permissions(identity, "ws-a", storage(), lab, changes, NOW)))
 
 
 def test_what_roles_may() -> None:
@@ -83,6 +83,36 @@ def test_sessions_can_be_left_to_operators() -> None:
 
 
 @pytest.mark.parametrize(
+    ("storage_made", "lab_made", "issued", "expected"),
+    [
+        pytest.param(TODAY, TODAY, 0.0, True, id="of the same second"),
+        pytest.param(TODAY, TODAY, -0.1, False, id="older"),
+        pytest.param(TODAY, BEFORE, -1.0, False, id="older than the Storage"),
+        pytest.param(BEFORE, TODAY, -1.0, False, id="older than the Datalab"),
+        pytest.param(BEFORE, BEFORE, None, False, id="of no time"),
+        pytest.param(BEFORE, "", 0.0, False, id="a Datalab of no time"),
+        pytest.param(TODAY, None, -1.0, False, id="older, no Datalab"),
+        pytest.param(TODAY, None, 1.0, True, id="no Datalab"),
+        pytest.param(None, None, -1.0, True, id="nothing that somebody else could have"),
+    ],
+)
+@pytest.mark.parametrize("role", ["ws_admin", "ws_access", "ws_api"])
+def test_a_token_from_before_a_workspace_gives_nothing_on_it(
+    role: TokenRole, storage_made: str | None, lab_made: str | None, issued: float | None, expected: bool
+) -> None:
+    """It tells of an earlier workspace of that name, which was somebody else's."""
+    store, lab = (
+        None if made is None else obj | {"metadata": obj["metadata"] | {"creationTimestamp": made}}
+        for obj, made in ((storage(), storage_made), (datalab(), lab_made))
+    )
+    at = None if issued is None else NOW.timestamp() + issued
+    identity = Identity("bob", roles={"ws-a": role}, issued_at=at)
+    found = permissions(identity, "ws-a", store, lab, SessionChanges.ADMINS, NOW)
+    assert found == (ROLE_PERMISSIONS[Role(role)] if expected else NOTHING)
+    assert permissions(ADMIN, "ws-a", store, lab, SessionChanges.ADMINS, NOW) == EVERYTHING
+
+
+@pytest.mark.parametrize(
     ("identity", "changes", "expected"),
     [
         (who("ws_access"), SessionChanges.ADMINS, True),
@@ -92,7 +122,7 @@ def test_sessions_can_be_left_to_operators() -> None:
     ],
 )
 def test_who_starts_a_session_by_opening_it(identity: Identity, changes: SessionChanges, expected: bool) -> None:
-    found = permissions(identity, "ws-a", None, changes, NOW)
+    found = permissions(identity, "ws-a", storage(), None, changes, NOW)
     assert may_start(found, identity, changes) is expected
 
 
