@@ -9,6 +9,7 @@ from workspaces.operations import OPERATIONS, PARAMETERS, Needs, Operation
 from workspaces.permissions import ROLE_PERMISSIONS, Permission, Role
 from workspaces.problems import SENTENCES
 from workspaces.rates import Rates
+from workspaces.runner import HEAD_MAX
 from workspaces.settings import Settings
 from workspaces.streams import STREAMS_MAX
 from workspaces.tokens import TOKEN_MAX
@@ -81,6 +82,10 @@ _LIMITS = f"""
 |---|---|---|
 | a body | {BODY_MAX >> 20} MiB | 413 |
 | a token, any other header | {TOKEN_MAX >> 10} KiB | 431 |
+| a request line with all its headers | {HEAD_MAX >> 10} KiB | 431 |
+| the time until a request's headers are here | 10 s | the connection ends |
+| the time until its body is here, then | 30 s | the connection ends |
+| connections of a replica | 1,024 | one that is idle ends, else the new one |
 | requests of a user | `RATE_LIMITS`, at each replica | 429 |
 | streams of a user | {STREAMS_MAX}, at each replica | 429 |
 | entries of a list in a body | {LIST_MAX} | 422 |

@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 
 from datalabd.errors import StartupError
+from datalabd.serving import Bounds, Runner
 
 log = structlog.get_logger()
 
@@ -21,7 +22,7 @@ async def site(
     name: str, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
     """Serve an application while the context lasts; gives its port, a free one where 0 was asked for."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
+    runner = Runner(app, Bounds(), shutdown_timeout=DRAIN_SECONDS)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, ssl_context=tls).start()
