@@ -73,7 +73,7 @@ def test_what_roles_may() -> None:
 
 def test_a_role_elsewhere_gives_nothing_here() -> None:
     """WS 6.51, 6.62."""
-    assert of(Identity("bob", roles={"ws-b": "ws_admin"})) == set()
+    assert of(Identity("bob", roles={"ws-b": "ws_admin"}, issued_at=NOW.timestamp())) == set()
 
 
 def test_sessions_can_be_left_to_operators() -> None:
