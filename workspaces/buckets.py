@@ -13,7 +13,7 @@ from datalabd.api.workspace import stamp
 from datalabd.api.workspace_bodies import BucketPatch, NewBucket, NewLifecycleRule
 from datalabd.live import text
 from datalabd.text import moment, timestamp
-from workspaces.patches import Draft, annotate, listed, set_entry
+from workspaces.patches import Draft, annotate, listed, require_room, set_entry
 from workspaces.problems import problem, wrong
 from workspaces.sharing import Sharing
 
@@ -39,18 +39,20 @@ def taken_by_another(bucket: str, workspace: str, sharing: Sharing) -> bool:
 
 def add(draft: Draft, buckets: Sequence[NewBucket], sharing: Sharing) -> None:
     """Add buckets, and give those that are there the rules that are said of them."""
+    items = listed(draft.storage, "buckets")
+    places = {name: at for at in reversed(range(len(items))) if (name := _name(items[at]))}
     for index, new in enumerate(buckets):
-        items = listed(draft.storage, "buckets")
-        known = _find(items, new.name)
-        at = len(items) if known is None else items.index(known)
+        at = places.get(new.name, len(items))
         draft.words[("spec", "buckets", at)] = ("add_buckets", index)
         draft.words[("spec", "buckets", at, "bucketName")] = ("add_buckets", index, "name")
         draft.words[("spec", "buckets", at, "lifecycleRules")] = ("add_buckets", index, "lifecycle_rules")
-        if known is None:
+        if at == len(items):
             _check(index, new.name, draft.name, sharing)
-            known = {"bucketName": new.name}
-            items.append(known)
+            require_room(items, "buckets")
+            items.append({"bucketName": new.name})
+            places[new.name] = at
             annotate(draft.storage, BUCKET_CLAIM, "")
+        known = items[at]
         known.setdefault("discoverable", new.discoverable)
         _set_rules(known, new.lifecycle_rules)
 
@@ -138,14 +140,12 @@ def remove(draft: Draft, name: str, *, revoke: bool) -> None:
 
 def _find(items: list[Any], name: str) -> Manifest | None:
     """The entry of a bucket."""
-    return next(
-        (
-            item
-            for item in items
-            if isinstance(item, dict) and (text(item, "bucketName") or text(item, "bucket")) == name
-        ),
-        None,
-    )
+    return next((item for item in items if _name(item) == name), None)
+
+
+def _name(item: Any) -> str:
+    """Name of the bucket that an entry is of; empty where it is of none."""
+    return text(item, "bucketName") or text(item, "bucket") if isinstance(item, dict) else ""
 
 
 def _known(items: list[Any], name: str) -> Manifest:

@@ -3,13 +3,15 @@
 import datetime
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
 
 from datalabd.api.meta import Manifest
 from datalabd.api.patterns import DNS_NAME
-from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS, Permission, Storage, key, read, spoken
+from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS, Permission, Storage, entries, key, read, spoken
 from datalabd.api.workspace_bodies import BucketAccess, GrantPut, RequestPut
 from datalabd.live import text
-from workspaces.patches import Draft, listed, set_entry
+from workspaces.patches import Draft, listed, require_room, set_entries
 from workspaces.problems import Location, problem, wrong
 from workspaces.sharing import Sharing, asked_again
 
@@ -20,54 +22,53 @@ EXPIRED = "The grant has expired"
 _ENTRIES = "patch_bucket_access_requests"
 
 
-def apply(draft: Draft, entries: Sequence[BucketAccess], sharing: Sharing) -> None:
+def apply(draft: Draft, changes: Sequence[BucketAccess], sharing: Sharing) -> None:
     """Requests of the workspace's own, and its decisions on those of others."""
-    for index, entry in enumerate(entries):
+    access = _Access(draft)
+    for index, entry in enumerate(changes):
         if entry.workspace == draft.name:
-            _refuse_own(draft, entry.bucket, ("body", _ENTRIES, index, "bucket"))
-            at = len(listed(draft.storage, "bucketAccessRequests"))
-            draft.words[("spec", "bucketAccessRequests", at)] = (_ENTRIES, index)
-            if _request(draft.storage, entry.bucket) is None:
-                _ask(draft.storage, entry.bucket, spoken(entry.permission, ""), entry.request_timestamp)
+            access.refuse_own(entry.bucket, ("body", _ENTRIES, index, "bucket"))
+            draft.words[("spec", "bucketAccessRequests", len(access.requested))] = (_ENTRIES, index)
+            if access.request(entry.bucket) is None:
+                access.ask(entry.bucket, spoken(entry.permission, ""), entry.request_timestamp)
         else:
-            _decide(draft, index, entry, sharing)
+            _decide(access, index, entry, sharing)
+    access.close()
 
 
-def _decide(draft: Draft, index: int, entry: BucketAccess, sharing: Sharing) -> None:
+def _decide(access: "_Access", index: int, entry: BucketAccess, sharing: Sharing) -> None:
     """Whoever never asked is answered like whoever does not exist."""
-    own = read(draft.storage)
-    if entry.bucket not in {bucket.name for bucket in own.buckets}:
-        raise wrong(("body", _ENTRIES, index, "bucket"), f"must be a bucket of {draft.name}", entry.bucket)
+    if entry.bucket not in access.buckets:
+        raise wrong(("body", _ENTRIES, index, "bucket"), f"must be a bucket of {access.draft.name}", entry.bucket)
     other = sharing.get(entry.workspace)
     grantee = entry.workspace if other is None else other.principal
-    asked = other is not None and any(request.bucket == entry.bucket for request in other.requests)
-    decided = grantee and any((grant.bucket, grant.grantee) == (entry.bucket, grantee) for grant in own.grants)
-    if not asked and not decided:
+    asked = sharing.asks(entry.workspace, entry.bucket)
+    if not asked and not (grantee and access.is_decided(entry.bucket, grantee)):
         raise problem(400, "invalid_workspace", workspace=entry.workspace)
     if not grantee:
         raise problem(400, "missing_principal", workspace=entry.workspace)
-    at = len(listed(draft.storage, "bucketAccessGrants"))
-    draft.words[("spec", "bucketAccessGrants", at)] = (_ENTRIES, index)
+    access.draft.words[("spec", "bucketAccessGrants", len(access.granted))] = (_ENTRIES, index)
     if entry.denied_timestamp is not None:
-        _set(draft.storage, entry.bucket, grantee, Permission.NONE, entry.denied_timestamp)
+        access.decide(entry.bucket, grantee, Permission.NONE, entry.denied_timestamp)
     elif entry.grant_timestamp is not None:
-        _set(draft.storage, entry.bucket, grantee, entry.permission, entry.grant_timestamp)
+        access.decide(entry.bucket, grantee, entry.permission, entry.grant_timestamp)
 
 
 def request(draft: Draft, bucket: str, asked: RequestPut, sharing: Sharing, now: datetime.datetime) -> None:
     """Ask for a bucket that can be found, or that there is a decision on; ask again after a denial."""
-    _refuse_own(draft, bucket, ("path", "b"))
-    own = read(draft.storage)
+    access = _Access(draft)
+    access.refuse_own(bucket, ("path", "b"))
+    own = access.own
     decision = sharing.decision(bucket, own.principal)
     known = next((request for request in own.requests if request.bucket == bucket), None)
     found = any(name == bucket for _, name in sharing.discoverable())
     if known is None and decision is None and not found:
         raise problem(404, "not_discoverable", bucket=bucket)
     words = spoken(asked.permission, asked.reason)
-    entry = _request(draft.storage, bucket)
+    entry = access.request(bucket)
     denied = decision is not None and not decision.in_force and not asked_again(known, decision)
     if known is None or entry is None:
-        _ask(draft.storage, bucket, words, now)
+        access.ask(bucket, words, now)
     elif entry.get("reason") != words or denied:
         entry["reason"] = words
         if denied:
@@ -76,20 +77,21 @@ def request(draft: Draft, bucket: str, asked: RequestPut, sharing: Sharing, now:
 
 def withdraw(draft: Draft, bucket: str) -> None:
     """Ask for a bucket no longer."""
-    if (entry := _request(draft.storage, bucket)) is None:
+    access = _Access(draft)
+    if (entry := access.request(bucket)) is None:
         raise problem(404, "request_not_found", bucket=bucket)
-    listed(draft.storage, "bucketAccessRequests").remove(entry)
+    access.requested.remove(entry)
 
 
 def grant(
     draft: Draft, bucket: str, workspace: str, decision: GrantPut, sharing: Sharing, now: datetime.datetime
 ) -> None:
     """Decide what another workspace gets of a bucket, whether it asked or not, and whether it exists or not."""
-    own = read(draft.storage)
-    if bucket not in {known.name for known in own.buckets}:
+    access = _Access(draft)
+    if bucket not in access.buckets:
         raise problem(404, "bucket_not_found", bucket=bucket)
     grantee = _principal(workspace, sharing)
-    if workspace == draft.name or grantee == own.principal:
+    if workspace == draft.name or grantee == access.own.principal:
         raise wrong(("path", "workspace"), "must be another workspace", workspace)
     if len(workspace) > NAME_MAX or not re.fullmatch(DNS_NAME, workspace):
         raise wrong(("path", "workspace"), "must be the name of a workspace", workspace)
@@ -97,19 +99,22 @@ def grant(
     if given and decision.expires is not None and decision.expires <= now:
         raise wrong(("body", "expires"), "must be in the future", decision.expires.isoformat())
     ends = decision.expires if given else None
-    entry = _set(draft.storage, bucket, grantee, decision.permission, now)
+    entry = access.decide(bucket, grantee, decision.permission, now)
     entry.pop("expiresAt", None)
-    set_entry(draft.storage, GRANT_EXPIRY, key(bucket, grantee), "" if ends is None else ends.isoformat())
-    set_entry(draft.storage, GRANT_REASONS, key(bucket, grantee), decision.reason)
+    access.note(GRANT_EXPIRY, bucket, grantee, "" if ends is None else ends.isoformat())
+    access.note(GRANT_REASONS, bucket, grantee, decision.reason)
+    access.close()
 
 
 def end(draft: Draft, bucket: str, workspace: str, sharing: Sharing) -> None:
     """Forget what was decided on another workspace; its request waits again."""
     grantee = _principal(workspace, sharing)
-    if (entry := _grant(draft.storage, bucket, grantee)) is None:
+    access = _Access(draft)
+    if (entry := access.grant(bucket, grantee)) is None:
         raise problem(404, "grant_not_found", bucket=bucket, workspace=workspace)
-    listed(draft.storage, "bucketAccessGrants").remove(entry)
-    _forget(draft.storage, bucket, grantee)
+    access.granted.remove(entry)
+    access.forget(bucket, grantee)
+    access.close()
 
 
 # ---- Grants that end by themselves
@@ -128,11 +133,13 @@ def next_due(storages: Iterable[Storage]) -> datetime.datetime | None:
 def end_due(draft: Draft, now: datetime.datetime) -> list[tuple[str, str]]:
     """End every grant whose time has come; bucket and grantee of each."""
     ended = []
-    for known in read(draft.storage).grants:
+    access = _Access(draft)
+    for known in access.own.grants:
         if known.in_force and known.expires_at is not None and known.expires_at <= now:
-            _set(draft.storage, known.bucket, known.grantee, Permission.NONE, now).pop("expiresAt", None)
-            set_entry(draft.storage, GRANT_REASONS, key(known.bucket, known.grantee), EXPIRED)
+            access.decide(known.bucket, known.grantee, Permission.NONE, now).pop("expiresAt", None)
+            access.note(GRANT_REASONS, known.bucket, known.grantee, EXPIRED)
             ended.append((known.bucket, known.grantee))
+    access.close()
     return ended
 
 
@@ -149,51 +156,85 @@ def _principal(workspace: str, sharing: Sharing) -> str:
     return workspace if known is None or not known.principal else known.principal
 
 
-def _refuse_own(draft: Draft, bucket: str, where: Location) -> None:
-    if any(known.name == bucket for known in read(draft.storage).buckets):
-        raise wrong(where, "must be a bucket of another workspace", bucket)
+class _Access:
+    """Requests and decisions of a Storage under edit: read once, found by name, and written back by `close`."""
 
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.own = read(draft.storage)
+        self.buckets = {bucket.name for bucket in self.own.buckets}
+        self._decided = {(grant.bucket, grant.grantee) for grant in self.own.grants}
+        self._notes: dict[str, dict[str, str]] = {}
 
-def _request(storage: Manifest, bucket: str) -> Manifest | None:
-    items = listed(storage, "bucketAccessRequests")
-    return next((item for item in items if isinstance(item, dict) and text(item, "bucketName") == bucket), None)
+    @cached_property
+    def requested(self) -> list[Any]:
+        """The requests as they stand in `spec`."""
+        return listed(self.draft.storage, "bucketAccessRequests")
 
+    @cached_property
+    def granted(self) -> list[Any]:
+        """The decisions as they stand in `spec`."""
+        return listed(self.draft.storage, "bucketAccessGrants")
 
-def _grant(storage: Manifest, bucket: str, grantee: str) -> Manifest | None:
-    items = listed(storage, "bucketAccessGrants")
-    return next(
-        (
-            item
-            for item in items
-            if isinstance(item, dict)
-            and text(item, "bucketName") == bucket
-            and text(item, "grantee").strip() == grantee
-        ),
-        None,
-    )
+    @cached_property
+    def _requests(self) -> dict[str, Manifest]:
+        return {text(item, "bucketName"): item for item in reversed(self.requested) if isinstance(item, dict)}
 
+    @cached_property
+    def _grants(self) -> dict[tuple[str, str], Manifest]:
+        items = (item for item in reversed(self.granted) if isinstance(item, dict))
+        return {(text(item, "bucketName"), text(item, "grantee").strip()): item for item in items}
 
-def _ask(storage: Manifest, bucket: str, reason: str, at: datetime.datetime) -> None:
-    """A request that is there without a time gets one."""
-    entry = _request(storage, bucket)
-    if entry is None:
-        entry = {"bucketName": bucket}
-        listed(storage, "bucketAccessRequests").append(entry)
-    entry |= {"reason": reason, "requestedAt": at.isoformat()}
+    def refuse_own(self, bucket: str, where: Location) -> None:
+        """Raise `Problem` for a bucket of the workspace itself."""
+        if bucket in self.buckets:
+            raise wrong(where, "must be a bucket of another workspace", bucket)
 
+    def is_decided(self, bucket: str, grantee: str) -> bool:
+        """Whether there was a decision before this edit."""
+        return (bucket, grantee) in self._decided
 
-def _set(storage: Manifest, bucket: str, grantee: str, permission: Permission, at: datetime.datetime) -> Manifest:
-    """The entry with this decision; one that denies has no end, nor what was said to the grant."""
-    entry = _grant(storage, bucket, grantee)
-    if entry is None:
-        entry = {"bucketName": bucket, "grantee": grantee}
-        listed(storage, "bucketAccessGrants").append(entry)
-    entry |= {"permission": str(permission), "grantedAt": at.isoformat()}
-    if permission is Permission.NONE:
-        _forget(storage, bucket, grantee)
-    return entry
+    def request(self, bucket: str) -> Manifest | None:
+        """The entry of a request."""
+        return self._requests.get(bucket)
 
+    def grant(self, bucket: str, grantee: str) -> Manifest | None:
+        """The entry of a decision."""
+        return self._grants.get((bucket, grantee))
 
-def _forget(storage: Manifest, bucket: str, grantee: str) -> None:
-    for annotation in (GRANT_EXPIRY, GRANT_REASONS):
-        set_entry(storage, annotation, key(bucket, grantee), "")
+    def ask(self, bucket: str, reason: str, at: datetime.datetime) -> None:
+        """A request that is there without a time gets one."""
+        entry = self.request(bucket)
+        if entry is None:
+            require_room(self.requested, "bucket_access_requests")
+            entry = self._requests[bucket] = {"bucketName": bucket}
+            self.requested.append(entry)
+        entry |= {"reason": reason, "requestedAt": at.isoformat()}
+
+    def decide(self, bucket: str, grantee: str, permission: Permission, at: datetime.datetime) -> Manifest:
+        """The entry with this decision; one that denies has no end, nor what was said to the grant."""
+        entry = self.grant(bucket, grantee)
+        if entry is None:
+            require_room(self.granted, "bucket_access_grants")
+            entry = self._grants[bucket, grantee] = {"bucketName": bucket, "grantee": grantee}
+            self.granted.append(entry)
+        entry |= {"permission": str(permission), "grantedAt": at.isoformat()}
+        if permission is Permission.NONE:
+            self.forget(bucket, grantee)
+        return entry
+
+    def note(self, annotation: str, bucket: str, grantee: str, value: str) -> None:
+        """What an annotation says of a decision; nothing if it is empty."""
+        if annotation not in self._notes:
+            self._notes[annotation] = entries(self.draft.storage, annotation)
+        self._notes[annotation][key(bucket, grantee)] = value
+
+    def forget(self, bucket: str, grantee: str) -> None:
+        """Take away all that annotations say of a decision."""
+        for annotation in (GRANT_EXPIRY, GRANT_REASONS):
+            self.note(annotation, bucket, grantee, "")
+
+    def close(self) -> None:
+        """Write the annotations that say something else now."""
+        for annotation, said in self._notes.items():
+            set_entries(self.draft.storage, annotation, said)

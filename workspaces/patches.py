@@ -1,5 +1,6 @@
 """JSON Patches of what an edit changes, each with a test of what was read. Pure."""
 
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +9,10 @@ import orjson
 from datalabd.api.meta import Manifest
 from datalabd.api.storage import entries
 from datalabd.live import dig, text
-from workspaces.problems import Location
+from workspaces.problems import Location, problem
+
+ITEMS_MAX = 1000
+"""Buckets, requests, decisions and members of one workspace, each: those that are there stay, but none is added."""
 
 Operation = dict[str, Any]
 """Of a JSON Patch (RFC 6902)."""
@@ -139,8 +143,17 @@ def annotate(obj: Manifest, annotation: str, value: str) -> None:
 
 def set_entry(obj: Manifest, annotation: str, key: str, value: str) -> None:
     """Set one text of an annotation that holds a JSON object, or take it away if it is empty."""
-    known = entries(obj, annotation)
-    if known.get(key, "") == value:
-        return
-    kept = {name: said for name, said in (known | {key: value}).items() if said}
-    annotate(obj, annotation, orjson.dumps(kept, option=_SORTED).decode() if kept else "")
+    set_entries(obj, annotation, entries(obj, annotation) | {key: value})
+
+
+def set_entries(obj: Manifest, annotation: str, said: Mapping[str, str]) -> None:
+    """Have an annotation hold these texts as a JSON object, without those that are empty; no change where it does."""
+    kept = {name: value for name, value in said.items() if value}
+    if kept != {name: value for name, value in entries(obj, annotation).items() if value}:
+        annotate(obj, annotation, orjson.dumps(kept, option=_SORTED).decode() if kept else "")
+
+
+def require_room(items: Sized, what: str) -> None:
+    """Raise `Problem` where a list of an object may not become longer."""
+    if len(items) >= ITEMS_MAX:
+        raise problem(422, "limit_exceeded", what=what, max=ITEMS_MAX)

@@ -38,6 +38,7 @@ SENTENCES: Mapping[str, str] = {
     "session_limit_exceeded": "No more sessions may be declared",
     "provider_datalab_not_installed": "Provider Datalab is not installed for this cluster.",
     "store_type_unavailable": "Stores of this kind are not offered here",
+    "limit_exceeded": "The workspace has as many of these as it may have",
     "invalid_workspace": "There is no such workspace to decide on",
     "missing_principal": "The workspace's Storage names no principal",
     "bucket_exists": "A bucket of this name belongs to another workspace",

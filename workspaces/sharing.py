@@ -24,6 +24,8 @@ class Sharing:
         self._requesters: dict[str, set[str]] = {}
         self._granters: dict[str, set[str]] = {}
         self._discoverable: list[tuple[str, str]] | None = None
+        self._decisions: dict[str, dict[tuple[str, str], Grant]] = {}
+        self._requests: dict[str, dict[str, Request]] = {}
         for obj in storages:
             self.put(obj)
 
@@ -42,6 +44,8 @@ class Sharing:
         storage = self._storages.pop(name, None)
         if storage is None:
             return
+        self._decisions.pop(name, None)
+        self._requests.pop(name, None)
         self._discoverable = None
         for index, keys in self._keys(storage):
             for key in keys:
@@ -92,10 +96,27 @@ class Sharing:
     def decision(self, bucket: str, principal: str) -> Grant | None:
         """What the bucket's owner decided on a principal; of several owners, the first who decided."""
         for owner in self.owners(bucket):
-            for grant in self._storages[owner].grants:
-                if (grant.bucket, grant.grantee) == (bucket, principal):
-                    return grant
+            if (grant := self._decisions_of(owner).get((bucket, principal))) is not None:
+                return grant
         return None
+
+    def asks(self, name: str, bucket: str) -> bool:
+        """Whether the Storage of that name asks for a bucket."""
+        return name in self._requesters.get(bucket, ())
+
+    def _decisions_of(self, name: str) -> dict[tuple[str, str], Grant]:
+        """What a Storage decided, by bucket and principal: put together when first needed."""
+        if (found := self._decisions.get(name)) is None:
+            found = self._decisions[name] = {
+                (grant.bucket, grant.grantee): grant for grant in self._storages[name].grants
+            }
+        return found
+
+    def _requests_of(self, name: str) -> dict[str, Request]:
+        """What a Storage asks for, by bucket."""
+        if (found := self._requests.get(name)) is None:
+            found = self._requests[name] = {request.bucket: request for request in self._storages[name].requests}
+        return found
 
     # ---- What one workspace sees
 
@@ -120,14 +141,13 @@ class Sharing:
 
     def _asked(self, storage: Storage) -> Iterator[tuple[str, Request, Grant | None]]:
         """What others ask of it, each by name, and what it decided."""
-        decisions = {(grant.bucket, grant.grantee): grant for grant in storage.grants}
+        decisions = self._decisions_of(storage.name)
         for bucket in storage.buckets:
             for name in sorted(self._requesters.get(bucket.name, ())):
                 requester = self._storages[name]
                 if requester is not storage and requester.principal:
-                    for request in requester.requests:
-                        if request.bucket == bucket.name:
-                            yield name, request, decisions.get((bucket.name, requester.principal))
+                    request = self._requests_of(name)[bucket.name]
+                    yield name, request, decisions.get((bucket.name, requester.principal))
 
     def _inbound(self, storage: Storage) -> Iterator[Row]:
         """What others ask of it, and what they have without having asked."""

@@ -8,10 +8,10 @@ import pytest
 
 from datalabd.api.storage import BUCKET_CLAIM, GRANT_EXPIRY, GRANT_REASONS, read
 from datalabd.api.workspace_bodies import BucketPatch, NewBucket
-from tests.workspaces.objects import BEFORE, LATER, NOW, TODAY, changes, grant, storage
+from tests.workspaces.objects import BEFORE, LATER, NOW, TODAY, changes, grant, steps_of, storage
 from workspaces import buckets
 from workspaces.buckets import Standing
-from workspaces.patches import Draft
+from workspaces.patches import ITEMS_MAX, Draft
 from workspaces.problems import Problem
 from workspaces.sharing import Sharing
 
@@ -32,6 +32,23 @@ def test_rules_are_told_as_they_were_given() -> None:
     assert [buckets.row(bucket) for bucket in read(live).buckets] == [
         {"name": "ws-a", "discoverable": False, "lifecycle_rules": RULES}
     ]
+
+
+def test_an_edit_of_ten_times_as_many_buckets_costs_ten_times_as_much() -> None:
+    def cost(count: int) -> int:
+        live = storage(buckets=[{"bucketName": f"ws-a-{number}"} for number in range(count)])
+        draft, sharing = Draft(live, None), Sharing([live])
+        edits = [new(f"ws-a-{number}", lifecycle_rules=RULES) for number in range(2 * count)]
+        return steps_of(lambda: buckets.add(draft, edits, sharing))
+
+    assert cost(300) < 11 * cost(30)
+
+
+def test_buckets_of_a_workspace_are_bounded() -> None:
+    live = storage(buckets=[{"bucketName": f"ws-a-{number}"} for number in range(ITEMS_MAX)])
+    with pytest.raises(Problem) as caught:
+        buckets.add(Draft(live, None), [new("ws-a-more")], Sharing([live]))
+    assert caught.value.detail == {"error": "limit_exceeded", "what": "buckets", "max": ITEMS_MAX}
 
 
 def test_rules_of_a_bucket_that_is_there_are_replaced() -> None:

@@ -9,9 +9,9 @@ import pytest
 from datalabd.api.meta import Manifest
 from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS, Permission
 from datalabd.api.workspace_bodies import BucketAccess, GrantPut, RequestPut
-from tests.workspaces.objects import BEFORE, LATER, NOW, TODAY, grant, request, storage
+from tests.workspaces.objects import BEFORE, LATER, NOW, TODAY, grant, request, steps_of, storage
 from workspaces import grants
-from workspaces.patches import Draft
+from workspaces.patches import ITEMS_MAX, Draft
 from workspaces.problems import Problem
 from workspaces.sharing import Sharing
 
@@ -126,6 +126,57 @@ def test_who_asked_without_a_principal() -> None:
 def test_nobody_decides_on_a_bucket_of_another() -> None:
     found = refused(lambda: applied(storage(), entry("ws-b", "ws-c", grant_timestamp=TODAY), others=[ASKING]))
     assert (found[0], found[1][0]["loc"]) == (422, ["body", "patch_bucket_access_requests", 0, "bucket"])
+
+
+def lengths(count: int) -> tuple[Manifest, list[BucketAccess], list[Manifest]]:
+    """A Storage with so many requests and decisions, as many changes of each, and those who ask."""
+    names = [f"ws-{number}" for number in range(count)]
+    annotations = {
+        note: json.dumps({f"ws-a/{name}": LATER for name in names}) for note in (GRANT_EXPIRY, GRANT_REASONS)
+    }
+    live = storage(
+        annotations=annotations,
+        bucketAccessRequests=[request(f"old-{name}") for name in names],
+        bucketAccessGrants=[grant("ws-a", name) for name in names],
+    )
+    edits = [entry(bucket=name) for name in names]
+    edits += [entry(name, "ws-a", denied_timestamp=TODAY) for name in names]
+    edits += [entry(name, "ws-a", grant_timestamp=TODAY) for name in names]
+    return live, edits, [storage(name, bucketAccessRequests=[request("ws-a")]) for name in names]
+
+
+def test_an_edit_of_ten_times_as_much_costs_ten_times_as_much() -> None:
+    """Steps, not time: whoever may ask must not hold up a replica with what was asked for before."""
+
+    def cost(count: int) -> int:
+        live, edits, others = lengths(count)
+        draft, sharing = Draft(live, None), Sharing([live, *others])
+        return steps_of(lambda: grants.apply(draft, edits, sharing))
+
+    assert cost(300) < 11 * cost(30)
+
+
+FULL = [request(f"ws-{number}") for number in range(ITEMS_MAX)]
+DECIDED = [grant("ws-a", f"ws-{number}") for number in range(ITEMS_MAX)]
+
+
+def limit(what: str) -> tuple[int, Any]:
+    return 422, {"error": "limit_exceeded", "what": what, "max": ITEMS_MAX}
+
+
+def test_requests_of_a_workspace_are_bounded() -> None:
+    live = storage(bucketAccessRequests=FULL)
+    assert refused(lambda: applied(live, entry(bucket="ws-b"))) == limit("bucket_access_requests")
+    assert refused(lambda: ask(live, storage("ws-b"))) == limit("bucket_access_requests")
+    assert spec(ask(live, reason="again", bucket="ws-7"), "bucketAccessRequests")[7]["reason"] == "ReadWrite: again"
+
+
+def test_decisions_of_a_workspace_are_bounded() -> None:
+    live = storage(bucketAccessGrants=DECIDED)
+    asking = storage("ws-b", bucketAccessRequests=[request("ws-a")])
+    found = refused(lambda: applied(live, entry("ws-b", "ws-a", grant_timestamp=TODAY), others=[asking]))
+    assert found == limit("bucket_access_grants")
+    assert spec(give(live, "ws-7", permission="None"), "bucketAccessGrants")[7]["permission"] == "None"
 
 
 # ---- Requests

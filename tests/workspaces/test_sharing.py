@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from datalabd.api.meta import Manifest
 from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS
 from tests.odd import JSON, examples
-from tests.workspaces.objects import BEFORE, LATER, TODAY, grant, request, storage
+from tests.workspaces.objects import BEFORE, LATER, TODAY, grant, request, steps_of, storage
 from workspaces.sharing import Row, Sharing
 
 
@@ -222,3 +222,18 @@ def test_storages_are_told_by_name() -> None:
 def test_the_order_of_arrival_does_not_matter(order: tuple[int, int]) -> None:
     objects = [storage("ws-b"), storage("ws-c")]
     assert [name for name, _ in Sharing(objects[at] for at in order).discoverable()] == ["ws-b", "ws-c"]
+
+
+def test_what_a_workspace_sees_costs_as_much_as_there_is_of_it() -> None:
+    def cost(count: int) -> int:
+        names = [f"ws-b-{number}" for number in range(count)]
+        asking = storage(bucketAccessRequests=[request(name) for name in names])
+        owner = storage(
+            "ws-b",
+            buckets=[{"bucketName": name, "discoverable": True} for name in names],
+            bucketAccessGrants=[grant(name, "ws-a") for name in names],
+        )
+        sharing = Sharing([asking, owner])
+        return steps_of(lambda: (sharing.access("ws-a"), sharing.access("ws-b"), sharing.pending("ws-b")))
+
+    assert cost(300) < 11 * cost(30)
