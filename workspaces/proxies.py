@@ -79,7 +79,7 @@ class Proxies:
     def client(self, peer: str | None, headers: Mapping[str, str]) -> str:
         """Address of whoever sent the request: the last that none of our proxies has."""
         address = peer or ""
-        for hop in reversed(headers.get("X-Forwarded-For", "").split(",")):
+        for hop in reversed(_joined(headers, "X-Forwarded-For").split(",")):
             if not self.trusts(address):
                 break
             try:
@@ -91,7 +91,12 @@ class Proxies:
 
 def _last(headers: Mapping[str, str], name: str) -> str:
     """What the nearest proxy says: of several values that were appended one after the other, the last."""
-    return headers.get(name, "").rpartition(",")[2].strip()
+    return _joined(headers, name).rpartition(",")[2].strip()
+
+
+def _joined(headers: Mapping[str, str], name: str) -> str:
+    """All lines of a header as one: what some proxies append to the line, others add as another line."""
+    return ",".join(value for key, value in headers.items() if key.lower() == name.lower())
 
 
 def _matching(pattern: re.Pattern[str], text: str) -> str:

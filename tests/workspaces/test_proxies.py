@@ -85,6 +85,20 @@ def test_client_is_the_last_that_is_no_proxy_of_ours(peer: str | None, forwarded
     assert PROXIES.client(peer, {"X-Forwarded-For": forwarded}) == client
 
 
+def test_a_line_that_a_proxy_adds_counts_before_that_of_the_client() -> None:
+    headers = CIMultiDict({"Host": "pod"})
+    for name, said, added in (
+        ("x-forwarded-proto", "http", "https"),
+        ("X-Forwarded-Host", "evil", "ws.example.org"),
+        ("X-Forwarded-Prefix", "/evil", "/sub"),
+        ("X-Forwarded-For", "1.1.1.1", "203.0.113.9"),
+    ):
+        headers.add(name, said)
+        headers.add(name, added)
+    assert PROXIES.origin("10.0.0.1", "http", headers) == Origin("https", "ws.example.org", "/sub")
+    assert PROXIES.client("10.0.0.1", headers) == "203.0.113.9"
+
+
 def test_peers_are_remembered_within_bounds() -> None:
     proxies = Proxies([ipaddress.ip_network("10.0.0.0/8")])
     assert sum(proxies.trusts(f"10.0.{high}.{low}") for high in range(6) for low in range(256)) == 1536
