@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import structlog
 
 from datalabd.api.meta import Manifest
 from datalabd.kube.events import Recorder
+from datalabd.text import ENTRY_MAX, bounded
 from workspaces.claims import Identity
 
 log = structlog.get_logger()
@@ -18,6 +20,8 @@ log = structlog.get_logger()
 READING_SECONDS = 60.0
 """How long a reader of credentials of one workspace is not told again."""
 READERS_MAX = 10_000
+ASKED_MAX = 20
+"""Entries of a list that somebody asked for that are told; `changes` has what came of them."""
 CLOSE_SECONDS = 1.0
 
 
@@ -77,6 +81,25 @@ class Audit:
         if key not in self._readers:
             self._readers[key] = now
             _line(act, "allowed")
+
+
+def asked(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a body says, short enough for a line: of each list the first entries, and how many there are if not all."""
+    found: dict[str, Any] = {}
+    for name, said in body.items():
+        if isinstance(said, list):
+            found[name] = [_shown(entry) for entry in said[:ASKED_MAX]]
+            if len(said) > ASKED_MAX:
+                found[f"{name}_count"] = len(said)
+        else:
+            found[name] = _shown(said)
+    return found
+
+
+def _shown(value: Any) -> Any:
+    """A value as it is, or as the beginning of a text where it is long."""
+    words = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return value if len(words) <= ENTRY_MAX else bounded(words, ENTRY_MAX)
 
 
 def _line(act: Act, outcome: str, **more: Any) -> None:

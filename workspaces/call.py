@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
-from workspaces import answers, permissions, problems
+from workspaces import answers, audit, permissions, problems
 from workspaces.audit import Act, Audit
 from workspaces.cache import Cache
 from workspaces.claims import Identity
@@ -166,7 +166,7 @@ class Call:
     def written(self, written: Written, asked: BaseModel | None = None) -> None:
         """Tell of a change that was made, with what was asked for: bodies hold no secrets."""
         if written.changed and not self.is_dry_run:
-            body = {} if asked is None else asked.model_dump(mode="json", exclude_defaults=True)
+            body = {} if asked is None else audit.asked(asked.model_dump(mode="json", exclude_defaults=True))
             self.services.audit.changed(self.act, written.changed, changes=written.changes, asked=body)
 
 

@@ -1,11 +1,12 @@
 """What is told of reading credentials, and how often."""
 
+import json
 from unittest.mock import patch
 
 import structlog
 
 from datalabd.kube.events import Recorder
-from workspaces.audit import Act, Audit
+from workspaces.audit import ASKED_MAX, Act, Audit, asked
 from workspaces.claims import Identity
 
 
@@ -49,3 +50,22 @@ def test_a_refusal_says_who_and_what() -> None:
             "status": 403,
         }
     ]
+
+
+def test_a_body_of_any_length_makes_a_short_line() -> None:
+    rules = [{"target": f"{number}*", "mode": "Delete", "min_age": "1d"} for number in range(100)]
+    body = {
+        "add_memberships": [{"member": "x" * 255, "role": "admin"}] * 500,
+        "add_buckets": [{"name": "ws-a", "lifecycle_rules": rules}],
+        "reason": "y" * 1000,
+        "discoverable": True,
+    }
+    told = asked(body)
+    assert {name: len(said) for name, said in told.items() if isinstance(said, list)} == {
+        "add_memberships": ASKED_MAX,
+        "add_buckets": 1,
+    }
+    assert (told["add_memberships_count"], told["discoverable"]) == (500, True)
+    assert {type(entry) for entry in told["add_memberships"]} == {str}
+    assert len(json.dumps(told)) < 10_000
+    assert asked({"add_memberships": [{"member": "bob"}]}) == {"add_memberships": [{"member": "bob"}]}
