@@ -10,8 +10,13 @@ from workspaces import answers, openapi, pages, reference
 from workspaces.call import Call, Handler
 from workspaces.identity import ORIGIN
 
-CONFIDENTIAL = frozenset({"authorization", "cookie", "x-gateway-secret", "proxy-authorization", "x-access-token"})
-"""Headers that hold credentials, or may."""
+SHOWN = frozenset(
+    {"accept", "accept-encoding", "accept-language", "connection", "content-length", "content-type", "forwarded"}
+    | {"host", "origin", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user", "sec-purpose"}
+    | {"user-agent", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix"}
+    | {"x-forwarded-proto", "x-real-ip", "x-request-id"}
+)
+"""Headers that hold no credentials. What others hold, proxies have many names for."""
 
 
 async def probe(_: Call) -> web.StreamResponse:
@@ -48,8 +53,8 @@ async def debug(call: Call) -> web.StreamResponse:
     """The request as it arrives, without what lets anybody in."""
     request = call.request
     shown = {
-        name.lower(): "<redacted>" if name.lower() in CONFIDENTIAL or "token" in name.lower() else value
-        for name, value in request.headers.items()
+        name: value if name in SHOWN else "<redacted>"
+        for name, value in ((name.lower(), value) for name, value in request.headers.items())
     }
     body = {"scheme": request[ORIGIN].scheme, "baseurl": f"{call.url}/", "headers": shown}
     return answers.ok({key: _printable(value) for key, value in body.items()})

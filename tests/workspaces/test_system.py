@@ -1,0 +1,29 @@
+"""What is told of a request to whoever sends it."""
+
+import json
+from typing import cast
+
+from aiohttp.test_utils import make_mocked_request
+
+from workspaces.call import Call
+from workspaces.handlers import system
+from workspaces.identity import ORIGIN
+from workspaces.proxies import Origin
+
+PLAIN = {"host": "ws.example.org", "user-agent": "curl", "x-forwarded-for": "192.0.2.1", "sec-fetch-site": "none"}
+CREDENTIALS = (
+    *("authorization", "cookie", "x-goog-iap-jwt-assertion", "x-api-key", "x-userinfo", "x-forwarded-uri"),
+    *("cf-authorization", "referer"),
+)
+
+
+async def test_only_headers_that_hold_no_credentials_are_shown() -> None:
+    request = make_mocked_request("GET", "/debug", headers=PLAIN | dict.fromkeys(CREDENTIALS, "sekret"))
+    request[ORIGIN] = Origin("https", "ws.example.org")
+    call = type("Asking", (), {"request": request, "url": request[ORIGIN].url})()
+    answer = await system.debug(cast(Call, call))
+    assert json.loads(cast(bytes, answer.body)) == {  # type: ignore[attr-defined]  # it has one
+        "scheme": "https",
+        "baseurl": "https://ws.example.org/",
+        "headers": PLAIN | dict.fromkeys(CREDENTIALS, "<redacted>"),
+    }
