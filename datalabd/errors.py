@@ -13,7 +13,7 @@ DatalabdError
 │   ├── NotFound 404 · Conflict 409 · Invalid 400/422/500-schema · Expired 410 · Throttled 429
 │   ├── Forbidden 403 · Denied 403 by RBAC · NamespaceTerminating 403 or 409 with that cause
 │   ├── Unavailable                  5xx, a timeout or a broken connection
-│   └── NotLeading                   a write that was not sent: the lease is not held
+│   └── NotLeading                   a write that was kept back: the lease is not held
 └── KeycloakError(code, message)     Keycloak said no, or did not answer
     ├── KeycloakUnavailable          5xx, 429, a timeout, a broken connection, a certificate that nobody vouches for
     ├── KeycloakForbidden            401 or 403: the operator must mend the admin client
@@ -161,7 +161,7 @@ class Unavailable(KubeError):
 
 
 class NotLeading(KubeError):
-    """The lease is not held, or not any more: the request was not sent."""
+    """The lease is not held, or not any more: no byte of the request left since."""
 
     def __init__(self, message: str) -> None:
         super().__init__(0, "NotLeading", message)

@@ -21,7 +21,6 @@ from weakref import WeakSet
 
 import aiohttp
 import orjson
-from aiohttp.abc import AbstractStreamWriter
 from kr8s._api import Api
 
 from datalabd import metrics
@@ -81,10 +80,6 @@ _BRACES = re.compile(rb'[{}]|"(?:[^"\\]|\\.)*"', re.DOTALL)
 """Braces, and texts, which may hold braces."""
 
 
-_MAY_LEAVE: ContextVar[Callable[[], bool] | None] = ContextVar("may_leave", default=None)
-"""Says whether the write being made may leave; None where nobody asks."""
-
-
 _WARNINGS: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
 """Takes what the API server warns of; None where nobody reads it."""
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
@@ -107,22 +102,43 @@ def warnings_told() -> Iterator[list[str]]:
         _WARNINGS.reset(token)
 
 
-class _Request(aiohttp.ClientRequest):
-    """A request whose bytes leave in one piece, and if it is fenced only after the fence was asked.
+class _Fence:
+    """Of one write: whether its bytes may leave, and whether some were kept from leaving."""
 
-    Nothing comes between that question and the socket: no connection to wait for, no other task. Each write has a body.
+    def __init__(self, may_write: Callable[[], bool]) -> None:
+        self._may_write = may_write
+        self.was_closed = False
+
+    def check(self) -> None:
+        """Raise an `OSError` unless bytes may leave now."""
+        if not self._may_write():
+            self.was_closed = True
+            raise ConnectionAbortedError("the lease is not held")
+
+
+_FENCE: ContextVar[_Fence | None] = ContextVar("fence", default=None)
+"""Of the request being made; None where it may always leave."""
+
+
+class _Socket(socket.socket):
+    """Checks the fence of a request whenever bytes of it are handed to the kernel.
+
+    What takes time comes before that, and not between: a free connection, a new one with its handshake, other tasks,
+    encryption, a peer that reads slowly. asyncio hands bytes over in the context of the request, the rest of a large
+    one included.
     """
 
-    async def write_bytes(
-        self, writer: AbstractStreamWriter, conn: aiohttp.connector.Connection, content_length: int | None = None
-    ) -> None:
-        """Write headers and body, or fail the request."""
-        if (may_leave := _MAY_LEAVE.get()) is not None and not may_leave():
-            assert conn.protocol is not None  # just connected
-            conn.protocol.set_exception(NotLeading(f"{self.method} {self.url.path} was not sent"))
-            conn.close()
-            return
-        await super().write_bytes(writer, conn, content_length)
+    def send(self, *args: Any) -> int:
+        """As `socket.send`."""
+        if (fence := _FENCE.get()) is not None:
+            fence.check()
+        return super().send(*args)
+
+    def sendmsg(self, *args: Any) -> int:
+        """As `socket.sendmsg`, which asyncio uses since Python 3.12 for the rest of a large request."""
+        if (fence := _FENCE.get()) is not None:
+            fence.check()
+        return super().sendmsg(*args)
 
 
 class _Api(Api):
@@ -159,7 +175,6 @@ class _Api(Api):
         self.http = aiohttp.ClientSession(
             connector=connector,
             headers=headers,
-            request_class=_Request,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         server = urlsplit(str(self.auth.server))
@@ -178,7 +193,7 @@ class _Api(Api):
 
     def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, _ = address
-        made = socket.socket(family, kind, protocol)
+        made = _Socket(family, kind, protocol)
         self._sockets.add(made)
         return made
 
@@ -275,11 +290,11 @@ class Client:
         """The decoded answer to one request; `path` begins with `/api` or `/apis`."""
         data = None if body is None else orjson.dumps(body)
         headers = {"Accept": accept} | ({} if data is None else {"Content-Type": content_type})
-        fence = _MAY_LEAVE.set(self._may_write if method != "GET" else None)
+        before = _FENCE.set(None if method == "GET" or self._may_write is None else _Fence(self._may_write))
         try:
             return await self._answered(method, path, params or {}, headers, data)
         finally:
-            _MAY_LEAVE.reset(fence)
+            _FENCE.reset(before)
 
     async def _answered(
         self, method: str, path: str, params: Mapping[str, str], headers: Mapping[str, str], data: bytes | None
@@ -321,6 +336,8 @@ class Client:
                 metrics.CLIENT_REQUESTS.labels(code=str(response.status), method=method, host=api.host).inc()
                 yield response
         except (aiohttp.ClientError, OSError) as error:
+            if (fence := _FENCE.get()) is not None and fence.was_closed:
+                raise NotLeading(f"{method} {path} was kept back: the lease is not held") from error
             metrics.CLIENT_REQUESTS.labels(code="<error>", method=method, host=api.host).inc()
             raise Unavailable(0, "Unreachable", f"{method} {path}: {type(error).__name__}: {error}") from error
 
