@@ -23,6 +23,7 @@ from datalabd.submission import Submission
 from datalabd.validation import names_of, unique_names
 from webhooks import convert, environment_choice, mutate, route_admission, validate, warn
 from webhooks.authorizer import Authorizer
+from webhooks.decoding import AT_ONCE, decoded
 from webhooks.review import AdmissionRequest, allowed, denied, not_yet
 from webhooks.turns import Turns
 from webhooks.validate import Taken
@@ -69,7 +70,11 @@ def _handler(name: str, answer: Answer) -> Callable[[web.Request], Awaitable[web
         code = 500
         in_flight.inc()
         try:
-            review = orjson.loads(await request.read())
+            text = await request.read()
+            if len(text) <= AT_ONCE:
+                review = orjson.loads(text)
+            else:
+                review = await request.app[TURNS].take(name, decoded(text))
             try:
                 body = await answer(request, review)
             except NotYet as error:
@@ -152,7 +157,7 @@ async def _validate_environment(http: web.Request, review: Any) -> Manifest:
     if request.operation == "DELETE":
         cache.require_known(kinds.DATALABS)
     labs = sum(environment_name(claim) == request.name for claim in cache.claims())
-    answer = validate.environment(request, labs)
+    answer = await http.app[TURNS].take(request.username, validate.environment(request, labs))
     if not answer["response"]["allowed"]:
         log.info("environment refused", name=request.name, operation=request.operation, user=request.username)
     return answer

@@ -79,7 +79,7 @@ def annotations(request: AdmissionRequest, new: Submission, old: Submission) -> 
     return allowed(request.uid, warnings=warn.few(notes))
 
 
-def environment(request: AdmissionRequest, labs: int) -> Manifest:
+def environment(request: AdmissionRequest, labs: int) -> Steps[Manifest]:
     """All mistakes of an environment that `labs` claims choose, in one answer; or approval with what it will do.
 
     An update is not blamed for mistakes that were there before it. What labs use cannot be deleted.
@@ -90,11 +90,16 @@ def environment(request: AdmissionRequest, labs: int) -> Manifest:
     if request.object is None or request.object["metadata"].get("deletionTimestamp"):
         return allowed(request.uid)
     known = set(mistakes(old)) if old is not None else set()
+    yield
     errors = [error for error in mistakes(request.object) if error not in known]
     if errors:
         return denied(request, errors)
+    yield
     new = _parsed(request.object)
-    notes = [] if new is None else warn.environment(new, _parsed(old), labs)
+    yield
+    before = _parsed(old)
+    yield
+    notes = [] if new is None else warn.environment(new, before, labs)
     notes = [*notes, *warn.ignored(request.object, old, annotations=(), labels=())]
     return allowed(request.uid, warnings=warn.few(notes))
 

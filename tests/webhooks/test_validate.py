@@ -46,6 +46,16 @@ def test_the_largest_claim_is_judged_in_small_steps() -> None:
     assert len(pauses) > len(new["spec"]["sessions"]) + len(new["spec"]["databases"])
 
 
+def test_an_environment_is_judged_in_steps() -> None:
+    """Parsed twice each, the old one and the new: for mistakes, and for what changes."""
+    domain = {"ingress": {"domain": "lab.example.org"}}
+    old = {"metadata": {"name": "e"}, "data": domain}
+    new = {"metadata": {"name": "e"}, "data": domain | {"storage": {"secretNamespace": "storage"}}}
+    request = AdmissionRequest("u-1", "UPDATE", "", "e", new, old, dry_run=False, username="joe")
+    assert run(validate.environment(request, 1))["response"]["allowed"]
+    assert len(list(validate.environment(request, 1))) == 4
+
+
 SHRINKS = "Forbidden: may not be less than before, 2Gi: volumes cannot shrink"
 GROWS = (
     "Forbidden: may not be more than before, 1Gi: its operator does not resize volumes; "
