@@ -33,6 +33,7 @@ from workspaces.cache import Cache
 from workspaces.call import Services
 from workspaces.expiry import Expiry
 from workspaces.overviews import Overviews
+from workspaces.probes import Probes
 from workspaces.proxies import is_loopback
 from workspaces.runner import Runner
 from workspaces.settings import Settings
@@ -76,6 +77,8 @@ class Process:
             overviews = Overviews(cache.sharing, self._settings)
             cache.on_change(overviews.changed)
             http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+            probes = Probes()
+            stack.push_async_callback(probes.close)
             templates = self._settings.storage_secret, self._settings.registry_secret
             streams = Streams(cache, all_secrets=any(templates))
             audit = Audit(Recorder(client))
@@ -88,6 +91,7 @@ class Process:
                 audit=audit,
                 client=client,
                 http=http,
+                probes=probes,
                 streams=streams,
                 unready=functools.partial(self._unready, cache),
             )

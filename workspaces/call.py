@@ -22,6 +22,7 @@ from workspaces.identity import CALLER, ORIGIN
 from workspaces.operations import Needs, Operation
 from workspaces.overviews import Overviews
 from workspaces.permissions import Permission, Permissions
+from workspaces.probes import Probes
 from workspaces.settings import Settings
 from workspaces.streams import Streams
 from workspaces.writes import Writer, Written
@@ -45,7 +46,8 @@ class Services:
     client: Client
     streams: Streams
     http: aiohttp.ClientSession
-    """To session probes and the token endpoint."""
+    """To the token endpoint alone."""
+    probes: Probes
     unready: Callable[[], list[str]]
     """What is missing before requests should be sent here."""
 

@@ -2,7 +2,6 @@
 
 from urllib.parse import quote
 
-import aiohttp
 from aiohttp import hdrs, web
 
 from datalabd.api.v1beta2 import State
@@ -11,7 +10,6 @@ from workspaces import answers, browsers, pages, permissions, problems, sessions
 from workspaces.call import Call, Handler
 from workspaces.handlers.editing import edited
 
-PROBE_SECONDS = 5.0
 RETRY_SECONDS = 10
 """When a client is to ask again whether a session is ready."""
 
@@ -51,14 +49,7 @@ def _require_start(call: Call) -> None:
 async def is_ready(call: Call, session: str) -> bool:
     """Whether something answers for the session: whatever it says, unless it is broken."""
     url = probe_url(call.settings.session_probe, call.workspace, session)
-    if url is None:
-        return True
-    timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
-    try:
-        async with call.services.http.head(url, allow_redirects=False, timeout=timeout) as response:
-            return response.status < 500
-    except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
-        return False
+    return url is None or await call.services.probes.answers(url)
 
 
 def probe_url(probe: str, workspace: str, session: str) -> str | None:
