@@ -47,7 +47,7 @@ class Authentication:
             expected = Expected(settings.oidc_issuer, settings.auth_audience, settings.oidc_leeway_seconds)
             verifier = Verifier(self._keys, expected, settings.oidc_algorithms, now)
             if settings.oidc_client_id:
-                self._login = _login(settings, self._issuer, verifier, now)
+                self._login = _login(settings, self._issuer, verifier, self.proxies, now)
         elif settings.auth_mode == "gateway":
             gateway = Gateway(self.proxies, settings.gateway_secret or "", settings.auth_audience)
         self._authenticator = Authenticator(verifier=verifier, gateway=gateway, login=self._login)
@@ -72,7 +72,7 @@ class Authentication:
                 await part.close()
 
 
-def _login(settings: Settings, issuer: Issuer, verifier: Verifier, now: Callable[[], float]) -> Login:
+def _login(settings: Settings, issuer: Issuer, verifier: Verifier, proxies: Proxies, now: Callable[[], float]) -> Login:
     try:
         return Login(
             issuer,
@@ -81,6 +81,7 @@ def _login(settings: Settings, issuer: Issuer, verifier: Verifier, now: Callable
             client_secret=settings.oidc_client_secret or "",
             cookie_key=settings.cookie_key,
             origin_of=lambda request: request[ORIGIN],
+            client_of=lambda request: proxies.client(request.remote, request.headers),
             now=now,
         )
     except ValueError as error:

@@ -21,6 +21,8 @@ from workspaces.proxies import is_loopback
 TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=3)
 ANSWER_MAX = 512 * 1024
 """Bytes: forty keys with their certificates are 100 kB."""
+CONNECTIONS_MAX = 16
+"""For logins, and again for keys."""
 METADATA_SECONDS = 600.0
 """How long metadata is used without asking again."""
 
@@ -93,15 +95,15 @@ class Issuer:
         self._jwks_url = jwks_url
         self._ssl = ssl.create_default_context(cafile=ca_file or None)
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._metadata: Metadata | None = None
         self._metadata_at = 0.0
         self._lock = asyncio.Lock()
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
 
     async def metadata(self) -> Metadata:
         """What it publishes of itself, kept while it is away; IssuerError if it was never read."""
@@ -137,21 +139,24 @@ class Issuer:
             raise IssuerError(f"{url} answered {status}")
         return document
 
-    async def _request(self, method: str, url: str, *, auth: str | None = None, **options: Any) -> tuple[int, Any]:
-        """Status and decoded answer; an answer without a body, or that was no JSON of an error, is an empty object."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._ssl, limit=16),
+    def _session(self, method: str) -> aiohttp.ClientSession:
+        """Connections of their own for what it publishes, GET, and for logins, POST: these keep no keys waiting."""
+        if (found := self._sessions.get(method)) is None:
+            found = self._sessions[method] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._ssl, limit=CONNECTIONS_MAX),
                 timeout=TIMEOUT,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=True,  # it may be outside, behind a proxy
             )
+        return found
+
+    async def _request(self, method: str, url: str, *, auth: str | None = None, **options: Any) -> tuple[int, Any]:
+        """Status and decoded answer; an answer without a body, or that was no JSON of an error, is an empty object."""
+        session = self._session(method)
         headers = {"Accept": "application/json"} | ({} if auth is None else {"Authorization": auth})
         code = "none"
         try:
-            async with self._session.request(
-                method, url, headers=headers, allow_redirects=False, **options
-            ) as response:
+            async with session.request(method, url, headers=headers, allow_redirects=False, **options) as response:
                 code = str(response.status)
                 body = await _read(response, url)
                 try:

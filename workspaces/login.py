@@ -9,6 +9,7 @@ import base64
 import hashlib
 import hmac
 import html
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from workspaces.issuer import Issuer, IssuerError, IssuerRefused, Json
 from workspaces.keys import KeysUnavailable
 from workspaces.memory import Memory
 from workspaces.proxies import Origin
+from workspaces.rates import Limiter
 from workspaces.refusals import CrossSite, IdentityUnavailable
 from workspaces.tokens import Verifier
 
@@ -43,6 +45,12 @@ SESSIONS_MAX_BYTES = 16 * 1024 * 1024
 """Of the access tokens of all logins in memory. One that is not there costs a request to the issuer."""
 SESSION_SECONDS = 12 * 3600.0
 EARLIER_MAX = 8
+REQUESTS_PER_SECOND = 20
+"""Ends of logins and logouts of one address: each is a request to the issuer with our secret."""
+USED_MAX = 10_000
+"""States, and refresh tokens, that are known to be used up."""
+ENDED_SECONDS = 600.0
+"""How long the issuer is not asked again about a refresh token that it refused."""
 
 _RENEWED = web.RequestKey("renewed login", dict[str, str])
 """The cookies of a login that come with the answer."""
@@ -70,9 +78,12 @@ class Login:
         client_secret: str,
         cookie_key: bytes | None,
         origin_of: Callable[[web.Request], Origin],
+        client_of: Callable[[web.Request], str],
         now: Callable[[], float] = time.time,
     ) -> None:
         """Without a secret the client is a public one; without a key logins end with this process.
+
+        `client_of` tells the address of whoever sends a request.
 
         ValueError for a key that is too short.
         """
@@ -84,8 +95,12 @@ class Login:
         self._begun = Seal(key, "login")
         self._kept = Seal(key, "session")
         self._origin_of = origin_of
+        self._client_of = client_of
         self._now = now
         self._sessions: Memory[str, _Session] = Memory(SESSIONS_MAX_BYTES)
+        self._used: Memory[str, bool] = Memory(USED_MAX)
+        self._ended: Memory[bytes, bool] = Memory(USED_MAX)
+        self._requests = Limiter(REQUESTS_PER_SECOND)
         self._renewals: dict[str, asyncio.Task[_Session | None]] = {}
 
     def install(self, app: web.Application) -> None:
@@ -151,12 +166,16 @@ class Login:
         known = self._sessions.get(session_id, self._now())
         if known is not None and refresh_token in known.earlier:
             refresh_token = known.refresh_token  # the request was on its way when another one renewed it
+        digest = hashlib.sha256(refresh_token.encode()).digest()
+        if self._ended.get(digest, self._now()):
+            return None
         try:
             answer = await self._exchange({"grant_type": "refresh_token", "refresh_token": refresh_token})
         except IssuerRefused as error:
             if error.code != "invalid_grant":
                 raise
             self._sessions.forget(session_id)
+            self._ended.put(digest, True, 1, self._now() + ENDED_SECONDS)
             return None
         earlier = (known.earlier if known else ())[-EARLIER_MAX:]
         return await self._remember(session_id, answer, refresh_token, earlier)
@@ -228,16 +247,20 @@ class Login:
     async def _finish(self, request: web.Request) -> web.StreamResponse:
         """Take up the code that the issuer led back with."""
         origin = self._origin_of(request)
+        if (refused := self._too_many(request)) is not None:
+            return refused
         begun = self._begun.open(request.cookies, origin) or {}
         state = str(begun.get("state", ""))
         is_ours = hmac.compare_digest(state.encode(), request.query.get("state", "").encode("utf-8", "replace"))
-        if not state or not is_ours or begun["until"] <= self._now():
+        is_used = self._used.get(state, self._now())
+        if not state or not is_ours or is_used or begun["until"] <= self._now():
             return _page(400, "This login was not begun here, or took too long", link=f"{origin.prefix}{LOGIN}")
         if request.query.get("iss", self._issuer.url) != self._issuer.url:
             return _page(400, "This login is of another issuer", link=f"{origin.prefix}{LOGIN}")
         if "code" not in request.query:
             return _page(403, "The identity provider did not log you in", link=f"{origin.prefix}{LOGIN}")
         session_id = secrets.token_urlsafe(24)
+        self._used.put(state, True, 1, begun["until"])
         try:
             form = {
                 "grant_type": "authorization_code",
@@ -267,6 +290,14 @@ class Login:
         _set_cookies(answer, request, sealed | self._begun.removed(origin))
         return answer
 
+    def _too_many(self, request: web.Request) -> web.Response | None:
+        """The refusal of what would be yet another request to the issuer for this address; None if it is allowed."""
+        if not (wait := self._requests.take(self._client_of(request), time.monotonic())):
+            return None
+        answer = _page(429, "Too many logins at once", "Try again in a moment.")
+        answer.headers[hdrs.RETRY_AFTER] = str(math.ceil(wait))
+        return answer
+
     # ---- Logging out
 
     async def _end(self, request: web.Request) -> web.StreamResponse:
@@ -274,6 +305,8 @@ class Login:
         origin = self._origin_of(request)
         if browsers.is_forged(request.method, request.headers, origin):
             raise CrossSite
+        if (refused := self._too_many(request)) is not None:
+            return refused
         session_id, refresh_token = self._opened(request.cookies, origin)
         answer = _page(200, "You are logged out", link=f"{origin.prefix}{LOGIN}")
         if session_id:

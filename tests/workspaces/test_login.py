@@ -10,8 +10,9 @@ import pytest
 from yarl import URL
 
 from hack import issuer as provider
-from tests.workspaces.web import COOKIE_KEY, Browser, logins, served
+from tests.workspaces.web import COOKIE_KEY, Browser, logins, served, silent
 from workspaces.cookies import COOKIE_MAX, SEALED_MAX, CookieTooLarge, Seal
+from workspaces.issuer import CONNECTIONS_MAX, Issuer
 from workspaces.proxies import Origin
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -143,6 +144,37 @@ async def test_a_callback_is_of_the_browser_that_began(issuer: provider.Issuer) 
         assert (await other.ask("GET", callback)).status == 400
         assert (await browser.ask("GET", callback)).status == 303
         assert (await browser.ask("GET", callback)).status == 400  # the cookie of the login is gone
+
+
+async def test_a_callback_is_taken_once_whatever_cookie_comes_with_it(issuer: provider.Issuer) -> None:
+    async with served(logins(issuer)) as app, Browser() as browser, Browser() as other:
+        callback = await _callback(app, browser, issuer)
+        begun = {"Cookie": f"{BEGUN}={browser.cookie(BEGUN, app)}"}
+        assert (await browser.ask("GET", callback)).status == 303
+        asked = issuer.requests["/token"]
+        assert [(await other.ask("GET", callback, headers=begun)).status for _ in range(3)] == [400] * 3
+        assert issuer.requests["/token"] == asked
+
+
+async def test_one_address_ends_so_many_logins_a_second(issuer: provider.Issuer) -> None:
+    async with served(logins(issuer)) as app, Browser() as browser:
+        answers = await asyncio.gather(*(browser.ask("GET", f"{app}/login/callback?state=x") for _ in range(200)))
+        assert {answer.status for answer in answers} == {400, 429}
+        assert {answer.headers.get("Retry-After") for answer in answers} == {None, "1"}
+
+
+async def test_logins_keep_no_keys_waiting(issuer: provider.Issuer) -> None:
+    async with silent() as (url, held, _):
+        asked = Issuer(issuer.url)
+        posts = [asyncio.create_task(asked.post(url, {})) for _ in range(CONNECTIONS_MAX)]
+        async with asyncio.timeout(4):
+            assert await asked.key_set()
+        assert not any(post.done() for post in posts)
+        assert len(held) <= CONNECTIONS_MAX
+        await asked.close()
+        for post in posts:
+            post.cancel()
+        await asyncio.gather(*posts, return_exceptions=True)
 
 
 async def test_a_login_that_takes_too_long_begins_again(issuer: provider.Issuer) -> None:
@@ -421,8 +453,10 @@ async def test_logging_out_ends_the_session_at_the_issuer(issuer: provider.Issue
         assert (answer.status, answer.content_type) == (200, "text/html")
         assert kept.id not in issuer._sessions
         assert browser.cookie(SESSION, app) is None
-        again = await browser.ask("GET", f"{app}/x", headers={"Cookie": f"{SESSION}={sealed}"})
-        assert again.status == 401
+        ended = {"Cookie": f"{SESSION}={sealed}"}
+        asked = issuer.requests["/token"]
+        assert [(await browser.ask("GET", f"{app}/x", headers=ended)).status for _ in range(3)] == [401] * 3
+        assert issuer.requests["/token"] == asked + 1
         assert (await browser.ask("POST", f"{app}/logout", headers={"Origin": app})).status == 200
 
 

@@ -1,13 +1,12 @@
 """Probes of sessions: one at a time of each, and none holds up another's."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from tests.workspaces.web import silent
 from workspaces.probes import ANSWER_SECONDS, Probes
 
 
@@ -18,25 +17,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@contextlib.asynccontextmanager
-async def silent() -> AsyncIterator[tuple[str, list[asyncio.StreamWriter], asyncio.Event]]:
-    """Address of a server that accepts and says nothing, its connections, and whether there are any."""
-    held: list[asyncio.StreamWriter] = []
-    arrived = asyncio.Event()
-
-    def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        held.append(writer)
-        arrived.set()
-
-    server = await asyncio.start_server(hold, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", held, arrived
-    finally:
-        for writer in held:
-            writer.close()
-        server.close()
 
 
 async def test_a_session_that_says_nothing_holds_up_no_other() -> None:

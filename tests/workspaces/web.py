@@ -88,6 +88,25 @@ async def served(
         await authentication.close()
 
 
+@contextlib.asynccontextmanager
+async def silent() -> AsyncIterator[tuple[str, list[asyncio.StreamWriter], asyncio.Event]]:
+    """Address of a server that accepts and says nothing, its connections, and whether there are any."""
+    held: list[asyncio.StreamWriter] = []
+    arrived = asyncio.Event()
+
+    def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+        arrived.set()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", held, arrived
+    finally:
+        for writer in held:
+            writer.close()
+        server.close()
+
+
 def logins(issuer: provider.Issuer, **more: Any) -> Settings:
     """Settings by which people log in at an issuer that runs."""
     return Settings(
