@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self
 
 import pytest
+import structlog
+from prometheus_client import REGISTRY
 
 from datalabd.api.meta import Manifest
 from datalabd.errors import Conflict, NotFound, Unavailable
@@ -297,12 +299,23 @@ async def test_harm_is_put_right(
 ) -> None:
     before = contents(await registered(client))
     leader.written.clear()
-    live, changed = await harmed_by(client, kind, name, harm)
-    assert content(changed) != content(live)
-    await put_right(client, kind, live)
-    await until(lambda: leader.written != [])  # noted a moment after others can read it
+    counted = mended(kind, name)
+    with structlog.testing.capture_logs() as logs:
+        live, changed = await harmed_by(client, kind, name, harm)
+        assert content(changed) != content(live)
+        await put_right(client, kind, live)
+        await until(lambda: mended(kind, name) != counted)  # noted a moment after others can read it
     assert len(leader.written) == 1
     assert contents(await registered(client)) == before
+    assert mended(kind, name) == counted + 1
+    told = [line for line in logs if line["event"] == "registration mended"]
+    assert [(line["kind"], line["name"], line["log_level"]) for line in told] == [(kind.kind, name, "warning")]
+
+
+def mended(kind: Resource, name: str) -> float:
+    """How often an object was put right, by the metric."""
+    labels = {"kind": kind.kind, "name": name}
+    return REGISTRY.get_sample_value("datalabd_registrations_mended_total", labels) or 0.0
 
 
 async def harmed_by(
