@@ -10,7 +10,7 @@ from datalabd.api.workspace import stamp
 from datalabd.api.workspace_bodies import NewMembership
 from datalabd.live import dig, text, texts
 from datalabd.text import moment
-from workspaces.patches import Draft, annotate, listed, mapped
+from workspaces.patches import Draft, annotate, listed, mapped, require_room
 from workspaces.permissions import CAPS, is_capped, with_cap
 from workspaces.permissions import Role as TokenRole
 from workspaces.problems import not_found, problem
@@ -21,11 +21,20 @@ def names(datalab: Manifest | None) -> list[str]:
     return list(dict.fromkeys(name for user in texts(datalab, "spec", "users") if (name := user.strip())))
 
 
+def spelled(datalab: Manifest | None, member: str) -> str:
+    """A member's name as the claim has it, whatever its case: to Keycloak they are one. Empty for who is none."""
+    known = names(datalab)
+    return member if member in known else next((name for name in known if name.lower() == member.lower()), "")
+
+
 def role(datalab: Manifest | None, member: str) -> str:
     """`owner`, `admin` or `user`; empty for who is no member."""
     known = names(datalab)
-    if member not in known:
-        return ""
+    return _role(datalab, known, found) if (found := spelled(datalab, member)) else ""
+
+
+def _role(datalab: Manifest | None, known: Sequence[str], member: str) -> str:
+    """The same of one of the `known` members."""
     if member == known[0]:
         return "owner"
     return "admin" if text(datalab, "spec", "userOverrides", member, "role") == Role.ADMIN else "user"
@@ -35,9 +44,10 @@ def rows(datalab: Manifest | None, created: datetime.datetime | None) -> list[di
     """The members as `Membership`s; `created` is when the workspace was made."""
     since = moment(dig(datalab, "metadata").get("creationTimestamp")) or created
     found = []
-    for member in names(datalab):
+    known = names(datalab)
+    for member in known:
         at = moment(dig(datalab, "spec", "userOverrides", member).get("grantedAt")) or since
-        row: dict[str, Any] = {"member": member, "role": role(datalab, member)}
+        row: dict[str, Any] = {"member": member, "role": _role(datalab, known, member)}
         if at is not None:
             row["creation_timestamp"] = stamp(at)
         if problem_of := text(datalab, "status", "users", member, "message"):
@@ -50,17 +60,19 @@ def add(draft: Draft, members: Sequence[NewMembership], now: datetime.datetime) 
     """Add members, and give those who are there the role that is said of them. A Datalab is there."""
     assert draft.datalab is not None
     for index, new in enumerate(members):
-        before = role(draft.datalab, new.member)
+        member = spelled(draft.datalab, new.member) or new.member
+        before = role(draft.datalab, member)
         if not before:
             users = listed(draft.datalab, "users")
+            require_room(users, "members")
             draft.words[("spec", "users", len(users))] = ("add_memberships", index, "member")
-            users.append(new.member)
-        draft.words[("spec", "userOverrides", new.member)] = ("add_memberships", index)
-        if names(draft.datalab)[0] == new.member or new.role == "owner":
-            _cap(draft.datalab, new.member, before, role(draft.datalab, new.member), now)
+            users.append(member)
+        draft.words[("spec", "userOverrides", member)] = ("add_memberships", index)
+        if names(draft.datalab)[0] == member or new.role == "owner":
+            _cap(draft.datalab, member, before, role(draft.datalab, member), now)
             continue
-        _override(draft.datalab, new.member, Role(new.role), new.creation_timestamp)
-        _cap(draft.datalab, new.member, before, new.role, now)
+        _override(draft.datalab, member, Role(new.role), new.creation_timestamp)
+        _cap(draft.datalab, member, before, new.role, now)
 
 
 def change(draft: Draft, member: str, to: Role, now: datetime.datetime) -> None:
@@ -68,6 +80,7 @@ def change(draft: Draft, member: str, to: Role, now: datetime.datetime) -> None:
     before = _known(draft.datalab, member)
     if before == "owner":
         raise problem(409, "owner_has_no_role")
+    member = spelled(draft.datalab, member)
     assert draft.datalab is not None
     draft.words[("spec", "userOverrides", member)] = ("role",)
     if before != to:
@@ -79,12 +92,14 @@ def remove(draft: Draft, member: str, now: datetime.datetime) -> None:
     """Take a member out; tokens of theirs give nothing here from now on."""
     if _known(draft.datalab, member) == "owner":
         raise problem(409, "owner_cannot_be_removed")
+    member = spelled(draft.datalab, member)
     assert draft.datalab is not None
     spec = draft.datalab["spec"]
     spec["users"] = [user for user in spec["users"] if not (isinstance(user, str) and user.strip() == member)]
     if member in dig(spec, "userOverrides"):
         del spec["userOverrides"][member]
-    annotate(draft.datalab, CAPS, with_cap(draft.datalab, member, TokenRole.NONE, now))
+    if not spelled(draft.datalab, member):
+        annotate(draft.datalab, CAPS, with_cap(draft.datalab, member, TokenRole.NONE, now))
 
 
 def hand_over(draft: Draft, member: str, now: datetime.datetime) -> None:
@@ -92,6 +107,7 @@ def hand_over(draft: Draft, member: str, now: datetime.datetime) -> None:
     before = _known(draft.datalab, member)
     if before == "owner":
         return
+    member = spelled(draft.datalab, member)
     assert draft.datalab is not None
     draft.words[("spec", "users")] = ("member",)
     owner = names(draft.datalab)[0]
@@ -120,8 +136,11 @@ def _override(datalab: Manifest, member: str, to: Role, at: datetime.datetime | 
 def _cap(datalab: Manifest, member: str, before: str, after: str, now: datetime.datetime) -> None:
     """Keep an administrator that is none any more from what an old token says; let in who is added or promoted.
 
-    Who comes back as a user may still have an administrator's token.
+    Who comes back as a user may still have an administrator's token. A cap is of every spelling of a name: where
+    another is a member too, what it is stays.
     """
+    if any(other != member and other.lower() == member.lower() for other in names(datalab)):
+        return
     if after in ("owner", "admin"):
         if before not in ("owner", "admin"):
             annotate(datalab, CAPS, with_cap(datalab, member, None, now))

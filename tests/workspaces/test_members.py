@@ -9,9 +9,9 @@ import pytest
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import Role
 from datalabd.api.workspace_bodies import NewMembership
-from tests.workspaces.objects import BEFORE, NOW, TODAY, changes, datalab, storage
+from tests.workspaces.objects import BEFORE, NOW, TODAY, changes, datalab, steps_of, storage
 from workspaces import members
-from workspaces.patches import Draft
+from workspaces.patches import ITEMS_MAX, Draft
 from workspaces.permissions import CAPS
 from workspaces.problems import Problem
 
@@ -56,6 +56,47 @@ def test_a_time_that_nobody_knows_is_left_out() -> None:
         {"member": "alice", "role": "owner", "creation_timestamp": BEFORE}
     ]
     assert members.rows(None, CREATED) == []
+
+
+def test_another_spelling_is_the_same_member() -> None:
+    """Else whoever adds and removes `ALICE` keeps alice, the owner, out for a day."""
+    found = draft(users=["alice", "Bob"])
+    members.add(found, [new("ALICE", "admin"), new("bob", "admin")], NOW)
+    assert [(row["member"], row["role"]) for row in members.rows(found.datalab, None)] == [
+        ("alice", "owner"),
+        ("Bob", "admin"),
+    ]
+    with pytest.raises(Problem) as caught:
+        members.remove(found, "ALICE", NOW)
+    assert caught.value.detail == {"error": "owner_cannot_be_removed"}
+    members.change(found, "BOB", Role.USER, NOW)
+    assert members.role(found.datalab, "bob") == "user"
+    members.hand_over(found, "bob", NOW)
+    assert members.names(found.datalab) == ["Bob", "alice"]
+    members.remove(found, "Alice", NOW)
+    assert members.names(found.datalab) == ["Bob"]
+
+
+def test_a_second_spelling_that_is_there_already_caps_nobody_when_it_goes() -> None:
+    found = draft(users=["alice", "ALICE"], userOverrides={"ALICE": {"role": "admin"}})
+    members.change(found, "ALICE", Role.USER, NOW)
+    members.remove(found, "ALICE", NOW)
+    assert (members.names(found.datalab), caps(found)) == (["alice"], "")
+
+
+def test_members_are_bounded() -> None:
+    found = draft(users=[f"user-{number}" for number in range(ITEMS_MAX)])
+    with pytest.raises(Problem) as caught:
+        members.add(found, [new("user-7", "admin"), new("more")], NOW)
+    assert caught.value.detail == {"error": "limit_exceeded", "what": "members", "max": ITEMS_MAX}
+
+
+def test_telling_ten_times_as_many_members_costs_ten_times_as_much() -> None:
+    def cost(count: int) -> int:
+        live = datalab(users=[f"user-{number}" for number in range(count)])
+        return steps_of(lambda: members.rows(live, None))
+
+    assert cost(300) < 11 * cost(30)
 
 
 def test_members_are_added_at_the_end() -> None:
