@@ -9,7 +9,7 @@ from datalabd.api import storage as storages
 from datalabd.api.meta import ENVIRONMENT, V1BETA2, Manifest
 from datalabd.api.workspace_bodies import WorkspaceCreate
 from datalabd.live import annotations, dig
-from workspaces.problems import Location, problem, wrong
+from workspaces.problems import RETRY_AFTER_SECONDS, Location, Problem, problem, wrong
 from workspaces.settings import Settings
 from workspaces.sharing import Sharing
 
@@ -80,6 +80,8 @@ def create(
         raise wrong(("body", "preferred_name"), f"must not end with {endings}", asked.preferred_name)
     known, lab = storage_of(name), datalab_of(name)
     exists = known is not None
+    if any("deletionTimestamp" in dig(obj, "metadata") for obj in (known, lab)):
+        raise Problem(409, {"error": "being_deleted"}, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
     if lab is not None or (known is not None and not (datalab_served and _was_interrupted(known, owned_by))):
         raise problem(422, "Workspace with this name already exists")
     if set(sharing.owners(name)) - {name}:
@@ -98,9 +100,8 @@ def create(
 
 
 def _was_interrupted(known: Manifest, owned_by: str) -> bool:
-    """Whether a Storage without a Datalab was made for this owner, and is not on its way out."""
-    going = "deletionTimestamp" in dig(known, "metadata")
-    return not going and annotations(known).get(storages.CREATED_FOR) == owned_by
+    """Whether a Storage without a Datalab was made for this owner."""
+    return annotations(known).get(storages.CREATED_FOR) == owned_by
 
 
 def storage(name: str, owned_by: str, settings: Settings) -> Manifest:

@@ -41,6 +41,7 @@ SENTENCES: Mapping[str, str] = {
     "limit_exceeded": "The workspace has as many of these as it may have",
     "invalid_workspace": "There is no such workspace to decide on",
     "missing_principal": "The workspace's Storage names no principal",
+    "being_deleted": "The workspace of this name is being deleted; try again in a moment",
     "bucket_exists": "A bucket of this name belongs to another workspace",
     "principal_exists": "A principal of this name is another workspace's",
     "data_exists": "A workspace of this name left data: purge it, or say ?data=adopt to give it to the new one",
@@ -147,12 +148,22 @@ def _error(where: str, details: ErrorDetails) -> dict[str, Any]:
     found: dict[str, Any] = {
         "type": details["type"],
         "loc": [where, *(bounded(part, ENTRY_MAX) if isinstance(part, str) else part for part in details["loc"])],
-        "msg": details["msg"],
+        "msg": _REPR.sub(r"\1", details["msg"]),
         "input": _shown(details["input"]),
     }
     if context := details.get("ctx"):
-        found["ctx"] = {name: {} if isinstance(value, Exception) else _shown(value) for name, value in context.items()}
+        found["ctx"] = {name: _context(value) for name, value in context.items()}
     return found
+
+
+_REPR = re.compile(r"<\w+\.\w+: ('[^']*')>")
+"""How pydantic tells of the member of an enumeration: only its value is on the wire."""
+
+
+def _context(value: object) -> Any:
+    if isinstance(value, Exception):
+        return {}
+    return _REPR.sub(r"\1", value) if isinstance(value, str) and len(value) <= ENTRY_MAX else _shown(value)
 
 
 def wrong(location: Location, message: str, given: object, kind: str = "value_error") -> Problem:

@@ -100,7 +100,7 @@ class Writer:
                     await asyncio.sleep(random.uniform(*PAUSE_SECONDS) * (attempt + 1))
                     before, pair = pair, await self._live(workspace)
                     if outdated.refusal is not None and _versions(before) == _versions(pair):
-                        raise outdated.refusal from outdated
+                        raise _refusal(outdated.refusal, outdated.words) from outdated
         raise problems.problem(409, "conflict")
 
     def _lock(self, workspace: str) -> asyncio.Lock:
@@ -169,7 +169,8 @@ class Writer:
             if not _is_outdated(error):
                 raise _refusal(error, edit.words) from error
             # A patch that is no good is refused in the same words as one whose test failed.
-            raise _Outdated(None if isinstance(error, Conflict) else _refusal(error, edit.words)) from error
+            log.debug("write conflicts with another: it is decided again", kind=kind.kind, error=str(error))
+            raise _Outdated(None if isinstance(error, Conflict) else error, edit.words) from error
 
     async def _send(self, kind: Resource, name: str, patch: Patch, *, dry_run: bool = False) -> Manifest:
         """The object after a patch, which the cache then knows as well."""
@@ -342,11 +343,12 @@ def patch_of(edit: Draft, kind: Resource) -> Patch:
 
 
 class _Outdated(Exception):
-    """The objects are not as they were read; `refusal` is what to say if they are, after all."""
+    """The objects are not as they were read; `refusal` is what was wrong if they are, after all."""
 
-    def __init__(self, refusal: Problem | None) -> None:
+    def __init__(self, refusal: KubeError | None, words: Words | None = None) -> None:
         super().__init__()
         self.refusal = refusal
+        self.words = words
 
 
 def require_match(pair: Pair, if_match: str) -> None:

@@ -145,11 +145,24 @@ EXISTS = (422, {"error": "Workspace with this name already exists"})
         {"storages": (storage("a", annotations={CREATED_FOR: "jane.doe"}),), "labs": (datalab("a"),)},
         {"storages": (storage("a", annotations={CREATED_FOR: "jane.doe"}),), "served": False},
         {"labs": (datalab("a"),)},
-        {"storages": (GOING,)},
     ],
 )
 def test_a_name_that_is_taken(there: dict[str, Any]) -> None:
     assert refused(lambda: create(**there)) == EXISTS
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        {"storages": (GOING,)},
+        {"labs": (datalab("a") | {"metadata": datalab("a")["metadata"] | {"deletionTimestamp": TODAY}},)},
+    ],
+)
+def test_a_name_that_is_being_given_up_is_to_be_had_later(there: dict[str, Any]) -> None:
+    with pytest.raises(Problem) as caught:
+        create(**there)
+    found = caught.value
+    assert (found.status, found.detail, found.headers) == (409, {"error": "being_deleted"}, {"Retry-After": "5"})
 
 
 def test_a_creation_that_was_interrupted_is_completed() -> None:

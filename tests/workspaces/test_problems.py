@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from datalabd.api.workspace import Problem as Wire
-from datalabd.api.workspace_bodies import WorkspaceEdit
+from datalabd.api.workspace_bodies import RequestPut, WorkspaceEdit
 from datalabd.errors import (
     Conflict,
     Denied,
@@ -260,3 +260,17 @@ def test_what_the_api_server_refuses(error: KubeError, status: int, detail: Any,
     found = problems.refused(error, {})
     assert (found.status, found.detail, found.headers) == (status, detail, headers)
     assert "secret words" not in str(found)
+
+
+def test_values_are_told_as_they_are_on_the_wire() -> None:
+    detail = caught(RequestPut, {"permission": "All"}).detail
+    expected = "'ReadWrite', 'ReadOnly' or 'WriteOnly'"
+    assert detail == [
+        {
+            "type": "literal_error",
+            "loc": ["body", "permission"],
+            "msg": f"Input should be {expected}",
+            "input": "All",
+            "ctx": {"expected": expected},
+        }
+    ]

@@ -1,13 +1,15 @@
-"""What is told of a request to whoever sends it."""
+"""What is told of a request to whoever sends it, and what it may ask."""
 
 import json
 from typing import cast
 
+import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from workspaces.call import Call
-from workspaces.handlers import system
+from workspaces.handlers import reading, system
 from workspaces.identity import ORIGIN
+from workspaces.problems import Problem
 from workspaces.proxies import Origin
 
 PLAIN = {"host": "ws.example.org", "user-agent": "curl", "x-forwarded-for": "192.0.2.1", "sec-fetch-site": "none"}
@@ -27,3 +29,14 @@ async def test_only_headers_that_hold_no_credentials_are_shown() -> None:
         "baseurl": "https://ws.example.org/",
         "headers": PLAIN | dict.fromkeys(CREDENTIALS, "<redacted>"),
     }
+
+
+async def test_a_status_that_there_is_not_is_refused_with_those_that_there_are() -> None:
+    call = type("Asking", (), {"request": make_mocked_request("GET", "/workspaces?status=Ready")})()
+    with pytest.raises(Problem) as caught:
+        await reading.list_workspaces(cast(Call, call))
+    expected = "Value error, must be one of ready, provisioning"
+    assert (caught.value.status, caught.value.detail) == (
+        422,
+        [{"type": "value_error", "loc": ["query", "status"], "msg": expected, "input": "Ready"}],
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from datalabd.api.meta import Manifest
-from datalabd.api.workspace import stamp
+from datalabd.api.workspace import Status, stamp
 from datalabd.errors import KubeError
 from datalabd.kube import resources as kinds
 from datalabd.live import dig, integer, text
@@ -114,6 +114,8 @@ async def list_workspaces(call: Call) -> web.StreamResponse:
     limit = answers.query_number(call.request, "limit", 1, 500)
     after = _decoded(call.request.query.get("continue", ""))
     name, status = call.request.query.get("name", "").lower(), call.request.query.get("status", "")
+    if status and status not in list(Status):
+        raise problems.wrong(("query", "status"), f"must be one of {', '.join(Status)}", status)
     found = [
         row
         for row in rows(call)
