@@ -301,8 +301,9 @@ def data_protection(username: str) -> list[Manifest]:
 
 
 _MAY_DELETE = (
+    # A request about what is in no namespace has none.
     "authorizer.group(request.resource.group).resource(request.resource.resource)"
-    '.namespace(request.namespace).name(request.name).check("delete").allowed()'
+    '.namespace(request.?namespace.orValue("")).name(request.name).check("delete").allowed()'
 )
 _SAME_OWNERS = (
     # Whom it depends on no more does not take it along; but by its owner a namespace is known to hold data.
