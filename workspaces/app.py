@@ -27,6 +27,7 @@ from datalabd.kube.informers import Informers
 from datalabd.kube.leader import Leader, until_first
 from datalabd.kube.lease import Fence
 from workspaces import handlers
+from workspaces.activities import Activities
 from workspaces.audit import Audit
 from workspaces.authentication import Authentication
 from workspaces.cache import Cache
@@ -79,6 +80,8 @@ class Process:
             http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
             probes = Probes()
             stack.push_async_callback(probes.close)
+            activities = Activities(client, self._settings.namespace)
+            stack.push_async_callback(activities.close)
             templates = self._settings.storage_secret, self._settings.registry_secret
             streams = Streams(cache, all_secrets=any(templates))
             audit = Audit(Recorder(client))
@@ -92,6 +95,7 @@ class Process:
                 client=client,
                 http=http,
                 probes=probes,
+                activities=activities,
                 streams=streams,
                 unready=functools.partial(self._unready, cache),
             )

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
 from workspaces import answers, audit, permissions, problems
+from workspaces.activities import Activities
 from workspaces.audit import Act, Audit
 from workspaces.cache import Cache
 from workspaces.claims import Identity
@@ -48,6 +49,7 @@ class Services:
     http: aiohttp.ClientSession
     """To the token endpoint alone."""
     probes: Probes
+    activities: Activities
     unready: Callable[[], list[str]]
     """What is missing before requests should be sent here."""
 
@@ -65,6 +67,8 @@ class Call:
         self.cache = self.services.cache
         self.settings = self.services.settings
         self.workspace = request.match_info.get("w", "")
+        self.about: dict[str, str] = {}
+        """What it is about, beside what the path says."""
 
     # --- who and what
 
@@ -163,7 +167,7 @@ class Call:
         """What is told of it to whoever audits."""
         parts = {"w": "workspace", "m": "member", "b": "bucket", "s": "session", "workspace": "grantee"}
         what = {parts.get(part, part): value for part, value in self.request.match_info.items() if part != "w"}
-        return Act(self.operation.name, self.workspace, self.caller, self.request[REQUEST_ID], what)
+        return Act(self.operation.name, self.workspace, self.caller, self.request[REQUEST_ID], what | self.about)
 
     def written(self, written: Written, asked: BaseModel | None = None) -> None:
         """Tell of a change that was made, with what was asked for: bodies hold no secrets."""

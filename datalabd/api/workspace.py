@@ -272,7 +272,7 @@ class Activity(Wire):
     time: Time | None
     type: str
     reason: str
-    message: str
+    message: str = Field(description="Empty for whom may not see members: it names them.")
     object: str = Field(description="Kind of the object that it is of.")
     count: int = 1
 

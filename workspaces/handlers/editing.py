@@ -143,6 +143,7 @@ async def remove_member(call: Call) -> web.StreamResponse:
 async def hand_over(call: Call) -> web.StreamResponse:
     """Make a member the owner."""
     asked = await call.body(OwnerPut)
+    call.about["member"] = asked.member
 
     def apply(draft: Draft) -> None:
         is_admin = call.caller.is_platform_admin

@@ -8,14 +8,14 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from datalabd.api.meta import Manifest
-from datalabd.api.workspace import Status, stamp
+from datalabd.api.workspace import Status
 from datalabd.errors import KubeError
 from datalabd.kube import resources as kinds
-from datalabd.live import dig, integer, text
-from datalabd.text import moment
-from workspaces import answers, pages, problems, reads, sessions, stores, streams
+from datalabd.live import text
+from workspaces import activities, answers, pages, problems, reads, sessions, stores, streams
 from workspaces.cache import Unknown
 from workspaces.call import Call, Handler
+from workspaces.permissions import Permission
 from workspaces.reads import Pieces
 from workspaces.stores import Offer
 
@@ -186,39 +186,20 @@ async def _stream(call: Call, follow: Callable[[streams.Stream], Any]) -> web.St
 
 
 async def list_activity(call: Call) -> web.StreamResponse:
-    """Events of the Storage and the Datalab, newest first."""
+    """Events of the Storage and the Datalab, newest first; their notes name members, and are for who may see them."""
     known(call)
     limit = answers.query_number(call.request, "limit", 1, 500) or 100
     skip = answers.query_number(call.request, "continue", 0, 100_000) or 0
-    fields = f"regarding.name={call.workspace}"
     try:
-        found, _ = await call.services.client.list(kinds.EVENTS, call.cache.namespace, fieldSelector=fields)
+        items = await call.services.activities.of(call.workspace)
     except KubeError as error:
         raise problems.refused(error, {}) from error
-    items = [_activity(event) for event in found if dig(event, "regarding").get("kind") in ("Storage", "Datalab")]
-    items.sort(key=lambda item: item["time"] or "", reverse=True)
+    if Permission.VIEW_MEMBERS not in call.permissions:
+        items = activities.without_names(items)
     page: dict[str, Any] = {"items": items[skip : skip + limit]}
     if len(items) > skip + limit:
         page["continue"] = str(skip + limit)
     return answers.ok(page)
-
-
-def _activity(event: Manifest) -> dict[str, Any]:
-    times = (
-        dig(event, "series").get("lastObservedTime"),
-        event.get("deprecatedLastTimestamp"),
-        event.get("eventTime"),
-        dig(event, "metadata").get("creationTimestamp"),
-    )
-    time = next((at for said in times if (at := moment(said)) is not None), None)
-    return {
-        "time": None if time is None else stamp(time),
-        "type": text(event, "type"),
-        "reason": text(event, "reason"),
-        "message": text(event, "note"),
-        "object": text(event, "regarding", "kind"),
-        "count": integer(event, "series", "count") or integer(event, "deprecatedCount") or 1,
-    }
 
 
 async def list_sessions(call: Call) -> web.StreamResponse:

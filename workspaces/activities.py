@@ -1,0 +1,78 @@
+"""Events of workspaces' Storages and Datalabs: asked of the API server, for each workspace once a second at most."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from datalabd.api.meta import Manifest
+from datalabd.api.workspace import stamp
+from datalabd.kube import resources as kinds
+from datalabd.kube.client import Client
+from datalabd.live import dig, integer, text
+from datalabd.text import moment
+from workspaces.memory import Memory
+
+MEMORY_SECONDS = 1.0
+MEMORY_MAX = 20_000
+"""Events that are remembered."""
+
+Row = dict[str, Any]
+"""An `Activity` as JSON."""
+
+
+class Activities:
+    """What happened to each workspace."""
+
+    def __init__(self, client: Client, namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._clock = clock
+        self._known: Memory[str, list[Row]] = Memory(MEMORY_MAX)
+        self._asking: dict[str, asyncio.Task[list[Row]]] = {}
+
+    async def close(self) -> None:
+        """Stop asking."""
+        for task in (asking := list(self._asking.values())):
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    async def of(self, workspace: str) -> list[Row]:
+        """Its Events, newest first; raises KubeError."""
+        if (known := self._known.get(workspace, self._clock())) is not None:
+            return known
+        if (task := self._asking.get(workspace)) is None:
+            task = self._asking[workspace] = asyncio.create_task(self._ask(workspace), name="Events of a workspace")
+            task.add_done_callback(lambda _: self._asking.pop(workspace, None))
+        return await asyncio.shield(task)
+
+    async def _ask(self, workspace: str) -> list[Row]:
+        fields = f"regarding.name={workspace}"
+        found, _ = await self._client.list(kinds.EVENTS, self._namespace, fieldSelector=fields)
+        rows = [_row(event) for event in found if dig(event, "regarding").get("kind") in ("Storage", "Datalab")]
+        rows.sort(key=lambda row: row["time"] or "", reverse=True)
+        self._known.put(workspace, rows, 1 + len(rows), self._clock() + MEMORY_SECONDS)
+        return rows
+
+
+def _row(event: Manifest) -> Row:
+    times = (
+        dig(event, "series").get("lastObservedTime"),
+        event.get("deprecatedLastTimestamp"),
+        event.get("eventTime"),
+        dig(event, "metadata").get("creationTimestamp"),
+    )
+    time = next((at for said in times if (at := moment(said)) is not None), None)
+    return {
+        "time": None if time is None else stamp(time),
+        "type": text(event, "type"),
+        "reason": text(event, "reason"),
+        "message": text(event, "note"),
+        "object": text(event, "regarding", "kind"),
+        "count": integer(event, "series", "count") or integer(event, "deprecatedCount") or 1,
+    }
+
+
+def without_names(rows: list[Row]) -> list[Row]:
+    """The same for whoever may not see members: notes name them."""
+    return [row | {"message": ""} for row in rows]
