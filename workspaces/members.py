@@ -69,7 +69,11 @@ def add(draft: Draft, members: Sequence[NewMembership], now: datetime.datetime) 
             users.append(member)
         draft.words[("spec", "userOverrides", member)] = ("add_memberships", index)
         if names(draft.datalab)[0] == member or new.role == "owner":
-            _cap(draft.datalab, member, before, role(draft.datalab, member), now)
+            is_now = role(draft.datalab, member)
+            if new.role == "owner" != is_now:
+                where = f"add_memberships.{index}.role"
+                draft.warnings.append(f"{where}: {member} is {is_now}; PUT /workspaces/{draft.name}/owner hands over")
+            _cap(draft.datalab, member, before, is_now, now)
             continue
         _override(draft.datalab, member, Role(new.role), new.creation_timestamp)
         _cap(draft.datalab, member, before, new.role, now)

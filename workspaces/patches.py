@@ -89,6 +89,8 @@ class Draft:
     read_datalab: Manifest | None
     words: dict[Location, Location] = field(default_factory=dict)
     """Where the body said what now stands at a path of one of the objects."""
+    warnings: list[str] = field(default_factory=list)
+    """What was asked for and has no effect."""
     storage: Manifest = field(init=False)
     datalab: Manifest | None = field(init=False)
 

@@ -68,7 +68,7 @@ class Written:
     changes: tuple[dict[str, str], ...] = ()
     """What of them changed: paths, each with what stood there and what does."""
     warnings: tuple[str, ...] = ()
-    """What admission has to say."""
+    """What has no effect, and what admission has to say."""
 
 
 Decide = Callable[[Pair], Draft]
@@ -148,7 +148,7 @@ class Writer:
                 for kind in touched:
                     done[kind] = await self._patch(kind, pair, edit, dry_run=True)
             if dry_run:
-                return Written(_with(pair, done), tuple(done.values()), told, tuple(warnings))
+                return Written(_with(pair, done), tuple(done.values()), told, (*edit.warnings, *warnings))
             done.clear()
             warnings.clear()
             for kind in touched:
@@ -158,7 +158,7 @@ class Writer:
                     for earlier, written in done.items():
                         await self._take_back(earlier, pair, edit, written)
                     raise
-            return Written(_with(pair, done), tuple(done.values()), told, tuple(warnings))
+            return Written(_with(pair, done), tuple(done.values()), told, (*edit.warnings, *warnings))
 
     async def _patch(self, kind: Resource, pair: Pair, edit: Draft, *, dry_run: bool = False) -> Manifest:
         before = pair.of(kind)

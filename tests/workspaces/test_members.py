@@ -84,6 +84,16 @@ def test_a_second_spelling_that_is_there_already_caps_nobody_when_it_goes() -> N
     assert (members.names(found.datalab), caps(found)) == (["alice"], "")
 
 
+def test_who_is_to_be_a_second_owner_is_told_where_that_is_done() -> None:
+    found = draft(users=["alice"])
+    members.add(found, [new("alice", "owner"), new("bob", "owner")], NOW)
+    assert found.warnings == ["add_memberships.1.role: bob is user; PUT /workspaces/ws-a/owner hands over"]
+    assert members.role(found.datalab, "bob") == "user"
+    first = draft(users=[])
+    members.add(first, [new("carol", "owner")], NOW)
+    assert (first.warnings, members.role(first.datalab, "carol")) == ([], "owner")
+
+
 def test_members_are_bounded() -> None:
     found = draft(users=[f"user-{number}" for number in range(ITEMS_MAX)])
     with pytest.raises(Problem) as caught:
