@@ -25,6 +25,7 @@ LOCATION = """location {path} {{
     proxy_set_header X-Forwarded-Proto $scheme;
     proxy_set_header X-Forwarded-For $remote_addr;
     proxy_buffer_size 16k;
+    proxy_buffers 8 16k;
     proxy_read_timeout 1h;
     proxy_set_header X-Forwarded-Prefix {prefix};
     proxy_pass {behind};
