@@ -83,7 +83,12 @@ class Replica:
         """Register everything, and go on."""
         self._tasks.append(asyncio.create_task(self.registrar.keep()))
         await asyncio.wait_for(self.registrar.registered.wait(), scaled(30))
+        # What guards names below the domains is registered once environments are known.
         await until(lambda: bool(self.informers.store(kinds.VALIDATING_WEBHOOKS).get("", INGRESSES)))
+        await until(lambda: all(map(self._stands, self.registrar._desired())))
+
+    def _stands(self, manifest: Manifest) -> bool:
+        return self.informers.store(resource_of(manifest)).get("", manifest["metadata"]["name"]) is not None
 
     def stop_leading(self) -> None:
         """As when the lease is lost."""
