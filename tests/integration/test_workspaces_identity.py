@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 import ssl
+import time
 import tomllib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -160,7 +161,7 @@ def test_a_gateway_hands_on_tokens_by_its_secret(
 ) -> None:
     (tmp_path / "secret").write_text("of-the-gateway\n")
     environ: dict[str, Any] = {"AUTH_MODE": "gateway", "GATEWAY_SECRET_FILE": str(tmp_path / "secret")}
-    claims = {"aud": "workspace-api", "preferred_username": "joe"}
+    claims = {"aud": "workspace-api", "preferred_username": "joe", "iat": int(time.time())}
     token = unsigned(claims | {"resource_access": {"ws-a": {"roles": ["ws_access"]}}})
     with serving(cluster, place, tmp_path / "log", issuer, **environ) as server:
         codes = {}

@@ -5,6 +5,7 @@ import contextlib
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from hack.issuer import Issuer
 from tests.integration.daemon import eventually
 from tests.integration.objects import unique
 from tests.integration.workspace_server import USERS, Server, install_kinds, secret, serving, workspace
+from workspaces.probes import ANSWER_SECONDS
 
 pytestmark = pytest.mark.cluster
 
@@ -180,6 +182,7 @@ def test_a_session_is_looked_at(cluster: Cluster, namespace: str, server: Server
     cluster.api.request("PATCH", path(DATALABS, namespace, "ws-a", "status"), said, MERGE_PATCH)
     with server.as_("joe") as client:
         eventually(lambda: client.get("/workspaces/ws-a/sessions").json()[0].get("url"), 10)
+        time.sleep(ANSWER_SECONDS)  # as long as the answer of the case before counts
         answer_with(status)
         Endpoint.asked.clear()
         answer = client.get("/workspaces/ws-a/sessions/default")
