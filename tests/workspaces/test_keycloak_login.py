@@ -160,8 +160,8 @@ async def test_a_login_goes_on_at_another_replica_until_the_realm_ends_it(scene:
 
 
 async def test_keys_that_the_realm_rotates_refuse_nobody(scene: Scene) -> None:
-    passed = [0.0]
-    async with served(scene.settings, clock=lambda: time.monotonic() + passed[0]) as url:
+    began, passed = time.monotonic(), [0.0]
+    async with served(scene.settings, clock=lambda: began + passed[0]) as url:
         assert (await _who(url, (await scene.of_user("alice"))["access_token"]))[0] == 200
         newer = {
             "name": "newer",
@@ -171,6 +171,7 @@ async def test_keys_that_the_realm_rotates_refuse_nobody(scene: Scene) -> None:
         }
         scene.realm.request("POST", "/components", body=newer)
         token = (await scene.of_user("alice"))["access_token"]
+        passed[0] = UNKNOWN_SECONDS / 2
         assert (await _who(url, token))[0] == 503  # the keys were fetched less than ten seconds ago
         passed[0] = UNKNOWN_SECONDS
         assert (await _who(url, token))[0] == 200
