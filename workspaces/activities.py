@@ -1,6 +1,5 @@
 """Events of workspaces' Storages and Datalabs: asked of the API server, for each workspace once a second at most."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
 from datalabd.live import dig, integer, text
 from datalabd.text import moment
-from workspaces.memory import Memory
+from workspaces.recent import Recent
 
 MEMORY_SECONDS = 1.0
 MEMORY_MAX = 20_000
@@ -27,32 +26,21 @@ class Activities:
     def __init__(self, client: Client, namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._namespace = namespace
-        self._clock = clock
-        self._known: Memory[str, list[Row]] = Memory(MEMORY_MAX)
-        self._asking: dict[str, asyncio.Task[list[Row]]] = {}
+        self._recent = Recent(self._ask, MEMORY_SECONDS, MEMORY_MAX, clock, lambda rows: 1 + len(rows))
 
     async def close(self) -> None:
         """Stop asking."""
-        for task in (asking := list(self._asking.values())):
-            task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await self._recent.close()
 
     async def of(self, workspace: str) -> list[Row]:
         """Its Events, newest first; raises KubeError."""
-        if (known := self._known.get(workspace, self._clock())) is not None:
-            return known
-        if (task := self._asking.get(workspace)) is None:
-            task = self._asking[workspace] = asyncio.create_task(self._ask(workspace), name="Events of a workspace")
-            task.add_done_callback(lambda _: self._asking.pop(workspace, None))
-        return await asyncio.shield(task)
+        return await self._recent.get(workspace)
 
     async def _ask(self, workspace: str) -> list[Row]:
         fields = f"regarding.name={workspace}"
         found, _ = await self._client.list(kinds.EVENTS, self._namespace, fieldSelector=fields)
         rows = [_row(event) for event in found if dig(event, "regarding").get("kind") in ("Storage", "Datalab")]
-        rows.sort(key=lambda row: row["time"] or "", reverse=True)
-        self._known.put(workspace, rows, 1 + len(rows), self._clock() + MEMORY_SECONDS)
-        return rows
+        return sorted(rows, key=lambda row: row["time"] or "", reverse=True)
 
 
 def _row(event: Manifest) -> Row:

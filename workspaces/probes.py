@@ -1,12 +1,11 @@
 """Asks sessions whether they answer: each once at a time, and not again within a second."""
 
-import asyncio
 import time
 from collections.abc import Callable
 
 import aiohttp
 
-from workspaces.memory import Memory
+from workspaces.recent import Recent
 
 TIMEOUT = aiohttp.ClientTimeout(total=5)
 ANSWER_SECONDS = 1.0
@@ -23,31 +22,20 @@ class Probes:
         """Needs a running event loop."""
         connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX, limit_per_host=CONNECTIONS_PER_HOST_MAX)
         self._http = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT, cookie_jar=aiohttp.DummyCookieJar())
-        self._clock = clock
-        self._answers: Memory[str, bool] = Memory(ANSWERS_MAX)
-        self._asking: dict[str, asyncio.Task[bool]] = {}
+        self._recent = Recent(self._ask, ANSWER_SECONDS, ANSWERS_MAX, clock)
 
     async def close(self) -> None:
         """Stop asking."""
-        for task in (asking := list(self._asking.values())):
-            task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await self._recent.close()
         await self._http.close()
 
     async def answers(self, url: str) -> bool:
         """Whether something answers there, whatever it says unless it is broken."""
-        if (known := self._answers.get(url, self._clock())) is not None:
-            return known
-        if (task := self._asking.get(url)) is None:
-            task = self._asking[url] = asyncio.create_task(self._ask(url), name="session probe")
-            task.add_done_callback(lambda _: self._asking.pop(url, None))
-        return await asyncio.shield(task)
+        return await self._recent.get(url)
 
     async def _ask(self, url: str) -> bool:
         try:
             async with self._http.head(url, allow_redirects=False) as response:
-                found = response.status < 500
+                return response.status < 500
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
-            found = False
-        self._answers.put(url, found, 1, self._clock() + ANSWER_SECONDS)
-        return found
+            return False
