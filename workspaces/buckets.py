@@ -11,7 +11,7 @@ from datalabd.api.meta import Manifest
 from datalabd.api.storage import BUCKET_CLAIM, GRANT_EXPIRY, GRANT_REASONS, Bucket, entries, key, read
 from datalabd.api.workspace import stamp
 from datalabd.api.workspace_bodies import BucketPatch, NewBucket, NewLifecycleRule
-from datalabd.live import text
+from datalabd.live import objects, text
 from datalabd.text import moment, timestamp
 from workspaces.patches import Draft, annotate, listed, require_room, set_entry
 from workspaces.problems import problem, wrong
@@ -63,7 +63,7 @@ def added(draft: Draft) -> frozenset[str]:
 
 
 def _names(storage: Manifest) -> frozenset[str]:
-    return frozenset(bucket.name for bucket in read(storage).buckets)
+    return frozenset(filter(None, map(_name, objects(storage, "spec", "buckets"))))
 
 
 # ---- Names that are about to be taken
