@@ -5,6 +5,7 @@ async with WorkspaceClient("https://workspaces.example.org", token) as client:
         print(row.name, row.status)
 """
 
+import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -52,7 +53,7 @@ class WorkspaceClient:
     """Everything that the API offers but login and pages; an async context that closes its connections.
 
     Every method raises WorkspaceError for a refusal, aiohttp.ClientError where there is no answer, and TimeoutError.
-    `dry_run` checks a write and changes nothing. `version` is an ETag of `workspace`: 412 if it has changed since.
+    `version` is an ETag of `workspace`: 412 if it has changed since.
     """
 
     def __init__(self, url: str, token: Token, session: aiohttp.ClientSession | None = None) -> None:
@@ -61,6 +62,13 @@ class WorkspaceClient:
         self._token = token
         self._own = session is None
         self._session = session or aiohttp.ClientSession(timeout=TIMEOUT)
+        self._is_dry_run = False
+
+    def dry_run(self) -> Self:
+        """The same client, but its writes are checked and change nothing. Opening a session is none: it starts one."""
+        made = copy.copy(self)
+        made._own, made._is_dry_run = False, True
+        return made
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,15 +108,13 @@ class WorkspaceClient:
         response = await self._send("GET", _path(name))
         return answers.Workspace.model_validate_json(response.body), response.headers.get("ETag", "")
 
-    async def edit(
-        self, name: str, edit: bodies.WorkspaceEdit, *, version: str = "", dry_run: bool = False
-    ) -> answers.Created:
+    async def edit(self, name: str, edit: bodies.WorkspaceEdit, *, version: str = "") -> answers.Created:
         """Add members, stores and buckets, and decide on requests: all of it, or nothing."""
-        return await self._ask(answers.Created, "PUT", _path(name), edit, version, dry_run)
+        return await self._ask(answers.Created, "PUT", _path(name), edit, version)
 
-    async def delete(self, name: str, *, dry_run: bool = False) -> None:
+    async def delete(self, name: str) -> None:
         """Delete a workspace."""
-        await self._send("DELETE", _path(name), dry_run=dry_run)
+        await self._send("DELETE", _path(name))
 
     async def credentials(self, name: str) -> answers.AllCredentials:
         """Its credentials in clear."""
@@ -178,10 +184,10 @@ class WorkspaceClient:
 
     # ---- Stores
 
-    async def remove_store(self, name: str, kind: StoreType, store: str, *, dry_run: bool = False) -> list[str]:
+    async def remove_store(self, name: str, kind: StoreType, store: str) -> list[str]:
         """Remove a store; what admission warns of."""
         path = _path(name, "stores", kind, store)
-        return (await self._ask(answers.Created, "DELETE", path, dry_run=dry_run)).warnings or []
+        return (await self._ask(answers.Created, "DELETE", path)).warnings or []
 
     async def ask_store(
         self, name: str, kind: StoreType, store: str, action: str, details: bodies.StoreAction | None = None
@@ -227,9 +233,8 @@ class WorkspaceClient:
         path: str,
         body: Wire | None = None,
         version: str = "",
-        dry_run: bool = False,
     ) -> Answer:
-        response = await self._send(method, path, body, version, dry_run)
+        response = await self._send(method, path, body, version)
         return TypeAdapter(model).validate_json(response.body)
 
     async def _send(
@@ -238,7 +243,6 @@ class WorkspaceClient:
         path: str,
         body: Wire | None = None,
         version: str = "",
-        dry_run: bool = False,
         query: Mapping[str, str] | None = None,
     ) -> "_Response":
         headers = await self._headers()
@@ -248,7 +252,7 @@ class WorkspaceClient:
             data = body.model_dump_json(exclude_unset=True, by_alias=True).encode()
         if version:
             headers["If-Match"] = version
-        params = dict(query or {}) | ({"dry_run": "true"} if dry_run else {})
+        params = dict(query or {}) | ({"dry_run": "true"} if self._is_dry_run and method != "GET" else {})
         async with self._session.request(
             method, self._url + path, params=params, data=data, headers=headers, allow_redirects=False
         ) as response:

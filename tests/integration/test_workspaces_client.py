@@ -63,7 +63,7 @@ async def bob(server: Server) -> AsyncIterator[WorkspaceClient]:
 
 async def test_members_come_and_go(alice: WorkspaceClient) -> None:
     edit = WorkspaceEdit.model_validate({"add_memberships": [{"member": "carol"}]})
-    assert (await alice.edit("ws-a", edit, dry_run=True)).name == "ws-a"
+    assert (await alice.dry_run().edit("ws-a", edit)).name == "ws-a"
     found, version = await alice.workspace("ws-a")
     assert [member.member for member in found.datalab.memberships] == ["alice"]
     await alice.edit("ws-a", edit, version=version)
@@ -71,6 +71,9 @@ async def test_members_come_and_go(alice: WorkspaceClient) -> None:
         await alice.change_member("ws-a", "carol", Role.ADMIN, version=version)
     assert caught.value.status == 412
     await alice.change_member("ws-a", "carol", Role.ADMIN)
+    await alice.dry_run().hand_over("ws-a", "carol")
+    found, _ = await alice.workspace("ws-a")
+    assert next(member.member for member in found.datalab.memberships if member.role == "owner") == "alice"
     await alice.hand_over("ws-a", "carol")
     found, _ = await alice.workspace("ws-a")
     assert [(member.member, member.role) for member in found.datalab.memberships] == [
@@ -124,7 +127,7 @@ async def test_stores_are_cared_for(cluster: Cluster, server: Server, alice: Wor
             await asyncio.sleep(0.2)
     await alice.edit("ws-a", WorkspaceEdit.model_validate({"add_stores": [{"name": "c", "type": "cache"}]}))
     assert await alice.ask_store("ws-a", StoreType.CACHE, "c", "rotate")
-    await alice.remove_store("ws-a", StoreType.CACHE, "c", dry_run=True)
+    await alice.dry_run().remove_store("ws-a", StoreType.CACHE, "c")
     found, _ = await alice.workspace("ws-a")
     assert [one.name for one in found.datalab.stores] == ["c"]
 
