@@ -14,6 +14,7 @@ from datalabd.api.meta import Manifest
 from datalabd.api.storage import Storage, read
 from datalabd.api.workspace import Status, stamp
 from datalabd.live import annotations, condition, dig, integer, text
+from datalabd.text import bounded
 from workspaces import buckets, members, sessions, stores
 from workspaces.credentials import (
     MASK,
@@ -56,9 +57,10 @@ def view(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, all
     found: View = {"name": storage.name}
     if storage.created is not None:
         found["creation_timestamp"] = stamp(storage.created)
+    status = _status(pieces.storage, keys is not None)
     found |= {
         "version": text(pieces.storage, "metadata", "resourceVersion"),
-        "status": str(_status(pieces.storage, keys is not None)),
+        "status": str(status),
         "storage": _storage_view(storage, sharing, keys, allowed),
         "datalab": _datalab_view(storage, pieces, sharing, offer, settings, allowed),
     }
@@ -66,6 +68,8 @@ def view(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, all
         found["resource_usage"] = usage(pieces.quotas, pieces.volumes)
     if pieces.problem:
         found["problem"] = pieces.problem
+    if message := _message(_hindrances(pieces), allowed):
+        found["message"] = message
     return found | {"user": {"name": viewer, "permissions": sorted(map(str, allowed))}}
 
 
@@ -111,6 +115,21 @@ def _status(storage: Manifest, is_whole: bool) -> Status:
     return Status.READY if is_whole and not denied else Status.PROVISIONING
 
 
+Hindrances = tuple[tuple[Permission, str], ...]
+"""What may keep a workspace from being whole, each with what has to be allowed to who reads it: the first counts."""
+
+
+def _hindrances(pieces: Pieces) -> Hindrances:
+    not_ready = condition(pieces.storage, "Ready", "status")
+    storage = text(not_ready, "message") if not_ready.get("status") == "False" else ""
+    found = (Permission.VIEW_BUCKETS, bounded(storage)), (Permission.VIEW_SESSIONS, sessions.hindrance(pieces.datalab))
+    return tuple((needed, said) for needed, said in found if said)
+
+
+def _message(hindrances: Hindrances, allowed: Permissions) -> str:
+    return next((said for needed, said in hindrances if needed in allowed), "")
+
+
 def without_secrets(found: View) -> View:
     """The same for a stream: without any credential."""
     storage = {member: value for member, value in found["storage"].items() if member != "credentials"}
@@ -141,6 +160,7 @@ class Overview:
     members: int
     pending: int
     """Requests that wait for a decision."""
+    hindrances: Hindrances = ()
 
 
 def overview(pieces: Pieces, sharing: Sharing, settings: Settings) -> Overview:
@@ -152,6 +172,7 @@ def overview(pieces: Pieces, sharing: Sharing, settings: Settings) -> Overview:
         tuple(sessions.started(pieces.datalab)),
         len(members.names(pieces.datalab)),
         sharing.pending(storage.name),
+        _hindrances(pieces),
     )
 
 
@@ -171,6 +192,8 @@ def row(name: str, of: Overview, allowed: Permissions, base: str, problem: str =
         found["pending"] = of.pending
     if problem:
         found["problem"] = problem
+    if message := _message(of.hindrances, allowed):
+        found["message"] = message
     return found
 
 

@@ -9,7 +9,8 @@ from datalabd.api.v1beta2 import State
 from datalabd.api.workspace import stamp
 from datalabd.api.workspace_bodies import SessionCreate
 from datalabd.live import condition, dig, text
-from datalabd.text import moment
+from datalabd.observed import Phase
+from datalabd.text import bounded, moment
 from workspaces.patches import Draft, listed
 from workspaces.problems import not_found, problem
 
@@ -47,8 +48,38 @@ def _row(datalab: Manifest | None, name: str, state: State) -> dict[str, Any]:
     if url := text(status, "url"):
         row["url"] = url
     row["ready"] = bool(url) and (text(status, "state") or state) == State.STARTED
-    row |= {member: said for member in ("phase", "message") if (said := text(status, member))}
-    return row
+    phase, said = text(status, "phase"), text(status, "message")
+    if state is State.STARTED and not row["ready"] and not phase:
+        phase, said = _not_begun(datalab, said)
+    return row | {member: value for member, value in (("phase", phase), ("message", said)) if value}
+
+
+def _not_begun(datalab: Manifest | None, said: str) -> tuple[str, str]:
+    """Phase and message of a started session that the runtime does not know yet; what it says itself may be empty."""
+    if not (why := hindrance(datalab)):
+        return "", said
+    if said and not _says(datalab, "Synced", "False"):
+        why = said
+    elif said:
+        why = f"{said}; {why}"  # what it waits for, and why that does not come
+    return Phase.FAILED if _says(datalab, "Stalled", "True") else Phase.PENDING, bounded(why)
+
+
+def hindrance(datalab: Manifest | None) -> str:
+    """What keeps a lab from being whole, as its conditions say: the one that explains most; empty where none does."""
+    said = (_says(datalab, *known) for known in (("Synced", "False"), ("Ready", "False"), ("Stalled", "True")))
+    return next(filter(None, said), "")
+
+
+def _says(datalab: Manifest | None, kind: str, status: str) -> str:
+    """The message of a condition, if it has this status."""
+    found = condition(datalab, kind, "status")
+    return bounded(text(found, "message")) if found.get("status") == status else ""
+
+
+def message(datalab: Manifest | None, name: str) -> str:
+    """What a session that is to run waits for; empty where nobody says anything."""
+    return str(_row(datalab, name, State.STARTED).get("message", ""))
 
 
 def address(datalab: Manifest | None, name: str) -> str:

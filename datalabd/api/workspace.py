@@ -138,8 +138,14 @@ class Session(Wire):
     state: State
     url: str | None = None
     ready: bool = False
-    phase: str | None = Field(None, description="Phase that the runtime reports.")
-    message: str | None = Field(None, description="What the runtime has to say.")
+    phase: str | None = Field(
+        None,
+        description="Phase that the runtime reports; where the lab keeps a session from starting, `Pending`, or "
+        "`Failed` if somebody has to mend the lab.",
+    )
+    message: str | None = Field(
+        None, description="What the runtime has to say, or the lab of what keeps the session from starting."
+    )
     since: Time | None = Field(None, description="When the lab's sessions became ready, or ceased to be.")
 
 
@@ -196,6 +202,9 @@ class User(Wire):
     permissions: list[str]
 
 
+_HINDRANCE = "What its Storage waits for, else what its lab does; left out for whom may not see buckets, or sessions."
+
+
 class Workspace(Wire):
     """A workspace as its viewer may see it."""
 
@@ -207,6 +216,7 @@ class Workspace(Wire):
     datalab: DatalabView
     resource_usage: ResourceUsage | None = None
     problem: str | None = Field(None, description="Why credentials cannot be told; `status` is not `ready` then.")
+    message: str | None = Field(None, description=_HINDRANCE)
     user: User
 
 
@@ -227,6 +237,7 @@ class WorkspaceRow(Wire):
     members: int | None = Field(None, description="How many there are; left out for whom may not see them.")
     pending: int | None = Field(None, description="Requests that wait for a decision of this workspace.")
     problem: str | None = Field(None, description="Why its `status` cannot be told.")
+    message: str | None = Field(None, description=_HINDRANCE)
 
 
 class AllCredentials(Wire):
@@ -257,6 +268,7 @@ class Starting(Wire):
 
     status: Literal["starting"] = "starting"
     url: str | None = None
+    message: str | None = Field(None, description="What it waits for, as in the list of sessions.")
 
 
 class Asked(Wire):

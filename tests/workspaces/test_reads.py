@@ -135,6 +135,35 @@ def test_a_storage_that_is_not_ready_is_provisioning(ready: str, status: str) ->
     assert view(pieces(live, None, secret("ws-a", **KEYS)))["status"] == status
 
 
+def _conditions(live: Manifest, *known: tuple[str, str, str]) -> Manifest:
+    conditions = [{"type": kind, "status": status, "message": message} for kind, status, message in known]
+    return live | {"status": {"conditions": conditions}}
+
+
+STORAGE_WAITS = _conditions(storage(), ("Ready", "False", "bucket ws-a is being made"))
+LAB_WAITS = _conditions(datalab(), ("Ready", "False", "no rights"), ("Synced", "False", "no rights"))
+
+
+@pytest.mark.parametrize(
+    ("live", "lab", "allowed", "told"),
+    [
+        (STORAGE_WAITS, LAB_WAITS, EVERYTHING, {"message": "bucket ws-a is being made"}),
+        (STORAGE_WAITS, LAB_WAITS, EVERYTHING - {Permission.VIEW_BUCKETS}, {"message": "no rights"}),
+        (storage(), LAB_WAITS, EVERYTHING, {"message": "no rights"}),
+        (storage(), LAB_WAITS, ROLE_PERMISSIONS[Role.API], {}),
+        (_conditions(storage(), ("Ready", "True", "all there")), datalab(), EVERYTHING, {}),
+        (storage(), None, EVERYTHING, {}),
+    ],
+)
+def test_what_a_workspace_waits_for_is_told_to_whom_it_concerns(
+    live: Manifest, lab: Manifest | None, allowed: Permissions, told: dict[str, str]
+) -> None:
+    found = pieces(live, lab)
+    row = reads.row("ws-a", reads.overview(found, Sharing([live]), SETTINGS), allowed, "https://api.example")
+    for one in (view(found, allowed), row):
+        assert {member: said for member, said in one.items() if member == "message"} == told
+
+
 def test_what_cannot_be_read_of_usage_leaves_it_out() -> None:
     """WS 6.54."""
     halves: list[dict[str, Any]] = [{"quotas": []}, {"volumes": []}]

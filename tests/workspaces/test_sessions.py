@@ -7,6 +7,7 @@ import pytest
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import State
 from datalabd.api.workspace_bodies import SessionCreate
+from datalabd.text import bounded
 from tests.workspaces.objects import TODAY, changes, datalab, storage
 from workspaces import sessions
 from workspaces.patches import Draft
@@ -65,6 +66,69 @@ def test_sessions_are_told_with_what_the_runtime_says() -> None:
         | {"phase": "Pending", "message": "no node fits"},
         {"name": "off", "state": "stopped", "url": "https://x", "ready": False},
     ]
+
+
+def condition(kind: str, status: str, message: str) -> Manifest:
+    return {"type": kind, "status": status, "reason": "Why", "message": message}
+
+
+MISSING = "environment labs does not exist; make it, or choose another"
+NOT_SYNCED = [condition("Ready", "False", MISSING), condition("Synced", "False", MISSING)]
+STALLED = condition("Stalled", "True", MISSING)
+WAITS = "the lab's environment is not running yet"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said", "told"),
+    [
+        pytest.param(NOT_SYNCED, {}, {"phase": "Pending", "message": MISSING}, id="cannot be acted upon"),
+        pytest.param([*NOT_SYNCED, STALLED], {}, {"phase": "Failed", "message": MISSING}, id="needs a person"),
+        pytest.param([STALLED], {}, {"phase": "Failed", "message": MISSING}, id="of another controller"),
+        pytest.param(
+            [condition("Ready", "False", "host lab.example is taken"), condition("Synced", "True", "")],
+            {},
+            {"phase": "Pending", "message": "host lab.example is taken"},
+            id="not ready",
+        ),
+        pytest.param(
+            NOT_SYNCED, {"message": WAITS}, {"phase": "Pending", "message": f"{WAITS}; {MISSING}"}, id="both say"
+        ),
+        pytest.param(
+            [condition("Ready", "False", "session other: no node fits"), condition("Synced", "True", "")],
+            {"message": WAITS},
+            {"phase": "Pending", "message": WAITS},
+            id="another session is the lab's trouble",
+        ),
+        pytest.param(
+            NOT_SYNCED,
+            {"phase": "Running", "message": "pulling its image"},
+            {"phase": "Running", "message": "pulling its image"},
+            id="runs already",
+        ),
+        pytest.param([condition("Ready", "True", "usable"), condition("Synced", "True", "")], {}, {}, id="all well"),
+        pytest.param([condition("Ready", "False", ""), condition("Synced", "False", "")], {}, {}, id="without words"),
+        pytest.param([condition("Synced", "Unknown", "?")], {"message": WAITS}, {"message": WAITS}, id="unknown"),
+    ],
+)
+def test_a_session_that_its_lab_keeps_from_starting_says_why(
+    conditions: list[Manifest], said: Manifest, told: Manifest
+) -> None:
+    live = lab(DEFAULT, STOPPED, conditions=conditions, sessions={"default": said})
+    assert sessions.rows(live) == [
+        DEFAULT | {"ready": False} | told,
+        {"name": "analysis", "state": "stopped", "ready": False},
+    ]
+    assert sessions.message(live, "default") == told.get("message", "")
+
+
+def test_a_session_that_can_be_used_needs_no_word_of_its_lab() -> None:
+    live = lab(DEFAULT, sessions=URL, conditions=NOT_SYNCED)
+    assert sessions.rows(live) == [DEFAULT | {"url": "https://ws-a-default.lab", "ready": True}]
+
+
+def test_what_a_lab_says_is_told_in_part_where_it_is_long() -> None:
+    live = lab(DEFAULT, conditions=[condition("Synced", "False", "x" * 5000)])
+    assert sessions.message(live, "default") == bounded("x" * 5000)
 
 
 def test_a_session_whose_state_is_not_told_is_as_it_is_wanted() -> None:

@@ -35,7 +35,8 @@ async def open_session(call: Call) -> web.StreamResponse:
     is_stopped = call.is_head and declared[name] is not State.STARTED
     if url and not is_stopped and await is_ready(call, name):
         return answers.ok({"url": url})
-    body = {"status": "starting"} | ({"url": url} if url else {})
+    message = sessions.message(lab, name)
+    body = {"status": "starting"} | ({"url": url} if url else {}) | ({"message": message} if message else {})
     return answers.ok(body, 202, {hdrs.RETRY_AFTER: str(RETRY_SECONDS)})
 
 
