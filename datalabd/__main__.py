@@ -92,15 +92,16 @@ def _workspaces(options: argparse.Namespace) -> int:
         sys.stdout.write(openapi.text())
         return 0
     from workspaces.app import Process
-    from workspaces.settings import Settings, doubts
+    from workspaces.settings import Settings
 
+    doubts: list[str] = []
     try:
-        settings = Settings.read(os.environ)
+        settings = Settings.read(os.environ, doubt=doubts.append)
     except ValueError as error:
         print(f"datalabd: {error}", file=sys.stderr)
         return 2
     logs.configure(settings.log_level)
-    for doubt in doubts(os.environ):
+    for doubt in doubts:
         print(f"datalabd: {doubt}", file=sys.stderr)
     try:
         asyncio.run(Process(settings, options.kubeconfig).run())

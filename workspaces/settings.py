@@ -79,25 +79,30 @@ def _seconds(least: float, most: float) -> Read:
     return read
 
 
-def _patience(value: str) -> float:
-    """As upstream: 10 for what is no number, 1 for what is below."""
-    try:
-        return min(max(1.0, float(value)), 60.0)
-    except ValueError:
-        return 10.0
+@dataclass(frozen=True)
+class _Instead:
+    """What is taken in place of what a variable says, where upstream takes it so."""
+
+    value: object
 
 
-def _sessions(value: str) -> int:
-    """As upstream: 3 for what is no number, 0 for what is below."""
-    try:
-        return min(max(0, int(value)), 100)
-    except ValueError:
-        return 3
+def _lenient(read: Callable[[str], float], otherwise: float, least: float, most: float) -> Read:
+    """As upstream: `otherwise` for what is no number, and the nearest that may be for any other."""
+
+    def take(value: str) -> object:
+        try:
+            number = read(value)
+        except ValueError:
+            return _Instead(otherwise)
+        taken = min(max(least, number), most)
+        return taken if taken == number else _Instead(taken)
+
+    return take
 
 
-def _session_mode(value: str) -> str:
+def _session_mode(value: str) -> object:
     word = value.strip().lower()
-    return word if word in ("on", "auto") else "off"
+    return word if word in ("on", "auto", "off") else _Instead("off")
 
 
 def _types(value: str) -> frozenset[StoreType]:
@@ -215,7 +220,7 @@ class Settings:
         "on",
         "session `default` of new workspaces: `on` started, `auto` stopped; else there is none",
     )
-    max_sessions: int = _variable("MAX_SESSIONS", _sessions, 3, "sessions that a workspace may declare")
+    max_sessions: int = _variable("MAX_SESSIONS", _lenient(int, 3, 0, 100), 3, "sessions that a workspace may declare")
     session_changes: SessionChanges = _variable(  # noqa: RUF009 - an enum does not change
         "SESSION_CHANGES",
         lambda value: SessionChanges(_one_of(*SessionChanges)(value)),
@@ -247,7 +252,9 @@ class Settings:
         "",
         "token endpoint of the realm, for `GET /workspaces/{w}/token`; empty: 503 there",
     )
-    token_timeout_seconds: float = _variable("TOKEN_BROKER_TIMEOUT_SECONDS", _patience, 10.0, "seconds to wait for it")
+    token_timeout_seconds: float = _variable(
+        "TOKEN_BROKER_TIMEOUT_SECONDS", _lenient(float, 10.0, 1.0, 60.0), 10.0, "seconds to wait for it"
+    )
     storage_secret: str = _variable(
         "STORAGE_SECRET_NAME",
         _template,
@@ -313,8 +320,16 @@ class Settings:
     )
 
     @classmethod
-    def read(cls, environ: Mapping[str, str], pod_namespace: Path = POD_NAMESPACE) -> Self:
-        """The settings in `environ`; ValueError with a line for each variable that is wrong."""
+    def read(
+        cls,
+        environ: Mapping[str, str],
+        pod_namespace: Path = POD_NAMESPACE,
+        doubt: Callable[[str], object] = lambda _: None,
+    ) -> Self:
+        """The settings in `environ`; ValueError with a line for each variable that is wrong.
+
+        `doubt` is called with a sentence for each that is taken for something else than it says.
+        """
         found: dict[str, Any] = {}
         if pod_namespace.is_file():
             found["namespace"] = pod_namespace.read_text().strip()
@@ -324,9 +339,15 @@ class Settings:
             variable = entry.metadata["variable"]
             if variable in said:
                 try:
-                    found[entry.name] = entry.metadata["read"](said[variable])
+                    taken = entry.metadata["read"](said[variable])
                 except ValueError as error:
                     wrong.append(f"{variable}: {error}")
+                    continue
+                if isinstance(taken, _Instead):
+                    taken = taken.value
+                    if value := said[variable].strip():
+                        doubt(f"{variable}: {bounded(value, 40)} is taken for {taken}")
+                found[entry.name] = taken
         if wrong:
             raise ValueError("\n".join(wrong))
         settings = cls(**found)
@@ -358,32 +379,6 @@ class Settings:
     def offers(self, kind: StoreType) -> bool:
         """Whether stores of this kind are to be offered, where the cluster has them."""
         return not self.disable_stores and kind not in self.disabled_types
-
-
-_LENIENT: Mapping[str, Callable[[str], object]] = {
-    "MAX_SESSIONS": int,
-    "TOKEN_BROKER_TIMEOUT_SECONDS": float,
-    "SESSION_MODE": _one_of("on", "auto", "off"),
-}
-"""Variables of which a wrong value is another one, as upstream has it; and what reads the right ones."""
-
-
-def doubts(environ: Mapping[str, str]) -> list[str]:
-    """What was taken for something else than it says, a sentence each."""
-    found = []
-    for variable, read in _LENIENT.items():
-        if not (value := environ.get(variable, "").strip().lower()):
-            continue
-        taken = next(entry for entry in fields(Settings) if entry.metadata["variable"] == variable).metadata["read"](
-            value
-        )
-        try:
-            is_taken = read(value) == taken
-        except ValueError:
-            is_taken = False
-        if not is_taken:
-            found.append(f"{variable}: {bounded(value, 40)} is taken for {taken}")
-    return found
 
 
 _FALLBACKS = {
