@@ -90,6 +90,10 @@ _LIMITS = f"""
 | streams of a user | {STREAMS_MAX}, at each replica | 429 |
 | entries of a list in a body | {LIST_MAX} | 422 |
 | sessions of a workspace | `MAX_SESSIONS` | 422 `session_limit_exceeded` |
+
+A user is whom a token names by `sub`. The machines of a workspace, whose tokens its client (`azp`) was given for role
+`ws_api`, are one user together, however many tokens they have. Who administers several workspaces can have tokens of
+the machines of each: bound what one address may ask at the proxy.
 """
 _ROLES = """
 ## Roles

@@ -71,6 +71,13 @@ class Identity:
     expires_at: float | None = None
     """Unix time at which a stream of this identity ends; None for one that does not expire."""
 
+    @property
+    def counts_as(self) -> str:
+        """For whom requests and streams are counted: a person, or a workspace, whatever its machines are called."""
+        if self.roles.get(self.client) == "ws_api":
+            return f"client {self.client}"
+        return f"user {self.subject or self.name}"
+
 
 ANYBODY = Identity("Default", is_platform_admin=True)
 """Whoever asks, where nothing is verified."""

@@ -141,7 +141,7 @@ def middleware(
                 raise
             return web.Response(status=302, headers={hdrs.LOCATION: page, hdrs.CACHE_CONTROL: "no-store"})
         is_write = request.method not in browsers.SAFE_METHODS
-        wait = limits.take(caller.subject or caller.name, is_write=is_write, now=time.monotonic())
+        wait = limits.take(caller.counts_as, is_write=is_write, now=time.monotonic())
         if wait:
             raise TooManyRequests(wait)
         return await handler(request)

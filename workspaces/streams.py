@@ -160,7 +160,7 @@ class Streams:
 
         It is about one workspace, or without a name about all on which the caller may have a permission.
         """
-        user = caller.subject or caller.name
+        user = caller.counts_as
         if self._closing:
             raise Problem(503, "Stopping", headers={"Retry-After": "1"})
         if self._users[user] >= STREAMS_MAX:

@@ -128,6 +128,21 @@ def test_roles_are_read_as_far_as_they_are_well_formed(
 
 
 @pytest.mark.parametrize(
+    ("who", "counted"),
+    [
+        (Identity("alice", "f1", "portal", roles={"ws-a": "ws_admin"}), "user f1"),
+        (Identity("alice", "f1", "ws-a", roles={"ws-a": "ws_admin"}), "user f1"),
+        (Identity("alice", "f1", "portal", roles={"ws-a": "ws_api"}), "user f1"),
+        (Identity("client ws-a"), "user client ws-a"),
+        (Identity("service-account-ws-a", "m1", "ws-a", roles={"ws-a": "ws_api"}), "client ws-a"),
+        (Identity("robot", "m2", "ws-a", roles={"ws-a": "ws_api"}), "client ws-a"),
+    ],
+)
+def test_people_are_counted_one_by_one_and_machines_by_workspace(who: Identity, counted: str) -> None:
+    assert who.counts_as == counted
+
+
+@pytest.mark.parametrize(
     ("claims", "name"),
     [
         ({"preferred_username": " alice ", "azp": "portal", "sub": "f1"}, "alice"),

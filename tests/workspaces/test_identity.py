@@ -114,6 +114,14 @@ async def test_requests_of_one_user_are_limited(issuer: provider.Issuer) -> None
         assert (await browser.ask("GET", f"{url}/x", headers=many)).status == 200
 
 
+async def test_requests_of_all_machines_of_a_workspace_are_limited_together(issuer: provider.Issuer) -> None:
+    async with served(Settings(oidc_issuer=issuer.url, rates=Rates(reads=1, writes=1))) as url, Browser() as browser:
+        roles = {"ws-alice": {"roles": ["ws_api"]}}
+        tokens = [issuer.access_token(f"robot-{number}", "ws-alice", resource_access=roles) for number in range(4)]
+        reads = [await browser.ask("GET", f"{url}/x", headers={"Authorization": f"Bearer {one}"}) for one in tokens]
+        assert [answer.status for answer in reads] == [200, 200, 200, 429]
+
+
 async def test_without_keys_a_client_is_asked_to_come_again(issuer: provider.Issuer) -> None:
     settings = Settings(oidc_issuer="http://127.0.0.1:9")  # discard: nobody listens
     async with served(settings) as url, Browser() as browser:
