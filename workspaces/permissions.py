@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -14,6 +15,7 @@ from datalabd.api.workspace_bodies import BucketAccess, WorkspaceEdit
 from datalabd.live import dig, text, texts
 from datalabd.text import moment, timestamp
 from workspaces.claims import Identity
+from workspaces.memory import Memory
 
 CAPS = "workspaces.pkg.internal/caps"
 """Annotation of a Datalab: what tokens of former members, and of former administrators, give at most.
@@ -130,12 +132,17 @@ def may_start(found: Permissions, identity: Identity, session_changes: SessionCh
 # ---- Caps
 
 
+Caps = Mapping[str, tuple[str, datetime.datetime]]
+"""The role and since when, by digest of the user, of days gone too."""
+
+
 def _cap(user: str, datalab: Manifest | None, now: datetime.datetime) -> Role | None:
     """What tokens of this user give at most; None where that is what they say."""
-    held = _held(datalab, now)
-    if EVERYBODY in held:
+    if not (caps := _caps(datalab, now)):
+        return None
+    if _holds(caps, EVERYBODY, now):
         return _claimed(user, datalab)
-    return Role(held[key][0]) if (key := _key(user)) in held else None
+    return Role(caps[key][0]) if _holds(caps, key := _key(user), now) else None
 
 
 def _claimed(user: str, datalab: Manifest | None) -> Role:
@@ -148,18 +155,34 @@ def _claimed(user: str, datalab: Manifest | None) -> Role:
     return Role.ADMIN if is_admin else Role.ACCESS
 
 
-def _held(datalab: Manifest | None, now: datetime.datetime) -> dict[str, tuple[str, str]]:
-    """The role and since when, by digest of the user, of caps that still hold."""
+def _caps(datalab: Manifest | None, now: datetime.datetime) -> Caps:
+    """What the annotation says; that everybody is capped, where it cannot be read."""
     said = dig(datalab, "metadata", "annotations").get(CAPS)
     if not said and isinstance(said, str | None):
         return {}
-    found = _read(said)
-    if found is None:
-        return {EVERYBODY: (CLAIMED, timestamp(now))}
-    return {key: (role, timestamp(since)) for key, (role, since) in found.items() if now - since < CAP_HOLDS}
+    uid = text(datalab, "metadata", "uid")
+    known = _PARSED.get(uid, 0.0)
+    if known is None or known[0] != said:
+        known = said, _read(said)
+        _PARSED.put(uid, known, len(said) if isinstance(said, str) else 0, math.inf)
+    return {EVERYBODY: (CLAIMED, now)} if known[1] is None else known[1]
 
 
-def _read(said: object) -> dict[str, tuple[str, datetime.datetime]] | None:
+_PARSED: Memory[str, tuple[object, Caps | None]] = Memory(4 << 20)
+"""Annotations by uid of the Datalab, each parsed once, however many requests it decides on; a few times their size."""
+
+
+def _holds(caps: Caps, key: str, now: datetime.datetime) -> bool:
+    return key in caps and now - caps[key][1] < CAP_HOLDS
+
+
+def _held(datalab: Manifest | None, now: datetime.datetime) -> dict[str, tuple[str, str]]:
+    """Those that still hold, as they are written."""
+    caps = _caps(datalab, now)
+    return {key: (role, timestamp(since)) for key, (role, since) in caps.items() if _holds(caps, key, now)}
+
+
+def _read(said: object) -> Caps | None:
     """What an annotation says, of days gone too; None if any of it cannot be read."""
     if not isinstance(said, str) or len(said) > CAPS_MAX:
         return None
@@ -202,7 +225,7 @@ def _written(held: Mapping[str, tuple[str, str]]) -> str:
 
 def is_capped(datalab: Manifest, user: str, now: datetime.datetime) -> bool:
     """Whether a cap of their own keeps tokens of this user from what they say."""
-    return _key(user) in _held(datalab, now)
+    return _holds(_caps(datalab, now), _key(user), now)
 
 
 def _key(user: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from datalabd.api.workspace_bodies import WorkspaceEdit
 from tests.odd import JSON, examples
-from tests.workspaces.objects import BEFORE, NOW, TODAY, datalab, storage
+from tests.workspaces.objects import BEFORE, NOW, TODAY, datalab, steps_of, storage
 from workspaces.claims import Identity
 from workspaces.claims import Role as TokenRole
 from workspaces.permissions import (
@@ -209,6 +209,16 @@ def test_made_up_members_cannot_use_up_the_room_for_caps() -> None:
     assert lab["metadata"]["annotations"] == {CAPS: ALL}
     assert of(who(), lab) == of(who(name="0" * 255), lab) == set()
     assert of(who(name="carol"), lab) == set(Permission)
+
+
+def test_caps_are_parsed_once_for_all_requests() -> None:
+    many = {f"user-{number}": {"role": "none", "since": TODAY} for number in range(300)}
+    lab = caps(**many, bob={"role": "none", "since": TODAY})
+    first, again = (steps_of(lambda: of(who(), lab)) for _ in range(2))
+    assert again * 5 < first
+    assert of(who(), lab) == set()
+    lab["metadata"]["annotations"] = caps(**many)["metadata"]["annotations"]
+    assert of(who(), lab) == set(Permission)
 
 
 def test_caps_of_everybody_hold_for_a_day_from_the_last_removal() -> None:
