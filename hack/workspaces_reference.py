@@ -61,9 +61,9 @@ _WRITES = """
 | `gone` | `/workspaces/{w}/events` | `workspace`, and `status`: 403 or 404; nothing follows |
 
 `parts` are some of `buckets`, `credentials`, `members`, `requests`, `sessions`, `status`, `stores`, `usage`. There
-are at most five events a second, and a comment where nothing happens for 15 s. Whoever reconnects with the
-`Last-Event-ID` of the current state gets no snapshot. A stream ends when its token does, and when its reader leaves 1
-MiB unread.
+are at most five events a second. Where nothing happens for 15 s, `/workspaces/{w}/events` has a comment and `/events`
+an event `beat`. Whoever connects with the `Last-Event-ID` of the current state, or with it as `after` of the query, gets
+no snapshot. A stream ends when its token does, and when its reader leaves 1 MiB unread.
 
 ## Errors
 

@@ -82,6 +82,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "it. Without it, creation is refused while there are any.",
         "schema": {"type": "string", "enum": ["adopt"]},
     },
+    "after": {
+        "description": "`id` of the last event that is known already, where no `Last-Event-ID` can be sent.",
+        "schema": {"type": "string", "maxLength": 64},
+    },
     "dry_run": {"description": "Changes nothing; the answer is as it would be.", "schema": {"type": "boolean"}},
     "prefix": {
         "description": "Only objects whose keys begin with it.",
@@ -131,7 +135,14 @@ OPERATIONS: tuple[Operation, ...] = (
         201,
         parameters=("data",),
     ),
-    Operation("watch_workspaces", "GET", "/events", Needs.TOKEN, "Changes of these workspaces as they happen"),
+    Operation(
+        "watch_workspaces",
+        "GET",
+        "/events",
+        Needs.TOKEN,
+        "Changes of these workspaces as they happen",
+        parameters=("after",),
+    ),
     Operation("get_workspace", "GET", W, Needs.ANY, "A workspace", answer=answers.Workspace),
     Operation("edit_workspace", "PUT", W, Needs.EDIT, "Add to it", bodies.WorkspaceEdit, answers.Created, 202),
     Operation("delete_workspace", "DELETE", W, Needs.PLATFORM_ADMIN, "Delete it", status=204),

@@ -30,7 +30,11 @@ STREAMS_MAX = 8
 """Of one user."""
 PERIOD_SECONDS = 0.2
 """Between two events of a stream at the least."""
-COMMENT_SECONDS = 15.0
+BEAT_SECONDS = 15.0
+"""After which a stream that has nothing to tell says that it is there."""
+COMMENT = b":\n\n"
+BEAT = b"event: beat\ndata: {}\n\n"
+"""What a browser's script hears of, as it does not of comments."""
 UNSENT_MAX = 1024 * 1024
 """Bytes."""
 WRITE_SECONDS = 30.0
@@ -62,7 +66,8 @@ class Stream:
                 "X-Accel-Buffering": "no",
             }
         )
-        self.last_id = request.headers.get("Last-Event-ID", "")
+        self.beat = COMMENT
+        self.last_id = request.headers.get("Last-Event-ID") or request.query.get("after", "")
         """Of the event that the client has already."""
 
     @property
@@ -116,15 +121,15 @@ class Stream:
             if self._wake.is_set():
                 self._wake.clear()
                 return True
-            left = COMMENT_SECONDS
+            left = BEAT_SECONDS
             if self.caller.expires_at is not None:
                 left = min(left, max(0.0, self.caller.expires_at - time.time()) + 0.01)
             try:
                 async with asyncio.timeout(left):
                     await self._wake.wait()
             except TimeoutError:
-                if left == COMMENT_SECONDS:
-                    await self.write(b":\n\n")
+                if left == BEAT_SECONDS:
+                    await self.write(self.beat)
         return False
 
     async def end(self) -> None:
@@ -248,16 +253,17 @@ async def follow(stream: Stream, workspace: str, render: Callable[[], bytes]) ->
 
 async def follow_all(stream: Stream, render: Callable[[], bytes], versions: Callable[[], dict[str, str]]) -> None:
     """Send the list of workspaces, and which of them change; `versions` are those that the viewer may see."""
+    stream.beat = BEAT
     known = versions()
-    if (number := _number(known)) != stream.last_id:
-        await stream.send("snapshot", render(), number)
+    if (at := number(known)) != stream.last_id:
+        await stream.send("snapshot", render(), at)
     while await stream.changed():
         changes, stream.changes = stream.changes, {}
         now = versions()
-        number = _number(now)
+        at = number(now)
         for workspace in sorted(changes.keys() & (now.keys() | known.keys())):
             change = {"workspace": workspace, "parts": sorted(changes[workspace]), "version": now.get(workspace)}
-            await stream.send("changed", orjson.dumps(change), number)
+            await stream.send("changed", orjson.dumps(change), at)
         known = now
         await asyncio.sleep(PERIOD_SECONDS)
 
@@ -267,5 +273,6 @@ def digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[:24]
 
 
-def _number(versions: dict[str, str]) -> str:
+def number(versions: dict[str, str]) -> str:
+    """What the state of these workspaces is known by, as `id` of an event of the list is."""
     return digest(orjson.dumps(versions, option=orjson.OPT_SORT_KEYS))

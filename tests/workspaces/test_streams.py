@@ -17,7 +17,7 @@ from tests.kube.scripted import Scripted, serve
 from tests.workspaces.objects import TODAY, datalab, secret, storage
 from workspaces.cache import Cache
 from workspaces.claims import Identity
-from workspaces.streams import Stream, Streams
+from workspaces.streams import Stream, Streams, follow_all, number
 
 NAMES = ("ws-a", "ws-b", "ws-c")
 CALLERS = {
@@ -152,3 +152,35 @@ def test_usage_concerns_the_workspace_of_the_namespace(listeners: Listeners) -> 
         ("root", ""): {"ws-c": {"usage"}},
         ("root", "ws-c"): {"ws-c": {"usage"}},
     }
+
+
+async def first_event(tmp_path: Path, query: str) -> tuple[bytes, bytes]:
+    """Name and id of the first event of the list's stream."""
+    async with serve(Scripted(), tmp_path) as client:
+        informers = Informers(client)
+        streams = Streams(Cache(client, informers, "workspace"), all_secrets=False)
+
+        async def listen(request: web.Request) -> web.StreamResponse:
+            async with streams.open(request, CALLERS["root"]) as stream:
+                await follow_all(stream, lambda: b"[]", lambda: {"ws-a": "1/1"})
+            return stream.response
+
+        app = web.Application()
+        app.router.add_get("/", listen)
+        async with TestClient(TestServer(app)) as browser, browser.get(f"/{query}") as response:
+            fields = dict([(await response.content.readline()).rstrip().split(b": ", 1)])
+            assert fields.keys() == {b"retry"}
+            await response.content.readline()
+            while line := (await response.content.readline()).rstrip():
+                name, _, value = line.partition(b": ")
+                fields[name] = value
+            return fields[b"event"], fields.get(b"id", b"")
+
+
+async def test_a_list_begins_with_a_snapshot_unless_its_state_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workspaces.streams.BEAT_SECONDS", 0.01)
+    known = number({"ws-a": "1/1"})
+    assert await first_event(tmp_path, "?after=older") == (b"snapshot", known.encode())
+    assert await first_event(tmp_path, f"?after={known}") == (b"beat", b"")

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -159,15 +160,23 @@ async def watch_workspace(call: Call) -> web.StreamResponse:
 async def watch_workspaces(call: Call) -> web.StreamResponse:
     """The list, then which of its workspaces change."""
 
-    def versions() -> dict[str, str]:
-        return {
-            name: "/".join([text(storage, "metadata", "resourceVersion"), _version(call, name)])
-            for storage in call.cache.storages()
-            if call.permissions_on(name := storage["metadata"]["name"])
-        }
-
     require(call)
+    versions = functools.partial(_versions, call)
     return await _stream(call, lambda stream: streams.follow_all(stream, lambda: answers.encode(rows(call)), versions))
+
+
+def number(call: Call) -> str:
+    """What the present state is known by, as `id` of an event of the list is."""
+    return streams.number(_versions(call))
+
+
+def _versions(call: Call) -> dict[str, str]:
+    """Versions of all workspaces on which the caller has a permission."""
+    return {
+        name: "/".join([text(storage, "metadata", "resourceVersion"), _version(call, name)])
+        for storage in call.cache.storages()
+        if call.permissions_on(name := storage["metadata"]["name"])
+    }
 
 
 def _version(call: Call, name: str) -> str:

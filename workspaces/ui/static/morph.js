@@ -1,0 +1,56 @@
+/**
+ * Merges a page that was fetched into the one on the screen.
+ *
+ * What the reader is doing survives: focus, selection, open dialogs and details, fields that are half written, and the
+ * errors of a form that was refused.
+ */
+
+import { offer } from "./copy.js";
+import { isEdited, isFailed, raise } from "./forms.js";
+import { Idiomorph } from "./idiomorph.js";
+import { localise } from "./time.js";
+
+const STATE = ["value", "checked", "selected"];
+const POLICY = "morph";
+const MESSAGES = "messages"; // what was said of the last action, which stays until the next one
+const policy = globalThis.trustedTypes?.createPolicy(POLICY, { createHTML: (text) => text }) ?? { createHTML: String };
+
+/**
+ * Merge an answer, and say whether it was a page of ours.
+ *
+ * `own` is the form whose answer it is: all of the page is as the answer has it, errors included.
+ */
+export function merge(response, text, { own } = {}) {
+  const isOurs = new URL(response.url).origin === location.origin;
+  const isPage = response.headers.get("Content-Type")?.startsWith("text/html");
+  const page = isOurs && isPage && new DOMParser().parseFromString(policy.createHTML(text), "text/html");
+  const main = page && page.getElementById("main");
+  if (!main) return false;
+  localise(main);
+  offer(main);
+  const focused = document.activeElement;
+  Idiomorph.morph(document.getElementById("main"), main, { callbacks: callbacks(own) });
+  Idiomorph.morph(document.getElementById("nav"), page.getElementById("nav"));
+  document.title = page.title;
+  document.body.dataset.number = page.body.dataset.number ?? "";
+  raise(document.getElementById("main"));
+  if (document.activeElement === document.body && (own || focused !== document.body)) {
+    (document.querySelector("dialog:modal") ?? document.getElementById("main")).focus({ preventScroll: true });
+  }
+  document.dispatchEvent(new Event("merged"));
+  return true;
+}
+
+function callbacks(own) {
+  return {
+    beforeNodeMorphed(old, fresh) {
+      if (old.nodeType !== Node.ELEMENT_NODE) return true;
+      if (!own && (old.id === MESSAGES || isFailed(old))) return false;
+      return !old.isEqualNode(fresh);
+    },
+    beforeAttributeUpdated(name, element) {
+      if (name === "open") return false; // dialogs and details: as the reader has them
+      return !(STATE.includes(name) && isEdited(element));
+    },
+  };
+}
