@@ -24,7 +24,7 @@ _SECRET = ("AWS_SECRET_ACCESS_KEY", "secret", "attribute.secret")
 _ENDPOINT = ("AWS_ENDPOINT_URL", "endpoint", "attribute.endpoint")
 _REGION = ("AWS_REGION", "region", "attribute.region")
 
-_GROUPS: Mapping[StoreType, tuple[str, Mapping[str, str]]] = {
+STORE_MEMBERS: Mapping[StoreType, tuple[str, Mapping[str, str]]] = {
     StoreType.VECTOR: (
         "QDRANT",
         {
@@ -60,7 +60,7 @@ _GROUPS: Mapping[StoreType, tuple[str, Mapping[str, str]]] = {
         },
     ),
 }
-_SERVER = {
+DATABASE_MEMBERS = {
     "HOST": "host",
     "PORT": "port",
     "USER": "username",
@@ -69,7 +69,7 @@ _SERVER = {
 }
 _KEYS = {
     kind: re.compile(rf"{prefix}_(.+?)_({'|'.join(sorted(members, key=len, reverse=True))})")
-    for kind, (prefix, members) in _GROUPS.items()
+    for kind, (prefix, members) in STORE_MEMBERS.items()
 }
 
 
@@ -175,7 +175,7 @@ def _of_type(
     for key, value in values.items():
         if value and (parts := _KEYS[kind].fullmatch(key)):
             name = parts[1].lower().replace("_", "-")
-            groups.setdefault(name, {})[_GROUPS[kind][1][parts[2]]] = value
+            groups.setdefault(name, {})[STORE_MEMBERS[kind][1][parts[2]]] = value
     yield from sorted(groups.items())
 
 
@@ -183,7 +183,7 @@ def _servers(values: Mapping[str, str], datalab: Manifest | None) -> Iterator[tu
     for host in dig(datalab, "spec", "databases"):
         group: dict[str, Any] = {
             member: value
-            for part, member in _SERVER.items()
+            for part, member in DATABASE_MEMBERS.items()
             if (value := values.get(names.variable("POSTGRES", host, part)))
         }
         urls: dict[str, str] = {}

@@ -218,7 +218,13 @@ _PARTS = {
         "sessions": "sessions",
         **{kind.field: "stores" for kind in stores.KINDS.values()},
     },
-    "status": {"sessions": "sessions", "users": "members", "conditions": "status"},
+    "status": {
+        "sessions": "sessions",
+        "users": "members",
+        "conditions": "status",
+        "credentials": "stores",
+        "databases": "stores",
+    },
 }
 
 

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 from datalabd.api.meta import ANNOTATION_MAX, BACKUP, RESTORE, ROTATE, Manifest, items
 from datalabd.api.workspace import StoreType, stamp
 from datalabd.api.workspace_bodies import NewStore
-from datalabd.live import annotations, dig, text, texts
+from datalabd.live import annotations, condition, dig, text, texts
 from datalabd.text import moment, timestamp
 from workspaces.patches import Draft, annotate, mapped
 from workspaces.problems import not_found, problem, wrong
 from workspaces.settings import Settings
 
 BACKUP_SIZE = "10Gi"
+MORE = " more not ready"
+"""How a condition ends that speaks of one store and counts others."""
 FIRST_SERVER = "pg0"
 """Database server that is made where there is none."""
 
@@ -28,13 +30,25 @@ class Kind(NamedTuple):
     size: str
     credential: str
     """What rotations call it."""
+    noun: str
+    """What the condition of a lab calls one, before its key."""
+    condition: str = "StoresReady"
 
 
 KINDS: dict[StoreType, Kind] = {
-    StoreType.DATABASE: Kind("databases", "postgresclusters.postgres-operator.crunchydata.com", "1Gi", "postgres"),
-    StoreType.VECTOR: Kind("vectorStores", "qdrantclusters.qdrant.io", "1Gi", "qdrant"),
-    StoreType.CACHE: Kind("cacheStores", "redis.redis.redis.opstreelabs.in", "1Gi", "redis"),
-    StoreType.DOCUMENT: Kind("documentStores", "mongodbcommunity.mongodbcommunity.mongodb.com", "10Gi", "mongodb"),
+    StoreType.DATABASE: Kind(
+        "databases",
+        "postgresclusters.postgres-operator.crunchydata.com",
+        "1Gi",
+        "postgres",
+        "database server",
+        "DatabasesReady",
+    ),
+    StoreType.VECTOR: Kind("vectorStores", "qdrantclusters.qdrant.io", "1Gi", "qdrant", "vector store"),
+    StoreType.CACHE: Kind("cacheStores", "redis.redis.redis.opstreelabs.in", "1Gi", "redis", "cache store"),
+    StoreType.DOCUMENT: Kind(
+        "documentStores", "mongodbcommunity.mongodbcommunity.mongodb.com", "10Gi", "mongodb", "document store"
+    ),
 }
 
 
@@ -65,13 +79,43 @@ def rows(
     found = []
     for kind in types:
         known = set()
-        for name, entry in dig(datalab, "spec", KINDS[kind].field).items():
-            named = texts(entry, "names") if kind is StoreType.DATABASE else [name]
-            for store in named:
+        for key, entry in dig(datalab, "spec", KINDS[kind].field).items():
+            is_database = kind is StoreType.DATABASE
+            place = {"server": key} if is_database else {}
+            state = _state(datalab, kind, key)
+            for store in texts(entry, "names") if is_database else [key]:
                 if store not in known:
                     known.add(store)
-                    found.append({"name": store, "type": str(kind)} | _sizes(entry) | since)
+                    found.append({"name": store, "type": str(kind)} | _sizes(entry) | since | place | state)
     return found
+
+
+def _state(datalab: Manifest | None, kind: StoreType, key: str) -> dict[str, Any]:
+    """How a store is, and how far what was asked of it; of databases that is their server's."""
+    what = KINDS[kind]
+    credential = dig(datalab, "status", "credentials", f"{what.credential}/{key}")
+    jobs = dig(datalab, "status", "databases", key) if kind is StoreType.DATABASE else {}
+    members = {
+        "credentials_since": text(credential, "since"),
+        "backup": text(jobs, "backup", "state"),
+        "restore": text(jobs, "restore", "state"),
+    }
+    found: dict[str, Any] = {member: value for member, value in members.items() if value}
+    if text(credential, "rotating"):
+        found["rotating"] = True
+    return _readiness(condition(datalab, what.condition, "status"), f"{what.noun} {key}: ") | found
+
+
+def _readiness(reported: Manifest, beginning: str) -> dict[str, Any]:
+    """What the condition of all stores of a kind says of one: it names the first not ready, and counts others."""
+    if reported.get("status") == "True":
+        return {"ready": True}
+    message = text(reported, "message")
+    if message.startswith(beginning):
+        return {"ready": False, "message": message.removeprefix(beginning)}
+    if reported.get("status") == "False" and not message.endswith(MORE):
+        return {"ready": True}
+    return {"message": message} if message else {}
 
 
 def _sizes(entry: Any) -> dict[str, str]:

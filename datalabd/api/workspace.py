@@ -129,6 +129,15 @@ class StoreView(Wire):
     storage: str | None = None
     backup_storage: str | None = None
     creation_timestamp: Time | None = None
+    server: str | None = Field(None, description="Of a database: the server that it is on, with which it is cared for.")
+    ready: bool | None = Field(None, description="Whether it can be used; left out where that is not known.")
+    message: str | None = Field(None, description="What keeps it, or others of its kind, from being ready.")
+    credentials_since: Time | None = Field(None, description="When its credentials were made or replaced last.")
+    rotating: bool = Field(False, description="Whether its credentials are being replaced.")
+    backup: str | None = Field(
+        None, description="The last backup that was asked for: `Requested`, `Running`, `Succeeded` or `Failed`."
+    )
+    restore: str | None = Field(None, description="The last restore that was asked for, likewise.")
 
 
 class Session(Wire):
@@ -276,6 +285,7 @@ class Asked(Wire):
 
     name: str
     nonce: str
+    warnings: list[str] | None = Field(None, description="What admission has to say; left out where it is nothing.")
 
 
 class Activity(Wire):

@@ -244,6 +244,8 @@ def test_an_etag_is_of_what_can_be_written() -> None:
         (datalab(), datalab(sessions=[], cacheStores={}, users=[]), {"sessions", "stores", "members"}),
         (datalab(), datalab() | {"status": {"sessions": {"s": {}}, "observedGeneration": 5}}, {"sessions"}),
         (datalab(), datalab() | {"status": {"users": {"s": {}}}}, {"members"}),
+        (datalab(), datalab() | {"status": {"credentials": {"redis/c": {}}}}, {"stores"}),
+        (datalab(), datalab() | {"status": {"databases": {"pg0": {}}}}, {"stores"}),
         (storage(annotations={"other": "x"}), storage(), set()),
     ],
 )

@@ -9,6 +9,9 @@ import pytest
 from datalabd.api.meta import BACKUP, RESTORE, ROTATE
 from datalabd.api.workspace import StoreType
 from datalabd.api.workspace_bodies import NewStore
+from datalabd.plan import plan
+from datalabd.status import status
+from tests.factories import claim, fresh, lab, running
 from tests.workspaces.objects import BEFORE, NOW, SETTINGS, changes, datalab, storage
 from workspaces import stores
 from workspaces.patches import Draft
@@ -79,8 +82,8 @@ def test_stores_are_told_by_kind() -> None:
     since = {"creation_timestamp": BEFORE}
     sizes = {"storage": "1Gi", "backup_storage": "10Gi"}
     assert stores.rows(live, ALL, None) == [
-        {"name": "dev", "type": "database"} | sizes | since,
-        {"name": "prod", "type": "database"} | sizes | since,
+        {"name": "dev", "type": "database", "server": "pg0"} | sizes | since,
+        {"name": "prod", "type": "database", "server": "pg0"} | sizes | since,
         {"name": "c", "type": "cache", "storage": "1Gi"} | since,
         {"name": "odd", "type": "cache"} | since,
     ]
@@ -91,6 +94,63 @@ def test_stores_are_told_by_kind() -> None:
     assert stores.rows({"spec": {"vectorStores": {"v": SIZE}}}, ALL, None) == [
         {"name": "v", "type": "vector", "storage": "5Gi"}
     ]
+
+
+def states(live: Any) -> dict[str, dict[str, Any]]:
+    """What is states of each store but its name, kind, size and age."""
+    plain = ("name", "type", "storage", "backup_storage", "creation_timestamp", "server")
+    return {
+        row["name"]: {member: value for member, value in row.items() if member not in plain}
+        for row in stores.rows(live, ALL, None)
+    }
+
+
+def test_how_far_is_what_was_asked_of_stores() -> None:
+    live = datalab(databases={"pg0": {"names": ["dev"]}, "pg1": {"names": ["x"]}}, cacheStores={"c": SIZE})
+    live["status"] = {
+        "credentials": {
+            "postgres/pg0": {"since": BEFORE, "rotation": "1", "rotating": "2"},
+            "redis/c": {"since": BEFORE, "rotation": "1"},
+        },
+        "databases": {"pg0": {"backup": {"nonce": "1", "state": "Running"}, "restore": {"state": "Failed"}}},
+    }
+    assert states(live) == {
+        "dev": {"credentials_since": BEFORE, "rotating": True, "backup": "Running", "restore": "Failed"},
+        "x": {},
+        "c": {"credentials_since": BEFORE},
+    }
+
+
+@pytest.mark.parametrize(
+    ("problems", "expected"),
+    [
+        ({}, {"a": {"ready": True}, "b": {"ready": True}}),
+        ({"b": "no pod"}, {"a": {"ready": True}, "b": {"ready": False, "message": "no pod"}}),
+        (
+            {"a": "no pod", "b": "x"},
+            {
+                "a": {"ready": False, "message": "no pod; 1 more not ready"},
+                "b": {"message": "cache store a: no pod; 1 more not ready"},
+            },
+        ),
+    ],
+)
+def test_whether_stores_are_ready(problems: dict[str, str], expected: dict[str, Any]) -> None:
+    """By the conditions that datalabd itself writes."""
+    here = lab(cacheStores={"a": {"storage": "1Gi"}, "b": {"storage": "1Gi"}})
+    seen = running(here)
+    facts = {key: replace(known, problem=problems.get(key, "")) for key, known in seen.cache_stores.items()}
+    seen = replace(seen, cache_stores=facts)
+    found = status(claim(), here, seen, plan(here, seen, fresh()), [], None, NOW)
+    live = datalab(cacheStores={"a": SIZE, "b": SIZE}) | {"status": {"conditions": found["conditions"]}}
+    assert states(live) == expected
+
+
+def test_nobody_knows_of_stores_without_a_condition() -> None:
+    odd = [{"type": "StoresReady", "status": "Unknown", "message": ""}]
+    for conditions in ([], odd):
+        live = datalab(cacheStores={"c": SIZE}) | {"status": {"conditions": conditions}}
+        assert states(live) == {"c": {}}
 
 
 def test_the_first_database_makes_a_server() -> None:

@@ -226,8 +226,9 @@ def _asking(action: str) -> Handler:
         """Ask for something of a store, once for a nonce."""
         kind, asked, nonce = _type(call), await call.body(StoreAction), secrets.token_hex(4)
         name = call.part("name")
-        await edited(call, lambda draft: stores.ask(draft, kind, name, action, nonce, asked.time), asked)
-        return answers.ok({"name": name, "nonce": nonce}, call.operation.status)
+        written, _ = await edited(call, lambda draft: stores.ask(draft, kind, name, action, nonce, asked.time), asked)
+        warnings = {"warnings": list(written.warnings)} if written.warnings else {}
+        return answers.ok({"name": name, "nonce": nonce} | warnings, call.operation.status)
 
     return ask
 
