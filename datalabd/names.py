@@ -47,6 +47,11 @@ def credentials(claim: str) -> str:
     return f"{claim}-datalab"
 
 
+def claim_of_credentials(secret: str) -> str:
+    """The claim whose credentials a Secret of this name holds; any other name as it is."""
+    return secret.removesuffix(credentials(""))
+
+
 def login(claim: str) -> str:
     """Secret with the lab's own login, beside the claim."""
     return f"{claim}-login"

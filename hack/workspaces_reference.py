@@ -62,8 +62,9 @@ _WRITES = """
 
 `parts` are some of `buckets`, `credentials`, `members`, `requests`, `sessions`, `status`, `stores`, `usage`. There
 are at most five events a second. Where nothing happens for 15 s, `/workspaces/{w}/events` has a comment and `/events`
-an event `beat`. Whoever connects with the `Last-Event-ID` of the current state, or with it as `after` of the query,
-gets no snapshot. A stream ends when its token does, and when its reader leaves 1 MiB unread.
+an event `beat`. Which buckets of others can be found is told at once, and then at most every two seconds. Whoever
+connects with the `Last-Event-ID` of the current state, or with it as `after` of the query, gets no snapshot. A stream
+ends when its token does, and when its reader leaves 1 MiB unread.
 
 ## Errors
 

@@ -82,8 +82,7 @@ class Process:
             stack.push_async_callback(probes.close)
             activities = Activities(client, self._settings.namespace)
             stack.push_async_callback(activities.close)
-            templates = self._settings.storage_secret, self._settings.registry_secret
-            streams = Streams(cache, all_secrets=any(templates))
+            streams = Streams(cache, self._settings)
             audit = Audit(Recorder(client))
             stack.push_async_callback(audit.close)
             services = Services(

@@ -1,13 +1,14 @@
 """What is known of the cluster: the objects that make up workspaces, kept by watches. No query makes a request."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import structlog
 
 from datalabd.api.meta import Manifest
+from datalabd.api.storage import Storage
 from datalabd.errors import Denied, KubeError
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client, path
@@ -23,8 +24,8 @@ USAGE_KINDS = (kinds.RESOURCE_QUOTAS, kinds.VOLUME_CLAIMS)
 RETRY_SECONDS = 2
 """When to ask again what is not known yet."""
 
-Listener = Callable[[Resource, Manifest | None, Manifest | None], None]
-"""Called with every change of an object: its kind, and the object before and after."""
+Listener = Callable[[Resource, Manifest | None, Manifest | None, Sequence[Storage]], None]
+"""Called with every change of an object: its kind, and the object before and after; of a Storage, these as read too."""
 
 
 class Unknown(Exception):
@@ -84,13 +85,17 @@ class Cache:
         return lambda: self._listeners.remove(listener)
 
     def _changed(self, kind: Resource, before: Manifest | None, after: Manifest | None) -> None:
+        storages: Sequence[Storage] = ()
         if kind == kinds.STORAGES:
+            name = (after or before or {})["metadata"]["name"]
+            was = self.sharing.get(name)
             if after is not None:
                 self.sharing.put(after)
-            elif before is not None:
-                self.sharing.remove(before["metadata"]["name"])
+            else:
+                self.sharing.remove(name)
+            storages = [storage for storage in (was, self.sharing.get(name)) if storage is not None]
         for listener in list(self._listeners):
-            listener(kind, before, after)
+            listener(kind, before, after, storages)
 
     # --- what can be told
 

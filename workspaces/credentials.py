@@ -2,7 +2,7 @@
 
 import binascii
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
 from datalabd import names
@@ -94,6 +94,13 @@ def secret_names(storage: Storage, sharing: Sharing, settings: Settings) -> list
     made = names.credentials(storage.name)
     other = sharing.get(made) is not None or set(sharing.of_principal(made)) - {storage.name}
     return [storage.name] if other else [made, storage.name]
+
+
+def holders(secret: str, sharing: Sharing, settings: Settings) -> Set[str]:
+    """Names of the workspaces whose credentials a Secret of this name may hold."""
+    if settings.storage_secret or settings.registry_secret:
+        return sharing.names
+    return sharing.names & {secret, names.claim_of_credentials(secret)}
 
 
 def filled(template: str, storage: Storage) -> str:

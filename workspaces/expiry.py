@@ -7,7 +7,6 @@ import uuid
 
 import structlog
 
-from datalabd.api.meta import Manifest
 from datalabd.kube import resources as kinds
 from datalabd.kube.resources import Resource
 from workspaces import grants
@@ -39,7 +38,7 @@ class Expiry:
         """End grants until cancelled."""
         changed = asyncio.Event()
 
-        def noted(kind: Resource, *_: Manifest | None) -> None:
+        def noted(kind: Resource, *_: object) -> None:
             if kind == kinds.STORAGES:
                 changed.set()
 

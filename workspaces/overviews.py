@@ -1,9 +1,12 @@
 """What lists tell of each workspace, kept until something changes that it is made of. Pure."""
 
+from collections.abc import Iterable, Sequence
+
 from datalabd.api.meta import Manifest
+from datalabd.api.storage import Storage
 from datalabd.kube import resources as kinds
 from datalabd.kube.resources import Resource
-from workspaces import reads
+from workspaces import credentials, reads
 from workspaces.reads import Overview, Pieces
 from workspaces.settings import Settings
 from workspaces.sharing import Sharing
@@ -24,12 +27,17 @@ class Overviews:
             found = self._kept[name] = reads.overview(pieces, self._sharing, self._settings)
         return found
 
-    def changed(self, kind: Resource, before: Manifest | None, after: Manifest | None) -> None:
-        """Forget what an object was part of that changes, comes or goes.
-
-        What Storages ask of each other, and which Secret is whose, can be another for any of them.
-        """
+    def changed(
+        self, kind: Resource, before: Manifest | None, after: Manifest | None, storages: Sequence[Storage]
+    ) -> None:
+        """Forget what an object was part of that changes, comes or goes; a Storage has been taken up already."""
+        name = (after or before or {})["metadata"]["name"]
+        concerned: Iterable[str] = ()
         if kind == kinds.DATALABS:
-            self._kept.pop((after or before or {})["metadata"]["name"], None)
-        elif kind in (kinds.STORAGES, kinds.SECRETS):
-            self._kept.clear()
+            concerned = (name,)
+        elif kind == kinds.STORAGES:
+            concerned = self._sharing.partners(storages)
+        elif kind == kinds.SECRETS:
+            concerned = credentials.holders(name, self._sharing, self._settings)
+        for workspace in concerned:
+            self._kept.pop(workspace, None)

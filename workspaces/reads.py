@@ -52,6 +52,16 @@ class Pieces:
 
 def view(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, allowed: Permissions, viewer: str) -> View:
     """The workspace as `Workspace`, with what its viewer may not see left blank."""
+    return anybodys(pieces, sharing, offer, settings, allowed) | {"user": user(viewer, allowed)}
+
+
+def user(viewer: str, allowed: Permissions) -> View:
+    """Who looks at it, as `User`."""
+    return {"name": viewer, "permissions": sorted(map(str, allowed))}
+
+
+def anybodys(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, allowed: Permissions) -> View:
+    """The workspace as whoever has these permissions may see it: `view` says in addition who looks at it."""
     storage = _storage(pieces, sharing)
     keys = storage_credentials(storage, sharing, pieces.secret, settings)
     found: View = {"name": storage.name}
@@ -70,7 +80,7 @@ def view(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, all
         found["problem"] = pieces.problem
     if message := _message(_hindrances(pieces), allowed):
         found["message"] = message
-    return found | {"user": {"name": viewer, "permissions": sorted(map(str, allowed))}}
+    return found
 
 
 def _storage(pieces: Pieces, sharing: Sharing) -> Storage:

@@ -3,9 +3,10 @@
 Only what a Storage decides on its own buckets counts. Requests and grants show on both sides.
 """
 
-from collections.abc import Iterable, Iterator, KeysView
+from collections.abc import Iterable, Iterator, KeysView, Sequence
 from typing import Any
 
+from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.api.storage import Grant, Permission, Request, Storage, is_bucket_name, read
 from datalabd.api.workspace import stamp
@@ -85,12 +86,7 @@ class Sharing:
     def discoverable(self) -> list[tuple[str, str]]:
         """Names of Storages, each with a bucket of it that others may ask for, in order."""
         if self._discoverable is None:
-            self._discoverable = [
-                (storage.name, bucket.name)
-                for storage in self
-                for bucket in storage.buckets
-                if bucket.discoverable and is_bucket_name(bucket.name)
-            ]
+            self._discoverable = [offer for storage in self for offer in _offers(storage)]
         return self._discoverable
 
     def decision(self, bucket: str, principal: str) -> Grant | None:
@@ -117,6 +113,37 @@ class Sharing:
         if (found := self._requests.get(name)) is None:
             found = self._requests[name] = {request.bucket: request for request in self._storages[name].requests}
         return found
+
+    # ---- Whom a change concerns
+
+    def partners(self, versions: Sequence[Storage]) -> set[str]:
+        """Names of the workspaces that share something with a Storage, which was, and is, as these one or two versions.
+
+        Its own is one of them, even when it is gone. All that differs for others is what they could ask it for.
+        """
+        found = set()
+        for storage in versions:
+            found.add(storage.name)
+            found.update(*(self._owners.get(request.bucket, ()) for request in storage.requests))
+            found.update(*(self._principals.get(grant.grantee, ()) for grant in storage.grants))
+        if len(versions) < 2 or versions[0].principal != versions[1].principal:
+            for storage in versions:
+                found.update(self._granters.get(storage.principal, ()))
+                found |= self.names & set(map(names.claim_of_credentials, (storage.name, storage.principal)))
+        for bucket in _differing([{bucket.name for bucket in storage.buckets} for storage in versions]):
+            found.update(self._requesters.get(bucket, ()))
+        return found
+
+    def finders(self, versions: Sequence[Storage]) -> set[str]:
+        """Names of those that may find another choice of buckets after a change of a Storage, beside its partners.
+
+        Who has a bucket, or asks for it, sees it whether others find it or not.
+        """
+        differing = _differing([{bucket for _, bucket in _offers(storage)} for storage in versions])
+        if not differing:
+            return set()
+        everywhere = (self._owners.get(bucket, set()) | self._requesters.get(bucket, set()) for bucket in differing)
+        return self.names - set.intersection(*everywhere)
 
     # ---- What one workspace sees
 
@@ -199,6 +226,16 @@ def _row(workspace: str, bucket: str, request: Request | None, grant: Grant | No
     if request is not None and request.reason:
         row["reason"] = request.reason
     return row
+
+
+def _offers(storage: Storage) -> list[tuple[str, str]]:
+    """Its name with each bucket that others may ask for."""
+    return [(storage.name, one.name) for one in storage.buckets if one.discoverable and is_bucket_name(one.name)]
+
+
+def _differing(sets: Sequence[set[str]]) -> set[str]:
+    """What is in one of two sets alone; all of a single one."""
+    return set.symmetric_difference(*sets) if len(sets) > 1 else set().union(*sets)
 
 
 def asked_again(request: Request | None, grant: Grant | None) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 
@@ -61,7 +62,7 @@ async def _answer(request: web.Request, handler: Next) -> web.StreamResponse:
     request[REQUEST_ID] = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
-    began = request.loop.time()
+    began = time.monotonic()
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "none"
     code = 499
@@ -73,7 +74,7 @@ async def _answer(request: web.Request, handler: Next) -> web.StreamResponse:
         method = request.method if request.method in METHODS else "other"
         metrics.HTTP_REQUESTS.labels(route=route, method=method, code=str(code)).inc()
         if request.match_info.route.name not in STREAMS:
-            metrics.HTTP_SECONDS.labels(route=route).observe(request.loop.time() - began)
+            metrics.HTTP_SECONDS.labels(route=route).observe(time.monotonic() - began)
 
 
 async def _guarded(request: web.Request, handler: Next) -> web.StreamResponse:

@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import hashlib
+import math
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
 
 import orjson
 import structlog
@@ -16,13 +16,16 @@ from aiohttp import hdrs, web
 
 from datalabd import metrics
 from datalabd.api.meta import Manifest
-from datalabd.api.storage import Storage, read
+from datalabd.api.storage import Storage
 from datalabd.kube import resources as kinds
 from datalabd.kube.resources import Resource
+from workspaces import credentials
 from workspaces.cache import Cache
 from workspaces.claims import Identity
+from workspaces.memory import Memory
 from workspaces.problems import Problem
 from workspaces.reads import changed
+from workspaces.settings import Settings
 
 log = structlog.get_logger()
 
@@ -44,7 +47,10 @@ PARTS = {
     kinds.RESOURCE_QUOTAS: "usage",
     kinds.VOLUME_CLAIMS: "usage",
 }
-DATALAB_SECRET = "-datalab"
+OFFERS_SECONDS = 2.0
+"""Between two times that all are told which buckets can be found: each administrator may change that all the time."""
+RENDERED_MAX = 16 * 1024 * 1024
+"""Bytes that are kept of what several streams show."""
 
 
 class Stream:
@@ -141,13 +147,16 @@ class Stream:
 class Streams:
     """All streams of this replica."""
 
-    def __init__(self, cache: Cache, *, all_secrets: bool) -> None:
-        """`all_secrets` says that any Secret may be any workspace's, as its name follows a template."""
+    def __init__(self, cache: Cache, settings: Settings) -> None:
         self._cache = cache
+        self._settings = settings
         self._open: set[Stream] = set()
         self._users: Counter[str] = Counter()
         self._closing = False
-        self._all_secrets = all_secrets
+        self._finders: set[str] = set()
+        """Who is to be told next what can be found."""
+        self._pause: asyncio.TimerHandle | None = None
+        self._rendered = _nothing_rendered()
         cache.on_change(self._noted)
 
     def __len__(self) -> int:
@@ -187,52 +196,59 @@ class Streams:
                 del self._users[user]
             await stream.end()
 
-    def _noted(self, kind: Resource, before: Manifest | None, after: Manifest | None) -> None:
+    def rendered(self, what: Hashable, render: Callable[[], bytes]) -> bytes:
+        """What `render` returns, once for all streams that show the same, until anything changes."""
+        if (found := self._rendered.get(what, 0.0)) is None:
+            found = render()
+            self._rendered.put(what, found, len(found), math.inf)
+        return found
+
+    def _noted(
+        self, kind: Resource, before: Manifest | None, after: Manifest | None, storages: Sequence[Storage]
+    ) -> None:
+        self._rendered = _nothing_rendered()
         if not self._open:
             return
         parts = changed(before, after) if kind in (kinds.STORAGES, kinds.DATALABS) else frozenset({PARTS[kind]})
         if not parts:
             return
-        concerned = self._concerned(kind, before, after)
+        concerned = self._concerned(kind, (after or before or {})["metadata"], storages)
+        self._tell(concerned, parts)
+        if found := self._cache.sharing.finders(storages) - concerned:
+            self._finders |= found
+            if self._pause is None:
+                self._tell_finders()
+
+    def _tell(self, concerned: AbstractSet[str], parts: Iterable[str]) -> None:
         for stream in self._open:
             stream.note(concerned, parts)
 
-    def _concerned(self, kind: Resource, before: Manifest | None, after: Manifest | None) -> AbstractSet[str]:
+    def _tell_finders(self) -> None:
+        """Tell whom it concerns what can be found, and no more of it for a while."""
+        self._pause = None
+        if self._finders:
+            self._tell(self._finders, ("buckets",))
+            self._finders = set()
+            self._pause = asyncio.get_running_loop().call_later(OFFERS_SECONDS, self._tell_finders)
+
+    def _concerned(self, kind: Resource, metadata: Manifest, storages: Sequence[Storage]) -> AbstractSet[str]:
         """Workspaces that an object is about."""
-        metadata = (after or before or {})["metadata"]
-        name = str(metadata["name"])
         if kind == kinds.DATALABS:
-            return {name}
+            return {metadata["name"]}
         if kind == kinds.STORAGES:
-            return self._sharers(before, after)
+            return self._cache.sharing.partners(storages)
         if kind == kinds.SECRETS:
-            principal = name.removesuffix(DATALAB_SECRET)
-            sharing = self._cache.sharing
-            return sharing.names if self._all_secrets else {principal, *sharing.of_principal(name)}
+            return credentials.holders(metadata["name"], self._cache.sharing, self._settings)
         return {str(metadata.get("namespace", ""))}
 
-    def _sharers(self, before: Manifest | None, after: Manifest | None) -> AbstractSet[str]:
-        """Workspaces that are told of a Storage; all of them of what it offers."""
-        sharing = self._cache.sharing
-        versions = [read(obj) for obj in (before, after) if obj is not None]
-        found = {storage.name for storage in versions}
-        if len(versions) < 2 or _offers(versions[0]) != _offers(versions[1]):
-            return sharing.names | found  # of one that is gone, too
-        for storage in versions:
-            for request in storage.requests:
-                found.update(sharing.owners(request.bucket))
-            for grant in storage.grants:
-                found.update(sharing.of_principal(grant.grantee))
-        return found
+
+def _nothing_rendered() -> Memory[Hashable, bytes]:
+    return Memory(RENDERED_MAX)
 
 
 def _visible(caller: Identity) -> AbstractSet[str] | None:
     """Workspaces on which somebody may have a permission; None for all."""
     return None if caller.is_platform_admin else caller.roles.keys()
-
-
-def _offers(storage: Storage) -> Any:
-    return storage.principal, {(bucket.name, bucket.discoverable) for bucket in storage.buckets}
 
 
 async def follow(stream: Stream, workspace: str, render: Callable[[], bytes]) -> None:

@@ -10,11 +10,14 @@ import orjson
 from aiohttp.test_utils import make_mocked_request
 
 from datalabd.api.meta import Manifest
+from datalabd.api.storage import read
 from datalabd.api.workspace import StoreType
 from datalabd.api.workspace_bodies import NewMembership
+from datalabd.kube import resources as kinds
 from hack.bench.table import Table
 from workspaces import members, reads
 from workspaces.claims import Identity
+from workspaces.overviews import Overviews
 from workspaces.patches import Draft
 from workspaces.permissions import EVERYTHING
 from workspaces.reads import Pieces
@@ -59,6 +62,10 @@ def measure(table: Table) -> None:
     table.row(f"CPU to read {WORKSPACES} Storages as text", listed, "ms", note=what)
     table.row("CPU to tell of a workspace", view, "ms", floor=listed, goal=2)
     table.row(f"CPU to list {WORKSPACES} workspaces for the first time", rows, "ms", floor=listed, goal=15)
+    overviews = Overviews(sharing, SETTINGS)
+    _listed_again(overviews, pieces, 0)
+    again = _milliseconds(lambda: _listed_again(overviews, pieces, next(turns)), ROUNDS // 10)
+    table.row("CPU to list them again after a Storage changed", again, "ms", floor=listed, goal=15)
     table.row("CPU to take up a changed Storage", taken_up, "ms", floor=listed)
     table.row("CPU to decide on an edit", edited, "ms", floor=by_hand, goal=5, note="beside the JSON by hand")
     names = sorted(sharing.names)[:STREAMS]
@@ -88,6 +95,16 @@ def _rows(pieces: list[Pieces], sharing: Sharing) -> list[reads.View]:
         overview = reads.overview(one, sharing, SETTINGS)
         found.append(reads.row(one.storage["metadata"]["name"], overview, EVERYTHING, "https://api.example.org"))
     return found
+
+
+def _listed_again(overviews: Overviews, pieces: list[Pieces], number: int) -> bytes:
+    versions = [read(pieces[number].storage)] * 2
+    overviews.changed(kinds.STORAGES, pieces[number].storage, pieces[number].storage, versions)
+    found = []
+    for one in pieces:
+        name = one.storage["metadata"]["name"]
+        found.append(reads.row(name, overviews.of(one), EVERYTHING, "https://api.example.org"))
+    return orjson.dumps(found)
 
 
 def _edit(pieces: Pieces) -> object:

@@ -83,7 +83,7 @@ async def test_secrets_are_forgotten_once_they_may_not_be_read_any_more(tmp_path
     heard: list[str] = []
     async with caching(tmp_path, secrets=[*SCRIPTS["secrets"], stream(), *refused("secrets")]) as cache:
         await until(lambda: cache.secret("ws-a"))
-        cache.on_change(lambda kind, before, after: heard.append(f"{kind} {after}"))
+        cache.on_change(lambda kind, before, after, _: heard.append(f"{kind} {after}"))
         await until(lambda: cache.withheld(kinds.SECRETS))
         assert cache.secret("ws-a") is None
         assert heard == ["secrets None"]

@@ -1,8 +1,11 @@
 """Overviews are kept until something changes that they are made of."""
 
+from dataclasses import replace
+
 import pytest
 
 from datalabd.api.meta import Manifest
+from datalabd.api.storage import read
 from datalabd.api.workspace import Status
 from datalabd.kube import resources as kinds
 from datalabd.kube.resources import Resource
@@ -29,9 +32,11 @@ class World:
 
     def change(self, kind: Resource, obj: Manifest) -> None:
         """Have an object be another, as the cache tells of it."""
+        storages = []
         if kind == kinds.STORAGES:
+            storages = [found for found in (self.sharing.get(obj["metadata"]["name"]), read(obj)) if found]
             self.sharing.put(obj)
-        self.overviews.changed(kind, None, obj)
+        self.overviews.changed(kind, None, obj, storages)
 
 
 def test_what_an_overview_is_made_of_changes_it() -> None:
@@ -49,16 +54,32 @@ def test_what_an_overview_is_made_of_changes_it() -> None:
     world.change(kinds.STORAGES, storage("ws-b", bucketAccessRequests=[request("ws-a")]))
     assert world.overviews.of(world.pieces) == Overview(Status.READY, (), 2, 1)
 
-    world.overviews.changed(kinds.DATALABS, world.datalab, None)
+    world.overviews.changed(kinds.DATALABS, world.datalab, None, ())
     world.datalab = datalab(users=[])
     assert world.overviews.of(world.pieces).members == 0
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kinds.DATALABS, "ws-b"), (kinds.RESOURCE_QUOTAS, "ws-a"), (kinds.VOLUME_CLAIMS, "ws-a")]
+    ("kind", "obj"),
+    [
+        pytest.param(kinds.DATALABS, datalab("ws-b"), id="another's Datalab"),
+        pytest.param(kinds.SECRETS, secret("ws-b-datalab"), id="another's Secret"),
+        pytest.param(kinds.STORAGES, storage("ws-b", buckets=[]), id="another's Storage, which asks for nothing of it"),
+        pytest.param(kinds.RESOURCE_QUOTAS, {"metadata": {"name": "ws-a"}}, id="its quota"),
+        pytest.param(kinds.VOLUME_CLAIMS, {"metadata": {"name": "ws-a"}}, id="its volumes"),
+    ],
 )
-def test_other_objects_leave_it(kind: Resource, name: str) -> None:
+def test_other_objects_leave_it(kind: Resource, obj: Manifest) -> None:
     world = World()
     first = world.overviews.of(world.pieces)
-    world.change(kind, {"metadata": {"name": name}})
+    world.change(kind, obj)
     assert world.overviews.of(world.pieces) is first
+
+
+def test_where_names_of_secrets_follow_a_template_any_may_be_its_own() -> None:
+    world = World()
+    world.overviews = Overviews(world.sharing, replace(SETTINGS, storage_secret="keys-of-<principal>"))
+    assert world.overviews.of(world.pieces).status is Status.PROVISIONING
+    world.secrets["keys-of-ws-a"] = secret("keys-of-ws-a", **KEYS)
+    world.change(kinds.SECRETS, world.secrets["keys-of-ws-a"])
+    assert world.overviews.of(world.pieces).status is Status.READY

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datalabd.api.meta import Manifest
-from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS
+from datalabd.api.storage import GRANT_EXPIRY, GRANT_REASONS, read
 from tests.odd import JSON, examples
-from tests.workspaces.objects import BEFORE, LATER, TODAY, grant, request, steps_of, storage
+from tests.workspaces.objects import BEFORE, LATER, SETTINGS, TODAY, grant, request, steps_of, storage
+from workspaces.credentials import secret_names
 from workspaces.sharing import Row, Sharing
 
 
@@ -237,3 +238,54 @@ def test_what_a_workspace_sees_costs_as_much_as_there_is_of_it() -> None:
         return steps_of(lambda: (sharing.access("ws-a"), sharing.access("ws-b"), sharing.pending("ws-b")))
 
     assert cost(300) < 11 * cost(30)
+
+
+_WORKSPACES = ("a", "b", "c", "a-datalab")
+_KEYS = st.sampled_from(("a-1", "a-2", "b-1", "c-1"))
+_BUCKETS = st.lists(st.fixed_dictionaries({"bucketName": _KEYS, "discoverable": st.booleans()}), max_size=2)
+_REQUESTS = st.lists(st.builds(request, _KEYS), max_size=2)
+_GRANTS = st.lists(
+    st.builds(grant, _KEYS, st.sampled_from(_WORKSPACES), st.sampled_from(("None", "ReadOnly"))), max_size=2
+)
+
+
+@st.composite
+def _storage(draw: st.DrawFn, name: str) -> Manifest:
+    return storage(
+        name,
+        principal=draw(st.sampled_from((name, *_WORKSPACES, ""))),
+        buckets=draw(_BUCKETS),
+        bucketAccessRequests=draw(_REQUESTS),
+        bucketAccessGrants=draw(_GRANTS),
+    )
+
+
+@examples
+@given(
+    others=st.tuples(*(st.none() | _storage(name) for name in _WORKSPACES[1:])),
+    versions=st.tuples(st.none() | _storage("a"), st.none() | _storage("a")),
+)
+def test_whom_a_change_of_a_storage_concerns(
+    others: tuple[Manifest | None, ...], versions: tuple[Manifest | None, Manifest | None]
+) -> None:
+    """Nobody else sees anything of it; what lists tell changes for partners alone."""
+    known = list(filter(None, others))
+    before, after = (Sharing([*known, version] if version else known) for version in versions)
+    storages = [found for found in (before.get("a"), after.get("a")) if found is not None]
+    partners, finders = after.partners(storages), after.finders(storages)
+    for other in known:
+        name = other["metadata"]["name"]
+        told = [(sharing.pending(name), secret_names(read(other), sharing, SETTINGS)) for sharing in (before, after)]
+        assert told[0] == told[1] or name in partners
+        assert before.access(name) == after.access(name) or name in partners | finders
+
+
+def test_a_change_that_others_see_nothing_of_concerns_nobody_else() -> None:
+    asking = storage("ws-b", bucketAccessRequests=[request("ws-a")])
+    one, hidden = storage("ws-a"), closed("ws-a")
+    more = storage("ws-a", buckets=[{"bucketName": "ws-a", "discoverable": True}, {"bucketName": "ws-a-x"}])
+    sharing = Sharing([one, asking, storage("ws-c")])
+    assert sharing.partners([read(one), read(more)]) == {"ws-a"}
+    assert sharing.finders([read(one), read(more)]) == set()
+    assert sharing.finders([read(one), read(hidden)]) == {"ws-c"}
+    assert sharing.partners([read(asking), read(storage("ws-b"))]) == {"ws-a", "ws-b"}

@@ -1,9 +1,13 @@
 """Which streams hear of which change."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -13,10 +17,16 @@ from datalabd.kube import resources as kinds
 from datalabd.kube.informers import Informers
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope
+from hack.deadlines import scaled
 from tests.kube.scripted import Scripted, serve
-from tests.workspaces.objects import TODAY, datalab, secret, storage
+from tests.workspaces.api import Api, serving
+from tests.workspaces.objects import SETTINGS, TODAY, datalab, secret, storage
+from workspaces import reads, streams
 from workspaces.cache import Cache
 from workspaces.claims import Identity
+from workspaces.permissions import Permissions
+from workspaces.reads import Pieces
+from workspaces.settings import Settings
 from workspaces.streams import Stream, Streams, follow_all, number
 
 NAMES = ("ws-a", "ws-b", "ws-c")
@@ -63,23 +73,31 @@ class Listeners:
         self._put(kind, *objects)
         return {about: stream.changes for about, stream in self._open.items() if stream.changes}
 
+    async def next_of(self, about: tuple[str, str]) -> dict[str, set[str]]:
+        """What a stream hears next."""
+        stream = self._open[about]
+        stream.changes.clear()
+        for _ in range(2):  # once for what it has heard of already
+            assert await stream.changed()
+        return stream.changes
+
     def _put(self, kind: Resource, *objects: Manifest) -> None:
         scope = Scope() if kind in (kinds.RESOURCE_QUOTAS, kinds.VOLUME_CLAIMS) else Scope("workspace")
         self._informers.store(kind).replace(scope, list(objects))
 
 
 @pytest.fixture
-def all_secrets() -> bool:
-    return False
+def settings() -> Settings:
+    return SETTINGS
 
 
 @pytest.fixture
-async def listeners(tmp_path: Path, all_secrets: bool) -> AsyncIterator[Listeners]:
+async def listeners(tmp_path: Path, settings: Settings) -> AsyncIterator[Listeners]:
     async with serve(Scripted(), tmp_path) as client:
         informers = Informers(client)
-        streams = Streams(Cache(client, informers, "workspace"), all_secrets=all_secrets)
+        opened = Streams(Cache(client, informers, "workspace"), settings)
         listeners = Listeners(informers)
-        async with TestClient(TestServer(listeners.app(streams), handler_cancellation=True)) as browser:
+        async with TestClient(TestServer(listeners.app(opened), handler_cancellation=True)) as browser:
             for who, workspace in STREAMS:
                 await browser.get(f"/{who}?workspace={workspace}")
             assert listeners.is_complete
@@ -96,7 +114,7 @@ def test_a_datalab_is_heard_of_by_whom_it_is_about(listeners: Listeners) -> None
     assert heard == {("root", ""): {"ws-b": {"members"}}, ("alice", ""): {"ws-b": {"members"}}}
 
 
-def test_what_a_storage_offers_concerns_all_but_each_stream_takes_its_own(listeners: Listeners) -> None:
+async def test_what_a_storage_offers_concerns_all_but_each_stream_takes_its_own(listeners: Listeners) -> None:
     """500 workspaces that change in 200 streams of one each are 200 notes."""
     offered = [{"bucketName": name, "discoverable": True} for name in ("ws-c", "ws-c-maps")]
     heard = listeners.heard_of(
@@ -120,14 +138,41 @@ def test_a_request_concerns_who_asks_and_who_is_asked(listeners: Listeners) -> N
     }
 
 
-def test_who_listens_to_a_workspace_hears_that_it_is_gone(listeners: Listeners) -> None:
-    parts = {"buckets", "status"}
+async def test_who_listens_to_a_workspace_hears_that_it_is_gone(listeners: Listeners) -> None:
+    others = {name: {"buckets"} for name in ("ws-a", "ws-b")}
     assert listeners.heard_of(kinds.STORAGES, storage("ws-a"), storage("ws-b")) == {
-        ("root", ""): dict.fromkeys(NAMES, parts),
-        ("alice", ""): dict.fromkeys(("ws-a", "ws-b"), parts),
-        ("alice", "ws-a"): {"ws-a": parts},
-        ("root", "ws-c"): {"ws-c": parts},
+        ("root", ""): {"ws-c": {"buckets", "status"}} | others,
+        ("alice", ""): others,
+        ("alice", "ws-a"): {"ws-a": {"buckets"}},
+        ("root", "ws-c"): {"ws-c": {"buckets", "status"}},
     }
+
+
+def offering(name: str, number: int) -> Manifest:
+    """A Storage whose bucket can be found in versions of an even number."""
+    bucket = {"bucketName": name, "discoverable": number % 2 == 0}
+    return version(storage(name, buckets=[bucket]), str(number))
+
+
+def test_a_bucket_that_nobody_finds_is_heard_of_by_its_workspace_alone(listeners: Listeners) -> None:
+    made = version(storage("ws-c", buckets=[*storage("ws-c")["spec"]["buckets"], {"bucketName": "ws-c-maps"}]))
+    assert listeners.heard_of(kinds.STORAGES, storage("ws-a"), storage("ws-b"), made) == {
+        ("root", ""): {"ws-c": {"buckets"}},
+        ("root", "ws-c"): {"ws-c": {"buckets"}},
+    }
+
+
+async def test_what_is_found_and_hidden_all_the_time_is_told_to_others_once_in_a_while(
+    listeners: Listeners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "OFFERS_SECONDS", 0.2)
+    others = [storage("ws-a"), storage("ws-b")]
+    one = ("alice", "ws-a")
+    assert one in listeners.heard_of(kinds.STORAGES, *others, offering("ws-c", 11))
+    for number in (12, 13, 14):
+        heard = listeners.heard_of(kinds.STORAGES, *others, offering("ws-c", number))
+        assert heard == {about: {"ws-c": {"buckets"}} for about in (("root", ""), ("root", "ws-c"))}
+    assert await listeners.next_of(one) == {"ws-a": {"buckets"}}
 
 
 def test_a_change_that_shows_nowhere_is_heard_of_by_nobody(listeners: Listeners) -> None:
@@ -141,7 +186,7 @@ def test_a_secret_concerns_the_workspace_that_it_is_named_after(listeners: Liste
     }
 
 
-@pytest.mark.parametrize("all_secrets", [True])
+@pytest.mark.parametrize("settings", [replace(SETTINGS, storage_secret="keys-of-<principal>")])
 def test_where_names_follow_a_template_a_secret_may_be_anybodys(listeners: Listeners) -> None:
     assert listeners.heard_of(kinds.SECRETS, secret("keys-of-ws-c"))["alice", "ws-a"] == {"ws-a": {"credentials"}}
 
@@ -158,10 +203,10 @@ async def first_event(tmp_path: Path, query: str) -> tuple[bytes, bytes]:
     """Name and id of the first event of the list's stream."""
     async with serve(Scripted(), tmp_path) as client:
         informers = Informers(client)
-        streams = Streams(Cache(client, informers, "workspace"), all_secrets=False)
+        opened = Streams(Cache(client, informers, "workspace"), SETTINGS)
 
         async def listen(request: web.Request) -> web.StreamResponse:
-            async with streams.open(request, CALLERS["root"]) as stream:
+            async with opened.open(request, CALLERS["root"]) as stream:
                 await follow_all(stream, lambda: b"[]", lambda: {"ws-a": "1/1"})
             return stream.response
 
@@ -184,3 +229,54 @@ async def test_a_list_begins_with_a_snapshot_unless_its_state_is_known(
     known = number({"ws-a": "1/1"})
     assert await first_event(tmp_path, "?after=older") == (b"snapshot", known.encode())
     assert await first_event(tmp_path, f"?after={known}") == (b"beat", b"")
+
+
+class Client:
+    """Whoever reads a stream of one workspace."""
+
+    def __init__(self, api: Api, user: str, role: str, workspace: str = "ws-a") -> None:
+        self._api = api
+        self.user = user
+        self.roles = {workspace: role}
+        self.workspace = workspace
+        self._answer: aiohttp.ClientResponse | None = None
+
+    async def snapshot(self) -> dict[str, Any]:
+        """The next."""
+        if self._answer is None:
+            path = f"/workspaces/{self.workspace}/events"
+            self._answer = await self._api.ask("GET", path, self.user, roles=self.roles)
+            assert self._answer.status == 200, await self._answer.text()
+        async with asyncio.timeout(scaled(10)):
+            while not (event := await self._answer.content.readuntil(b"\n\n")).startswith(b"id: "):
+                assert event
+        found: dict[str, Any] = json.loads(event.partition(b"data: ")[2])
+        return found
+
+
+async def test_streams_that_show_the_same_are_rendered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: a bucket that is found and hidden again costs a view for each workspace and role."""
+    rendered: list[tuple[str, int]] = []
+
+    def counted(pieces: Pieces, sharing: Any, offer: Any, settings: Any, allowed: Permissions) -> reads.View:
+        rendered.append((pieces.storage["metadata"]["name"], len(allowed)))
+        return view(pieces, sharing, offer, settings, allowed)
+
+    view = reads.anybodys
+    monkeypatch.setattr(reads, "anybodys", counted)
+    storages = [storage(name) for name in NAMES]
+    async with serving(tmp_path, storages=storages, datalabs=[datalab(name) for name in NAMES]) as api:
+        clients = [Client(api, f"user-{number}", "ws_admin") for number in range(6)]
+        clients += [Client(api, f"reader-{number}", "ws_access") for number in range(6)]
+        clients += [Client(api, "machine", "ws_api"), Client(api, "other", "ws_admin", "ws-b")]
+        expected = [("ws-a", 1), ("ws-a", 6), ("ws-a", 11), ("ws-b", 11)]
+        for hidden in (False, True):
+            if hidden:
+                api.services.cache.informers.store(kinds.STORAGES).observe(offering("ws-c", 11))
+                clients = [client for client in clients if client.user != "machine"]
+            snapshots = [await client.snapshot() for client in clients]
+            assert [found["user"]["name"] for found in snapshots] == [client.user for client in clients]
+            shown = [[row["bucket"] for row in found["storage"]["bucket_access_requests"]] for found in snapshots]
+            assert {"ws-c" in buckets for buckets in shown if buckets} == {not hidden}
+            assert sorted(rendered) == expected
+            rendered.clear()

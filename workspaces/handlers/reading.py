@@ -16,7 +16,7 @@ from datalabd.live import text
 from workspaces import activities, answers, pages, problems, reads, sessions, stores, streams
 from workspaces.cache import Unknown
 from workspaces.call import Call, Handler
-from workspaces.permissions import Permission
+from workspaces.permissions import Permission, Permissions
 from workspaces.reads import Pieces
 from workspaces.stores import Offer
 
@@ -73,10 +73,15 @@ def known(call: Call) -> Pieces:
 
 def view(call: Call) -> reads.View:
     """The workspace as the caller may see it."""
-    allowed = call.permissions_on(call.workspace)
-    if not allowed:
-        raise problems.forbidden()
+    allowed = allowed_now(call)
     return reads.view(known(call), call.cache.sharing, offer(call), call.settings, allowed, call.caller.name)
+
+
+def allowed_now(call: Call) -> Permissions:
+    """What the caller may do by now on the workspace of the path; Problem for nothing."""
+    if not (allowed := call.permissions_on(call.workspace)):
+        raise problems.forbidden()
+    return allowed
 
 
 async def get_workspace(call: Call) -> web.StreamResponse:
@@ -149,9 +154,18 @@ def _decoded(token: str) -> str:
 
 async def watch_workspace(call: Call) -> web.StreamResponse:
     """The workspace as the caller may see it, without credentials, again with each change."""
+    cache = call.cache
 
     def render() -> bytes:
-        return answers.encode(reads.without_secrets(view(call)))
+        allowed = allowed_now(call)
+        parts, offered = known(call), offer(call)
+        body = call.services.streams.rendered(
+            (call.workspace, allowed, offered, parts.problem),
+            lambda: answers.encode(
+                reads.without_secrets(reads.anybodys(parts, cache.sharing, offered, call.settings, allowed))
+            ),
+        )
+        return b'%s,"user":%s}' % (body[:-1], answers.encode(reads.user(call.caller.name, allowed)))
 
     render()  # whoever may not see it gets an error, not a stream
     return await _stream(call, lambda stream: streams.follow(stream, call.workspace, render))
