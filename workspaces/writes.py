@@ -95,7 +95,7 @@ class Writer:
             for attempt in range(TRIES):
                 require_match(pair, if_match)
                 try:
-                    return await self._decided(pair, decide, dry_run)
+                    return await self._decided(pair, decide, dry_run, is_live=attempt > 0)
                 except _Outdated as outdated:
                     await asyncio.sleep(random.uniform(*PAUSE_SECONDS) * (attempt + 1))
                     before, pair = pair, await self._live(workspace)
@@ -110,25 +110,28 @@ class Writer:
 
     async def _live(self, workspace: str) -> Pair:
         """The two objects, as the API server has them."""
-        found = []
-        for kind in (kinds.STORAGES, kinds.DATALABS):
-            live = None
-            if self._cache.has(kind):
-                try:
-                    live = await self._client.get(kind, self._cache.namespace, workspace)
-                    self._cache.informers.store(kind).observe(live)
-                except NotFound:
-                    pass
-                except KubeError as error:
-                    raise _refusal(error) from error
-            found.append(live)
-        return Pair(*found)
+        return Pair(await self._read(kinds.STORAGES, workspace), await self._read(kinds.DATALABS, workspace))
+
+    async def _read(self, kind: Resource, name: str) -> Manifest | None:
+        """An object as the API server has it; the cache then knows as well."""
+        if not self._cache.has(kind):
+            return None
+        try:
+            live = await self._client.get(kind, self._cache.namespace, name)
+        except NotFound:
+            return None
+        except KubeError as error:
+            raise _refusal(error) from error
+        self._cache.informers.store(kind).observe(live)
+        return live
 
     # --- edits
 
-    async def _decided(self, pair: Pair, decide: Decide, dry_run: bool) -> Written:
+    async def _decided(self, pair: Pair, decide: Decide, dry_run: bool, *, is_live: bool) -> Written:
         """Make an edit of these very objects; names of new buckets are claimed, once nothing else is in the way."""
         edit = decide(pair)
+        if not is_live:
+            await self._require_current_datalab(pair, edit)
         if dry_run or pair.storage is None or not (names := buckets.added(edit)):
             return await self._apply(pair, edit, dry_run)
         await self._apply(pair, edit, dry_run=True)
@@ -138,6 +141,17 @@ class Writer:
                 return await self._apply(pair, decide(pair), dry_run)
         except KubeError as error:
             raise (_Outdated(None) if _is_outdated(error) else _refusal(error)) from error
+
+    async def _require_current_datalab(self, pair: Pair, edit: Draft) -> None:
+        """Raise `_Outdated` if a change of the Storage alone was decided on a Datalab that is another by now.
+
+        It says who was removed, and is a part of what `If-Match` names, but no patch of a Storage can test it.
+        """
+        if edit.read_datalab is None or edit.datalab_patch or not edit.storage_patch:
+            return
+        live = await self._read(kinds.DATALABS, edit.name)
+        if replace(pair, datalab=live).tag != pair.tag:
+            raise _Outdated(None)
 
     async def _apply(self, pair: Pair, edit: Draft, dry_run: bool) -> Written:
         touched = [kind for kind in (kinds.DATALABS, kinds.STORAGES) if patch_of(edit, kind)]

@@ -43,6 +43,8 @@ class Api:
 
     client: TestClient[Any, Any]
     services: Services
+    server: Routed
+    """The API server."""
 
     async def ask(self, method: str, path: str, user: str = "", **options: Any) -> aiohttp.ClientResponse:
         """An answer, redirects as they are; `options` may have `roles` by workspace, and those of aiohttp."""
@@ -73,7 +75,8 @@ async def serving(
     lists = {"storages": storages, "datalabs": datalabs, "secrets": secrets, "customresourcedefinitions": ()}
     script = {plural: [listing("1", *objects)] for plural, objects in lists.items()}
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(serve(Routed(**script | scripts), directory))
+        kubernetes = Routed(**script | scripts)
+        client = await stack.enter_async_context(serve(kubernetes, directory))
         cache = Cache(client, Informers(client), settings.namespace)
         overviews = Overviews(cache.sharing, settings)
         cache.on_change(overviews.changed)
@@ -102,4 +105,4 @@ async def serving(
         for kind in (kinds.STORAGES, kinds.DATALABS, kinds.SECRETS, kinds.CRDS):
             scope = EVERYWHERE if kind == kinds.CRDS else Scope(settings.namespace)
             await cache.informers.listed(kind, scope, scaled(10))
-        yield Api(browser, services)
+        yield Api(browser, services, kubernetes)

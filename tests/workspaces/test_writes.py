@@ -1,9 +1,17 @@
 """How half an edit is taken back, and which state a write is meant for."""
 
-import pytest
+import datetime
+from pathlib import Path
 
+import pytest
+from aiohttp import web
+
+from datalabd.api.meta import Manifest
+from tests.kube.scripted import Reply
+from tests.workspaces.api import Api, serving
 from tests.workspaces.objects import applied, datalab, storage
 from workspaces.patches import patch
+from workspaces.permissions import CAPS, Role, with_cap
 from workspaces.problems import Problem
 from workspaces.writes import Pair, changes, inverse, require_match
 
@@ -74,3 +82,60 @@ def test_what_is_told_of_a_patch() -> None:
         {"path": "/spec/sessions/0/state", "before": "started", "after": "stopped"},
         {"path": "/spec/users/-", "after": "carol"},
     ]
+
+
+def saying(obj: Manifest) -> Reply:
+    """The API server's answer with one object."""
+
+    async def reply(_: web.Request) -> web.Response:
+        return web.json_response(obj)
+
+    return reply
+
+
+LAB = datalab("ws-a", userOverrides={"bob": {"role": "admin"}}, users=["alice", "bob"])
+HIDE = {"json": {"discoverable": False}}
+
+
+def asked_for(api: Api) -> list[tuple[str, str]]:
+    """Method and kind of what the API server was asked for of `ws-a`."""
+    return [
+        (request.method, request.path.split("/")[-2])
+        for request in api.server.requests
+        if request.path.endswith("/ws-a")
+    ]
+
+
+async def test_a_change_of_the_storage_alone_is_decided_on_the_datalab_of_now(tmp_path: Path) -> None:
+    """Another replica has removed an administrator: ours does not know it yet, and asks."""
+    now = datetime.datetime.now(datetime.UTC)
+    removed = datalab("ws-a", {CAPS: with_cap(LAB, "bob", Role.NONE, now)}, users=["alice"])
+    removed["metadata"] |= {"resourceVersion": "12", "generation": 4}
+    live = [saying(removed), saying(storage()), saying(removed)]
+    async with serving(tmp_path, storages=[storage()], datalabs=[LAB], **{"ws-a": live}) as api:
+        bob = {"user": "bob", "roles": {"ws-a": "ws_admin"}}
+        answer = await api.ask("PATCH", "/workspaces/ws-a/buckets/ws-a", **bob, **HIDE)
+        assert (answer.status, await answer.json()) == (403, {"detail": "Forbidden"})
+        assert asked_for(api) == [("GET", "datalabs"), ("GET", "storages"), ("GET", "datalabs")]
+
+
+async def test_a_write_of_the_storage_that_is_meant_for_another_datalab_is_refused(tmp_path: Path) -> None:
+    changed = LAB | {"metadata": LAB["metadata"] | {"resourceVersion": "12", "generation": 4}}
+    live = [saying(changed), saying(storage()), saying(changed)]
+    async with serving(tmp_path, storages=[storage()], datalabs=[LAB], **{"ws-a": live}) as api:
+        headers = {"If-Match": Pair(storage(), LAB).tag}
+        alice = {"user": "alice", "roles": {"ws-a": "ws_admin"}, "headers": headers}
+        answer = await api.ask("PATCH", "/workspaces/ws-a/buckets/ws-a", **alice, **HIDE)
+        assert (answer.status, await answer.json()) == (412, {"detail": {"error": "precondition_failed"}})
+
+
+async def test_a_datalab_whose_status_alone_has_changed_costs_one_read(tmp_path: Path) -> None:
+    later = LAB | {"metadata": LAB["metadata"] | {"resourceVersion": "12"}, "status": {"started": "1/1"}}
+    hidden = storage("ws-a", buckets=[{"bucketName": "ws-a", "discoverable": False}])
+    hidden["metadata"]["resourceVersion"] = "13"
+    live = [saying(later), saying(hidden)]
+    async with serving(tmp_path, storages=[storage()], datalabs=[LAB], **{"ws-a": live}) as api:
+        alice = {"user": "alice", "roles": {"ws-a": "ws_admin"}}
+        answer = await api.ask("PATCH", "/workspaces/ws-a/buckets/ws-a", **alice, **HIDE)
+        assert answer.status == 202, await answer.text()
+        assert asked_for(api) == [("GET", "datalabs"), ("PATCH", "storages")]
