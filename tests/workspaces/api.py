@@ -69,13 +69,13 @@ async def serving(
     storages: Sequence[Manifest] = (),
     datalabs: Sequence[Manifest] = (),
     secrets: Sequence[Manifest] = (),
-    **scripts: Sequence[Reply],
+    scripts: Mapping[str, Sequence[Reply]] | None = None,
 ) -> AsyncIterator[Api]:
-    """The API, once everything is listed; `scripts` are what is said of other kinds."""
+    """The API, once everything is listed; `scripts` are what is said of others, by the end of the path."""
     lists = {"storages": storages, "datalabs": datalabs, "secrets": secrets, "customresourcedefinitions": ()}
     script = {plural: [listing("1", *objects)] for plural, objects in lists.items()}
     async with AsyncExitStack() as stack:
-        kubernetes = Routed(**script | scripts)
+        kubernetes = Routed(**script, **(scripts or {}))
         client = await stack.enter_async_context(serve(kubernetes, directory))
         cache = Cache(client, Informers(client), settings.namespace)
         overviews = Overviews(cache.sharing, settings)

@@ -169,8 +169,8 @@ async def test_what_is_found_and_hidden_all_the_time_is_told_to_others_once_in_a
     others = [storage("ws-a"), storage("ws-b")]
     one = ("alice", "ws-a")
     assert one in listeners.heard_of(kinds.STORAGES, *others, offering("ws-c", 11))
-    for number in (12, 13, 14):
-        heard = listeners.heard_of(kinds.STORAGES, *others, offering("ws-c", number))
+    for turn in (12, 13, 14):
+        heard = listeners.heard_of(kinds.STORAGES, *others, offering("ws-c", turn))
         assert heard == {about: {"ws-c": {"buckets"}} for about in (("root", ""), ("root", "ws-c"))}
     assert await listeners.next_of(one) == {"ws-a": {"buckets"}}
 

@@ -2,6 +2,7 @@
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -94,7 +95,7 @@ def saying(obj: Manifest) -> Reply:
 
 
 LAB = datalab("ws-a", userOverrides={"bob": {"role": "admin"}}, users=["alice", "bob"])
-HIDE = {"json": {"discoverable": False}}
+HIDE: dict[str, Any] = {"json": {"discoverable": False}}
 
 
 def asked_for(api: Api) -> list[tuple[str, str]]:
@@ -112,8 +113,8 @@ async def test_a_change_of_the_storage_alone_is_decided_on_the_datalab_of_now(tm
     removed = datalab("ws-a", {CAPS: with_cap(LAB, "bob", Role.NONE, now)}, users=["alice"])
     removed["metadata"] |= {"resourceVersion": "12", "generation": 4}
     live = [saying(removed), saying(storage()), saying(removed)]
-    async with serving(tmp_path, storages=[storage()], datalabs=[LAB], **{"ws-a": live}) as api:
-        bob = {"user": "bob", "roles": {"ws-a": "ws_admin"}}
+    async with serving(tmp_path, storages=[storage()], datalabs=[LAB], scripts={"ws-a": live}) as api:
+        bob: dict[str, Any] = {"user": "bob", "roles": {"ws-a": "ws_admin"}}
         answer = await api.ask("PATCH", "/workspaces/ws-a/buckets/ws-a", **bob, **HIDE)
         assert (answer.status, await answer.json()) == (403, {"detail": "Forbidden"})
         assert asked_for(api) == [("GET", "datalabs"), ("GET", "storages"), ("GET", "datalabs")]
@@ -122,9 +123,9 @@ async def test_a_change_of_the_storage_alone_is_decided_on_the_datalab_of_now(tm
 async def test_a_write_of_the_storage_that_is_meant_for_another_datalab_is_refused(tmp_path: Path) -> None:
     changed = LAB | {"metadata": LAB["metadata"] | {"resourceVersion": "12", "generation": 4}}
     live = [saying(changed), saying(storage()), saying(changed)]
-    async with serving(tmp_path, storages=[storage()], datalabs=[LAB], **{"ws-a": live}) as api:
+    async with serving(tmp_path, storages=[storage()], datalabs=[LAB], scripts={"ws-a": live}) as api:
         headers = {"If-Match": Pair(storage(), LAB).tag}
-        alice = {"user": "alice", "roles": {"ws-a": "ws_admin"}, "headers": headers}
+        alice: dict[str, Any] = {"user": "alice", "roles": {"ws-a": "ws_admin"}, "headers": headers}
         answer = await api.ask("PATCH", "/workspaces/ws-a/buckets/ws-a", **alice, **HIDE)
         assert (answer.status, await answer.json()) == (412, {"detail": {"error": "precondition_failed"}})
 
@@ -134,8 +135,8 @@ async def test_a_datalab_whose_status_alone_has_changed_costs_one_read(tmp_path:
     hidden = storage("ws-a", buckets=[{"bucketName": "ws-a", "discoverable": False}])
     hidden["metadata"]["resourceVersion"] = "13"
     live = [saying(later), saying(hidden)]
-    async with serving(tmp_path, storages=[storage()], datalabs=[LAB], **{"ws-a": live}) as api:
-        alice = {"user": "alice", "roles": {"ws-a": "ws_admin"}}
+    async with serving(tmp_path, storages=[storage()], datalabs=[LAB], scripts={"ws-a": live}) as api:
+        alice: dict[str, Any] = {"user": "alice", "roles": {"ws-a": "ws_admin"}}
         answer = await api.ask("PATCH", "/workspaces/ws-a/buckets/ws-a", **alice, **HIDE)
         assert answer.status == 202, await answer.text()
         assert asked_for(api) == [("GET", "datalabs"), ("PATCH", "storages")]
