@@ -23,7 +23,7 @@ from datalabd.errors import ClaimInvalid, Denied, EnvironmentInvalid, KubeError,
 from datalabd.identity import admin
 from datalabd.kube import resources as kinds
 from datalabd.kube.apply import describe, retain, write_status
-from datalabd.kube.cache import OURS, STORE_KINDS, Cache
+from datalabd.kube.cache import OURS, RUNTIME_KINDS, STORE_KINDS, Cache
 from datalabd.kube.client import Client
 from datalabd.kube.events import Recorder
 from datalabd.kube.resources import Resource, resource_of
@@ -222,6 +222,8 @@ async def _in_realm(work: Teardown, step: Step) -> str:
 
 async def _sessions(work: Teardown) -> str:
     """Sessions, and their namespaces: volumes stay in use until those are gone."""
+    if unread := _unread(work.cache):
+        return unread
     left = work.of_kind(kinds.WORKSHOP_SESSIONS)
     for session in left:
         await work.delete(session)
@@ -235,6 +237,19 @@ async def _sessions(work: Teardown) -> str:
             found = work.namespace(namespace)
             if found is not None and _made_by_session(found):
                 return _going(found)
+    return ""
+
+
+def _unread(cache: Cache) -> str:
+    """The first kind of the runtime of which nobody knows what there is, so that a lab seems to have none; empty: none.
+
+    Who begins to lead knows nothing from before.
+    """
+    for kind in RUNTIME_KINDS:
+        if (error := cache.informers.unreadable(kind)) is not None:
+            return f"{kind}, which cannot be read: {error}"
+        if not cache.informers.synced(kind) and cache.informers.store(kinds.CRDS).get("", kind.crd) is not None:
+            return f"the API server to serve {kind}"
     return ""
 
 
