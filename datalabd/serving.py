@@ -6,12 +6,14 @@ with its stack. Both may be a token, so nothing of them is repeated here.
 """
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
@@ -39,6 +41,76 @@ class Bounds:
     """From there to the end of the body."""
     connections_max: int = 1024
     """Of the process. One more takes the place of one that has sent no whole request, or is idle."""
+
+
+class Bodies:
+    """Reads the bodies of requests: small ones at once, larger ones in turn, as many at a time as there is room for.
+
+    JSON takes up to 25 times its length once it is decoded, so a body has its room until its request is answered.
+    """
+
+    def __init__(
+        self, body_max: int, *, room: int, small: int = 64 * 1024, waiting_max: int = 64, seconds: float = 5.0
+    ) -> None:
+        """`body_max` bytes of one body, `room` for all that are larger than `small`; at most `waiting_max` wait.
+
+        One waits for `seconds`, and has as long to arrive once there is room: whoever sends slowly keeps others out.
+        """
+        assert room >= body_max
+        self._body_max = body_max
+        self._free = room
+        self._small = small
+        self._waiting_max = waiting_max
+        self._seconds = seconds
+        self._waiting = 0
+        self._next = asyncio.Lock()
+        self._released = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def read(self, request: web.Request) -> AsyncIterator[bytes]:
+        """The body of a request that is answered within the context.
+
+        Raises `web.HTTPRequestEntityTooLarge`, `web.HTTPServiceUnavailable` where there is no room, and
+        `web.HTTPRequestTimeout`. The application's `client_max_size` has to be `body_max`.
+        """
+        size = request.content_length or 0
+        if hdrs.TRANSFER_ENCODING in request.headers or hdrs.CONTENT_ENCODING in request.headers:
+            size = self._body_max  # it may turn out to be as large
+        if size <= self._small:
+            yield await request.read()
+            return
+        if size > self._body_max:
+            raise web.HTTPRequestEntityTooLarge(self._body_max, size)
+        await self._take(size)
+        try:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    body = await request.read()
+            except TimeoutError:
+                raise web.HTTPRequestTimeout from None
+            yield body
+        finally:
+            self._free += size
+            self._released.set()
+
+    async def _take(self, size: int) -> None:
+        """Wait for so much room; who came first has it first."""
+        no_room = web.HTTPServiceUnavailable(
+            text="too many large requests at once; try again\n", headers={hdrs.RETRY_AFTER: "1"}
+        )
+        if self._waiting >= self._waiting_max:
+            raise no_room
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._seconds), self._next:
+                while self._free < size:
+                    self._released.clear()
+                    await self._released.wait()
+                self._free -= size
+        except TimeoutError:
+            raise no_room from None
+        finally:
+            self._waiting -= 1
 
 
 class _Connection(web.RequestHandler):

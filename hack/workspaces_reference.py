@@ -4,7 +4,7 @@ from dataclasses import fields
 from itertools import groupby
 
 from datalabd.api.workspace_bodies import LIST_MAX
-from workspaces.answers import BODY_MAX
+from workspaces.answers import BODY_MAX, ROOM
 from workspaces.operations import OPERATIONS, PARAMETERS, Needs, Operation
 from workspaces.permissions import ROLE_PERMISSIONS, Permission, Role
 from workspaces.problems import SENTENCES
@@ -82,6 +82,8 @@ _LIMITS = f"""
 | What | At most | Beyond |
 |---|---|---|
 | a body | {BODY_MAX >> 20} MiB | 413 |
+| bodies over 64 KiB, of a replica at once | {ROOM >> 20} MiB | they wait for 5 s, then 503 |
+| the time until such a body is here, once there is room | 5 s | 408 |
 | a token, any other header | {TOKEN_MAX >> 10} KiB | 431 |
 | a request line with all its headers | {HEAD_MAX >> 10} KiB | 431 |
 | the time until a request's headers are here | 10 s | the connection ends |

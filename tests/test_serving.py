@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import socket
+import tracemalloc
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import pytest
 from aiohttp import web
 
-from datalabd.serving import Bounds, Runner
+from datalabd.serving import Bodies, Bounds, Runner
 
 BOUNDS = Bounds(head_max=32 * 1024, head_seconds=30, body_seconds=30, connections_max=3)
 HEAD = b"GET /%b HTTP/1.1\r\nHost: a\r\n"
@@ -45,6 +49,18 @@ class Client:
 
 
 @contextlib.asynccontextmanager
+async def running(app: web.Application, bounds: Bounds) -> AsyncIterator[tuple[str, int]]:
+    """Where an application is served."""
+    runner = Runner(app, bounds, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner.addresses[0][:2]
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
 async def served(bounds: Bounds, held: asyncio.Event | None = None) -> AsyncIterator[list[Client]]:
     """As many connections as there may be, and one more that is not opened yet."""
 
@@ -55,20 +71,16 @@ async def served(bounds: Bounds, held: asyncio.Event | None = None) -> AsyncIter
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = Runner(app, bounds, shutdown_timeout=0.1)
-    await runner.setup()
     clients: list[Client] = []
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        for _ in range(bounds.connections_max + 1):
-            clients.append(Client(*await asyncio.open_connection(host, port)))
-            await asyncio.sleep(0.02)  # they are accepted in this order
-        yield clients
-    finally:
-        for client in clients:
-            client.close()
-        await runner.cleanup()
+    async with running(app, bounds) as (host, port):
+        try:
+            for _ in range(bounds.connections_max + 1):
+                clients.append(Client(*await asyncio.open_connection(host, port)))
+                await asyncio.sleep(0.02)  # they are accepted in this order
+            yield clients
+        finally:
+            for client in clients:
+                client.close()
 
 
 def one(bounds: Bounds) -> Bounds:
@@ -124,9 +136,9 @@ async def test_a_body_has_to_come_in_time() -> None:
 
 async def test_an_answer_may_take_longer_than_its_request() -> None:
     held = asyncio.Event()
-    async with served(replace(one(BOUNDS), head_seconds=0.1, body_seconds=0.1), held) as (_, client):
+    async with served(replace(one(BOUNDS), head_seconds=0.5, body_seconds=0.5), held) as (_, client):
         await client.send(b"POST /held HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n12")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.7)
         held.set()
         assert await client.answer() == OK
 
@@ -150,3 +162,149 @@ async def test_what_is_being_answered_goes_on_and_more_are_refused() -> None:
             more.close()
         held.set()
         assert await client.answer() == OK
+
+
+KIB, MIB = 1024, 1024 * 1024
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+
+
+class Reading:
+    """An application that answers how long a body is, once it may: at once, if it is small."""
+
+    def __init__(self, bodies: Bodies, body_max: int) -> None:
+        self.bodies = bodies
+        self.may_answer = asyncio.Event()
+        self.begun = asyncio.Semaphore(0)
+        """Released once for each request of which the head has come."""
+        self.is_read = asyncio.Event()
+        """Whether a large body has come."""
+        self.held = self.most_held = 0
+        """Bytes of large bodies, now and at most."""
+        self.app = web.Application(client_max_size=body_max)
+        self.app.router.add_post("/", self._answer)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.begun.release()
+        async with self.bodies.read(request) as body:
+            if len(body) > 64 * KIB:
+                self.held += len(body)
+                self.most_held = max(self.most_held, self.held)
+                self.is_read.set()
+                await self.may_answer.wait()
+                self.held -= len(body)
+            return web.Response(text=str(len(body)))
+
+
+@contextlib.asynccontextmanager
+async def reading(
+    body_max: int, clients: int, *, room: int = 0, waiting_max: int = 64, seconds: float = 60.0
+) -> AsyncIterator[tuple[Reading, list[Client], tuple[str, int]]]:
+    """Such an application, connections to it, and where it is."""
+    served = Reading(Bodies(body_max, room=room or body_max, waiting_max=waiting_max, seconds=seconds), body_max)
+    async with running(served.app, Bounds()) as server:
+        opened = [Client(*await asyncio.open_connection(*server)) for _ in range(clients)]
+        try:
+            yield served, opened, server
+        finally:
+            served.may_answer.set()
+            for client in opened:
+                client.close()
+
+
+def length(size: int) -> bytes:
+    """The head of a request with a body of so many bytes."""
+    return POST + b"Content-Length: %d\r\n\r\n" % size
+
+
+def whole(size: int) -> bytes:
+    """A request with a body of so many bytes."""
+    return length(size) + b"b" * size
+
+
+def sent(server: tuple[str, int], request: bytes) -> bytes:
+    """The beginning of the answer to a request that is sent as fast as it is taken; in a thread of its own."""
+    with socket.create_connection(server, 60) as connection:
+        connection.sendall(request)
+        return connection.recv(15)
+
+
+async def test_many_large_bodies_at_once_take_no_more_memory_than_a_few() -> None:
+    size, many = 4 * MIB, 32
+    request = whole(size)
+    loop = asyncio.get_running_loop()
+    async with reading(size, 1) as (served, (other,), server):
+        threads = ThreadPoolExecutor(many)
+        tracemalloc.start()
+        try:
+            senders = [loop.run_in_executor(threads, sent, server, request) for _ in range(many)]
+            for _ in range(many):
+                await served.begun.acquire()
+            await other.send(whole(64 * KIB))
+            assert await other.answer() == OK, "what is small waits for nobody"
+            served.may_answer.set()
+            assert await asyncio.gather(*senders) == [OK] * many
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            threads.shutdown(wait=False, cancel_futures=True)
+    assert served.most_held == size
+    assert peak < 12 * size  # of 32: one is read and copied, and of each other that waits something was received
+
+
+async def test_a_larger_body_is_not_overtaken_for_ever() -> None:
+    async with reading(400 * KIB, 3, room=500 * KIB) as (served, (first, second, third), _):
+        await first.send(whole(300 * KIB))
+        await served.is_read.wait()
+        await second.send(whole(400 * KIB))
+        await third.send(whole(100 * KIB))  # there were room for it
+        await asyncio.sleep(0.1)
+        assert served.held == 300 * KIB
+        served.may_answer.set()
+        assert [await client.answer() for client in (first, second, third)] == [OK] * 3
+
+
+async def test_there_are_not_many_that_wait() -> None:
+    async with reading(MIB, 3, waiting_max=1) as (served, (first, second, third), _):
+        await first.send(whole(MIB))
+        await served.is_read.wait()
+        await second.send(whole(100 * KIB))
+        await third.send(whole(100 * KIB))
+        assert await third.answer() == b"HTTP/1.1 503 Service Unavailable"
+        served.may_answer.set()
+        assert [await first.answer(), await second.answer()] == [OK] * 2
+
+
+async def test_nor_do_they_wait_for_long() -> None:
+    async with reading(MIB, 2, seconds=0.5) as (served, (first, second), _):
+        await first.send(whole(MIB))
+        await served.is_read.wait()
+        await second.send(whole(100 * KIB))
+        assert await second.answer() == b"HTTP/1.1 503 Service Unavailable"
+        served.may_answer.set()
+        assert await first.answer() == OK
+        await second.send(whole(100 * KIB))
+        assert await second.answer() == OK
+
+
+async def test_who_sends_slowly_makes_room_for_others() -> None:
+    async with reading(MIB, 2, seconds=0.5) as (served, (slow, other), _):
+        served.may_answer.set()
+        await slow.send(length(MIB) + b"b" * 100)
+        assert await slow.answer() == b"HTTP/1.1 408 Request Timeout"
+        await other.send(whole(MIB))
+        assert await other.answer() == OK
+
+
+@pytest.mark.parametrize("how", [b"Transfer-Encoding: chunked", b"Content-Length: 100\r\nContent-Encoding: gzip"])
+async def test_what_may_turn_out_to_be_large_counts_as_large(how: bytes) -> None:
+    async with reading(MIB, 2, seconds=0.5) as (served, (first, second), _):
+        await first.send(whole(100 * KIB))
+        await served.is_read.wait()
+        await second.send(POST + how + b"\r\n\r\n")
+        assert await second.answer() == b"HTTP/1.1 503 Service Unavailable"
+
+
+async def test_what_is_too_large_is_refused_before_it_comes() -> None:
+    async with reading(MIB, 1) as (_, (client,), _server):
+        await client.send(length(MIB + 1))
+        assert await client.answer() == b"HTTP/1.1 413 Request Entity Too Large"

@@ -19,6 +19,7 @@ from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
 from datalabd.observed import ENVIRONMENT_LABEL
+from datalabd.serving import Bodies
 from datalabd.submission import Submission
 from datalabd.validation import names_of, unique_names
 from webhooks import convert, environment_choice, mutate, route_admission, validate, warn
@@ -32,12 +33,15 @@ log = structlog.get_logger()
 
 BODY_MAX = 8 * 1024 * 1024
 """Bytes: the API server sends objects of up to 3 MiB, twice for an update."""
+ROOM = BODY_MAX
+"""Bytes of large bodies at once. Anybody may send some, and they decode to 200 MiB, of 512 MiB that there are."""
 DECISIVE = (kinds.DATALABS, kinds.NAMESPACES, kinds.WORKSHOP_ENVIRONMENTS, kinds.ENVIRONMENT_CONFIGS)
 """Kinds that tell which names are taken, and what may be asked for. Crossplane's environments may be unreadable."""
 CACHE = web.AppKey("cache", Cache)
 CLIENT = web.AppKey("client", Client)
 AUTHORIZER = web.AppKey("authorizer", Authorizer)
 TURNS = web.AppKey("turns", Turns)
+BODIES = web.AppKey("bodies", Bodies)
 
 Answer = Callable[[web.Request, Any], Awaitable[Manifest]]
 
@@ -46,6 +50,7 @@ def application(client: Client, cache: Cache) -> web.Application:
     """The webhook application."""
     app = web.Application(client_max_size=BODY_MAX)
     app[CLIENT], app[CACHE], app[AUTHORIZER], app[TURNS] = client, cache, Authorizer(client), Turns()
+    app[BODIES] = Bodies(BODY_MAX, room=ROOM)
     for path, answer in (
         ("/mutate/datalabs", _mutate_datalab),
         ("/validate/datalabs", _validate_datalab),
@@ -70,18 +75,18 @@ def _handler(name: str, answer: Answer) -> Callable[[web.Request], Awaitable[web
         code = 500
         in_flight.inc()
         try:
-            text = await request.read()
-            if len(text) <= AT_ONCE:
-                review = orjson.loads(text)
-            else:
-                review = await request.app[TURNS].take(name, decoded(text))
-            try:
-                body = await answer(request, review)
-            except NotYet as error:
-                log.info("webhook cannot judge yet", webhook=name, reason=str(error))
-                body = not_yet(AdmissionRequest.decode(review), str(error))
-            code = 200
-            return web.Response(body=orjson.dumps(body), content_type="application/json")
+            async with request.app[BODIES].read(request) as text:
+                if len(text) <= AT_ONCE:
+                    review = orjson.loads(text)
+                else:
+                    review = await request.app[TURNS].take(name, decoded(text))
+                try:
+                    body = await answer(request, review)
+                except NotYet as error:
+                    log.info("webhook cannot judge yet", webhook=name, reason=str(error))
+                    body = not_yet(AdmissionRequest.decode(review), str(error))
+                code = 200
+                return web.Response(body=orjson.dumps(body), content_type="application/json")
         except (ValueError, RecursionError) as error:  # no JSON, no review, or nested without end
             code = 400
             return web.Response(status=code, text=f"{error}\n")

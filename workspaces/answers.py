@@ -8,12 +8,16 @@ import orjson
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ValidationError
 
+from datalabd.serving import Bodies
 from datalabd.text import ENTRY_MAX, bounded
 from workspaces import problems
 from workspaces.problems import Problem
 
 BODY_MAX = 1024 * 1024
 """Bytes of a request's body."""
+ROOM = 8 * BODY_MAX
+"""Bytes of large bodies at once."""
+BODIES = web.AppKey("bodies", Bodies)
 NO_STORE = "no-store"
 NONE: Mapping[str, str] = MappingProxyType({})
 PROBLEM_JSON = "application/problem+json"
@@ -54,12 +58,16 @@ def error(
 
 async def body_of(request: web.Request, model: type[Model]) -> Model:
     """The request's body as a model; `Problem` for anything else. A body that is not there is an empty one."""
-    if (request.content_length or 0) > BODY_MAX:
-        raise Problem(413, "Request body too large")
     try:
-        data = await request.read()
+        async with request.app[BODIES].read(request) as data:
+            return _model(data, model)
     except web.HTTPRequestEntityTooLarge:
         raise Problem(413, "Request body too large") from None
+    except web.HTTPServiceUnavailable:
+        raise problems.unavailable("Too many large requests at once", 1) from None
+
+
+def _model(data: bytes, model: type[Model]) -> Model:
     try:
         said = orjson.loads(data) if data else {}
     except ValueError as problem:

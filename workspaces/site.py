@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler as Next
 from aiohttp.typedefs import Middleware
 
 from datalabd import metrics
+from datalabd.serving import Bodies
 from workspaces import answers, problems
 from workspaces.cache import RETRY_SECONDS, Unknown
 from workspaces.call import REQUEST_ID, SERVICES, Handler, Services, bound
@@ -32,6 +33,7 @@ def application(services: Services, handlers: Mapping[str, Handler], identify: S
     """The application; `identify` are the middlewares that tell who sends a request."""
     app = web.Application(middlewares=[_answer, *identify, _redirect], client_max_size=answers.BODY_MAX)
     app[SERVICES] = services
+    app[answers.BODIES] = Bodies(answers.BODY_MAX, room=answers.ROOM)
     app.on_response_prepare.append(_complete)
     for operation in OPERATIONS:
         if (handler := handlers.get(operation.name)) is not None:

@@ -1,5 +1,6 @@
 """The application as the API server calls it, over caches that hold what a test puts there."""
 
+import asyncio
 import base64
 import io
 import itertools
@@ -200,6 +201,30 @@ async def test_an_over_large_body_is_refused(webhooks: Webhooks) -> None:
     async with webhooks.client.post("/mutate/datalabs", data=io.BytesIO(b" " * (BODY_MAX + 1))) as answer:
         assert answer.status == 413
     assert requests("mutate-datalabs", "413") == before + 1
+
+
+async def test_small_reviews_are_answered_while_large_ones_take_all_the_room(webhooks: Webhooks) -> None:
+    small = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "u-2"}}
+    large = json.dumps(small | {"padding": "x" * (BODY_MAX - 1024)}).encode()
+    is_sent = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield large[:-1]
+        await is_sent.wait()
+        yield large[-1:]
+
+    async def post(body: Any) -> int:
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(large))}
+        async with webhooks.client.post("/warn/datalabs", data=body, headers=headers) as answer:
+            return answer.status
+
+    slow = asyncio.create_task(post(slowly()))
+    other = asyncio.create_task(post(io.BytesIO(large)))
+    for _ in range(3):
+        assert (await webhooks.ask("/warn/datalabs", operation="DELETE"))["allowed"]
+    assert [slow.done(), other.done()] == [False, False]
+    is_sent.set()
+    assert [await slow, await other] == [200, 200]
 
 
 async def test_other_paths_and_methods(webhooks: Webhooks) -> None:
