@@ -1,8 +1,9 @@
 """Answers as they leave: JSON, errors in the shape that the client asks for, bodies and parameters as they come in."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import orjson
 from aiohttp import hdrs, web
@@ -22,7 +23,11 @@ NO_STORE = "no-store"
 NONE: Mapping[str, str] = MappingProxyType({})
 PROBLEM_JSON = "application/problem+json"
 
+FIELDS_MAX = 2000
+"""Of a form."""
+
 Model = TypeVar("Model", bound=BaseModel)
+Parsed = TypeVar("Parsed")
 
 
 def ok(
@@ -56,18 +61,36 @@ def error(
     return ok(problems.body(status, detail, as_problem=as_problem, said=said), status, headers, kind)
 
 
-async def body_of(request: web.Request, model: type[Model]) -> Model:
-    """The request's body as a model; `Problem` for anything else. A body that is not there is an empty one."""
+async def body_of(request: web.Request, parse: Callable[[bytes], Parsed]) -> Parsed:
+    """The request's body, parsed while there is room for it; `Problem` for one that is too large."""
     try:
         async with request.app[BODIES].read(request) as data:
-            return _model(data, model)
+            return parse(data)
     except web.HTTPRequestEntityTooLarge:
         raise Problem(413, "Request body too large") from None
     except web.HTTPServiceUnavailable:
         raise problems.unavailable("Too many large requests at once", 1) from None
 
 
-def _model(data: bytes, model: type[Model]) -> Model:
+def form(data: bytes) -> tuple[tuple[str, str], ...]:
+    """A body as the fields of a form, in order; `Problem` for what is none."""
+    try:
+        return tuple(parse_qsl(data.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX))
+    except UnicodeDecodeError:
+        raise Problem(400, "The form is no UTF-8") from None
+    except ValueError:
+        raise Problem(413, "The form has too many fields") from None
+
+
+def said(answer: web.StreamResponse) -> dict[str, Any]:
+    """The JSON object of an answer of ours; empty where it is none."""
+    data = answer.body if isinstance(answer, web.Response) else None
+    found = orjson.loads(data) if isinstance(data, bytes) and data else {}
+    return found if isinstance(found, dict) else {}
+
+
+def parsed(data: bytes, model: type[Model]) -> Model:
+    """A body as a model; `Problem` for anything else. A body that is not there is an empty one."""
     try:
         said = orjson.loads(data) if data else {}
     except ValueError as problem:
@@ -79,17 +102,17 @@ def _model(data: bytes, model: type[Model]) -> Model:
         raise problems.invalid("body", problem) from None
 
 
-def query_flag(request: web.Request, name: str) -> bool:
+def query_flag(query: Mapping[str, str], name: str) -> bool:
     """A parameter that is true or false; absent is false."""
-    said = request.query.get(name, "false").lower()
+    said = query.get(name, "false").lower()
     if said not in ("true", "false", "1", "0", ""):
         raise problems.wrong(("query", name), "Input should be a valid boolean", said, "bool_parsing")
     return said in ("true", "1", "")
 
 
-def query_number(request: web.Request, name: str, least: int, most: int) -> int | None:
+def query_number(query: Mapping[str, str], name: str, least: int, most: int) -> int | None:
     """A parameter that is a whole number; None where it is absent."""
-    if (said := request.query.get(name)) is None:
+    if (said := query.get(name)) is None:
         return None
     if not (said.isascii() and said.isdigit() and len(said) < 10 and least <= int(said) <= most):
         raise problems.wrong(("query", name), f"must be a whole number from {least} to {most}", said)

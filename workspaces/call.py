@@ -4,7 +4,7 @@ import datetime
 import functools
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -57,16 +57,31 @@ class Services:
 SERVICES = web.AppKey("services", Services)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of an operation by a request that is made to another address, as the form of a page is."""
+
+    parts: Mapping[str, str]
+    """Of the path, by name."""
+    query: Mapping[str, str]
+    body: bytes
+    if_match: str
+
+
 class Call:
     """A request to one operation of the table."""
 
-    def __init__(self, operation: Operation, request: web.Request) -> None:
+    def __init__(self, operation: Operation, request: web.Request, asked: Asked | None = None) -> None:
+        """Without `asked` it is what the request itself says."""
         self.operation = operation
         self.request = request
         self.services = request.app[SERVICES]
         self.cache = self.services.cache
         self.settings = self.services.settings
-        self.workspace = request.match_info.get("w", "")
+        self.parts: Mapping[str, str] = request.match_info if asked is None else asked.parts
+        self.query: Mapping[str, str] = request.query if asked is None else asked.query
+        self.workspace = self.parts.get("w", "")
+        self._asked = asked
         self.about: dict[str, str] = {}
         """What it is about, beside what the path says."""
 
@@ -95,20 +110,22 @@ class Call:
     @property
     def is_dry_run(self) -> bool:
         """Whether nothing is to change."""
-        return answers.query_flag(self.request, "dry_run")
+        return answers.query_flag(self.query, "dry_run")
 
     @property
     def if_match(self) -> str:
         """The state that a write is meant for; empty for any."""
-        return self.request.headers.get(hdrs.IF_MATCH, "")
+        return self.request.headers.get(hdrs.IF_MATCH, "") if self._asked is None else self._asked.if_match
 
     def part(self, name: str) -> str:
         """A part of the path."""
-        return self.request.match_info[name]
+        return self.parts[name]
 
     async def body(self, model: type[Model]) -> Model:
         """The request's body."""
-        return await answers.body_of(self.request, model)
+        if self._asked is not None:
+            return answers.parsed(self._asked.body, model)
+        return await answers.body_of(self.request, lambda data: answers.parsed(data, model))
 
     # --- may they
 
@@ -156,7 +173,7 @@ class Call:
         prefix = self.settings.prefix
         pattern = rf"^{re.escape(prefix)}-[a-z0-9]([-a-z0-9]*[a-z0-9])?$" if prefix else NAME
         for part, name, wanted in (("w", "workspace_name", pattern), ("s", "session_name", NAME)):
-            said = self.request.match_info.get(part)
+            said = self.parts.get(part)
             if said is not None and (len(said) > 253 or not re.fullmatch(wanted.strip("^$"), said, re.ASCII)):
                 raise problems.pattern_mismatch(("path", name), wanted, said)
 
@@ -166,7 +183,7 @@ class Call:
     def act(self) -> Act:
         """What is told of it to whoever audits."""
         parts = {"w": "workspace", "m": "member", "b": "bucket", "s": "session", "workspace": "grantee"}
-        what = {parts.get(part, part): value for part, value in self.request.match_info.items() if part != "w"}
+        what = {parts.get(part, part): value for part, value in self.parts.items() if part != "w"}
         return Act(self.operation.name, self.workspace, self.caller, self.request[REQUEST_ID], what | self.about)
 
     def written(self, written: Written, asked: BaseModel | None = None) -> None:
@@ -183,14 +200,18 @@ def bound(operation: Operation, handler: Handler) -> Callable[[web.Request], Awa
     """The handler of a route: it runs only for whoever may call the operation."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        call = Call(operation, request)
-        try:
-            call.authorize()
-            return await handler(call)
-        except problems.Problem as problem:
-            is_confidential = operation.name in ("get_credentials", "issue_token")
-            if CALLER in request and (operation.is_write or (is_confidential and problem.status == 403)):
-                request.app[SERVICES].audit.refused(call.act, problem.status)
-            raise
+        return await perform(Call(operation, request), handler)
 
     return handle
+
+
+async def perform(call: Call, handler: Handler) -> web.StreamResponse:
+    """What the handler answers, if the caller may call this operation."""
+    try:
+        call.authorize()
+        return await handler(call)
+    except problems.Problem as problem:
+        is_confidential = call.operation.name in ("get_credentials", "issue_token")
+        if CALLER in call.request and (call.operation.is_write or (is_confidential and problem.status == 403)):
+            call.services.audit.refused(call.act, problem.status)
+        raise

@@ -12,9 +12,10 @@ import orjson
 
 from datalabd.api.meta import Manifest
 from datalabd.api.storage import Storage, read
+from datalabd.api.v1beta2 import CONCERNS, ENVIRONMENT_LOST, HOSTS_TAKEN, State
 from datalabd.api.workspace import Status, stamp
 from datalabd.live import annotations, condition, dig, integer, text
-from datalabd.text import bounded
+from datalabd.text import bounded, moment
 from workspaces import buckets, members, sessions, stores
 from workspaces.credentials import (
     MASK,
@@ -80,6 +81,8 @@ def anybodys(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings,
         found["problem"] = pieces.problem
     if message := _message(_hindrances(pieces), allowed):
         found["message"] = message
+    if Permission.VIEW_MEMBERS in allowed and (known := conditions(pieces.storage, pieces.datalab)):
+        found["conditions"] = known
     return found
 
 
@@ -140,6 +143,32 @@ def _message(hindrances: Hindrances, allowed: Permissions) -> str:
     return next((said for needed, said in hindrances if needed in allowed), "")
 
 
+def conditions(storage: Manifest, datalab: Manifest | None) -> list[View]:
+    """Conditions that do not say what they should, as `ConditionView`s: those that need a person first."""
+    found = [_condition("Storage", condition(storage, "Ready", "status"))]
+    stalled = condition(datalab, "Stalled", "status")
+    for kind in (*CONCERNS, "Synced"):
+        said = _condition("Datalab", condition(datalab, kind, "status"))
+        if said:
+            said["stalled"] = (text(stalled, "reason"), text(stalled, "message")) == (said["reason"], said["message"])
+        found.append(said)
+    for kind in (HOSTS_TAKEN, ENVIRONMENT_LOST):
+        found.append(_condition("Datalab", condition(datalab, kind, "status"), holds="False") | {"stalled": True})
+    return sorted((said for said in found if "type" in said), key=lambda said: not said["stalled"])
+
+
+def _condition(kind: str, said: Manifest, holds: str = "True") -> View:
+    """A condition that does not say what it should; empty for one that does."""
+    status, reason = text(said, "status"), text(said, "reason")
+    if status in ("", holds) or reason == "Disabled":
+        return {}
+    found: View = {"object": kind, "type": text(said, "type"), "reason": reason, "stalled": False}
+    found["message"] = bounded(text(said, "message"))
+    if (since := moment(said.get("lastTransitionTime"))) is not None:
+        found["since"] = stamp(since)
+    return found
+
+
 def without_secrets(found: View) -> View:
     """The same for a stream: without any credential."""
     storage = {member: value for member, value in found["storage"].items() if member != "credentials"}
@@ -165,8 +194,9 @@ class Overview:
     """What lists tell of a workspace, whoever looks at them."""
 
     status: Status
-    sessions: tuple[str, ...]
-    """Names of those that are to run."""
+    sessions: tuple[tuple[str, bool], ...]
+    """Names of those that are to run, and whether they can be opened."""
+    stopped: tuple[str, ...]
     members: int
     pending: int
     """Requests that wait for a decision."""
@@ -177,9 +207,11 @@ def overview(pieces: Pieces, sharing: Sharing, settings: Settings) -> Overview:
     """What lists tell of a workspace."""
     storage = _storage(pieces, sharing)
     is_whole = storage_credentials(storage, sharing, pieces.secret, settings) is not None
+    declared = sessions.rows(pieces.datalab)
     return Overview(
         _status(pieces.storage, is_whole),
-        tuple(sessions.started(pieces.datalab)),
+        tuple((row["name"], row["ready"]) for row in declared if row["state"] == State.STARTED),
+        tuple(row["name"] for row in declared if row["state"] != State.STARTED),
         len(members.names(pieces.datalab)),
         sharing.pending(storage.name),
         _hindrances(pieces),
@@ -194,7 +226,10 @@ def row(name: str, of: Overview, allowed: Permissions, base: str, problem: str =
     url = f"{base}/workspaces/{name}"
     found: View = {"name": name, "url": url, "sessions": []}
     if Permission.VIEW_SESSIONS in allowed:
-        found["sessions"] = [{"name": session, "url": f"{url}/sessions/{session}"} for session in of.sessions]
+        at = f"{url}/sessions/"
+        found["sessions"] = [{"name": one, "url": f"{at}{one}", "ready": ready} for one, ready in of.sessions]
+        if of.stopped:
+            found["stopped"] = [{"name": one, "url": f"{at}{one}"} for one in of.stopped]
     found["status"] = str(of.status)
     if Permission.VIEW_MEMBERS in allowed:
         found["members"] = of.members

@@ -27,11 +27,6 @@ def declared(datalab: Manifest | None) -> dict[str, State]:
     return found
 
 
-def started(datalab: Manifest | None) -> list[str]:
-    """Names of the sessions that are to run."""
-    return [name for name, state in declared(datalab).items() if state is State.STARTED]
-
-
 def rows(datalab: Manifest | None) -> list[dict[str, Any]]:
     """The sessions as `Session`s."""
     since = moment(condition(datalab, "SessionsReady", "status").get("lastTransitionTime"))

@@ -1,6 +1,7 @@
 """Settings of `datalabd workspaces`, read once from its environment; an error names the variable that is wrong."""
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from workspaces.rates import Rates
 Value = TypeVar("Value")
 Read = Callable[[str], Any]
 
+FRONTEND_PATH = "/ui/management"
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 SECRET_MAX = 1 << 16
 """Bytes of a file with a secret."""
@@ -122,6 +124,17 @@ def _address(value: str) -> str:
     near = host == "localhost" or is_loopback(host)
     if found and (not host or not (parts.scheme == "https" or (parts.scheme == "http" and near))):
         raise ValueError("must be an https address, or an http address of this machine")
+    return found
+
+
+def _frontend(value: str) -> str:
+    """A path, or an https address with one; without a slash at its end."""
+    said = value.strip().rstrip("/")
+    parts = urlsplit(_address(said) if "://" in said else said)
+    origin = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    found = origin + (parts.path or FRONTEND_PATH)
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", found.removeprefix(origin)) or said not in (found, origin):
+        raise ValueError("must be a path such as /ui, or an https address with one")
     return found
 
 
@@ -267,8 +280,18 @@ class Settings:
         "",
         "Secret with the registry's `username` and `password`; empty: `<workspace>-datalab`",
     )
-    ui_mode: str = _variable("UI_MODE", _one_of("no", "ui"), "no", "`no`, or `ui`; for pages to come")
-    frontend_url: str = _variable("FRONTEND_URL", _text, "/ui/management", "path of these pages")
+    ui_mode: str = _variable(
+        "UI_MODE",
+        _one_of("no", "ui"),
+        "no",
+        "`ui`: browsers get pages; `no`: they get lists and what waits for a session",
+    )
+    frontend_url: str = _variable(
+        "FRONTEND_URL",
+        _frontend,
+        FRONTEND_PATH,
+        "path below which scripts and styles of pages are; an https address with one: where browsers find them",
+    )
     auth_mode: str = _variable(
         "AUTH_MODE",
         _one_of("oidc", "gateway", "no"),

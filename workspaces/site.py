@@ -20,11 +20,13 @@ from workspaces.identity import ORIGIN
 from workspaces.login import PATHS
 from workspaces.operations import OPERATIONS, Needs
 from workspaces.problems import Problem
+from workspaces.ui import site as ui
 
 log = structlog.get_logger()
 
 PUBLIC = frozenset({"/", *(operation.path for operation in OPERATIONS if operation.needs == Needs.NOTHING)})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_NAMES = {(str(operation.method), operation.path): operation.name for operation in OPERATIONS}
 STREAMS = frozenset({"watch_workspace", "watch_workspaces"})
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -35,14 +37,21 @@ def application(services: Services, handlers: Mapping[str, Handler], identify: S
     app[SERVICES] = services
     app[answers.BODIES] = Bodies(answers.BODY_MAX, room=answers.ROOM)
     app.on_response_prepare.append(_complete)
+    served: dict[str, dict[str, ui.Handle]] = {}
     for operation in OPERATIONS:
         if (handler := handlers.get(operation.name)) is not None:
-            route = app.router.add_route if operation.method != "GET" else None
-            handle = bound(operation, handler)
-            if route is None:
-                app.router.add_get(operation.path, handle, name=operation.name)
+            served.setdefault(operation.path, {})[operation.method] = bound(operation, handler)
+    shown: dict[str, dict[str, ui.Handle]] = {}
+    if services.settings.ui_mode == "ui":
+        app[ui.PAGES] = ui.Pages(services.settings, handlers)
+        shown = app[ui.PAGES].routes(served)
+    for path in dict.fromkeys((*served, *shown)):
+        for method, handle in (served.get(path, {}) | shown.get(path, {})).items():
+            name = _NAMES.get((method, path))
+            if method == "GET":
+                app.router.add_get(path, handle, name=name)  # and HEAD
             else:
-                route(operation.method, operation.path, handle, name=operation.name)
+                app.router.add_route(method, path, handle, name=name)
     app.router.add_get("/", _root)
     return app
 
@@ -50,7 +59,8 @@ def application(services: Services, handlers: Mapping[str, Handler], identify: S
 def is_public(request: web.Request) -> bool:
     """Whether a request needs no identity."""
     path = request.path.rstrip("/") or "/"
-    return path in PUBLIC or path in PATHS
+    pages = request.app.get(ui.PAGES)
+    return path in PUBLIC or path in PATHS or (pages is not None and pages.is_public(path))
 
 
 async def _root(request: web.Request) -> web.StreamResponse:
@@ -83,21 +93,27 @@ async def _guarded(request: web.Request, handler: Next) -> web.StreamResponse:
     try:
         return await handler(request)
     except Problem as problem:
-        return answers.error(request, problem.status, problem.detail, problem.headers, problem.sentence)
+        return _error(request, problem)
     except Unknown as unknown:
         log.info("not known yet", reason=str(unknown))
-        later = problems.unavailable(seconds=RETRY_SECONDS)
-        return answers.error(request, later.status, later.detail, later.headers)
+        return _error(request, problems.unavailable(seconds=RETRY_SECONDS))
     except web.HTTPException as error:
         if error.status < 400:
             raise
         headers = {str(hdrs.ALLOW): error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
-        return answers.error(request, error.status, error.reason, headers)
+        return _error(request, Problem(error.status, error.reason, headers=headers))
     except (asyncio.CancelledError, ConnectionError):
         raise
     except Exception:
         log.exception("defect", route=request.match_info.route.name)
-        return answers.error(request, 500, "Internal Server Error")
+        return _error(request, Problem(500, "Internal Server Error"))
+
+
+def _error(request: web.Request, problem: Problem) -> web.StreamResponse:
+    """An error for whoever asks: a page for a person, JSON for everybody else."""
+    said = problem.status, problem.detail, problem.headers, problem.sentence
+    pages = ui.pages_of(request)
+    return answers.error(request, *said) if pages is None else pages.error(request, *said)
 
 
 @web.middleware

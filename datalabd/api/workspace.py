@@ -214,6 +214,17 @@ class User(Wire):
 _HINDRANCE = "What its Storage waits for, else what its lab does; left out for whom may not see buckets, or sessions."
 
 
+class ConditionView(Wire):
+    """A condition of a Storage or a Datalab that does not say what it should."""
+
+    object: Literal["Storage", "Datalab"]
+    type: str
+    reason: str
+    message: str
+    since: Time | None = None
+    stalled: bool = Field(description="Whether it needs a person.")
+
+
 class Workspace(Wire):
     """A workspace as its viewer may see it."""
 
@@ -226,14 +237,18 @@ class Workspace(Wire):
     resource_usage: ResourceUsage | None = None
     problem: str | None = Field(None, description="Why credentials cannot be told; `status` is not `ready` then.")
     message: str | None = Field(None, description=_HINDRANCE)
+    conditions: list[ConditionView] = Field(
+        [], description="Those that do not say what they should; left out for whom may not see members: they name them."
+    )
     user: User
 
 
 class SessionLink(Wire):
-    """A started session."""
+    """A session, and where it is opened."""
 
     name: str
     url: str
+    ready: bool | None = Field(None, description="Whether a started one can be opened.")
 
 
 class WorkspaceRow(Wire):
@@ -241,7 +256,8 @@ class WorkspaceRow(Wire):
 
     name: str
     url: str
-    sessions: list[SessionLink] = []
+    sessions: list[SessionLink] = Field([], description="Those that are started.")
+    stopped: list[SessionLink] = []
     status: Status
     members: int | None = Field(None, description="How many there are; left out for whom may not see them.")
     pending: int | None = Field(None, description="Requests that wait for a decision of this workspace.")

@@ -41,18 +41,18 @@ class World:
 
 def test_what_an_overview_is_made_of_changes_it() -> None:
     world = World()
-    assert world.overviews.of(world.pieces) == Overview(Status.PROVISIONING, ("default",), 1, 0)
+    assert world.overviews.of(world.pieces) == Overview(Status.PROVISIONING, (("default", False),), (), 1, 0)
 
     world.datalab = datalab(users=["alice", "joe"])
     world.change(kinds.DATALABS, world.datalab)
-    assert world.overviews.of(world.pieces) == Overview(Status.PROVISIONING, (), 2, 0)
+    assert world.overviews.of(world.pieces) == Overview(Status.PROVISIONING, (), (), 2, 0)
 
     world.secrets["ws-a"] = secret("ws-a", **KEYS)
     world.change(kinds.SECRETS, world.secrets["ws-a"])
-    assert world.overviews.of(world.pieces) == Overview(Status.READY, (), 2, 0)
+    assert world.overviews.of(world.pieces) == Overview(Status.READY, (), (), 2, 0)
 
     world.change(kinds.STORAGES, storage("ws-b", bucketAccessRequests=[request("ws-a")]))
-    assert world.overviews.of(world.pieces) == Overview(Status.READY, (), 2, 1)
+    assert world.overviews.of(world.pieces) == Overview(Status.READY, (), (), 2, 1)
 
     world.overviews.changed(kinds.DATALABS, world.datalab, None, ())
     world.datalab = datalab(users=[])

@@ -196,7 +196,7 @@ def test_all_credentials_are_in_clear() -> None:
 
 
 def test_a_row_of_the_list() -> None:
-    """WS 6.55, 6.58: of sessions only those started."""
+    """WS 6.55, 6.58: `sessions` are those started."""
     lab = datalab(sessions=["default", {"name": "off", "state": "stopped"}])
     found = pieces(storage(), lab, secret("ws-a", **KEYS))
     sharing = Sharing([storage(), OTHER])

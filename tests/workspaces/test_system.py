@@ -32,7 +32,8 @@ async def test_only_headers_that_hold_no_credentials_are_shown() -> None:
 
 
 async def test_a_status_that_there_is_not_is_refused_with_those_that_there_are() -> None:
-    call = type("Asking", (), {"request": make_mocked_request("GET", "/workspaces?status=Ready")})()
+    request = make_mocked_request("GET", "/workspaces?status=Ready")
+    call = type("Asking", (), {"request": request, "query": request.query})()
     with pytest.raises(Problem) as caught:
         await reading.list_workspaces(cast(Call, call))
     expected = "Value error, must be one of ready, provisioning"

@@ -61,7 +61,7 @@ def _named(call: Call, written: Written) -> web.StreamResponse:
 
 def _choice(call: Call, parameter: str, choice: str) -> bool:
     """Whether the query makes the one choice that a parameter offers; Problem if it says something else."""
-    said = call.request.query.get(parameter, "")
+    said = call.query.get(parameter, "")
     if said not in ("", choice):
         raise problems.wrong(("query", parameter), f"must be {choice}", said)
     return said == choice

@@ -4,6 +4,7 @@ import base64
 import binascii
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -115,11 +116,21 @@ def rows(call: Call) -> list[reads.View]:
     return found
 
 
-async def list_workspaces(call: Call) -> web.StreamResponse:
-    """The list, whole or page by page, as JSON or as a page of HTML."""
-    limit = answers.query_number(call.request, "limit", 1, 500)
-    after = _decoded(call.request.query.get("continue", ""))
-    name, status = call.request.query.get("name", "").lower(), call.request.query.get("status", "")
+@dataclass(frozen=True)
+class Listed:
+    """Some of the list."""
+
+    rows: list[reads.View]
+    total: int
+    """Workspaces that the query is about, on this page and later ones."""
+    following: str
+    """Path and query of the next page; empty if there is none."""
+
+
+def listed(call: Call, limit: int | None) -> Listed:
+    """The list as the query wants it, of at most so many rows."""
+    after = _decoded(call.query.get("continue", ""))
+    name, status = call.query.get("name", "").lower(), call.query.get("status", "")
     if status and status not in list(Status):
         raise problems.wrong(("query", "status"), f"must be one of {', '.join(Status)}", status)
     found = [
@@ -127,15 +138,20 @@ async def list_workspaces(call: Call) -> web.StreamResponse:
         for row in rows(call)
         if row["name"] > after and name in row["name"] and (not status or row["status"] == status)
     ]
-    headers = {}
-    if limit is not None and len(found) > limit:
-        found = found[:limit]
-        query = {**call.request.query, "continue": _encoded(found[-1]["name"])}
-        url = call.request.rel_url.with_path("/workspaces").with_query(query)
-        headers["Link"] = f'<{call.url}{url.raw_path_qs}>; rel="next"'
+    if limit is None or len(found) <= limit:
+        return Listed(found, len(found), "")
+    query = {**call.query, "continue": _encoded(found[limit - 1]["name"])}
+    url = call.request.rel_url.with_path("/workspaces").with_query(query)
+    return Listed(found[:limit], len(found), url.raw_path_qs)
+
+
+async def list_workspaces(call: Call) -> web.StreamResponse:
+    """The list, whole or page by page, as JSON or as a page of HTML."""
+    found = listed(call, answers.query_number(call.query, "limit", 1, 500))
+    headers = {"Link": f'<{call.url}{found.following}>; rel="next"'} if found.following else {}
     if answers.wants_html(call.request):
-        return pages.answer(pages.workspaces(found), headers=headers)
-    return answers.ok(found, headers=headers)
+        return pages.answer(pages.workspaces(found.rows), headers=headers)
+    return answers.ok(found.rows, headers=headers)
 
 
 def _encoded(name: str) -> str:
@@ -211,8 +227,8 @@ async def _stream(call: Call, follow: Callable[[streams.Stream], Any]) -> web.St
 async def list_activity(call: Call) -> web.StreamResponse:
     """Events of the Storage and the Datalab, newest first; their notes name members, and are for who may see them."""
     known(call)
-    limit = answers.query_number(call.request, "limit", 1, 500) or 100
-    skip = answers.query_number(call.request, "continue", 0, 100_000) or 0
+    limit = answers.query_number(call.query, "limit", 1, 500) or 100
+    skip = answers.query_number(call.query, "continue", 0, 100_000) or 0
     try:
         items = await call.services.activities.of(call.workspace)
     except KubeError as error:

@@ -1,0 +1,1 @@
+"""Pages for people: the API's own answers as HTML, at the API's own addresses."""

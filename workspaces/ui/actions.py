@@ -1,0 +1,111 @@
+"""Every form of the pages, once: which operation it calls, with what, and what is said when that is done. Pure.
+
+A form is sent to its screen's address with a field `action`. Fields that are called as parts of the operation's path
+or as parameters of its query are those, `version` is what `If-Match` says, `form` is the form's id, and the others make
+the body.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from workspaces.operations import BY_NAME as OPERATIONS
+from workspaces.operations import Operation
+from workspaces.problems import wrong
+from workspaces.ui import forms, members
+from workspaces.ui.forms import Words
+from workspaces.ui.languages import N_
+
+OURS = frozenset({"action", "form", "version"})
+"""Fields that are no part of a body."""
+CONFIRM = "confirm"
+"""The field that a name has to be typed into."""
+Fields = tuple[tuple[str, str], ...]
+Body = Callable[[Iterable[tuple[str, str]]], tuple[dict[str, Any], Words]]
+
+
+@dataclass(frozen=True)
+class Action:
+    """What one form does."""
+
+    name: str
+    operation_name: str
+    screen: str
+    """Where the form is."""
+    done: str
+    """What is said once it is done."""
+    leads: str = ""
+    """The screen that comes next; without one it is the form's own."""
+    body: Body = forms.body
+    confirms: str = ""
+    """The part of the path that has to be typed once more, into field `confirm`."""
+
+    @property
+    def operation(self) -> Operation:
+        """The operation that does it."""
+        return OPERATIONS[self.operation_name]
+
+    @property
+    def next(self) -> str:
+        """The screen that says that it is done."""
+        return self.leads or self.screen
+
+
+ACTIONS: tuple[Action, ...] = (
+    Action("create", "create_workspace", "new", N_("The workspace is being made."), leads="home"),
+    # ---- Overview
+    Action(
+        "delete", "delete_workspace", "home", N_("The workspace is being deleted."), leads="workspaces", confirms="w"
+    ),
+    # ---- Members
+    Action(
+        "add_members",
+        "edit_workspace",
+        "members",
+        N_("The members are added. Each has access with the next login."),
+        body=members.added,
+    ),
+    Action("change_role", "change_member", "members", N_("The role is changed.")),
+    Action("remove_member", "remove_member", "members", N_("The member is removed.")),
+    Action("hand_over", "hand_over", "members", N_("The workspace has another owner.")),
+)
+
+BY_NAME = {action.name: action for action in ACTIONS}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a form asks of an operation."""
+
+    parts: Mapping[str, str]
+    query: Mapping[str, str]
+    version: str
+    body: bytes
+    words: Words
+    typed: Mapping[str, str]
+    """What was typed, by field."""
+
+
+def asked(action: Action, fields: Fields, path: Mapping[str, str]) -> Asked:
+    """What the fields of a form say; `path` has the parts of the address that it was sent to."""
+    operation = action.operation
+    said = dict(fields)
+    names = {piece[1:-1] for piece in operation.path.split("/") if piece.startswith("{")} - path.keys()
+    query = {name: value for name, value in fields if name in operation.query and value}
+    rest = tuple(
+        (name, value)
+        for name, value in fields
+        if name not in names and name not in operation.query and name not in OURS
+    )
+    made, words = action.body(rest) if operation.body is not None else ({}, {})
+    parts = {**path, **{name: said[name] for name in names if name in said}}
+    return Asked(parts, query, said.get("version", ""), orjson.dumps(made), words, dict(rest) | query)
+
+
+def require_confirmation(action: Action, asked: Asked) -> None:
+    """Raise `Problem` unless what has to be typed once more was."""
+    name = asked.parts.get(action.confirms, "")
+    if action.confirms and asked.typed.get(CONFIRM, "").strip() != name:
+        raise wrong(("body", CONFIRM), f"must be {name}", "")

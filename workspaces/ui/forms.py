@@ -1,0 +1,149 @@
+"""Forms of pages: the body that their fields make, and which field an error is about. Pure.
+
+A field is called as its place in the body: `reason`, or `lifecycle_rules.0.target`. What is left blank is left out,
+and so is an entry of a list whose first field is blank. `lifecycle_rules[]` makes an empty list where no entry does.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workspaces.problems import Problem, sentence
+
+Words = dict[tuple[str | int, ...], str]
+"""The field that a place in a body was made of."""
+
+FIELDS_MAX = 2000
+
+
+def body(fields: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], Words]:
+    """The body that fields make, and what each place in it was made of."""
+    tree: dict[str, Any] = {}
+    for name, value in fields:
+        is_list = name.endswith("[]")
+        path = name.removesuffix("[]").split(".")
+        node = tree
+        for part in path[:-1]:
+            inner = node.setdefault(part, {})
+            node = inner if isinstance(inner, dict) else node
+        if is_list:
+            node.setdefault(path[-1], {})[""] = ""
+        elif not isinstance(node.get(path[-1]), dict):
+            node[path[-1]] = value
+    words: Words = {}
+    made = _made(tree, (), "", words)
+    return (made if isinstance(made, dict) else {}), words
+
+
+def _made(node: dict[str, Any], place: tuple[str | int, ...], name: str, words: Words) -> Any:
+    if node and all(key.isdigit() or not key for key in node):
+        return _list(node, place, name, words)
+    found = {}
+    for key, value in node.items():
+        inner = f"{name}.{key}" if name else key
+        if isinstance(value, dict):
+            found[key] = _made(value, (*place, key), inner, words)
+        elif value.strip():
+            found[key] = value
+            words[(*place, key)] = inner
+        else:
+            words.setdefault((*place, key), inner)
+    return found
+
+
+def _list(node: dict[str, Any], place: tuple[str | int, ...], name: str, words: Words) -> list[Any]:
+    found: list[Any] = []
+    for key in sorted(filter(None, node), key=int):
+        entry, inner = node[key], f"{name}.{key}"
+        first = next(iter(entry.values()), "") if isinstance(entry, dict) else entry
+        if isinstance(first, str) and not first.strip():
+            continue
+        if isinstance(entry, dict):
+            found.append(_made(entry, (*place, len(found)), inner, words))
+        else:
+            words[(*place, len(found))] = inner
+            found.append(entry)
+    return found
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A form that was sent and refused, as it is shown again."""
+
+    form: str
+    """Its id."""
+    typed: Mapping[str, str]
+    problem: str = ""
+    """What is wrong with all of it, in the API's words."""
+    errors: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with a field, in the API's words, by its name."""
+
+
+def attempt(form: str, typed: Mapping[str, str], words: Words, why: Problem) -> Attempt:
+    """The form as it was refused."""
+    if not isinstance(why.detail, list):
+        return Attempt(form, typed, why.sentence)
+    errors: dict[str, list[str]] = {}
+    for error in why.detail:
+        name, is_exact = _field(tuple(error.get("loc", ())), typed, words)
+        said = str(error.get("msg", "")).removeprefix("Value error, ")
+        given = error.get("input")
+        if not name:
+            said = sentence([error | {"msg": said}])
+        elif not is_exact and isinstance(given, str) and given:
+            said = f"{given}: {said}"
+        if said not in (known := errors.setdefault(name, [])):
+            known.append(said)
+    joined = {name: "; ".join(said) for name, said in errors.items()}
+    return Attempt(form, typed, joined.pop("", ""), joined)
+
+
+def _field(place: tuple[str | int, ...], typed: Mapping[str, str], words: Words) -> tuple[str, bool]:
+    """The field that a place of a request was made of, or the one that has the longest beginning of it; or none."""
+    inner = place[1:]
+    for length in range(len(inner), 0, -1):
+        name = words.get(inner[:length]) or ".".join(map(str, inner[:length]))
+        if name in typed:
+            return name, length == len(inner)
+    return "", False
+
+
+class Form:
+    """One form of a page, as its template asks for it."""
+
+    def __init__(self, action: str, fixed: Mapping[str, str], refused: Attempt | None) -> None:
+        """`fixed` are fields that nobody fills in; `refused` is whichever form of the page was refused, if any was."""
+        self.action = action
+        self.fixed = dict(fixed)
+        self.id = identifier("-".join(("form", action, *self.fixed.values())))
+        """Of its element; no other form of the page has it."""
+        self._attempt = refused if refused is not None and refused.form == self.id else None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it is shown again."""
+        return self._attempt is not None
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with all of it; empty if nothing is."""
+        return self._attempt.problem if self._attempt is not None else ""
+
+    def value(self, name: str, otherwise: str = "") -> str:
+        """What stands in a field: what was typed, where it was."""
+        return self._attempt.typed.get(name, "") if self._attempt is not None else otherwise
+
+    def error(self, name: str) -> str:
+        """What is wrong with a field; empty if nothing is."""
+        return self._attempt.errors.get(name, "") if self._attempt is not None else ""
+
+    def field_id(self, name: str) -> str:
+        """Of the field's element."""
+        return f"{self.id}-{identifier(name)}"
+
+
+def identifier(text: str) -> str:
+    """A text as an id: what else could stand in one is spelled out, so that no two texts have the same."""
+    return "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter == "-") else f"_{ord(letter):x}_" for letter in text
+    )

@@ -1,0 +1,40 @@
+"""Headers of pages: what a browser may do with them. Pure."""
+
+from urllib.parse import urlsplit
+
+from workspaces.proxies import Origin
+
+HSTS_SECONDS = 365 * 24 * 3600
+
+
+def of_page(origin: Origin, issuer: str, assets: str) -> dict[str, str]:
+    """Headers of every page; `issuer` is the URL of whoever logs people in, `assets` where scripts and styles are.
+
+    Sources of another host are allowed where `assets` is an absolute URL, and nothing else of another host.
+    """
+    own = " ".join(filter(None, ("'self'", origin_of(assets))))
+    forms = " ".join(filter(None, ("'self'", origin_of(issuer))))
+    policy = (
+        f"default-src 'none'; script-src {own}; style-src {own}; img-src {own}; connect-src 'self'; "
+        f"form-action {forms}; base-uri 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types morph"
+    )
+    found = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": policy,
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+        # No other site learns an address of ours. With `no-referrer` browsers would send `Origin: null` with our own
+        # forms, and nobody could tell them from forged ones.
+        "Referrer-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if origin.scheme == "https":
+        found["Strict-Transport-Security"] = f"max-age={HSTS_SECONDS}"
+    return found
+
+
+def origin_of(url: str) -> str:
+    """The origin of an absolute URL; empty for a path."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""

@@ -1,0 +1,34 @@
+"""What the screen of members shows, and what its form for new ones asks for. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from workspaces.permissions import Permission, Permissions
+from workspaces.ui.forms import Words
+
+_BETWEEN = re.compile(r"[,;\n\r]+")
+NAMES = "names"
+"""The field that takes several names at once."""
+
+
+def context(view: Mapping[str, Any], more: Mapping[str, Any], allowed: Permissions) -> dict[str, Any]:
+    """Rows of members, and what may be done with them."""
+    rows = view["datalab"]["memberships"]
+    return {
+        "rows": rows,
+        "may_manage": Permission.MANAGE_MEMBERS in allowed and view["datalab"]["available"],
+        "may_hand_over": bool(more["owns"]),
+        "unknown": sum("problem" in row for row in rows),
+    }
+
+
+def added(fields: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], Words]:
+    """An edit that adds each name of a list, with one role for all."""
+    said = dict(fields)
+    names = [name.strip() for name in _BETWEEN.split(said.get(NAMES, "")) if name.strip()]
+    role = {"role": said["role"]} if said.get("role") else {}
+    words: Words = {("add_memberships",): NAMES}
+    words |= {("add_memberships", at, "role"): "role" for at in range(len(names))}
+    words |= {("add_memberships", at): NAMES for at in range(len(names))}
+    return {"add_memberships": [{"member": name} | role for name in names or [""]]}, words

@@ -1,0 +1,109 @@
+"""Every screen, once: from this table are made the routes, the navigation, and what each screen is shown with. Pure."""
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from workspaces.operations import Needs, Operation, W
+from workspaces.permissions import Permission, Permissions
+from workspaces.ui import home, listing, members
+from workspaces.ui.languages import N_
+
+Context = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a screen is made of."""
+
+    view: Mapping[str, Any]
+    """The workspace as its viewer may see it, without credentials; empty on a screen that is about none."""
+    more: Mapping[str, Any]
+    """What `site.LOADS` has for the screen beside that."""
+    allowed: Permissions
+    query: Mapping[str, str]
+    parts: Mapping[str, str]
+    """Of the path."""
+    now: datetime.datetime
+
+
+def _nothing(_: Seen) -> Context:
+    return {}
+
+
+@dataclass(frozen=True)
+class Screen:
+    """One page, and its place among the others."""
+
+    name: str
+    """Also of its template, `<name>.html`."""
+    path: str
+    needs: Needs | Permission
+    label: str
+    parts: tuple[str, ...] = ()
+    """Parts of a workspace whose changes it shows, as events name them; none: it shows all."""
+    symbol: str = ""
+    """In the navigation of a workspace; without one it is not there."""
+    context: Callable[[Seen], Context] = field(default=_nothing)
+    """What its template needs beside `view`, `allowed`, `query` and `parts`."""
+
+    @property
+    def operation(self) -> Operation:
+        """What whoever looks at it is checked by."""
+        return Operation(f"show_{self.name}", "GET", self.path, self.needs, self.label)
+
+    @property
+    def on_workspace(self) -> bool:
+        """Whether it is about one workspace."""
+        return "{w}" in self.path
+
+    def address(self, parts: Mapping[str, str]) -> str:
+        """Its path; KeyError where a part is missing."""
+        pieces = self.path.split("/")
+        return "/".join(quote(parts[piece[1:-1]], safe="") if piece.startswith("{") else piece for piece in pieces)
+
+
+NEW = "new"
+"""The name of a workspace that a platform admin finds the form for new ones at."""
+
+SCREENS: tuple[Screen, ...] = (
+    Screen(
+        "workspaces",
+        "/workspaces",
+        Needs.TOKEN,
+        N_("Workspaces"),
+        context=lambda seen: listing.context(seen.more, seen.query, seen.now),
+    ),
+    Screen(NEW, f"/workspaces/{NEW}", Needs.PLATFORM_ADMIN, N_("New workspace")),
+    # ---- One workspace, in the order of its navigation
+    Screen(
+        "home",
+        W,
+        Needs.ANY,
+        N_("Overview"),
+        symbol="home",
+        context=lambda seen: home.context(seen.view, seen.more, seen.allowed, seen.now),
+    ),
+    Screen(
+        "members",
+        f"{W}/members",
+        Permission.VIEW_MEMBERS,
+        N_("Members"),
+        parts=("members", "status"),
+        symbol="members",
+        context=lambda seen: members.context(seen.view, seen.more, seen.allowed),
+    ),
+)
+
+BY_NAME = {screen.name: screen for screen in SCREENS}
+
+
+def navigation(allowed: Permissions) -> list[Screen]:
+    """Screens of a workspace that somebody with these permissions may look at."""
+    return [screen for screen in SCREENS if screen.on_workspace and screen.symbol and _may(screen.needs, allowed)]
+
+
+def _may(needs: Needs | Permission, allowed: Permissions) -> bool:
+    return needs in allowed if isinstance(needs, Permission) else bool(allowed)

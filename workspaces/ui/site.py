@@ -1,0 +1,276 @@
+"""Pages at the API's own addresses: for whoever asks for HTML. Everybody else gets the API's answer.
+
+What a page shows, it reads as the API does; what a form does, the API's own handler does, with the same checks.
+"""
+
+import datetime
+import functools
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+
+from datalabd.text import timestamp
+from workspaces import answers, browsers, permissions, problems
+from workspaces.call import REQUEST_ID, Asked, Call, Handler, perform
+from workspaces.identity import CALLER, ORIGIN
+from workspaces.login import LOGIN, LOGOUT
+from workspaces.problems import Problem
+from workspaces.settings import Settings
+from workspaces.ui import actions, failures, forms, headers, screens
+from workspaces.ui.actions import Action
+from workspaces.ui.assets import Assets
+from workspaces.ui.forms import Attempt, Form
+from workspaces.ui.languages import COOKIE, chosen
+from workspaces.ui.loads import LOADS, load_workspace
+from workspaces.ui.render import Renderer
+from workspaces.ui.screens import Screen, Seen
+
+FORM = "application/x-www-form-urlencoded"
+LANGUAGE_SECONDS = 365 * 24 * 3600
+RETRY_MAX = 60
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Served = Mapping[str, Mapping[str, Handle]]
+"""What answers each path of the API, by method."""
+
+
+class Pages:
+    """All pages of the process."""
+
+    def __init__(self, settings: Settings, handlers: Mapping[str, Handler]) -> None:
+        self.assets = Assets(settings.frontend_url)
+        self._settings = settings
+        self._handlers = handlers
+        self._renderer = Renderer(pseudo=settings.log_level == "debug")
+
+    # ---- Routes
+
+    def routes(self, served: Served) -> dict[str, dict[str, Handle]]:
+        """What answers at the addresses of screens and assets, by path and method; `served` is what does without."""
+        found: dict[str, dict[str, Handle]] = {}
+        for screen in screens.SCREENS:
+            if screen.name == screens.NEW:
+                continue  # at the address of a workspace of that name
+            methods = served.get(screen.path, {})
+            other = functools.partial(_elsewhere, frozenset(methods))
+            found[screen.path] = {
+                "GET": functools.partial(self._get, screen, methods.get("GET", other)),
+                "POST": functools.partial(self._post, screen, methods.get("POST", other)),
+            }
+        base = self.assets.path
+        found[f"{base}/language"] = {"POST": self._choose_language}
+        found[f"{base}/{{digest}}/{{name:.+}}"] = {"GET": self.assets.serve}
+        return found
+
+    def is_public(self, path: str) -> bool:
+        """Whether a path needs no identity."""
+        return self.assets.is_below(path)
+
+    async def _get(self, screen: Screen, otherwise: Handle, request: web.Request) -> web.StreamResponse:
+        if not answers.wants_html(request):
+            return await otherwise(request)
+        return await self._show(_meant(screen, request), request)
+
+    async def _post(self, screen: Screen, otherwise: Handle, request: web.Request) -> web.StreamResponse:
+        if not (answers.wants_html(request) and request.content_type == FORM):
+            return await otherwise(request)
+        return await self._act(_meant(screen, request), request)
+
+    async def _choose_language(self, request: web.Request) -> web.StreamResponse:
+        """Keep the choice in a cookie, and lead back."""
+        origin = request[ORIGIN]
+        if browsers.is_cross_site(request.method, request.headers):
+            raise problems.forbidden()
+        said = dict(await _fields(request))
+        if (language := said.get("language", "")) not in self._renderer.languages:
+            raise problems.wrong(("body", "language"), "must be one of the languages that are offered", language)
+        to = browsers.local_path(said.get("to", ""), "/workspaces")
+        answer = web.Response(status=303, headers={hdrs.LOCATION: f"{origin.prefix}{to}"})
+        answer.set_cookie(
+            COOKIE,
+            language,
+            path=origin.prefix or "/",
+            max_age=LANGUAGE_SECONDS,
+            secure=origin.scheme == "https",
+            httponly=True,
+            samesite="Lax",
+        )
+        return answer
+
+    # ---- Screens
+
+    async def _show(
+        self,
+        screen: Screen,
+        request: web.Request,
+        *,
+        status: int = 200,
+        refused: Attempt | None = None,
+        done: str = "",
+        warnings: tuple[str, ...] = (),
+    ) -> web.Response:
+        """A screen as it is."""
+        call = Call(screen.operation, request)
+        call.authorize()
+        if screen.on_workspace:
+            loaded = await LOADS.get(screen.name, load_workspace)(call)
+            allowed = call.permissions
+        else:
+            loaded = await LOADS[screen.name](call) if screen.name in LOADS else {}
+            allowed = permissions.NOTHING
+        view = loaded.pop("view", {})
+        seen = Seen(view, loaded, allowed, request.query, call.parts, call.now)
+        done = done or request.query.get("done", "")
+        context = {
+            "view": view,
+            "allowed": allowed,
+            "query": request.query,
+            "parts": call.parts,
+            "now": call.now,
+            "form": lambda action, **fixed: Form(action, fixed, refused),
+            "done": actions.BY_NAME[done].done if done in actions.BY_NAME else "",
+            "warnings": warnings,
+            **screen.context(seen),
+        }
+        return self._rendered(request, f"{screen.name}.html", status, screen, context)
+
+    async def _act(self, screen: Screen, request: web.Request) -> web.StreamResponse:
+        """Do what a form says, and lead to what comes next; or show it again with what is wrong."""
+        fields = await _fields(request)
+        action = actions.BY_NAME.get(dict(fields).get("action", ""))
+        if action is None or action.screen != screen.name:
+            raise problems.wrong(("body", "action"), "must be one of this page", dict(fields).get("action", ""))
+        path = dict(request.match_info) if screen.on_workspace else {}
+        asked = actions.asked(action, fields, path)
+        call = Call(action.operation, request, Asked(asked.parts, asked.query, asked.body, asked.version))
+        try:
+            actions.require_confirmation(action, asked)
+            answer = await perform(call, self._handlers[action.operation_name])
+        except Problem as problem:
+            refused = forms.attempt(dict(fields).get("form", ""), asked.typed, asked.words, problem)
+            return await self._show(screen, request, status=problem.status, refused=refused)
+        return await self._done(screen, action, call, request, answer)
+
+    async def _done(
+        self, screen: Screen, action: Action, call: Call, request: web.Request, answer: web.StreamResponse
+    ) -> web.StreamResponse:
+        """Lead to what comes next. What admission has to say is shown at once: no address is to hold it."""
+        body = answers.said(answer)
+        if warnings := tuple(map(str, body.get("warnings", ()))):
+            return await self._show(screen, request, done=action.name, warnings=warnings)
+        parts = {**call.parts, **({"w": call.workspace} if call.workspace else {})}
+        where = screens.BY_NAME[action.next].address(parts)
+        location = f"{request[ORIGIN].prefix}{where}?done={action.name}"
+        return web.Response(status=303, headers={hdrs.LOCATION: location})
+
+    # ---- Errors
+
+    def error(
+        self, request: web.Request, status: int, detail: problems.Detail, more: Mapping[str, str], said: str = ""
+    ) -> web.Response:
+        """An error as a page."""
+        known = failures.failure(status)
+        context = {
+            "done": "",
+            "warnings": (),
+            "failure": known,
+            "status": status,
+            "sentence": said or problems.sentence(detail),
+            "number": request.get(REQUEST_ID, ""),
+            "login": self._login_address(request) if known.offers_login else "",
+        }
+        answer = self._rendered(request, "error.html", status, None, context)
+        answer.headers.update(more)
+        seconds = more.get(str(hdrs.RETRY_AFTER), "")
+        if request.method == "GET" and status == 503 and seconds.isdigit():
+            answer.headers["Refresh"] = str(min(int(seconds), RETRY_MAX))
+        return answer
+
+    def _login_address(self, request: web.Request) -> str:
+        if not self._settings.oidc_client_id:
+            return ""
+        to = request.rel_url.raw_path_qs if request.method == "GET" else request.rel_url.raw_path
+        return f"{request[ORIGIN].prefix}{LOGIN}?to={quote(to, safe='')}"
+
+    # ---- HTML
+
+    def _rendered(
+        self, request: web.Request, template: str, status: int, screen: Screen | None, context: Mapping[str, Any]
+    ) -> web.Response:
+        origin = request[ORIGIN]
+        language = chosen(
+            request.cookies.get(COOKIE, ""), request.headers.get(hdrs.ACCEPT_LANGUAGE, ""), self._renderer.languages
+        )
+        page = self._page(request, screen, context.get("allowed", permissions.NOTHING)) | {"language": language}
+        text = self._renderer.page(template, language, {"page": page, **self._places(request), **context})
+        found = headers.of_page(origin, self._settings.oidc_issuer, self.assets.url)
+        found["Content-Language"] = language
+        return web.Response(status=status, text=text, content_type="text/html", charset="utf-8", headers=found)
+
+    def _page(self, request: web.Request, screen: Screen | None, allowed: permissions.Permissions) -> dict[str, Any]:
+        """What the frame around a screen is made of."""
+        origin = request[ORIGIN]
+        caller = request.get(CALLER)
+        workspace = request.match_info.get("w", "") if screen is not None and screen.on_workspace else ""
+        return {
+            "screen": screen,
+            "workspace": workspace,
+            "navigation": screens.navigation(allowed) if workspace else [],
+            "now": timestamp(datetime.datetime.now(datetime.UTC)),
+            "prefix": origin.prefix,
+            "here": f"{origin.prefix}{request.rel_url.raw_path}",
+            "to": request.rel_url.raw_path_qs if request.method == "GET" else request.rel_url.raw_path,
+            "dialog": request.query.get("dialog", ""),
+            "user": caller.name if caller is not None else "",
+            "logout": f"{origin.prefix}{LOGOUT}" if caller is not None and self._settings.oidc_client_id else "",
+            "languages": self._renderer.languages,
+            "language_address": f"{origin.prefix}{self.assets.path}/language",
+            "events": f"{origin.prefix}/events" if caller is not None and screen is not None else "",
+            "debug": self._settings.log_level == "debug",
+        }
+
+    def _places(self, request: web.Request) -> dict[str, Any]:
+        """Addresses, as templates ask for them."""
+        prefix = request[ORIGIN].prefix
+        own = {"w": request.match_info["w"]} if "w" in request.match_info else {}
+
+        def to(name: str, **parts: str) -> str:
+            return f"{prefix}{screens.BY_NAME[name].address(own | parts)}"
+
+        return {
+            "to": to,
+            "asset": lambda name: self.assets.address(name, prefix),
+            "sprite": self.assets.address("sprite.svg", prefix, here=True),
+        }
+
+
+def _meant(screen: Screen, request: web.Request) -> Screen:
+    """The screen of an address; that of a workspace `new` is where platform admins make one."""
+    if screen.name == "home" and request.match_info["w"] == screens.NEW and request[CALLER].is_platform_admin:
+        return screens.BY_NAME[screens.NEW]
+    return screen
+
+
+async def _elsewhere(methods: frozenset[str], request: web.Request) -> web.StreamResponse:
+    """What is at a page's address for whoever wants no page: nothing, or what other methods there are."""
+    if not methods:
+        raise web.HTTPNotFound
+    raise web.HTTPMethodNotAllowed(request.method, methods | ({"HEAD"} if "GET" in methods else set()))
+
+
+async def _fields(request: web.Request) -> tuple[tuple[str, str], ...]:
+    """The fields of a form, in order. Problem for too many."""
+    said = await answers.form_of(request)
+    if len(said) > forms.FIELDS_MAX:
+        raise Problem(413, "The form has too many fields")
+    return said
+
+
+PAGES = web.AppKey("pages", Pages)
+
+
+def pages_of(request: web.Request) -> Pages | None:
+    """The pages of whoever answers, where it has any and the client wants one."""
+    return request.app.get(PAGES) if ORIGIN in request and answers.wants_html(request) else None
