@@ -46,18 +46,8 @@ class Assets:
         self.path = urlsplit(self.url).path
         """Path below which we serve them ourselves."""
 
-    @property
-    def names(self) -> list[str]:
-        """Of all files."""
-        return list(self._files)
-
     def address(self, name: str, prefix: str, *, here: bool = False) -> str:
-        """Where browsers find a file; KeyError for one that there is not.
-
-        `here`: at our own origin in any case, as browsers want it of a sprite.
-        """
-        if name not in self._files:
-            raise KeyError(name)
+        """Where browsers find a file; `here`: at our own origin in any case, as they want it of a sprite."""
         base = self.url if urlsplit(self.url).netloc and not here else f"{prefix}{self.path}"
         return f"{base}/{self.digest}/{name}"
 
