@@ -57,7 +57,8 @@ async def test_events_are_asked_for_once_a_second_at_most() -> None:
 async def test_notes_are_told_to_who_may_see_members(role: Role, note: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "known", lambda _: None)
     services = type("Serving", (), {"activities": Activities(cast(Client, Lists()), "workspace")})()
-    asking = {"request": make_mocked_request("GET", "/workspaces/ws-a/activity"), "workspace": "ws-a"}
+    request = make_mocked_request("GET", "/workspaces/ws-a/activity")
+    asking = {"request": request, "query": request.query, "workspace": "ws-a"}
     call = type("Asking", (), asking | {"services": services, "permissions": ROLE_PERMISSIONS[role]})()
     answer = await reading.list_activity(cast(Call, call))
     assert json.loads(cast(bytes, cast(Response, answer).body)) == {"items": [row(note)]}
@@ -68,5 +69,5 @@ def test_a_change_says_whom_its_body_is_about() -> None:
     request[CALLER], request[REQUEST_ID] = Identity("joe"), "id"
     call = Call.__new__(Call)
     call.operation, call.request, call.workspace = BY_NAME["hand_over"], request, "ws-a"
-    call.about = {"member": "bob"}
+    call.parts, call.about = request.match_info, {"member": "bob"}
     assert (call.act.operation, call.act.what) == ("hand_over", {"member": "bob"})

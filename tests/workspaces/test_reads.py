@@ -204,7 +204,8 @@ def test_a_row_of_the_list() -> None:
     assert reads.row("ws-a", overview, EVERYTHING, "https://host/x") == {
         "name": "ws-a",
         "url": "https://host/x/workspaces/ws-a",
-        "sessions": [{"name": "default", "url": "https://host/x/workspaces/ws-a/sessions/default"}],
+        "sessions": [{"name": "default", "url": "https://host/x/workspaces/ws-a/sessions/default", "ready": False}],
+        "stopped": [{"name": "off", "url": "https://host/x/workspaces/ws-a/sessions/off"}],
         "status": "ready",
         "members": 1,
         "pending": 1,

@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 from datalabd.text import timestamp
 from workspaces import answers, browsers, permissions, problems
 from workspaces.call import REQUEST_ID, Asked, Call, Handler, perform
+from workspaces.handlers import reading
 from workspaces.identity import CALLER, ORIGIN
 from workspaces.login import LOGIN, LOGOUT
 from workspaces.problems import Problem
@@ -130,6 +131,7 @@ class Pages:
             "parts": call.parts,
             "now": call.now,
             "form": lambda action, **fixed: Form(action, fixed, refused),
+            "number": reading.number(call),
             "done": actions.BY_NAME[done].done if done in actions.BY_NAME else "",
             "warnings": warnings,
             **screen.context(seen),
@@ -178,7 +180,7 @@ class Pages:
             "failure": known,
             "status": status,
             "sentence": said or problems.sentence(detail),
-            "number": request.get(REQUEST_ID, ""),
+            "request_id": request.get(REQUEST_ID, ""),
             "login": self._login_address(request) if known.offers_login else "",
         }
         answer = self._rendered(request, "error.html", status, None, context)
