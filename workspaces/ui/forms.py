@@ -13,8 +13,6 @@ from workspaces.problems import Problem, sentence
 Words = dict[tuple[str | int, ...], str]
 """The field that a place in a body was made of."""
 
-FIELDS_MAX = 2000
-
 
 def body(fields: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], Words]:
     """The body that fields make, and what each place in it was made of."""
