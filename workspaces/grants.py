@@ -90,7 +90,7 @@ def grant(
     access = _Access(draft)
     if bucket not in access.buckets:
         raise problem(404, "bucket_not_found", bucket=bucket)
-    grantee = _principal(workspace, sharing)
+    grantee = principal_of(workspace, sharing)
     if workspace == draft.name or grantee == access.own.principal:
         raise wrong(("path", "workspace"), "must be another workspace", workspace)
     if len(workspace) > NAME_MAX or not re.fullmatch(DNS_NAME, workspace):
@@ -108,12 +108,22 @@ def grant(
 
 def end(draft: Draft, bucket: str, workspace: str, sharing: Sharing) -> None:
     """Forget what was decided on another workspace; its request waits again."""
-    grantee = _principal(workspace, sharing)
+    grantee = principal_of(workspace, sharing)
     access = _Access(draft)
     if (entry := access.grant(bucket, grantee)) is None:
         raise problem(404, "grant_not_found", bucket=bucket, workspace=workspace)
     access.granted.remove(entry)
     access.forget(bucket, grantee)
+    access.close()
+
+
+def forget(draft: Draft, grantee: str) -> None:
+    """Forget all that was decided on a principal that is nobody's any more."""
+    access = _Access(draft)
+    for known in access.own.grants:
+        if known.grantee == grantee:
+            access.forget(known.bucket, grantee)
+    access.granted[:] = [item for item in access.granted if text(item, "grantee").strip() != grantee]
     access.close()
 
 
@@ -150,7 +160,7 @@ def _ends(storage: Storage) -> list[datetime.datetime]:
 # ---- Entries
 
 
-def _principal(workspace: str, sharing: Sharing) -> str:
+def principal_of(workspace: str, sharing: Sharing) -> str:
     """Whom a decision on a workspace is about: by its name, where it does not exist or says nothing else."""
     known = sharing.get(workspace)
     return workspace if known is None or not known.principal else known.principal

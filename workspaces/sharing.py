@@ -83,6 +83,10 @@ class Sharing:
         """Names of the Storages of a principal, in order."""
         return sorted(self._principals.get(principal, ()))
 
+    def granters(self, principal: str) -> list[str]:
+        """Names of the Storages that decided something on a principal, in order."""
+        return sorted(self._granters.get(principal, ()))
+
     def discoverable(self) -> list[tuple[str, str]]:
         """Names of Storages, each with a bucket of it that others may ask for, in order."""
         if self._discoverable is None:
@@ -128,7 +132,7 @@ class Sharing:
             found.update(*(self._principals.get(grant.grantee, ()) for grant in storage.grants))
         if len(versions) < 2 or versions[0].principal != versions[1].principal:
             for storage in versions:
-                found.update(self._granters.get(storage.principal, ()))
+                found.update(self.granters(storage.principal))
                 found |= self.names & set(map(names.claim_of_credentials, (storage.name, storage.principal)))
         for bucket in _differing([{bucket.name for bucket in storage.buckets} for storage in versions]):
             found.update(self._requesters.get(bucket, ()))
@@ -192,7 +196,7 @@ class Sharing:
         """Buckets of others that it did not ask for: those that can be found, and those that it was granted."""
         known = {request.bucket for request in storage.requests} | {bucket.name for bucket in storage.buckets}
         granted: dict[str, Grant] = {}
-        for owner in sorted(self._granters.get(storage.principal, ())):
+        for owner in self.granters(storage.principal):
             for grant in self._storages[owner].grants:
                 if grant.grantee == storage.principal and owner in self._owners.get(grant.bucket, ()):
                     granted.setdefault(grant.bucket, grant)

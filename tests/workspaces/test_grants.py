@@ -316,6 +316,21 @@ def test_a_grant_ends() -> None:
     assert found == (404, {"error": "grant_not_found", "bucket": "ws-a", "workspace": "ws-b"})
 
 
+def test_all_that_was_decided_on_somebody_who_is_gone_is_forgotten() -> None:
+    notes = {"ws-a/ws-b": LATER, "ws-a/ws-c": LATER}
+    others = [grant("ws-a", "ws-c"), "odd", grant("ws-a-x", "ws-c", "None")]
+    live = storage(
+        annotations={GRANT_EXPIRY: json.dumps(notes), GRANT_REASONS: json.dumps({"ws-a-x/ws-b": "no"})},
+        bucketAccessGrants=[grant("ws-a", "ws-b"), *others, grant("ws-a", " ws-b "), grant("ws-a-x", "ws-b", "None")],
+    )
+    draft = Draft(live, None)
+    grants.forget(draft, "ws-b")
+    assert spec(draft, "bucketAccessGrants") == others
+    assert draft.storage["metadata"]["annotations"] == {
+        GRANT_EXPIRY: json.dumps({"ws-a/ws-c": LATER}, separators=(",", ":"))
+    }
+
+
 # ---- Grants that end by themselves
 
 

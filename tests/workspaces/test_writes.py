@@ -8,9 +8,10 @@ import pytest
 from aiohttp import web
 
 from datalabd.api.meta import Manifest
-from tests.kube.scripted import Reply
+from tests.kube.scripted import Reply, status
 from tests.workspaces.api import Api, serving
-from tests.workspaces.objects import applied, datalab, storage
+from tests.workspaces.objects import applied, datalab, grant, storage
+from workspaces import writes
 from workspaces.patches import patch
 from workspaces.permissions import CAPS, Role, with_cap
 from workspaces.problems import Problem
@@ -118,6 +119,52 @@ async def test_a_change_of_the_storage_alone_is_decided_on_the_datalab_of_now(tm
         answer = await api.ask("PATCH", "/workspaces/ws-a/buckets/ws-a", **bob, **HIDE)
         assert (answer.status, await answer.json()) == (403, {"detail": "Forbidden"})
         assert asked_for(api) == [("GET", "datalabs"), ("GET", "storages"), ("GET", "datalabs")]
+
+
+async def test_what_was_decided_on_a_deleted_workspace_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is called so next has nothing of it. A workspace whose decision cannot be written holds nobody up."""
+    monkeypatch.setattr(writes, "GONE_SECONDS", 0.01)
+    granted = [grant("ws-a", "p-b"), grant("ws-a", "ws-c")]
+    storages = [
+        storage("ws-a", bucketAccessGrants=granted),
+        storage("ws-b", principal="p-b"),
+        storage("ws-c", bucketAccessGrants=[grant("ws-c", "p-b")]),
+    ]
+    patches: list[Any] = []
+
+    async def patched(request: web.Request) -> web.Response:
+        patches.append(await request.json())
+        return web.json_response(storage("ws-a", bucketAccessGrants=granted[1:]))
+
+    scripts: dict[str, list[Reply]] = {
+        "ws-a": [patched],
+        "ws-b": [saying(storages[1]), saying(datalab("ws-b")), *[saying({})] * 4],
+        "ws-c": [status(403, "Forbidden", message="a policy refuses it")],
+        "events": [saying({})] * 5,
+    }
+    async with serving(tmp_path, storages=storages, datalabs=[datalab("ws-b")], scripts=scripts) as api:
+        answer = await api.ask("DELETE", "/workspaces/ws-b", "root", roles={"workspace-api": "admin"})
+        assert answer.status == 204, await answer.text()
+        assert [[part["path"] for part in patch if part["op"] != "test"] for patch in patches] == [
+            ["/spec/bucketAccessGrants/0"]
+        ]
+        deleted = [request.path.split("/")[-2] for request in api.server.requests if request.method == "DELETE"]
+        assert deleted == ["datalabs", "storages"] * 2
+
+
+async def test_what_was_decided_on_a_principal_of_others_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "GONE_SECONDS", 0.01)
+    storages = [
+        storage("ws-a", bucketAccessGrants=[grant("ws-a", "p")]),
+        *(storage(one, principal="p") for one in "bc"),
+    ]
+    scripts = {"b": [saying(storages[1]), status(404, "NotFound"), saying({}), saying({})], "events": [saying({})]}
+    async with serving(tmp_path, storages=storages, scripts=scripts) as api:
+        answer = await api.ask("DELETE", "/workspaces/b", "root", roles={"workspace-api": "admin"})
+        assert answer.status == 204, await answer.text()
+        assert asked_for(api) == []
 
 
 async def test_a_write_of_the_storage_that_is_meant_for_another_datalab_is_refused(tmp_path: Path) -> None:

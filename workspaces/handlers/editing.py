@@ -1,10 +1,14 @@
 """What is changed of workspaces: the decisions stand in the pure modules, the writing in `writes`."""
 
+import asyncio
+import contextlib
 import secrets
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
+import structlog
 from aiohttp import web
 from pydantic import BaseModel
 
@@ -28,7 +32,14 @@ from workspaces.handlers import reading
 from workspaces.patches import Draft
 from workspaces.writes import Pair, Written
 
+log = structlog.get_logger()
+
 Answer = TypeVar("Answer")
+
+FORGET_SECONDS = 10.0
+"""How long a deletion waits for what others decided on the workspace to be forgotten."""
+OWNERS_MAX = 20
+"""Workspaces that a log line names."""
 
 
 async def edited(
@@ -118,10 +129,38 @@ async def edit_workspace(call: Call) -> web.StreamResponse:
 async def delete_workspace(call: Call) -> web.StreamResponse:
     """Delete the Datalab, then the Storage."""
     reading.require(call)
+    principal = grants.principal_of(call.workspace, call.cache.sharing)
     gone = await call.services.writer.delete(call.workspace, if_match=call.if_match, dry_run=call.is_dry_run)
     if not call.is_dry_run:
         call.services.audit.changed(call.act, gone)
+        await _forget(call, principal)
     return web.Response(status=204)
+
+
+async def _forget(call: Call, principal: str) -> None:
+    """Have others forget what they decided on who is gone: whoever is called so next would have it."""
+
+    def decide(pair: Pair) -> Draft:
+        if pair.storage is None:
+            raise problems.not_found()
+        draft = Draft(pair.storage, None)
+        grants.forget(draft, principal)
+        return draft
+
+    sharing, act = call.cache.sharing, call.act
+    if set(sharing.of_principal(principal)) - {call.workspace}:
+        return  # it is somebody else's as well
+    left = set(owners := sharing.granters(principal)) - {call.workspace}
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FORGET_SECONDS):
+            for owner in owners:
+                with contextlib.suppress(problems.Problem):  # which the writer has logged
+                    written = await call.services.writer.edit(owner, decide)
+                    left.discard(owner)
+                    forgot = replace(act, operation="end_grant", workspace=owner, what={"grantee": call.workspace})
+                    call.services.audit.changed(forgot, written.changed, changes=written.changes)
+    if left:
+        log.warning("grants to a deleted workspace stay", workspace=call.workspace, owners=sorted(left)[:OWNERS_MAX])
 
 
 # ---- Members
