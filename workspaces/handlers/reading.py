@@ -224,10 +224,12 @@ async def _stream(call: Call, follow: Callable[[streams.Stream], Any]) -> web.St
 # ---- Events and sessions
 
 
-async def list_activity(call: Call) -> web.StreamResponse:
-    """Events of the Storage and the Datalab, newest first; their notes name members, and are for who may see them."""
+async def activity_page(call: Call, limit: int) -> dict[str, Any]:
+    """An `ActivityPage`: Events of the Storage and the Datalab, newest first.
+
+    Their notes name members, and are for who may see them.
+    """
     known(call)
-    limit = answers.query_number(call.query, "limit", 1, 500) or 100
     skip = answers.query_number(call.query, "continue", 0, 100_000) or 0
     try:
         items = await call.services.activities.of(call.workspace)
@@ -238,7 +240,12 @@ async def list_activity(call: Call) -> web.StreamResponse:
     page: dict[str, Any] = {"items": items[skip : skip + limit]}
     if len(items) > skip + limit:
         page["continue"] = str(skip + limit)
-    return answers.ok(page)
+    return page
+
+
+async def list_activity(call: Call) -> web.StreamResponse:
+    """What happened, page by page."""
+    return answers.ok(await activity_page(call, answers.query_number(call.query, "limit", 1, 500) or 100))
 
 
 async def list_sessions(call: Call) -> web.StreamResponse:

@@ -14,7 +14,7 @@ import orjson
 from workspaces.operations import BY_NAME as OPERATIONS
 from workspaces.operations import Operation
 from workspaces.problems import wrong
-from workspaces.ui import forms, members
+from workspaces.ui import forms, members, stores
 from workspaces.ui.forms import Words
 from workspaces.ui.languages import N_
 
@@ -41,6 +41,8 @@ class Action:
     body: Body = forms.body
     confirms: str = ""
     """The part of the path that has to be typed once more, into field `confirm`."""
+    shows: bool = False
+    """Whether its screen shows at once what the operation answers: no address is to hold that."""
 
     @property
     def operation(self) -> Operation:
@@ -70,6 +72,18 @@ ACTIONS: tuple[Action, ...] = (
     Action("change_role", "change_member", "members", N_("The role is changed.")),
     Action("remove_member", "remove_member", "members", N_("The member is removed.")),
     Action("hand_over", "hand_over", "members", N_("The workspace has another owner.")),
+    # ---- Stores
+    Action("add_store", "edit_workspace", "stores", N_("The store is being made."), body=stores.added),
+    Action("check_rotate", "rotate_store", "stores", "", shows=True),
+    Action("rotate", "rotate_store", "stores", N_("The credentials are being replaced.")),
+    Action("check_backup", "backup_store", "stores", "", shows=True),
+    Action("backup", "backup_store", "stores", N_("The server is being backed up.")),
+    Action("check_restore", "restore_store", "stores", "", shows=True),
+    Action("restore", "restore_store", "stores", N_("The server is being restored."), confirms="name"),
+    Action("check_remove_store", "remove_store", "stores", "", shows=True),
+    Action("remove_store", "remove_store", "stores", N_("The store is removed."), confirms="name"),
+    # ---- Credentials
+    Action("show_credentials", "get_credentials", "credentials", "", shows=True),
 )
 
 BY_NAME = {action.name: action for action in ACTIONS}

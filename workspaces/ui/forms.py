@@ -106,6 +106,17 @@ def _field(place: tuple[str | int, ...], typed: Mapping[str, str], words: Words)
     return "", False
 
 
+@dataclass(frozen=True, repr=False)
+class Outcome:
+    """What an action answered that is shown at once. No repr: it may have secrets."""
+
+    action: str
+    """Its name."""
+    body: Mapping[str, Any]
+    asked: Mapping[str, str]
+    """What it was about: parts of its path, and what was typed."""
+
+
 class Form:
     """One form of a page, as its template asks for it."""
 

@@ -7,7 +7,7 @@ from datalabd.kube import resources as kinds
 from workspaces import answers, permissions, reads
 from workspaces.call import Call
 from workspaces.handlers import reading
-from workspaces.ui import listing
+from workspaces.ui import activity, listing
 
 Load = Callable[[Call], Awaitable[dict[str, Any]]]
 
@@ -45,7 +45,14 @@ async def load_list(call: Call) -> dict[str, Any]:
     }
 
 
+async def load_activity(call: Call) -> dict[str, Any]:
+    """One page of what happened."""
+    limit = answers.query_number(call.query, "limit", 1, 500) or activity.PAGE
+    return await load_workspace(call) | {"page": await reading.activity_page(call, limit)}
+
+
 LOADS: dict[str, Load] = {
     "workspaces": load_list,
+    "activity": load_activity,
 }
 """By the screen's name; a screen of a workspace that is not here is made of `load_workspace` alone."""

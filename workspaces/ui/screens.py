@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from workspaces.operations import Needs, Operation, W
 from workspaces.permissions import Permission, Permissions
-from workspaces.ui import home, listing, members
+from workspaces.ui import activity, home, keys, listing, members, stores
+from workspaces.ui.forms import Outcome
 from workspaces.ui.languages import N_
 
 Context = dict[str, Any]
@@ -27,6 +28,7 @@ class Seen:
     parts: Mapping[str, str]
     """Of the path."""
     now: datetime.datetime
+    outcome: Outcome | None = None
 
 
 def _nothing(_: Seen) -> Context:
@@ -94,6 +96,32 @@ SCREENS: tuple[Screen, ...] = (
         parts=("members", "status"),
         symbol="members",
         context=lambda seen: members.context(seen.view, seen.more, seen.allowed),
+    ),
+    Screen(
+        "stores",
+        f"{W}/stores",
+        Permission.VIEW_STORES,
+        N_("Stores"),
+        parts=("stores", "status"),
+        symbol="store",
+        context=lambda seen: stores.context(seen.view, seen.allowed, seen.outcome),
+    ),
+    Screen(
+        "credentials",
+        f"{W}/credentials",
+        Permission.VIEW_BUCKET_CREDENTIALS,
+        N_("Credentials"),
+        parts=("credentials", "stores"),
+        symbol="key",
+        context=lambda seen: keys.context(seen.view, seen.allowed, seen.outcome.body if seen.outcome else None),
+    ),
+    Screen(
+        "activity",
+        f"{W}/activity",
+        Needs.ANY,
+        N_("Activity"),
+        symbol="activity",
+        context=lambda seen: activity.context(seen.more["page"], seen.query),
     ),
 )
 

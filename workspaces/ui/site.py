@@ -22,7 +22,7 @@ from workspaces.settings import Settings
 from workspaces.ui import actions, failures, forms, headers, screens
 from workspaces.ui.actions import Action
 from workspaces.ui.assets import Assets
-from workspaces.ui.forms import Attempt, Form
+from workspaces.ui.forms import Attempt, Form, Outcome
 from workspaces.ui.languages import COOKIE, chosen
 from workspaces.ui.loads import LOADS, load_workspace
 from workspaces.ui.render import Renderer
@@ -111,6 +111,7 @@ class Pages:
         refused: Attempt | None = None,
         done: str = "",
         warnings: tuple[str, ...] = (),
+        outcome: Outcome | None = None,
     ) -> web.Response:
         """A screen as it is."""
         call = Call(screen.operation, request)
@@ -122,7 +123,7 @@ class Pages:
             loaded = await LOADS[screen.name](call) if screen.name in LOADS else {}
             allowed = permissions.NOTHING
         view = loaded.pop("view", {})
-        seen = Seen(view, loaded, allowed, request.query, call.parts, call.now)
+        seen = Seen(view, loaded, allowed, request.query, call.parts, call.now, outcome)
         done = done or request.query.get("done", "")
         context = {
             "view": view,
@@ -153,6 +154,9 @@ class Pages:
         except Problem as problem:
             refused = forms.attempt(dict(fields).get("form", ""), asked.typed, asked.words, problem)
             return await self._show(screen, request, status=problem.status, refused=refused)
+        if action.shows:
+            outcome = Outcome(action.name, answers.said(answer), {**asked.typed, **asked.parts})
+            return await self._show(screen, request, outcome=outcome)
         return await self._done(screen, action, call, request, answer)
 
     async def _done(

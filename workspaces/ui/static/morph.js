@@ -48,6 +48,10 @@ function callbacks(own) {
       if (!own && (old.id === MESSAGES || isFailed(old))) return false;
       return !old.isEqualNode(fresh);
     },
+    beforeNodeRemoved(node) {
+      // What the answer to a form opened, such as a question back, is in no page that is fetched later.
+      return Boolean(own) || !(node.nodeType === Node.ELEMENT_NODE && node.matches("dialog:modal"));
+    },
     beforeAttributeUpdated(name, element) {
       if (name === "open") return false; // dialogs and details: as the reader has them
       return !(STATE.includes(name) && isEdited(element));
