@@ -1,5 +1,6 @@
 """Sessions: what is declared, and single entries of it that come, change and go (WS 6.17 to 6.41)."""
 
+import datetime
 from typing import Any
 
 import pytest
@@ -7,8 +8,11 @@ import pytest
 from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import State
 from datalabd.api.workspace_bodies import SessionCreate
+from datalabd.errors import EnvironmentInvalid
+from datalabd.status import PATIENCE_SECONDS
+from datalabd.status import refused as refused_status
 from datalabd.text import bounded
-from tests.workspaces.objects import TODAY, changes, datalab, storage
+from tests.workspaces.objects import NOW, TODAY, changes, datalab, storage
 from workspaces import sessions
 from workspaces.patches import Draft
 from workspaces.problems import Problem
@@ -118,6 +122,16 @@ def test_a_session_that_its_lab_keeps_from_starting_says_why(
         {"name": "analysis", "state": "stopped", "ready": False},
     ]
     assert sessions.message(live, "default") == told.get("message", "")
+
+
+@pytest.mark.parametrize(("waited", "phase"), [(0.0, "Pending"), (PATIENCE_SECONDS, "Failed")])
+def test_an_environment_that_is_missing_is_told_at_the_sessions_of_its_labs(waited: float, phase: str) -> None:
+    """In the words of the status that datalabd writes: it may come for a while, then a person is needed."""
+    live = lab(DEFAULT)
+    problem = EnvironmentInvalid("labs", "EnvironmentNotFound", MISSING)
+    for moment in (NOW, NOW + datetime.timedelta(seconds=waited)):
+        live["status"] = refused_status(live, problem, moment)
+    assert sessions.rows(live) == [DEFAULT | {"ready": False, "phase": phase, "message": MISSING}]
 
 
 def test_a_session_that_can_be_used_needs_no_word_of_its_lab() -> None:

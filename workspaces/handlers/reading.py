@@ -175,8 +175,9 @@ async def watch_workspace(call: Call) -> web.StreamResponse:
     def render() -> bytes:
         allowed = allowed_now(call)
         parts, offered = known(call), offer(call)
+        told = parts.problem, parts.quotas is None, parts.volumes is None
         body = call.services.streams.rendered(
-            (call.workspace, allowed, offered, parts.problem),
+            (call.workspace, allowed, offered, told),
             lambda: answers.encode(
                 reads.without_secrets(reads.anybodys(parts, cache.sharing, offered, call.settings, allowed))
             ),
