@@ -43,30 +43,32 @@ def _row(datalab: Manifest | None, name: str, state: State) -> dict[str, Any]:
     if url := text(status, "url"):
         row["url"] = url
     row["ready"] = bool(url) and (text(status, "state") or state) == State.STARTED
-    phase, said = text(status, "phase"), text(status, "message")
+    phase, message = text(status, "phase"), text(status, "message")
     if state is State.STARTED and not row["ready"] and not phase:
-        phase, said = _not_begun(datalab, said)
-    return row | {member: value for member, value in (("phase", phase), ("message", said)) if value}
+        phase, message = _not_begun(datalab, message)
+    return row | {member: value for member, value in (("phase", phase), ("message", message)) if value}
 
 
-def _not_begun(datalab: Manifest | None, said: str) -> tuple[str, str]:
-    """Phase and message of a started session that the runtime does not know yet; what it says itself may be empty."""
+def _not_begun(datalab: Manifest | None, own: str) -> tuple[str, str]:
+    """Phase and message of a started session that the runtime does not know yet; its `own` message may be empty."""
     if not (why := hindrance(datalab)):
-        return "", said
-    if said and not _says(datalab, "Synced", "False"):
-        why = said
-    elif said:
-        why = f"{said}; {why}"  # what it waits for, and why that does not come
-    return Phase.FAILED if _says(datalab, "Stalled", "True") else Phase.PENDING, bounded(why)
+        return "", own
+    if own and not _message_while(datalab, "Synced", "False"):
+        why = own
+    elif own:
+        why = f"{own}; {why}"  # what it waits for, and why that does not come
+    return Phase.FAILED if _message_while(datalab, "Stalled", "True") else Phase.PENDING, bounded(why)
 
 
 def hindrance(datalab: Manifest | None) -> str:
     """What keeps a lab from being whole, as its conditions say: the one that explains most; empty where none does."""
-    said = (_says(datalab, *known) for known in (("Synced", "False"), ("Ready", "False"), ("Stalled", "True")))
-    return next(filter(None, said), "")
+    messages = (
+        _message_while(datalab, *known) for known in (("Synced", "False"), ("Ready", "False"), ("Stalled", "True"))
+    )
+    return next(filter(None, messages), "")
 
 
-def _says(datalab: Manifest | None, kind: str, status: str) -> str:
+def _message_while(datalab: Manifest | None, kind: str, status: str) -> str:
     """The message of a condition, if it has this status."""
     found = condition(datalab, kind, "status")
     return bounded(text(found, "message")) if found.get("status") == status else ""

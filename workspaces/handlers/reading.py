@@ -175,9 +175,9 @@ async def watch_workspace(call: Call) -> web.StreamResponse:
     def render() -> bytes:
         allowed = allowed_now(call)
         parts, offered = known(call), offer(call)
-        told = parts.problem, parts.quotas is None, parts.volumes is None
+        withheld = parts.problem, parts.quotas is None, parts.volumes is None
         body = call.services.streams.rendered(
-            (call.workspace, allowed, offered, told),
+            (call.workspace, allowed, offered, withheld),
             lambda: answers.encode(
                 reads.without_secrets(reads.anybodys(parts, cache.sharing, offered, call.settings, allowed))
             ),
