@@ -171,6 +171,72 @@ def test_a_viewer_sees_no_form_that_would_be_refused(server: Server) -> None:
     assert answer.status_code == 403
 
 
+# ---- Sessions
+
+
+def test_sessions_are_added_started_stopped_and_removed_by_forms_alone(server: Server) -> None:
+    shown = page(server, "alice", "/workspaces/ws-b/sessions")
+    assert shown.status == 403
+    shown = page(server, "root", "/workspaces/ws-b/sessions")
+    refused = send(server, "root", shown, "add_session", {"name": "Not a name"})
+    assert (refused.status, list(refused.errors()), refused.by_id("add").get("open")) == (422, ["name"], "")
+    shown = send(server, "root", refused, "add_session", {"name": "lab"})
+    assert shown.messages == ["The session is added."]
+    assert shown.form("start_session", s="lab").fields["state"] == "started"
+    shown = send(server, "root", shown, "start_session", {}, s="lab")
+    assert shown.messages == ["The session starts."]
+    shown = send(server, "root", shown, "stop_session", {}, s="lab")
+    assert shown.messages == ["The session stops."]
+    refused = send(server, "root", shown, "remove_session", {"confirm": "la"}, s="lab")
+    assert (refused.status, refused.errors()) == (422, {"confirm": "must be lab"})
+    shown = send(server, "root", refused, "remove_session", {"confirm": "lab"}, s="lab")
+    assert shown.messages == ["The session is removed."]
+    assert not shown.has_form("start_session")
+
+
+def test_sessions_have_a_limit(server: Server) -> None:
+    shown = page(server, "alice", "/workspaces/ws-a/sessions")
+    shown = send(server, "alice", shown, "add_session", {"name": "third"})
+    assert "All of the 3 sessions that a workspace may have are declared" in shown.text
+    assert not shown.has_form("add_session")
+    send(server, "alice", shown, "remove_session", {"confirm": "third"}, s="third")
+
+
+def test_a_page_that_waits_starts_its_session_once(server: Server) -> None:
+    path = "/workspaces/ws-a/sessions/idle"
+    looked_at = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
+
+    def state() -> str:
+        rows = ask(server, "alice", "GET", "/workspaces/ws-a/sessions", headers={"Accept": "*/*"}).json()
+        return next(str(row["state"]) for row in rows if row["name"] == "idle")
+
+    assert "The session is stopped" in page(server, "joe", path, headers=looked_at).text
+    assert "The session is stopped" in page(server, "joe", f"{path}?wait=yes").text
+    assert ask(server, "joe", "HEAD", path).status_code == 200
+    assert state() == "stopped"
+    shown = page(server, "joe", path)
+    assert shown.heading == "Session idle"
+    assert not shown.has_form("cancel_session")
+    assert state() == "started"
+    shown = send(server, "alice", page(server, "alice", path), "cancel_session", {})
+    assert (shown.heading, shown.messages) == ("Sessions", ["The session stops."])
+    assert state() == "stopped"
+
+
+def test_a_page_that_waits_leads_to_the_session_once_it_answers(cluster: Cluster, server: Server) -> None:
+    path = "/workspaces/ws-a/sessions/default"
+    assert "Refresh" not in ask(server, "joe", "GET", path).headers
+    status = {"status": {"sessions": {"default": {"state": "started", "url": "https://lab.example/"}}}}
+    cluster.api.patch("datalabs", "ws-a", status, server.namespace, "status")
+    eventually(lambda: ask(server, "joe", "GET", path).headers.get("Refresh") == "0; url=https://lab.example/")
+    assert page(server, "joe", path).links()["Open"] == "https://lab.example/"
+    assert page(server, "joe", "/workspaces/ws-a/sessions").links()["Open session default"] == path
+
+
+def test_a_session_that_is_none_has_no_page(server: Server) -> None:
+    assert page(server, "alice", "/workspaces/ws-a/sessions/other").status == 404
+
+
 # ---- New, deleted
 
 

@@ -4,6 +4,7 @@ from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
+from datalabd.api.meta import Manifest
 from datalabd.api.v1beta2 import State
 from datalabd.kube import resources as kinds
 from workspaces import answers, browsers, pages, permissions, problems, sessions
@@ -17,27 +18,39 @@ RETRY_SECONDS = 10
 async def open_session(call: Call) -> web.StreamResponse:
     """Where the session is: 200 once it can be used, until then 202; for a browser a page that waits."""
     name = call.part("s")
+    lab, state = declared(call)
+    if state is not State.STARTED and not call.is_head:
+        await start(call)
+    if answers.wants_html(call.request):
+        return pages.answer(pages.waiter(call.workspace, name))
+    url = sessions.address(lab, name)
+    is_stopped = call.is_head and state is not State.STARTED
+    if url and not is_stopped and await is_ready(call, name):
+        return answers.ok({"url": url})
+    message = sessions.message(lab, name)
+    body = {"status": "starting"} | ({"url": url} if url else {}) | ({"message": message} if message else {})
+    return answers.ok(body, 202, {hdrs.RETRY_AFTER: str(RETRY_SECONDS)})
+
+
+def declared(call: Call) -> tuple[Manifest, State]:
+    """The Datalab, and the desired state of the session of the path; `Problem` where there is no such session."""
+    name = call.part("s")
     call.cache.require(kinds.DATALABS)
     if not call.cache.has(kinds.DATALABS):
         raise problems.problem(404, f"Session enabling unavailable: CRD {kinds.DATALABS.crd} not found")
     lab = call.cache.get(kinds.DATALABS, call.workspace)
     if lab is None:
         raise problems.problem(404, f"Session enabling failed: workspace '{call.workspace}' not found")
-    declared = sessions.declared(lab)
-    if name not in declared:
+    found = sessions.declared(lab)
+    if name not in found:
         raise problems.problem(404, f"Session enabling unavailable: session '{name}' is not declared")
-    if declared[name] is not State.STARTED and not call.is_head:
-        _require_start(call)
-        await edited(call, lambda draft: sessions.change(draft, name, State.STARTED))
-    if answers.wants_html(call.request):
-        return pages.answer(pages.waiter(call.workspace, name))
-    url = sessions.address(lab, name)
-    is_stopped = call.is_head and declared[name] is not State.STARTED
-    if url and not is_stopped and await is_ready(call, name):
-        return answers.ok({"url": url})
-    message = sessions.message(lab, name)
-    body = {"status": "starting"} | ({"url": url} if url else {}) | ({"message": message} if message else {})
-    return answers.ok(body, 202, {hdrs.RETRY_AFTER: str(RETRY_SECONDS)})
+    return lab, found[name]
+
+
+async def start(call: Call) -> None:
+    """Start the session of the path. Raises `Problem` for whoever may not."""
+    _require_start(call)
+    await edited(call, lambda draft: sessions.change(draft, call.part("s"), State.STARTED))
 
 
 def _require_start(call: Call) -> None:

@@ -14,7 +14,7 @@ import orjson
 from workspaces.operations import BY_NAME as OPERATIONS
 from workspaces.operations import Operation
 from workspaces.problems import wrong
-from workspaces.ui import forms, members, stores
+from workspaces.ui import forms, members, sessions, stores
 from workspaces.ui.forms import Words
 from workspaces.ui.languages import N_
 
@@ -72,6 +72,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("change_role", "change_member", "members", N_("The role is changed.")),
     Action("remove_member", "remove_member", "members", N_("The member is removed.")),
     Action("hand_over", "hand_over", "members", N_("The workspace has another owner.")),
+    # ---- Sessions
+    Action("add_session", "create_session", "sessions", N_("The session is added."), body=sessions.added),
+    Action("start_session", "change_session", "sessions", N_("The session starts.")),
+    Action("stop_session", "change_session", "sessions", N_("The session stops.")),
+    Action("remove_session", "remove_session", "sessions", N_("The session is removed."), confirms="s"),
+    Action("cancel_session", "change_session", "session", N_("The session stops."), leads="sessions"),
     # ---- Stores
     Action("add_store", "edit_workspace", "stores", N_("The store is being made."), body=stores.added),
     Action("check_rotate", "rotate_store", "stores", "", shows=True),

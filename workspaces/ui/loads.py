@@ -3,10 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from datalabd.api.v1beta2 import State
 from datalabd.kube import resources as kinds
-from workspaces import answers, permissions, reads
+from workspaces import answers, browsers, permissions, reads, sessions
 from workspaces.call import Call
-from workspaces.handlers import reading
+from workspaces.handlers import opening, reading
+from workspaces.operations import BY_NAME as OPERATIONS
 from workspaces.ui import activity, listing
 
 Load = Callable[[Call], Awaitable[dict[str, Any]]]
@@ -51,8 +53,29 @@ async def load_activity(call: Call) -> dict[str, Any]:
     return await load_workspace(call) | {"page": await reading.activity_page(call, limit)}
 
 
+async def load_session(call: Call) -> dict[str, Any]:
+    """One session, started first where a person opens one that is stopped, and whether it answers."""
+    opened = Call(OPERATIONS["open_session"], call.request)
+    lab, state = opening.declared(opened)
+    found = await load_workspace(call)
+    if _opens(call) and state is not State.STARTED and found["may_start"]:
+        await opening.start(opened)
+        found = await load_workspace(call)
+    url = sessions.address(lab, call.part("s"))
+    return found | {"answers": bool(url) and await opening.is_ready(opened, call.part("s"))}
+
+
+def _opens(call: Call) -> bool:
+    """Whether somebody opens the page, rather than that it is looked at again while it waits."""
+    is_first = WAITS not in call.query and not call.is_head
+    return is_first and browsers.is_navigation(call.request.method, call.request.headers)
+
+
+WAITS = "wait"
+"""In the query of a page that loads itself again."""
 LOADS: dict[str, Load] = {
     "workspaces": load_list,
     "activity": load_activity,
+    "session": load_session,
 }
 """By the screen's name; a screen of a workspace that is not here is made of `load_workspace` alone."""

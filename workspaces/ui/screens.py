@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from workspaces.operations import Needs, Operation, W
+from workspaces.operations import SESSION, SESSIONS, Needs, Operation, W
 from workspaces.permissions import Permission, Permissions
-from workspaces.ui import activity, home, keys, listing, members, stores
+from workspaces.ui import activity, home, keys, listing, members, sessions, stores
 from workspaces.ui.forms import Outcome
 from workspaces.ui.languages import N_
 
@@ -96,6 +96,23 @@ SCREENS: tuple[Screen, ...] = (
         parts=("members", "status"),
         symbol="members",
         context=lambda seen: members.context(seen.view, seen.more, seen.allowed),
+    ),
+    Screen(
+        "sessions",
+        SESSIONS,
+        Permission.VIEW_SESSIONS,
+        N_("Sessions"),
+        parts=("sessions", "status"),
+        symbol="session",
+        context=lambda seen: sessions.context(seen.view, seen.more, seen.allowed),
+    ),
+    Screen(
+        "session",
+        SESSION,
+        Permission.VIEW_SESSIONS,
+        N_("Session"),
+        parts=("sessions", "status"),
+        context=lambda seen: sessions.waiting(seen.view, seen.more, seen.allowed, seen.parts["s"]),
     ),
     Screen(
         "stores",

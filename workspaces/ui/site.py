@@ -137,7 +137,10 @@ class Pages:
             "warnings": warnings,
             **screen.context(seen),
         }
-        return self._rendered(request, f"{screen.name}.html", status, screen, context)
+        answer = self._rendered(request, f"{screen.name}.html", status, screen, context)
+        if refresh := context.get("refresh"):
+            answer.headers["Refresh"] = refresh
+        return answer
 
     async def _act(self, screen: Screen, request: web.Request) -> web.StreamResponse:
         """Do what a form says, and lead to what comes next; or show it again with what is wrong."""
