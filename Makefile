@@ -80,6 +80,10 @@ crds: $(INSTALLED) ## Write what is made of code: CRDs, webhook registrations, r
 	$(RUN) -m hack.generate_manifests
 	$(RUN) -m hack.generate_reference
 
+.PHONY: texts
+texts: $(INSTALLED) ## Read the texts of the pages out of their sources, and compile what is translated
+	$(RUN) -m hack.catalogues
+
 .PHONY: lock
 lock: $(DEPENDENCIES) ## Resolve the dependencies again; UPGRADE=1 takes newer versions
 	$(COMPILE) --output-file=requirements.lock pyproject.toml

@@ -4,7 +4,7 @@ import gettext
 import re
 from collections.abc import Collection
 
-LANGUAGES = {"en": "English"}
+LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "es": "Español", "it": "Italiano"}
 """Names of the languages in themselves. Texts in the source are English; every other one has a catalogue."""
 PSEUDO = "qps"
 """Shows which texts are in catalogues, and what becomes of a page whose texts are twice as long."""
