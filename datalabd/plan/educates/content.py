@@ -1,19 +1,23 @@
 """Secret `workshop-config`: what sessions are configured with and download, as Educates writes it with an environment.
 
-Educates makes it once and every session mounts it, so it is kept current from here. JSON is YAML: what reads it reads
-this, and what we wrote can be compared byte by byte.
+Educates makes it once, as YAML, and every session mounts it, so it is kept current from here. JSON is YAML: what reads
+it reads this. What Educates wrote stays while it says the same.
 """
 
 import base64
+import functools
 import json
 import posixpath
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from datalabd import names
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
+from datalabd.live import dig, text
 from datalabd.observed import Observed, derived_lastingly
 from datalabd.plan.educates.workshop import workshop_spec
 
@@ -30,13 +34,20 @@ UNKNOWN = (
     "ingress_port_suffix",
 )
 """Variables whose values are the Educates installation's own."""
+COMPARISONS = 1024
+"""How many documents that are written differently are remembered as alike or not: a lab has a few."""
+READ_MAX = 16 * 1024
+"""Characters of encoded documents that are read to be compared, which takes two milliseconds; where there are more,
+ours are written."""
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's where it was built."""
 
 
 def workshop_config(lab: Lab, spec: Manifest) -> Mapping[str, str] | None:
     """Its data, encoded, for a Workshop's spec; None where sources use variables that only Educates can fill in."""
     content = spec["workshop"]
-    text = json.dumps(content)
-    if any(f"$({name})" in text for name in UNKNOWN):
+    said = json.dumps(content)
+    if any(f"$({name})" in said for name in UNKNOWN):
         return None
     session = {key: spec["session"][key] for key in ("applications", "ingresses", "dashboards")}
     shown = {key: spec[key] for key in ("title", "description", "version")}
@@ -62,7 +73,26 @@ def is_current(lab: Lab, seen: Observed) -> bool:
     if seen.workshop_config is None:
         return True  # an Educates that keeps it elsewhere, or has not made it yet
     wanted = wanted_config(lab, seen)
-    return wanted is None or seen.workshop_config.get("data") == wanted
+    return wanted is None or _says(dig(seen.workshop_config, "data"), wanted)
+
+
+def _says(live: Manifest, wanted: Mapping[str, str]) -> bool:
+    """Whether the live documents are those that are wanted, or say the same in YAML of whatever style."""
+    if live.keys() != wanted.keys():
+        return False
+    written = {key: text(live, key) for key in wanted if live[key] != wanted[key]}
+    return sum(map(len, written.values())) <= READ_MAX and all(
+        _is_alike(document, wanted[key]) for key, document in written.items()
+    )
+
+
+@functools.lru_cache(COMPARISONS)
+def _is_alike(document: str, wanted: str) -> bool:
+    try:
+        found = yaml.load(base64.b64decode(document), _LOADER)
+    except (ValueError, yaml.YAMLError, RecursionError):
+        return False  # not of Educates' making
+    return bool(found == json.loads(base64.b64decode(wanted)))
 
 
 def lost(lab: Lab, seen: Observed) -> Manifest | None:

@@ -1,13 +1,16 @@
 import base64
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+import yaml
 
 from datalabd.api.meta import Manifest
 from datalabd.lab import Lab
 from datalabd.observed import Phase
-from datalabd.plan.educates.content import is_current, lost, workshop_config
+from datalabd.plan.educates.content import READ_MAX, is_current, lost, workshop_config
 from datalabd.plan.educates.workshop import workshop_spec
 from tests.factories import environment, lab, running, secret
 
@@ -108,6 +111,18 @@ def test_the_content_is_written_out_once_to_look_for_them(monkeypatch: pytest.Mo
 
 HERE = lab(files=[GIT])
 DATA = workshop_config(HERE, workshop_spec(HERE, running(HERE)))
+DOCUMENTS = contents(HERE)
+assert DATA is not None
+assert DOCUMENTS is not None
+LONG = yaml.safe_dump(DOCUMENTS["workshop.yaml"]) + "#" * READ_MAX
+
+
+def config(changes: Mapping[str, str] = MappingProxyType({})) -> Manifest:
+    """The Secret of HERE as Educates writes it, in YAML, but for these documents."""
+    assert DOCUMENTS is not None
+    documents = {key: yaml.safe_dump(document) for key, document in DOCUMENTS.items()} | dict(changes)
+    made = secret("workshop-config", "lab")
+    return made | {"data": {key: base64.b64encode(text.encode()).decode() for key, text in documents.items()}}
 
 
 @pytest.mark.parametrize(
@@ -115,6 +130,24 @@ DATA = workshop_config(HERE, workshop_spec(HERE, running(HERE)))
     [
         pytest.param(HERE, None, True, id="kept elsewhere, or not made yet"),
         pytest.param(HERE, secret("workshop-config", "lab") | {"data": DATA}, True, id="as planned"),
+        pytest.param(HERE, config(), True, id="as planned, in YAML"),
+        pytest.param(
+            HERE,
+            config({"workshop.yaml": yaml.safe_dump(DOCUMENTS["workshop.yaml"], default_flow_style=True)}),
+            True,
+            id="in another style",
+        ),
+        pytest.param(HERE, config({"workshop.yaml": "spec: {}"}), False, id="one document differs"),
+        pytest.param(HERE, config({"vendir-assets-02.yaml": "{}"}), False, id="one document too many"),
+        pytest.param(HERE, config({"workshop.yaml": "}"}), False, id="no YAML"),
+        pytest.param(HERE, config({"workshop.yaml": LONG}), False, id="longer than what is read"),
+        pytest.param(HERE, config({"workshop.yaml": "!!python/tuple []"}), False, id="a tag of somebody else's"),
+        pytest.param(HERE, config({"workshop.yaml": "&a [*a]"}), False, id="within itself"),
+        pytest.param(HERE, config({"workshop.yaml": "[" * 900 + "]" * 900}), False, id="too deep"),
+        pytest.param(HERE, config() | {"data": {**DATA, "workshop.yaml": "x"}}, False, id="not encoded"),
+        pytest.param(HERE, config() | {"data": {**DATA, "workshop.yaml": None}}, False, id="nothing in it"),
+        pytest.param(HERE, config() | {"data": {**DATA, "workshop.yaml": []}}, False, id="no text"),
+        pytest.param(HERE, config() | {"data": None}, False, id="no documents"),
         pytest.param(HERE, secret("workshop-config", "lab", x="y"), False, id="otherwise"),
         pytest.param(HERE, {"metadata": {}}, False, id="empty"),
         pytest.param(UNKNOWN, secret("workshop-config", "lab", x="y"), True, id="it cannot be told"),
