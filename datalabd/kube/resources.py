@@ -16,6 +16,8 @@ class Resource(NamedTuple):
     """Watched as PartialObjectMetadata: large or confidential objects of which only labels and owners matter."""
     hosts_only: bool = False
     """Routes of anybody, of which there may be thousands: kept is only for which hosts they answer."""
+    status_only: bool = False
+    """Watched for how they are, and kept without their spec."""
 
     @property
     def group(self) -> str:
@@ -52,7 +54,7 @@ VOLUMES = Resource("v1", "persistentvolumes", "PersistentVolume", namespaced=Fal
 NETWORK_POLICIES = Resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
 INGRESSES = Resource("networking.k8s.io/v1", "ingresses", "Ingress")
 PODS = Resource("v1", "pods", "Pod")
-DEPLOYMENTS = Resource("apps/v1", "deployments", "Deployment")
+DEPLOYMENTS = Resource("apps/v1", "deployments", "Deployment", status_only=True)
 STATEFUL_SETS = Resource("apps/v1", "statefulsets", "StatefulSet")
 SERVICE_ACCOUNTS = Resource("v1", "serviceaccounts", "ServiceAccount")
 ROLES = Resource("rbac.authorization.k8s.io/v1", "roles", "Role")

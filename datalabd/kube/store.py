@@ -1,14 +1,17 @@
 """The cache that reflectors feed and everything else reads: raw objects by name, per resource."""
 
+import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 
-from datalabd import metrics
+from datalabd import metrics, names
 from datalabd.api.meta import CLAIM_UID, FIELD_MANAGER, Manifest, NamespacedName, is_planned
-from datalabd.kube.resources import CONFIG_MAPS, NETWORK_POLICIES, SECRETS, Resource
+from datalabd.kube.resources import CONFIG_MAPS, NETWORK_POLICIES, SECRETS, WORKSHOPS, Resource
+from datalabd.live import dig, objects
 from datalabd.routes.index import outline
 
 Listener = Callable[[Manifest], None]
@@ -38,7 +41,7 @@ class Scope(NamedTuple):
 
 
 PLANNED_DATA, OTHERS_DATA = 256 * 1024, 32 * 1024
-"""The most that is held of what a Secret or ConfigMap contains, of our making or not: of more, nothing is. Anybody who
+"""The most that is held of what a Secret or ConfigMap contains, kept by us or not: of more, nothing is. Anybody who
 may write them in a namespace that we watch could fill our memory otherwise; logins and keys are much smaller."""
 METADATA = 32 * 1024
 """The most that is held of its metadata, in bytes of JSON: of more, only who it is, so that it counts as nobody's."""
@@ -155,24 +158,34 @@ class Store:
         if self.resource.hosts_only:
             return outline(obj)
         trimmed = _bounded(trim(obj)) if self.resource in (SECRETS, CONFIG_MAPS) else trim(obj)
-        metadata = trimmed["metadata"]
-        for field in _ALIKE & metadata.keys():
-            metadata[field] = self._parts.share(metadata[field])
-        if self.resource == NETWORK_POLICIES and "spec" in trimmed:
-            trimmed["spec"] = self._parts.share(trimmed["spec"])
+        if self.resource.status_only:
+            trimmed.pop("spec", None)
+        self._parts.share_in(trimmed, _WHAT)
+        self._parts.share_in(trimmed["metadata"], _ALIKE)
+        if self.resource == NETWORK_POLICIES:
+            self._share_whole(trimmed)
+        if self.resource == WORKSHOPS:
+            for part in ("session", "environment"):
+                for made in objects(trimmed, "spec", part, "objects"):
+                    self._share_whole(made)
         return trimmed
+
+    def _share_whole(self, obj: Manifest) -> None:
+        """Hold once all that an object may have in common with those of the same name elsewhere."""
+        self._parts.share_in(obj, obj.keys() - {"metadata"})
+        self._parts.share_in(dig(obj, "metadata"), _ALIKE | {"annotations"})
 
     def _put(self, key: NamespacedName, obj: Manifest) -> None:
         before = self._objects.get(key)
         if before is not None:
             # Whoever remembers a part of the object as it was holds no second copy of what did not change.
-            same = {field for field, value in obj.items() if field in before and before[field] == value}
-            obj = obj | {field: before[field] for field in same}
-        self._unindex(key)
+            obj = _as_before(before, obj) | {"metadata": _as_before(before["metadata"], obj["metadata"])}
+        if before is None or _claim_uid(before) != _claim_uid(obj):
+            self._unindex(key)
+            self._by_namespace.setdefault(key.namespace, set()).add(key)
+            if uid := _claim_uid(obj):
+                self._by_uid.setdefault(uid, set()).add(key)
         self._objects[key] = obj
-        self._by_namespace.setdefault(key.namespace, set()).add(key)
-        if uid := _claim_uid(obj):
-            self._by_uid.setdefault(uid, set()).add(key)
         self._tell(before, obj)
 
     def _remove(self, key: NamespacedName, last: Manifest | None = None) -> None:
@@ -208,9 +221,19 @@ class Parts:
         self._recent: dict[bytes, Any] = {}
         self._older: dict[bytes, Any] = {}
 
+    def share_in(self, obj: Manifest, fields: AbstractSet[str]) -> None:
+        """Have an object hold shared parts in these fields."""
+        for field in fields & obj.keys():
+            obj[field] = self.share(obj[field])
+
     def share(self, part: Any) -> Any:
-        """This part, or one that is equal to it and held already. Nothing that is nested without bounds."""
-        key = blake2b(orjson.dumps(part), digest_size=16).digest()
+        """This part, or one that is equal to it and held already; itself, if it is nested too deep to be compared."""
+        if isinstance(part, str):
+            return sys.intern(part)
+        try:
+            key = blake2b(orjson.dumps(part), digest_size=16).digest()
+        except orjson.JSONEncodeError:
+            return part
         known = self._recent.get(key)
         if known is None:
             known = self._recent[key] = self._older.get(key, part)
@@ -239,10 +262,17 @@ class Index(Generic[Entry]):
         """Keys of the objects in which this stands, sorted."""
         return sorted(self._keys.get(entry, ()))
 
+    def count(self, entry: Entry) -> int:
+        """In how many objects this stands."""
+        return len(self._keys.get(entry, ()))
+
     def _changed(self, obj: Manifest) -> None:
         key = key_of(obj)
         live = self._store.get(*key)
-        before, now = self._entries.pop(key, frozenset()), frozenset(() if live is None else self._entries_of(live))
+        before, now = self._entries.get(key, frozenset()), frozenset(() if live is None else self._entries_of(live))
+        if now == before:
+            return
+        self._entries.pop(key, None)
         for entry in before - now:
             _forget(self._keys, entry, key)
         for entry in now - before:
@@ -263,12 +293,20 @@ def key_of(obj: Manifest) -> NamespacedName:
     return NamespacedName(metadata.get("namespace", ""), metadata["name"])
 
 
+def _as_before(before: Manifest, after: Manifest) -> Manifest:
+    """What an object holds now, the values that it had before as they were held."""
+    return {
+        field: before[field] if field in before and before[field] == value else value for field, value in after.items()
+    }
+
+
 def _bounded(obj: Manifest) -> Manifest:
     """What is held of a Secret or ConfigMap, of which anybody may write as many as a quota lets him."""
     if len(orjson.dumps(obj["metadata"])) > METADATA:
         metadata = {key: value for key, value in obj["metadata"].items() if key in _IDENTITY}
         return {field: value for field, value in obj.items() if field not in _DATA} | {"metadata": metadata}
-    if _size(obj) > (PLANNED_DATA if is_planned(obj) else OTHERS_DATA):
+    is_looked_after = is_planned(obj) or obj["metadata"]["name"] == names.WORKSHOP_CONFIG
+    if _size(obj) > (PLANNED_DATA if is_looked_after else OTHERS_DATA):
         return {field: value for field, value in obj.items() if field not in _DATA}
     return obj
 
@@ -282,6 +320,8 @@ def _size(obj: Manifest) -> int:
 _DATA = ("data", "binaryData")
 _ALIKE = frozenset({"labels", "ownerReferences"})
 """Metadata that all objects of a namespace may have alike: the runtime hands labels on, and owns what it makes."""
+_WHAT = frozenset({"apiVersion", "kind"})
+_FIRST_WRITE = [{"manager": FIELD_MANAGER, "operation": "Update"}]
 _LAST_HANDLED = ("/last-handled-configuration", "/last-applied-configuration")
 """Ends of annotations in which operators and kubectl keep a second copy of the object."""
 
@@ -298,7 +338,7 @@ def trim(obj: Manifest) -> Manifest:
         for entry in metadata.pop("managedFields", None) or []
     )
     if created_by_us:
-        metadata["managedFields"] = [{"manager": FIELD_MANAGER, "operation": "Update"}]
+        metadata["managedFields"] = _FIRST_WRITE
     if (annotations := metadata.get("annotations")) and any(key.endswith(_LAST_HANDLED) for key in annotations):
         # That there is one stays known: by that, Educates knows what it has handled.
         metadata["annotations"] = {

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from urllib.parse import quote
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from datalabd.api.environment import EnvironmentConfig, EnvironmentData
@@ -60,6 +61,8 @@ LAB, NAMESPACE, GROWING, SHARED = "LAB", "NAMESPACE", "growing", "shared-keys"
 namespace of storage Secrets."""
 GATEWAY = {"parentName": "outer", "parentNamespace": SHARED, "sectionName": "tls"}
 PAUSE_SECONDS = 0.5
+DEPLOYMENTS = kinds.DEPLOYMENTS._replace(status_only=False)
+"""In full: what sessions run as stands in them."""
 OUR_LABELS = (PREFIX, MANAGED_BY)
 DIGESTS = (APPLIED, STARTED_WITH)
 """Annotations with digests into which names go: they differ from lab to lab."""
@@ -87,7 +90,7 @@ class World(Operator):
 
     def __init__(self, client: Client) -> None:
         super().__init__(client, "test")
-        watched = (*OWNED_KINDS, kinds.DATALABS, kinds.DEPLOYMENTS, kinds.NAMESPACES, kinds.INGRESSES)
+        watched = (*OWNED_KINDS, kinds.DATALABS, DEPLOYMENTS, kinds.NAMESPACES, kinds.INGRESSES)
         self.stores = {kind: self.watch(kind, self._note) for kind in watched}
         self._noted = 0
 
@@ -107,14 +110,17 @@ class World(Operator):
         for obj in self.planned(lab):
             if RETAINED not in obj["metadata"]["labels"] and "deletionTimestamp" not in obj["metadata"]:
                 found[_title(obj)] = _essence(obj)
-        for name in (WORKSHOP_CONFIG, f"{lab.name}-datalab"):
-            if (secret := self.stores[kinds.SECRETS].get(lab.name, name)) is not None:
-                found[f"{name} of the runtime"] = _decoded(secret)
+        if (secret := self.stores[kinds.SECRETS].get(lab.name, f"{lab.name}-datalab")) is not None:
+            found[f"{lab.name}-datalab of the runtime"] = _decoded(secret)
+        if (secret := self.stores[kinds.SECRETS].get(lab.name, WORKSHOP_CONFIG)) is not None:
+            # The runtime's own, or ours: they may differ in how they say the same.
+            documents = {key: yaml.safe_load(text) for key, text in _decoded(secret).items()}
+            found[f"{WORKSHOP_CONFIG} of the runtime"] = documents
         for ingress in self.stores[kinds.INGRESSES]:
             if ingress["metadata"]["namespace"] == lab.name and not ingress["metadata"]["name"].endswith("-registry"):
                 said = ingress["metadata"]["annotations"].items()
                 found[_title(ingress)] = {key: value for key, value in said if "/auth-" in key}
-        for deployment in self.stores[kinds.DEPLOYMENTS] if running else ():
+        for deployment in self.stores[DEPLOYMENTS] if running else ():
             if deployment["metadata"]["namespace"] == lab.name:
                 found[_title(deployment)] = deployment["spec"]
         for namespace in self.stores[kinds.NAMESPACES] if running else ():

@@ -414,6 +414,14 @@ def test_nobody_fills_our_memory(resource: Resource, size: int, annotations: dic
     assert ("data" in live) == is_held
 
 
+@pytest.mark.parametrize("size", [OTHERS_DATA + 1, PLANNED_DATA + 1])
+def test_what_sessions_are_configured_with_may_be_as_large_as_what_is_ours(size: int) -> None:
+    store = Store(kinds.SECRETS)
+    store.replace(ALL, [secret("workshop-config") | {"data": {"workshop.yaml": "x" * size}}])
+    (live,) = store
+    assert ("data" in live) == (size <= PLANNED_DATA)
+
+
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -458,7 +466,13 @@ def policy(name: str, *blocks: str) -> Manifest:
     owners = [{"kind": "Namespace", "name": "team", "uid": "1"}]
     return {
         "kind": "NetworkPolicy",
-        "metadata": {"name": name, "namespace": "team", "labels": {"of": "team"}, "ownerReferences": owners},
+        "metadata": {
+            "name": name,
+            "namespace": "team",
+            "labels": {"of": "team"},
+            "annotations": {"by": "us"},
+            "ownerReferences": owners,
+        },
         "spec": {"ingress": [{"from": [{"ipBlock": {"cidr": block}} for block in blocks]}]},
     }
 
@@ -472,18 +486,56 @@ def test_what_objects_have_alike_is_held_once() -> None:
     assert a["spec"] is b["spec"]
     assert a["metadata"]["labels"] is b["metadata"]["labels"] is c["metadata"]["labels"]
     assert a["metadata"]["ownerReferences"] is c["metadata"]["ownerReferences"]
+    assert a["metadata"]["annotations"] is c["metadata"]["annotations"]
+
+
+def workshop(name: str, *, deep: bool = False) -> Manifest:
+    """A Workshop with a policy for its environment and one for each of its sessions."""
+    nested: Any = []
+    for _ in range(300 if deep else 0):
+        nested = [nested]
+    made = [policy("a", "10.0.0.0/8"), {"kind": "Odd", "metadata": "none", "nested": nested}, "no object"]
+    return {
+        "kind": "Workshop",
+        "metadata": {"name": name},
+        "spec": {"session": {"objects": made}, "environment": {"objects": [policy("b", "10.0.0.0/8")]}},
+    }
+
+
+@pytest.mark.parametrize("deep", [pytest.param(False, id="shallow"), pytest.param(True, id="nested deeply")])
+def test_what_workshops_have_alike_is_held_once(deep: bool) -> None:
+    store = Store(kinds.WORKSHOPS)
+    store.replace(ALL, [workshop("a", deep=deep), workshop("b", deep=deep)])
+    assert list(store) == [workshop("a", deep=deep), workshop("b", deep=deep)]
+    policies = [
+        made
+        for live in store
+        for made in (live["spec"]["session"]["objects"][0], live["spec"]["environment"]["objects"][0])
+    ]
+    for field in ("labels", "annotations", "ownerReferences"):
+        assert len({id(made["metadata"][field]) for made in policies}) == 1
+    assert len({id(made["spec"]) for made in policies}) == 1
+
+
+def test_what_is_watched_for_how_it_is_is_held_without_its_spec() -> None:
+    store = Store(kinds.DEPLOYMENTS)
+    obj = {"kind": "Deployment", "metadata": {"name": "a"}, "spec": {"replicas": 1}, "status": {"replicas": 1}}
+    store.replace(ALL, [obj])
+    assert list(store) == [{"kind": "Deployment", "metadata": {"name": "a"}, "status": {"replicas": 1}}]
+    assert obj["spec"] == {"replicas": 1}
 
 
 def test_what_does_not_change_is_held_once(store: Store) -> None:
-    before = secret("a") | {"data": {"k": "v"}, "type": "Opaque"}
+    before = secret("a", annotations={"a": "b"}) | {"data": {"k": "v"}, "type": "Opaque"}
     store.replace(ALL, [before])
     remembered = store.get("team", "a")
-    after = secret("a", 2) | {"data": {"k": "v"}, "immutable": True}
+    after = secret("a", 2, annotations={"a": "b"}) | {"data": {"k": "v"}, "immutable": True}
     store.update(ALL, "MODIFIED", after)
     assert remembered is not None
     assert (held := store.get("team", "a")) == after
     assert held is not None
     assert held["data"] is remembered["data"]
+    assert held["metadata"]["annotations"] is remembered["metadata"]["annotations"]
 
 
 def test_parts_that_nothing_was_like_for_long_are_forgotten() -> None:
