@@ -61,8 +61,7 @@ async def validate_route(cache: Cache, authorizer: Authorizer, turns: Turns, rev
         if route is not None and route.get("kind") not in routes.KINDS:
             raise BadReview(f"{route.get('kind')} is no kind of route that is known here")
     cache.require_known(kinds.DATALABS, *ENVIRONMENTS)
-    domains = cache.lab_domains()
-    steps = route_validation.route(request, cache.claims(), domains, cache.openings())
+    steps = route_validation.route(request, cache, cache.openings())
     verdict = await turns.take(request.username, steps)
     errors = [*verdict.errors]
     if verdict.reserved and not await _runs_platform(cache, authorizer, request):

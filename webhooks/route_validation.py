@@ -1,11 +1,13 @@
 """Refuses routes that reach for hosts which are a lab's, or below the labs' domain without leave."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from datalabd import names, routes
 from datalabd.api.environment import OpenTo
-from datalabd.api.meta import FieldError, Manifest, Problem
+from datalabd.api.meta import FieldError, Manifest, NamespacedName, Problem
 from datalabd.kube.store import key_of
 from datalabd.plan.ingress_protection import SESSION_INGRESS, weakening
 from datalabd.routes import hosts
@@ -16,9 +18,7 @@ from webhooks.review import AdmissionRequest
 ERRORS_MAX = 20
 """Mistakes told of one route, which may have thousands of rules."""
 HOSTS_A_STEP = 20
-"""Hosts that are compared with all labs in one step."""
-LABS_A_STEP = 50
-"""Labs of which all hosts are looked for in one step."""
+"""Hosts that are looked into in one step."""
 TAKEN = "this host belongs to a lab, which answers for it"
 RESERVED = (
     "it lies below the domain of labs: that takes an entry in ingress.openTo of their environment, or the right to"
@@ -30,8 +30,15 @@ AIMED = (
     f" right to {routes.ROUTE_VERB} environmentconfigs.pkg.internal"
 )
 
-Lab = tuple[Manifest, str | None]
-"""A claim and the domain of its environment, as far as that is known."""
+
+class Labs(Protocol):
+    """The labs that there are, by what a route may say of them."""
+
+    def labs_named(self, name: str) -> Sequence[tuple[Manifest, str | None]]:
+        """The claims of that name, each with the domain of its hosts, as far as that is known."""
+
+    def labs_below(self, domain: str) -> int:
+        """How many labs have their hosts below a domain."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +50,13 @@ class Verdict:
     """What is wrong only if whoever writes it does not run the platform."""
 
 
-def route(
-    request: AdmissionRequest,
-    claims: Iterable[Manifest],
-    domains: Mapping[str, str],
-    openings: Mapping[str, Sequence[OpenTo]],
-) -> Steps[Verdict]:
+def route(request: AdmissionRequest, labs: Labs, openings: Mapping[str, Sequence[OpenTo]]) -> Steps[Verdict]:
     """What is wrong with a route, of whichever kind: hosts of a lab whose own it is not, whoever writes it; and other
     names below a domain of labs that no environment opens to it.
 
-    `domains` has the domain of each claim, by `<namespace>/<name>`; `openings` says to whom names below each domain are
-    open. An update that reaches for nothing new passes, so that a route older than the lab can still be finalized, and
-    mended. One with more than is looked into passes only if nothing of that changes.
+    `openings` says to whom names below each domain of labs are open. An update that reaches for nothing new passes, so
+    that a route older than the lab can still be finalized, and mended. One with more than is looked into passes only if
+    nothing of that changes.
     """
     now, old = request.object, request.old_object
     if now is None or _unchanged(now, old):
@@ -64,15 +66,14 @@ def route(
     except routes.TooMany as error:
         detail = f"a route may have at most {error.limit}, as some may be a lab's; divide it"
         return Verdict([FieldError(error.where, Problem.TOO_MANY, None, detail)])
-    labs = [(claim, domains.get(str(key_of(claim)))) for claim in claims]
     held = _held(old) if old else {}
-    forbidden, own = yield from _labs_hosts(now, request.namespace, reached, labs)
+    forbidden, own = yield from _labs_hosts(now, request.namespace, reached, labs, openings.keys())
     errors = [FieldError(where, Problem.FORBIDDEN, host or None, TAKEN) for host, where in forbidden.items()]
     if old and errors:
-        before, _ = yield from _labs_hosts(old, request.namespace, held, labs)
+        before, _ = yield from _labs_hosts(old, request.namespace, held, labs, openings.keys())
         errors = [error for error in errors if (error.value or hosts.EVERY) not in before]
     elsewhere = _elsewhere(request)
-    errors += [error for error in elsewhere if _is_labs_namespace(str(error.value), labs)]
+    errors += [error for error in elsewhere if labs.labs_named(str(error.value))]
     errors += _weakened(request)
     yield
     # An ending is tried at the end of a host with all others at once: there may be 500 of each.
@@ -109,34 +110,48 @@ def _held(old: Manifest) -> dict[str, str]:
 
 
 def _labs_hosts(
-    manifest: Manifest, namespace: str, reached: Mapping[str, str], labs: Iterable[Lab]
+    manifest: Manifest, namespace: str, reached: Mapping[str, str], labs: Labs, domains: Collection[str]
 ) -> Steps[tuple[dict[str, str], set[str]]]:
     """Those of the reached hosts, with their fields, at which the route meets a lab whose own it is not; and those of
     the lab whose own it is."""
-    named = "\n".join(host for host in reached if len(host) <= hosts.HOST_MAX)
-    broad = [host for host in reached if hosts.is_broad(host)]
-    found: set[str] = set()
+    found = set(_covering(manifest, namespace, reached, labs, domains))
     own: set[str] = set()
-    covered: set[str] = set()
-    for count, (claim, domain) in enumerate(labs):
-        if count % LABS_A_STEP == LABS_A_STEP - 1:
+    derived: dict[NamespacedName, list[tuple[str, str]]] = {}
+    for count, host in enumerate(reached):
+        if count % HOSTS_A_STEP == HOSTS_A_STEP - 1:
             yield
-        if domain is None:
+        label, _, domain = host.partition(".")
+        if domain not in domains or len(host) > hosts.HOST_MAX:
             continue
-        name = claim["metadata"]["name"]
-        purposes = routes.purposes(manifest, namespace, name)
-        if purposes != routes.PURPOSES and domain not in covered:
-            # What covers the lab's main host, which all labs have, covers all of them.
-            covered.add(domain)
-            found.update(host for host in broad if hosts.stands_for_labels(host, domain))
-        if name in named:
-            for host, purpose in routes.lab_hosts(*names_of(claim), domain):
-                if host in reached:
-                    (own if purpose in purposes else found).add(host)
+        for owner in names.host_owners(label):
+            for claim, chosen in labs.labs_named(owner):
+                if chosen != domain:
+                    continue
+                key = key_of(claim)
+                if key not in derived:
+                    derived[key] = list(routes.lab_hosts(*names_of(claim), domain))
+                purposes = routes.purposes(manifest, namespace, owner)
+                for made, purpose in derived[key]:
+                    if made == host:
+                        (own if purpose in purposes else found).add(host)
     return {host: where for host, where in reached.items() if host in found}, own - found
 
 
-def _is_open(host: str, namespace: str, labs: Sequence[Lab], openings: Mapping[str, Sequence[OpenTo]]) -> bool:
+def _covering(
+    manifest: Manifest, namespace: str, reached: Mapping[str, str], labs: Labs, domains: Collection[str]
+) -> Iterator[str]:
+    """Hosts that stand for those of labs whose own the route is not: what covers the main host, which all labs have,
+    covers all of them."""
+    broad = [host for host in reached if hosts.is_broad(host)]
+    if broad:
+        is_own = routes.purposes(manifest, namespace, namespace) == routes.PURPOSES
+        own = Counter(domain for _, domain in (labs.labs_named(namespace) if is_own else ()))
+        for domain in domains:
+            if labs.labs_below(domain) > own[domain]:
+                yield from (host for host in broad if hosts.stands_for_labels(host, domain))
+
+
+def _is_open(host: str, namespace: str, labs: Labs, openings: Mapping[str, Sequence[OpenTo]]) -> bool:
     """Whether a host is none below a domain of labs, or is one that an environment of that domain opens.
 
     What a lab derives, or would with another session, is never open. Where domains lie within each other, the longest
@@ -151,7 +166,7 @@ def _is_open(host: str, namespace: str, labs: Sequence[Lab], openings: Mapping[s
     if not any(opening.lists(namespace, host) for opening in openings[domain]):
         return False
     owners = names.host_owners(host.removesuffix(f".{domain}"))
-    return not any(chosen == domain and claim["metadata"]["name"] in owners for claim, chosen in labs)
+    return not any(chosen == domain for owner in owners for _, chosen in labs.labs_named(owner))
 
 
 def _elsewhere(request: AdmissionRequest) -> list[FieldError]:
@@ -162,10 +177,6 @@ def _elsewhere(request: AdmissionRequest) -> list[FieldError]:
         return []
     where = f"metadata.annotations[{routes.SERVICE_NAMESPACE}]"
     return [FieldError(where, Problem.FORBIDDEN, target, "this namespace belongs to a lab")]
-
-
-def _is_labs_namespace(namespace: str, labs: Iterable[Lab]) -> bool:
-    return any(namespace == names.workshop_namespace(claim["metadata"]["name"]) for claim, _ in labs)
 
 
 def _weakened(request: AdmissionRequest) -> Iterator[FieldError]:

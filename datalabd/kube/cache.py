@@ -85,6 +85,10 @@ class Choice(NamedTuple):
     last_domain: str
 
 
+def _choice(claim: Manifest) -> Choice:
+    return Choice(environment_name(claim), last_environment(claim), last_domain(claim))
+
+
 def _secret_names(claim: Manifest) -> set[str]:
     """Names of the Secrets that are read or made for a claim, wherever they are."""
     name = claim["metadata"]["name"]
@@ -113,9 +117,7 @@ class Cache:
         """The same the other way round."""
         claims = informers.store(kinds.DATALABS)
         self._by_name = Index(claims, lambda claim: [claim["metadata"]["name"]])
-        self._by_choice = Index(
-            claims, lambda claim: [Choice(environment_name(claim), last_environment(claim), last_domain(claim))]
-        )
+        self._by_choice = Index(claims, lambda claim: [_choice(claim)])
         self._by_secret = Index(claims, _secret_names)
         self._domains: dict[str, str] = {}
         self._last_api_server: tuple[Manifest, ...] = ()
@@ -254,17 +256,16 @@ class Cache:
             return problem
         return None
 
-    def lab_domains(self) -> dict[str, str]:
-        """The domain of each lab's hosts, by `<namespace>/<name>` of its claim.
+    def labs_named(self, name: str) -> list[tuple[Manifest, str | None]]:
+        """The claims of that name, each with the domain of its hosts, as far as that is known.
 
         That of the environment it has, be it as invalid as it may.
         """
-        return {
-            str(key): domain
-            for choice in self._by_choice
-            if (domain := self._domain_of(choice))
-            for key in self._by_choice.get(choice)
-        }
+        return [(claim, self._domain_of(_choice(claim))) for claim in self.claims_named(name)]
+
+    def labs_below(self, domain: str) -> int:
+        """How many labs have their hosts below a domain."""
+        return sum(self._by_choice.count(choice) for choice in self._by_choice if self._domain_of(choice) == domain)
 
     def _domain_of(self, choice: Choice) -> str | None:
         known = self.domains()

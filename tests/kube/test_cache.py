@@ -185,16 +185,25 @@ async def test_the_hosts_of_a_lab_stay_its_own_whatever_becomes_of_its_environme
     made = choosing("nope", environment="other", domain="other.org")
     cache.informers.store(kinds.DATALABS).replace(EVERYWHERE, [made])
     store = cache.informers.store(kinds.ENVIRONMENT_CONFIGS)
+
+    def domain() -> str | None:
+        ((claim, found),) = cache.labs_named("lab")
+        assert claim == made
+        assert cache.labs_below(found or "") == 1
+        return found
+
     # Both are gone, and nobody has seen them since this process started.
-    assert (cache.domains(), cache.lab_domains()) == ({"other": "other.org"}, {"team/lab": "other.org"})
+    assert (cache.domains(), domain()) == ({"other": "other.org"}, "other.org")
     # The one that holds the lab has another domain now.
     store.replace(EVERYWHERE, [named("other", domain="new.org")])
-    assert (cache.domains(), cache.lab_domains()) == ({"other": "new.org"}, {"team/lab": "new.org"})
+    assert (cache.domains(), domain()) == ({"other": "new.org"}, "new.org")
     # The one it chooses is there, and of no use.
     store.replace(EVERYWHERE, [named("nope", domain="nope.org", secret="-")])
-    assert cache.lab_domains() == {"team/lab": "other.org"}
+    assert domain() == "other.org"
     store.replace(EVERYWHERE, [named("nope", domain="nope.org")])
-    assert cache.lab_domains() == {"team/lab": "nope.org"}
+    assert domain() == "nope.org"
+    assert cache.labs_below("other.org") == 0
+    assert cache.labs_named("other") == []
 
 
 LAB = NamespacedName("team", "lab")

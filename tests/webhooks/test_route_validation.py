@@ -4,6 +4,7 @@ import pytest
 
 from datalabd.api.environment import OpenTo
 from datalabd.api.meta import Manifest
+from datalabd.kube.store import key_of
 from datalabd.steps import run
 from webhooks.review import AdmissionRequest
 from webhooks.route_validation import RESERVED, TAKEN, route
@@ -35,6 +36,19 @@ OTHER = "far.example.net"
 DOMAINS = {"team-b/blab": DOMAIN, "team-b/far": OTHER}
 
 
+class Listed:
+    """These labs, by their names and domains."""
+
+    def __init__(self, labs: list[Manifest]) -> None:
+        self._labs = [(claim, DOMAINS.get(str(key_of(claim)))) for claim in labs]
+
+    def labs_named(self, name: str) -> list[tuple[Manifest, str | None]]:
+        return [(claim, domain) for claim, domain in self._labs if claim["metadata"]["name"] == name]
+
+    def labs_below(self, domain: str) -> int:
+        return sum(chosen == domain for _, chosen in self._labs)
+
+
 def judged(
     now: Manifest | None,
     old: Manifest | None = None,
@@ -45,7 +59,7 @@ def judged(
     """What is said of each field, in a word."""
     known = {DOMAIN: [], OTHER: []} if openings is None else openings
     request = AdmissionRequest("u", "UPDATE" if old else "CREATE", namespace, "r", now, old, False, "ann")
-    verdict = run(route(request, labs, DOMAINS, known))
+    verdict = run(route(request, Listed(labs), known))
     words = {TAKEN: "taken", RESERVED: "reserved"}
     assert all(error.detail == RESERVED for error in verdict.reserved)
     return {error.path: words.get(error.detail, error.detail) for error in (*verdict.errors, *verdict.reserved)}
