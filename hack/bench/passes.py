@@ -45,9 +45,8 @@ EDITS = 20
 RELABELS = 1000
 WRITES = 300
 QUIET_SECONDS = 2.0
-"""How long nothing is reconciled before a measurement is over."""
-POLL_SECONDS = 0.5
-"""Between two looks at datalabd's metrics, which it has to write each time."""
+"""How long nothing is reconciled before a measurement is over: between two looks at datalabd's metrics, which it has
+to write each time."""
 READY_SECONDS = 300.0
 REGISTRATIONS = (
     "customresourcedefinitions",
@@ -279,7 +278,7 @@ class Bench:
 
     def spent(self, work: Callable[[], Awaitable[None]]) -> Spent:
         """What datalabd spends on something, until nothing more comes of it."""
-        cpu, passes = self._cpu(), self._passes()
+        passes, cpu = self._passes(), self._cpu()
         offset, began = self.cluster.audit_log.stat().st_size, time.monotonic()
         asyncio.run(_done(work))
         ended = time.monotonic()
@@ -324,14 +323,12 @@ class Bench:
 
     def _settled(self) -> None:
         """Return once nothing is reconciled any more."""
-        began, before = time.monotonic(), -1.0
-        quiet, until = began, began + scaled(READY_SECONDS)
-        while time.monotonic() - quiet < QUIET_SECONDS:
+        until, before = time.monotonic() + scaled(READY_SECONDS), -1.0
+        while (now := self._passes()) != before:
             if time.monotonic() > until:
                 raise ClusterError(f"datalabd still reconciles after {READY_SECONDS:.0f} s")
-            time.sleep(POLL_SECONDS)
-            if (now := self._passes()) != before:
-                quiet, before = time.monotonic(), now
+            before = now
+            time.sleep(QUIET_SECONDS)
 
     def _cpu(self) -> float:
         """Milliseconds of CPU of datalabd, over those that the measuring of its loop costs the idle process."""
