@@ -266,8 +266,8 @@ def _gdal(values: Values) -> str:
         "AWS_HTTPS": "YES" if endpoint.is_https else "NO",
         "AWS_VIRTUAL_HOSTING": "TRUE" if endpoint.is_amazon else "FALSE",
     }
-    path = shell(f"/vsis3/{values['bucketname']}/")
-    return f"{_exports(variables)}gdal_ls.py {path}\n"
+    path = shell(f"/vsis3/{values['bucketname']}/OBJECT")
+    return f"{_exports(variables)}# then, for instance: gdalinfo {path}\n"
 
 
 def _paws(values: Values) -> str:
