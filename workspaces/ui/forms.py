@@ -10,6 +10,8 @@ from typing import Any
 
 from workspaces.problems import Problem, sentence
 
+DEPTH_MAX = 8
+"""Dots of a field's name."""
 Words = dict[tuple[str | int, ...], str]
 """The field that a place in a body was made of."""
 
@@ -19,13 +21,15 @@ def body(fields: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], Words]:
     tree: dict[str, Any] = {}
     for name, value in fields:
         is_list = name.endswith("[]")
-        path = name.removesuffix("[]").split(".")
+        path = name.removesuffix("[]").split(".", DEPTH_MAX)
         node = tree
         for part in path[:-1]:
             inner = node.setdefault(part, {})
             node = inner if isinstance(inner, dict) else node
         if is_list:
-            node.setdefault(path[-1], {})[""] = ""
+            entries = node.setdefault(path[-1], {})
+            if isinstance(entries, dict):
+                entries[""] = ""
         elif not isinstance(node.get(path[-1]), dict):
             node[path[-1]] = value
     words: Words = {}

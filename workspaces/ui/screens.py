@@ -16,7 +16,7 @@ Context = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Inputs:
     """What a screen is made of."""
 
     view: Mapping[str, Any]
@@ -31,7 +31,7 @@ class Seen:
     outcome: Outcome | None = None
 
 
-def _nothing(_: Seen) -> Context:
+def _nothing(_: Inputs) -> Context:
     return {}
 
 
@@ -48,7 +48,7 @@ class Screen:
     """Parts of a workspace whose changes it shows, as events name them; none: it shows all."""
     symbol: str = ""
     """In the navigation of a workspace; without one it is not there."""
-    context: Callable[[Seen], Context] = field(default=_nothing)
+    context: Callable[[Inputs], Context] = field(default=_nothing)
     """What its template needs beside `view`, `allowed`, `query` and `parts`."""
 
     @property
@@ -76,7 +76,7 @@ SCREENS: tuple[Screen, ...] = (
         "/workspaces",
         Needs.TOKEN,
         N_("Workspaces"),
-        context=lambda seen: listing.context(seen.more, seen.query, seen.now),
+        context=lambda inputs: listing.context(inputs.more, inputs.query, inputs.now),
     ),
     Screen(NEW, f"/workspaces/{NEW}", Needs.PLATFORM_ADMIN, N_("New workspace")),
     # ---- One workspace, in the order of its navigation
@@ -86,7 +86,7 @@ SCREENS: tuple[Screen, ...] = (
         Needs.ANY,
         N_("Overview"),
         symbol="home",
-        context=lambda seen: home.context(seen.view, seen.more, seen.allowed, seen.now),
+        context=lambda inputs: home.context(inputs.view, inputs.more, inputs.allowed, inputs.now),
     ),
     Screen(
         "members",
@@ -95,7 +95,7 @@ SCREENS: tuple[Screen, ...] = (
         N_("Members"),
         parts=("members", "status"),
         symbol="members",
-        context=lambda seen: members.context(seen.view, seen.more, seen.allowed),
+        context=lambda inputs: members.context(inputs.view, inputs.more, inputs.allowed),
     ),
     Screen(
         "sessions",

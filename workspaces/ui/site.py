@@ -26,7 +26,7 @@ from workspaces.ui.forms import Attempt, Form, Outcome
 from workspaces.ui.languages import COOKIE, chosen
 from workspaces.ui.loads import LOADS, load_workspace
 from workspaces.ui.render import Renderer
-from workspaces.ui.screens import Screen, Seen
+from workspaces.ui.screens import Inputs, Screen
 
 FORM = "application/x-www-form-urlencoded"
 LANGUAGE_SECONDS = 365 * 24 * 3600
@@ -123,7 +123,7 @@ class Pages:
             loaded = await LOADS[screen.name](call) if screen.name in LOADS else {}
             allowed = permissions.NOTHING
         view = loaded.pop("view", {})
-        seen = Seen(view, loaded, allowed, request.query, call.parts, call.now, outcome)
+        inputs = Inputs(view, loaded, allowed, request.query, call.parts, call.now, outcome)
         done = done or request.query.get("done", "")
         context = {
             "view": view,
@@ -135,7 +135,7 @@ class Pages:
             "number": reading.number(call),
             "done": actions.BY_NAME[done].done if done in actions.BY_NAME else "",
             "warnings": warnings,
-            **screen.context(seen),
+            **screen.context(inputs),
         }
         answer = self._rendered(request, f"{screen.name}.html", status, screen, context)
         if refresh := context.get("refresh"):
