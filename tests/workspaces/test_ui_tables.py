@@ -33,9 +33,9 @@ def test_no_screen_stands_there_twice() -> None:
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
 def test_a_form_holds_together(action: Action) -> None:
-    assert action.operation.is_write
+    assert action.operation.is_write or action.shows
     assert {action.screen, action.next} <= screens.BY_NAME.keys()
-    assert action.done[-1] == "."
+    assert action.shows or action.done[-1] == "."
     assert not action.confirms or f"{{{action.confirms}}}" in action.operation.path
 
 
@@ -50,7 +50,8 @@ def test_every_form_of_a_template_is_one_of_the_table() -> None:
         for piece in template.read_text().split("form('")[1:]
         if template.stem != "parts"
     }
-    assert asked == {(action.screen, action.name) for action in ACTIONS}
+    whole = {(screen, name) for screen, name in asked if name[-1] != "_"}  # others are put together
+    assert whole <= {(action.screen, action.name) for action in ACTIONS}
 
 
 def test_the_navigation_is_what_somebody_may_look_at() -> None:

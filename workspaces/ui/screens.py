@@ -121,7 +121,7 @@ SCREENS: tuple[Screen, ...] = (
         N_("Stores"),
         parts=("stores", "status"),
         symbol="store",
-        context=lambda seen: stores.context(seen.view, seen.allowed, seen.outcome),
+        context=lambda inputs: stores.context(inputs.view, inputs.allowed, inputs.outcome),
     ),
     Screen(
         "credentials",
@@ -130,7 +130,7 @@ SCREENS: tuple[Screen, ...] = (
         N_("Credentials"),
         parts=("credentials", "stores"),
         symbol="key",
-        context=lambda seen: keys.context(seen.view, seen.allowed, seen.outcome.body if seen.outcome else None),
+        context=lambda inputs: keys.context(inputs.view, inputs.allowed, inputs.outcome and inputs.outcome.body),
     ),
     Screen(
         "activity",
@@ -138,7 +138,7 @@ SCREENS: tuple[Screen, ...] = (
         Needs.ANY,
         N_("Activity"),
         symbol="activity",
-        context=lambda seen: activity.context(seen.more["page"], seen.query),
+        context=lambda inputs: activity.context(inputs.more["page"], inputs.query),
     ),
 )
 
