@@ -8,7 +8,7 @@ from datalabd.api.patterns import DNS_LABEL
 from datalabd.api.v1beta2 import State
 from datalabd.api.workspace import stamp
 from datalabd.api.workspace_bodies import SessionCreate
-from datalabd.live import condition, dig, text
+from datalabd.live import condition, dig, objects, text
 from datalabd.observed import Phase
 from datalabd.text import bounded, moment
 from workspaces.patches import Draft, listed
@@ -62,16 +62,19 @@ def _not_begun(datalab: Manifest | None, own: str) -> tuple[str, str]:
 
 def hindrance(datalab: Manifest | None) -> str:
     """What keeps a lab from being whole, as its conditions say: the one that explains most; empty where none does."""
-    messages = (
-        _message_while(datalab, *known) for known in (("Synced", "False"), ("Ready", "False"), ("Stalled", "True"))
-    )
-    return next(filter(None, messages), "")
+    known = {(text(one, "type"), text(one, "status")): one for one in objects(datalab, "status", "conditions")}
+    messages = (text(known.get(kind), "message") for kind in _HINDRANCES)
+    return bounded(next(filter(None, messages), ""))
+
+
+_HINDRANCES = ("Synced", "False"), ("Ready", "False"), ("Stalled", "True")
+"""Conditions with what they say of a lab that is not whole, the one that explains most first."""
 
 
 def _message_while(datalab: Manifest | None, kind: str, status: str) -> str:
     """The message of a condition, if it has this status."""
     found = condition(datalab, kind, "status")
-    return bounded(text(found, "message")) if found.get("status") == status else ""
+    return text(found, "message") if found.get("status") == status else ""
 
 
 def message(datalab: Manifest | None, name: str) -> str:
