@@ -248,8 +248,7 @@ def _s3fs(values: Values) -> str:
         "fs = s3fs.S3FileSystem(\n"
         f"    key={literal(values['access'])},\n"
         f"    secret={literal(values['secret'])},\n"
-        f"    endpoint_url={literal(endpoint.url)},\n"
-        f'    client_kwargs={{"region_name": {literal(values["region"])}}},\n'
+        f'    client_kwargs={{"endpoint_url": {literal(endpoint.url)}, "region_name": {literal(values["region"])}}},\n'
         f"{style}"
         ")\n"
         f"listing = fs.ls({literal(values['bucketname'])})\n"

@@ -215,8 +215,7 @@ def test_programs_of_the_storage(secret: str) -> None:
     assert keywords(found["s3fs", ""]) == {
         "key": "AK",
         "secret": secret,
-        "endpoint_url": "https://s3.example:9000",
-        "client_kwargs": {"region_name": "eu-1"},
+        "client_kwargs": {"endpoint_url": "https://s3.example:9000", "region_name": "eu-1"},
         "config_kwargs": {"s3": {"addressing_style": "path"}},
     }
     if "\0" in secret:
