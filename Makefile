@@ -12,9 +12,9 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 # What decides, and does no I/O: every branch of it is tested.
 CORE := api defaults validation sources endpoints limits reserved rules names lab submission steps identity observed stores plan routes status text live
-WORKSPACES := browsers buckets claims creation credentials edits grants members memory operations overviews patches permissions problems \
-	proxies rates reads reference refusals sessions settings sharing snippets stores usage
-UI := actions activity failures forms headers home keys languages listing members screens sessions stores
+WORKSPACES := browsers buckets claims creation credentials edits grants members memory objects operations overviews patches permissions problems \
+	proxies rates reads reference refusals sessions settings sharing signatures snippets stores usage
+UI := actions activity buckets failures forms headers home keys languages listing members screens sessions sharing stores
 COVERAGE := $(CORE:%=--cov=datalabd.%) $(WORKSPACES:%=--cov=workspaces.%) $(UI:%=--cov=workspaces.ui.%) --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 # The lock files were resolved for 3.11; Debian's Python comes without venv.
@@ -55,7 +55,7 @@ check: $(INSTALLED) ## What every change has to pass, without a cluster: `lint` 
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint core
 
 .PHONY: test
-test: core control-plane keycloak oauth2-proxy ## All tests, those on the local control plane included
+test: core control-plane keycloak oauth2-proxy minio ## All tests, those on the local control plane included
 	$(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not ($(QUICK))" --durations=10 $(PYTEST_FLAGS)
 
 .PHONY: lint
@@ -128,6 +128,10 @@ keycloak: $(INSTALLED)  # where it cannot be had, tests say so
 .PHONY: oauth2-proxy
 oauth2-proxy: $(INSTALLED)  # where it cannot be had, tests say so
 	-@$(RUN) -m hack.oauth2_proxy build >/dev/null
+
+.PHONY: minio
+minio: $(INSTALLED)  # where it cannot be had, tests say so
+	-@$(RUN) -m hack.minio build >/dev/null
 
 # A lock file names everything: pip that resolves again trips over an extra (coverage[toml]) once a newer version is out.
 LOCKED := --quiet --disable-pip-version-check --no-deps --require-hashes

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import aiohttp
 import orjson
 from pydantic import TypeAdapter
+from yarl import URL
 
 from datalabd.api import workspace as answers
 from datalabd.api import workspace_bodies as bodies
@@ -181,6 +182,37 @@ class WorkspaceClient:
     async def end_grant(self, name: str, bucket: str, workspace: str) -> None:
         """End a grant."""
         await self._send("DELETE", _path(name, "grants", bucket, workspace))
+
+    # ---- Objects
+
+    async def objects(self, name: str, bucket: str, prefix: str = "", following: str = "") -> answers.ObjectPage:
+        """A page of objects and prefixes below a prefix; `following` is `continue_` of the page before."""
+        query = {"prefix": prefix} | ({"continue": following} if following else {})
+        response = await self._send("GET", _path(name, "buckets", bucket, "objects"), query=query)
+        return answers.ObjectPage.model_validate_json(response.body)
+
+    async def bucket_usage(self, name: str, bucket: str) -> answers.BucketUsage:
+        """How many objects a bucket has, and their size, as far as 10,000 objects."""
+        return await self._ask(answers.BucketUsage, "GET", _path(name, "buckets", bucket, "usage"))
+
+    async def download(self, name: str, bucket: str, key: str) -> AsyncIterator[bytes]:
+        """An object, piece by piece; ClientPayloadError where it ends too early."""
+        headers = await self._headers() | {"Accept": "application/octet-stream, application/json"}
+        url = self._url + _path(name, "buckets", bucket, "content")
+        async with self._session.get(url, params={"key": key}, headers=headers, allow_redirects=False) as response:
+            if response.status == 200:
+                async for chunk in response.content.iter_any():
+                    yield chunk
+                return
+            if response.status != 302:
+                raise _error(response.status, await response.read(), response.headers)
+            link = response.headers["Location"]
+        # The link is signed as it stands, and the token is not for the object storage.
+        async with self._session.get(URL(link, encoded=True), allow_redirects=False) as response:
+            if response.status != 200:
+                raise _error(response.status, await response.read(), response.headers)
+            async for chunk in response.content.iter_any():
+                yield chunk
 
     # ---- Stores
 

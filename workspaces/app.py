@@ -33,6 +33,7 @@ from workspaces.authentication import Authentication
 from workspaces.cache import Cache
 from workspaces.call import Services
 from workspaces.expiry import Expiry
+from workspaces.object_storage import ObjectStorage
 from workspaces.overviews import Overviews
 from workspaces.probes import Probes
 from workspaces.proxies import is_loopback
@@ -82,6 +83,8 @@ class Process:
             stack.push_async_callback(probes.close)
             activities = Activities(client, self._settings.namespace)
             stack.push_async_callback(activities.close)
+            objects = self._object_storage()
+            stack.push_async_callback(objects.close)
             streams = Streams(cache, self._settings)
             audit = Audit(Recorder(client))
             stack.push_async_callback(audit.close)
@@ -95,6 +98,7 @@ class Process:
                 http=http,
                 probes=probes,
                 activities=activities,
+                objects=objects,
                 streams=streams,
                 unready=functools.partial(self._unready, cache),
             )
@@ -110,6 +114,13 @@ class Process:
                 self._leader(fence).run(expiry.run),
             )
         log.info("stopped")
+
+    def _object_storage(self) -> ObjectStorage:
+        file = self._settings.storage_ca_file
+        try:
+            return ObjectStorage(file)
+        except OSError as error:
+            raise StartupError(f"STORAGE_CA_FILE: {file} holds no certificates: {error}") from None
 
     @contextlib.asynccontextmanager
     async def _serve(self, services: Services) -> AsyncIterator[None]:

@@ -70,6 +70,10 @@ class Audit:
         """A change, or a reading of credentials, was not allowed or could not be made."""
         _line(act, "refused", status=status)
 
+    def read(self, act: Act) -> None:
+        """Something was read that is worth a line each time."""
+        _line(act, "allowed")
+
     def shown(self, act: Act) -> None:
         """Credentials were shown: told once a minute for each reader and workspace."""
         now = time.monotonic()

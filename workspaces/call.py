@@ -20,6 +20,7 @@ from workspaces.audit import Act, Audit
 from workspaces.cache import Cache
 from workspaces.claims import Identity
 from workspaces.identity import CALLER, ORIGIN
+from workspaces.object_storage import ObjectStorage
 from workspaces.operations import Needs, Operation
 from workspaces.overviews import Overviews
 from workspaces.permissions import Permission, Permissions
@@ -50,6 +51,7 @@ class Services:
     """To the token endpoint alone."""
     probes: Probes
     activities: Activities
+    objects: ObjectStorage
     unready: Callable[[], list[str]]
     """What is missing before requests should be sent here."""
 
@@ -211,7 +213,7 @@ async def perform(call: Call, handler: Handler) -> web.StreamResponse:
         call.authorize()
         return await handler(call)
     except problems.Problem as problem:
-        is_confidential = call.operation.name in ("get_credentials", "issue_token")
+        is_confidential = call.operation.name in ("get_credentials", "issue_token", "download_object")
         if CALLER in call.request and (call.operation.is_write or (is_confidential and problem.status == 403)):
             call.services.audit.refused(call.act, problem.status)
         raise

@@ -89,6 +89,13 @@ def _operation(operation: Operation, refs: dict[type[BaseModel], Schema]) -> Sch
         }
     if operation.is_write or operation.name == "issue_token":
         errors |= {"502": "The cluster or the token endpoint refuses the Workspace API"}
+    if operation.tag == "Objects":
+        errors |= {
+            "409": "The workspace has no keys yet, or they are of an object storage that is not listed",
+            "502": "The object storage refuses the keys, or is not what it should be",
+        }
+    if operation.name == "download_object":
+        errors |= {"413": "The object is too large to be passed on"}
     if operation.is_write:
         errors |= {"409": "The state of the workspace forbids it", "412": "The workspace has changed since it was read"}
     found: Schema = {
@@ -134,6 +141,8 @@ def _answer(operation: Operation, refs: dict[type[BaseModel], Schema]) -> Schema
 
 
 def _more(operation: Operation, refs: dict[type[BaseModel], Schema]) -> Schema:
+    if operation.name == "download_object":
+        return {"302": {"description": "`Location` is a link of five minutes to the object storage"}}
     if operation.name != "open_session":
         return {}
     content = {"application/json": {"schema": _starting()}}

@@ -66,7 +66,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "limit": {"description": "Most entries of a page.", "schema": {"type": "integer", "minimum": 1, "maximum": 500}},
     "continue": {
         "description": "Where the page begins, as an earlier answer says.",
-        "schema": {"type": "string", "maxLength": 512},
+        "schema": {"type": "string", "maxLength": 4096},
     },
     "name": {"description": "Only workspaces whose name contains it.", "schema": {"type": "string", "maxLength": 253}},
     "status": {
@@ -91,6 +91,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "Only objects whose keys begin with it.",
         "schema": {"type": "string", "maxLength": 1024},
     },
+    "key": {"description": "Key of the object.", "schema": {"type": "string", "maxLength": 1024}},
 }
 
 W = "/workspaces/{w}"
@@ -250,6 +251,34 @@ OPERATIONS: tuple[Operation, ...] = (
         "Buckets",
     ),
     Operation("end_grant", "DELETE", GRANT, Permission.MANAGE_BUCKETS, "End a grant", status=204, tag="Buckets"),
+    Operation(
+        "list_objects",
+        "GET",
+        f"{BUCKET}/objects",
+        Permission.VIEW_BUCKET_CREDENTIALS,
+        "Objects of a bucket, by the workspace's keys",
+        answer=answers.ObjectPage,
+        tag="Objects",
+        parameters=("prefix", "limit", "continue"),
+    ),
+    Operation(
+        "measure_bucket",
+        "GET",
+        f"{BUCKET}/usage",
+        Permission.VIEW_BUCKET_CREDENTIALS,
+        "How many objects a bucket has, and their size, as far as 10,000 objects",
+        answer=answers.BucketUsage,
+        tag="Objects",
+    ),
+    Operation(
+        "download_object",
+        "GET",
+        f"{BUCKET}/content",
+        Permission.VIEW_BUCKET_CREDENTIALS,
+        "An object itself, of at most 100 MiB, or where browsers get it",
+        tag="Objects",
+        parameters=("key",),
+    ),
     Operation(
         "remove_store",
         "DELETE",

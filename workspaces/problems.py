@@ -62,6 +62,19 @@ SENTENCES: Mapping[str, str] = {
     "partly_applied": "Only a part was written, and could not be taken back",
     "backend_error": "The cluster refused the request",
     "token_broker_not_configured": "Tokens of workspaces are not issued here",
+    "objects_not_configured": "Objects are not read here: ENDPOINT or STORAGE_ENDPOINTS has to name the object storage",
+    "no_credentials": "The workspace has no keys of the object storage yet",
+    "endpoint_not_listed": "The workspace's keys are of an object storage that STORAGE_ENDPOINTS does not list",
+    "bucket_not_made": "The object storage has no such bucket yet",
+    "object_not_found": "There is no object of this key",
+    "object_too_large": "The object is too large to be passed on; get it by the workspace's keys",
+    "storage_away": "The object storage does not answer; try again in a moment",
+    "storage_elsewhere": "The object storage sends us elsewhere: endpoint or region are not the bucket's",
+    "storage_error": "The object storage answers something unexpected",
+    "storage_forbids": "The object storage does not let the workspace's keys do this",
+    "storage_refuses_keys": "The object storage refuses the workspace's keys",
+    "storage_untrusted": "The certificate of the object storage is not trusted; STORAGE_CA_FILE names who signed it",
+    "too_many_downloads": "Too many downloads at once; wait until one of them has ended",
 }
 """What words of `detail.error` mean."""
 

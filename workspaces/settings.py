@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from datalabd.api.workspace import StoreType
+from datalabd.endpoints import Origin, origin
 from datalabd.text import bounded
 from workspaces.cookies import KEY_MIN
 from workspaces.permissions import SessionChanges
@@ -138,6 +139,13 @@ def _frontend(value: str) -> str:
     return found
 
 
+def _origins(value: str) -> tuple[Origin, ...]:
+    found = {word: origin(word) for word in value.replace(",", " ").split()}
+    if wrong := [word for word, parts in found.items() if parts is None]:
+        raise ValueError(f"must be addresses such as https://s3.example.org, not {bounded(wrong[0], 40)}")
+    return tuple(parts for parts in found.values() if parts is not None)
+
+
 def _algorithms(value: str) -> tuple[str, ...]:
     found = tuple(value.replace(",", " ").split())
     if not found or not ALGORITHMS.issuperset(found):
@@ -248,6 +256,21 @@ class Settings:
         _text,
         "",
         "region, where the Secret names none; unset: `AWS_REGION`, `AWS_DEFAULT_REGION`, `us-east-1`",
+    )
+    storage_endpoints: tuple[Origin, ...] = _variable(
+        "STORAGE_ENDPOINTS",
+        _origins,
+        (),
+        "further object storages at which objects are read, as `storage.endpoints` of environments lists them",
+    )
+    storage_ca_file: str = _variable(
+        "STORAGE_CA_FILE", _text, "", "file with the certificates to trust there; empty: those of the system"
+    )
+    browser_endpoint: str = _variable(
+        "BROWSER_ENDPOINT",
+        _address,
+        "",
+        "where browsers reach `ENDPOINT`: they get a link of five minutes; empty: objects are passed on",
     )
     disabled_types: frozenset[StoreType] = _variable(
         "DISABLED_STORE_TYPES",
@@ -398,6 +421,12 @@ class Settings:
             raise ValueError("OIDC_CLIENT_SECRET_FILE: is required with OIDC_CLIENT_ID")
         if self.oidc_ca_file and not Path(self.oidc_ca_file).is_file():
             raise ValueError(f"OIDC_CA_FILE: {self.oidc_ca_file} is no file")
+        if self.storage_ca_file and not Path(self.storage_ca_file).is_file():
+            raise ValueError(f"STORAGE_CA_FILE: {self.storage_ca_file} is no file")
+        if self.browser_endpoint and origin(self.endpoint) is None:
+            raise ValueError(
+                "BROWSER_ENDPOINT: set ENDPOINT too, to the address by which this process reaches the same"
+            )
 
     def offers(self, kind: StoreType) -> bool:
         """Whether stores of this kind are to be offered, where the cluster has them."""

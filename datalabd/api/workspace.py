@@ -110,6 +110,32 @@ class StorageView(Wire):
     bucket_access_requests: list[BucketAccessRequest] = []
 
 
+class StoredObject(Wire):
+    """An object."""
+
+    key: str
+    size: int = Field(description="Bytes.")
+    modified: Time | None = None
+
+
+class ObjectPage(Wire):
+    """Objects of a bucket whose keys begin with a prefix, those with a further `/` only by what is before it."""
+
+    bucket: str
+    prefix: str
+    prefixes: list[str] = []
+    objects: list[StoredObject] = []
+    continue_: str | None = Field(None, alias="continue", description="Where the next page begins; left out: nowhere.")
+
+
+class BucketUsage(Wire):
+    """How much there is in a bucket."""
+
+    objects: int
+    bytes: int
+    complete: bool = Field(description="Whether all of it was counted; if not, there is more than this.")
+
+
 class Membership(Wire):
     """A member."""
 

@@ -26,6 +26,7 @@ from workspaces.audit import Audit
 from workspaces.authentication import Authentication
 from workspaces.cache import Cache
 from workspaces.call import Services
+from workspaces.object_storage import ObjectStorage
 from workspaces.overviews import Overviews
 from workspaces.probes import Probes
 from workspaces.settings import Settings
@@ -82,7 +83,8 @@ async def serving(
         cache.on_change(overviews.changed)
         probes, activities = Probes(), Activities(client, settings.namespace)
         audit, authentication = Audit(Recorder(client)), Authentication(settings)
-        for part in (probes, activities, audit, authentication):
+        objects = ObjectStorage()
+        for part in (probes, activities, objects, audit, authentication):
             stack.push_async_callback(part.close)
         services = Services(
             settings=settings,
@@ -95,6 +97,7 @@ async def serving(
             http=await stack.enter_async_context(aiohttp.ClientSession()),
             probes=probes,
             activities=activities,
+            objects=objects,
             unready=cache.missing,
         )
         stack.push_async_callback(cache.stop)

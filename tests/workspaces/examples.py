@@ -43,6 +43,9 @@ EXAMPLES: dict[str, Example] = {
     "withdraw_request": Example(204, path={"b": FOREIGN}),
     "grant_access": Example(202, {"permission": "ReadOnly"}, {"b": OWN, "workspace": FOREIGN}),
     "end_grant": Example(204, path={"b": OWN, "workspace": FOREIGN}),
+    "list_objects": Example(503, path={"b": OWN}),  # no object storage is named
+    "measure_bucket": Example(503, path={"b": OWN}),
+    "download_object": Example(422, path={"b": OWN}),  # no key is
     "remove_store": Example(404, path={"type": "database", "name": "absent"}),
     "rotate_store": Example(404, {}, {"type": "database", "name": "absent"}),
     "backup_store": Example(404, {}, {"type": "database", "name": "absent"}),

@@ -39,6 +39,12 @@ def test_nothing_is_needed_but_an_issuer() -> None:
         ("ENDPOINT", "https://s3", "endpoint", "https://s3"),
         ("AWS_ENDPOINT_URL", "https://s3", "endpoint", "https://s3"),
         ("AWS_DEFAULT_REGION", "r", "region", "r"),
+        (
+            "STORAGE_ENDPOINTS",
+            "s3.example, http://minio:9000/",
+            "storage_endpoints",
+            (("https", "s3.example", 443), ("http", "minio", 9000)),
+        ),
         ("DISABLED_STORES", "redis; Vector-Stores", "disabled_types", frozenset({StoreType.CACHE, StoreType.VECTOR})),
         ("DISABLED_STORE_TYPES", "*", "disabled_types", frozenset(StoreType)),
         ("DISABLED_STORE_TYPES", "mongo,nonsense", "disabled_types", frozenset({StoreType.DOCUMENT})),
@@ -88,6 +94,9 @@ def test_what_a_variable_says(variable: str, value: str, field: str, expected: A
         ("SESSION_CHANGES", "nobody"),
         ("TOKEN_BROKER_TOKEN_ENDPOINT", "id.example.org"),
         ("STORAGE_SECRET_NAME", "<user>"),
+        ("STORAGE_ENDPOINTS", "https://s3.example, ftp://s3"),
+        ("STORAGE_CA_FILE", "/nonexistent"),
+        ("BROWSER_ENDPOINT", "http://files.example"),
         ("UI_MODE", "maybe"),
         ("AUTH_MODE", "basic"),
         ("OIDC_ISSUER", "http://id.example.org"),
@@ -111,6 +120,15 @@ def test_what_a_variable_says(variable: str, value: str, field: str, expected: A
 def test_a_wrong_variable_is_named(variable: str, value: str) -> None:
     with pytest.raises(ValueError, match=rf"^{variable}: (must|cannot|is|/nonexistent)|^OIDC_CLIENT_SECRET_FILE: is"):
         read(**{variable: value})
+
+
+def test_browsers_go_where_this_process_goes() -> None:
+    with pytest.raises(ValueError, match=r"^BROWSER_ENDPOINT: set ENDPOINT too"):
+        read(BROWSER_ENDPOINT="https://files.example")
+    with pytest.raises(ValueError, match=r"^BROWSER_ENDPOINT: set ENDPOINT too"):
+        read(BROWSER_ENDPOINT="https://files.example", ENDPOINT="ftp://s3")
+    found = read(BROWSER_ENDPOINT="https://files.example", ENDPOINT="http://minio:9000")
+    assert found.browser_endpoint == "https://files.example"
 
 
 def test_all_that_is_wrong_is_named_at_once() -> None:
