@@ -257,6 +257,22 @@ def test_the_form_for_new_ones_is_for_platform_admins(server: Server) -> None:
     assert page(server, "alice", "/workspaces/new").status == 403
 
 
+# ---- Parts
+
+
+def test_every_part_is_on_a_page_of_its_own(server: Server) -> None:
+    """The server logs at level debug."""
+    shown = page(server, "joe", "/ui/components")
+    assert (shown.status, shown.heading) == (200, "Components")
+    assert shown.errors() == {
+        "name": "must be letters",
+        "kind": "is not offered here",
+        "text": "line 2: is not known",
+        "": "This cannot be done now",
+    }
+    assert page(server, "", "/ui/components").status == 401
+
+
 # ---- Errors
 
 

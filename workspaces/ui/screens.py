@@ -130,7 +130,9 @@ SCREENS: tuple[Screen, ...] = (
         N_("Credentials"),
         parts=("credentials", "stores"),
         symbol="key",
-        context=lambda inputs: keys.context(inputs.view, inputs.allowed, inputs.outcome and inputs.outcome.body),
+        context=lambda inputs: keys.context(
+            inputs.view, inputs.allowed, inputs.outcome.body if inputs.outcome else None
+        ),
     ),
     Screen(
         "activity",

@@ -22,6 +22,7 @@ from workspaces.settings import Settings
 from workspaces.ui import actions, failures, forms, headers, screens
 from workspaces.ui.actions import Action
 from workspaces.ui.assets import Assets
+from workspaces.ui.components import COMPONENTS
 from workspaces.ui.forms import Attempt, Form, Outcome
 from workspaces.ui.languages import COOKIE, chosen
 from workspaces.ui.loads import LOADS, load_workspace
@@ -59,6 +60,10 @@ class Pages:
             found[screen.path] = {
                 "GET": functools.partial(self._get, screen, methods.get("GET", other)),
                 "POST": functools.partial(self._post, screen, methods.get("POST", other)),
+            }
+        if self._settings.log_level == "debug":
+            found[COMPONENTS.path] = {
+                "GET": functools.partial(self._get, COMPONENTS, functools.partial(_elsewhere, frozenset()))
             }
         base = self.assets.path
         found[f"{base}/language"] = {"POST": self._choose_language}
