@@ -87,11 +87,13 @@ def test_a_machine_sees_credentials_and_nothing_else(server: Server) -> None:
 
 
 def test_the_list_has_started_sessions_of_ones_own_workspaces(server: Server) -> None:
+    at = f"{server.url}/workspaces/ws-a/sessions"
     assert get(server, "joe", "/workspaces").json() == [
         {
             "name": "ws-a",
             "url": f"{server.url}/workspaces/ws-a",
-            "sessions": [{"name": "default", "url": f"{server.url}/workspaces/ws-a/sessions/default"}],
+            "sessions": [{"name": "default", "url": f"{at}/default", "ready": False}],
+            "stopped": [{"name": "idle", "url": f"{at}/idle"}],
             "status": "ready",
             "members": 1,
             "pending": 0,
