@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import datetime
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,7 @@ from datalabd.kube.resources import Resource, resource_of
 from datalabd.kube.store import Scope, key_of
 from datalabd.live import condition
 from datalabd.plan.network_policies import EXTERNAL_EGRESS
+from datalabd.text import timestamp
 from tests.factories import secret
 from tests.plan.test_live_objects import (
     ANNOTATIONS,
@@ -201,13 +203,16 @@ async def test_a_whole_pass_is_made() -> None:
     assert (said["Synced"], said["StorageReady"], said["RuntimeReady"]) == ("True", "True", "True")
 
 
-async def test_egress_closes_though_a_pass_is_denied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a lab whose environment was taken away long ago, its last good one being there."""
+@pytest.mark.parametrize(("seconds", "closes"), [(570, False), (600, True)])
+async def test_egress_closes_after_ten_minutes_though_a_pass_is_denied(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, closes: bool
+) -> None:
+    """Of a lab whose environment was taken away so long ago, its last good one being there."""
     objects = world(False, False)
     claim = objects[0]
     gone = {"type": "EnvironmentLost", "status": "True", "reason": "EnvironmentNotFound", "message": "it is not there"}
     claim["metadata"]["annotations"] |= {ENVIRONMENT: "nowhere"}
-    gone["lastTransitionTime"] = "2026-03-01T11:00:00Z"
+    gone["lastTransitionTime"] = timestamp(datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds))
     claim["status"] = {"effective": {"environment": "courses"}, "conditions": [gone]}
     opened = copy.deepcopy(next(obj for obj in objects if obj["metadata"]["name"] == "deny-egress"))
     opened["metadata"] |= {"name": EXTERNAL_EGRESS, "namespace": "lab", "uid": "egress-uid"}
@@ -220,12 +225,15 @@ async def test_egress_closes_though_a_pass_is_denied(monkeypatch: pytest.MonkeyP
     async def delete(resource: Resource, namespace: str, name: str, *_: Any) -> None:
         deleted.append(f"{resource.plural} {namespace}/{name}")
 
+    later: list[float] = []
+    monkeypatch.setattr(manager._reconciler, "_later", lambda _, pause: later.append(pause))
     monkeypatch.setattr(client, "apply", refuse)
     monkeypatch.setattr(client, "create", refuse)
     monkeypatch.setattr(client, "delete", delete)
     with pytest.raises(NotYet, match="refused, perhaps for a moment"):
         await manager._reconciler.reconcile(KEY)
-    assert deleted == [f"networkpolicies lab/{EXTERNAL_EGRESS}"]
+    assert deleted == [f"networkpolicies lab/{EXTERNAL_EGRESS}"] * closes
+    assert any(0 < pause <= 30 for pause in later) is not closes, "it is looked at again when the time is over"
 
 
 SECRET = "the-password"
