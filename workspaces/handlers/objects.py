@@ -1,6 +1,7 @@
 """Objects of buckets, which the object storage itself is asked for."""
 
 import asyncio
+from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
@@ -25,8 +26,8 @@ HEADERS = {
 """Of an object that is passed on: whatever it holds, it is no page and no script of ours."""
 
 
-def place(call: Call) -> Place:
-    """Where the bucket of the path is read; `Problem` where that is not allowed, or not possible."""
+def place(call: Call, bucket: str) -> Place:
+    """Where a bucket is read; `Problem` where that is not allowed, or not possible."""
     require_secrets(call)
     known(call)
     sharing = call.cache.sharing
@@ -34,29 +35,34 @@ def place(call: Call) -> Place:
     if storage is None:
         raise problems.not_found()
     keys = credentials.storage_credentials(storage, sharing, call.cache.secret, call.settings)
-    return objects.place(call.part("b"), storage, keys, sharing, call.settings)
+    return objects.place(bucket, storage, keys, sharing, call.settings)
 
 
-async def list_objects(call: Call) -> web.StreamResponse:
-    """A page of objects and prefixes."""
+async def page(call: Call) -> dict[str, Any]:
+    """A page of objects and prefixes of the bucket of the path, as the query says."""
     query = call.query
     prefix, token = query.get("prefix", ""), query.get("continue", "")
     objects.check_prefix(prefix)
     objects.check_token(token)
     count = answers.query_number(call.query, "limit", 1, 500) or objects.PAGE
-    return answers.ok(await call.services.objects.page(place(call), prefix, count, token))
+    return await call.services.objects.page(place(call, call.part("b")), prefix, count, token)
+
+
+async def list_objects(call: Call) -> web.StreamResponse:
+    """A page of objects and prefixes."""
+    return answers.ok(await page(call))
 
 
 async def measure_bucket(call: Call) -> web.StreamResponse:
     """How many objects there are, and their size."""
-    return answers.ok(await call.services.objects.usage(place(call)))
+    return answers.ok(await call.services.objects.usage(place(call, call.part("b"))))
 
 
 async def download_object(call: Call) -> web.StreamResponse:
     """An object: by a link where browsers reach the storage, else passed on."""
     key = call.query.get("key", "")
     objects.check_key(key)
-    at = place(call)
+    at = place(call, call.part("b"))
     call.about["key"] = bounded(key, ENTRY_MAX)
     storage = call.services.objects
     if (link := storage.link(at, key)) is not None:

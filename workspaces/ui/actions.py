@@ -14,7 +14,7 @@ import orjson
 from workspaces.operations import BY_NAME as OPERATIONS
 from workspaces.operations import Operation
 from workspaces.problems import wrong
-from workspaces.ui import forms, members, sessions, stores
+from workspaces.ui import buckets, forms, members, sessions, stores
 from workspaces.ui.forms import Words
 from workspaces.ui.languages import N_
 
@@ -72,6 +72,19 @@ ACTIONS: tuple[Action, ...] = (
     Action("change_role", "change_member", "members", N_("The role is changed.")),
     Action("remove_member", "remove_member", "members", N_("The member is removed.")),
     Action("hand_over", "hand_over", "members", N_("The workspace has another owner.")),
+    # ---- Buckets
+    Action("add_bucket", "edit_workspace", "buckets", N_("The bucket is being made.")),
+    Action("change_bucket", "change_bucket", "buckets", N_("The bucket is changed.")),
+    Action("remove_bucket", "remove_bucket", "buckets", N_("The bucket is removed."), confirms="b"),
+    Action("check_rules", "change_bucket", "bucket", "", body=buckets.edited, shows=True),
+    Action("change_rules", "change_bucket", "bucket", N_("The rules are kept."), body=buckets.edited),
+    # ---- Sharing
+    Action("ask", "request_access", "sharing", N_("The request waits for the owner of the bucket.")),
+    Action("withdraw", "withdraw_request", "sharing", N_("The request is withdrawn.")),
+    Action("grant", "grant_access", "sharing", N_("Access is granted.")),
+    Action("deny", "grant_access", "sharing", N_("The request is denied.")),
+    Action("revoke", "grant_access", "sharing", N_("Access is revoked.")),
+    Action("share", "grant_access", "sharing", N_("Access is granted.")),
     # ---- Sessions
     Action("add_session", "create_session", "sessions", N_("The session is added."), body=sessions.added),
     Action("start_session", "change_session", "sessions", N_("The session starts.")),

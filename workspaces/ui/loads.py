@@ -1,5 +1,6 @@
 """What each screen is read from, beside the workspace itself: as the API's own operations read it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -7,9 +8,11 @@ from datalabd.api.v1beta2 import State
 from datalabd.kube import resources as kinds
 from workspaces import answers, browsers, permissions, reads, sessions
 from workspaces.call import Call
-from workspaces.handlers import opening, reading
+from workspaces.handlers import objects, opening, reading
 from workspaces.operations import BY_NAME as OPERATIONS
-from workspaces.ui import activity, listing
+from workspaces.permissions import Permission
+from workspaces.problems import Problem, problem
+from workspaces.ui import activity, buckets, listing
 
 Load = Callable[[Call], Awaitable[dict[str, Any]]]
 
@@ -71,11 +74,70 @@ def _opens(call: Call) -> bool:
     return is_first and browsers.is_navigation(call.request.method, call.request.headers)
 
 
+MEASURED_MAX = 30
+"""Buckets of a list that are counted; of further ones their own pages tell."""
+MEASURED_SECONDS = 0.7
+"""How long a page waits for counts. Those that come later are there when it is loaded again."""
+
+
+async def load_buckets(call: Call) -> dict[str, Any]:
+    """The workspace, and how much is in its buckets."""
+    found = await load_workspace(call)
+    names = [bucket["name"] for bucket in found["view"]["storage"]["buckets"]]
+    return found | {"usage": await _usage(call, names[:MEASURED_MAX])}
+
+
+async def load_bucket(call: Call) -> dict[str, Any]:
+    """The workspace, how much is in a bucket, and a page of that."""
+    found = await load_workspace(call)
+    name = call.part("b")
+    own = {bucket["name"] for bucket in found["view"]["storage"]["buckets"]}
+    granted = {
+        row["bucket"]
+        for row in found["view"]["storage"]["bucket_access_requests"]
+        if row["workspace"] == call.workspace and buckets.is_granted(row)
+    }
+    if name not in own | granted:
+        raise problem(404, "bucket_not_found", bucket=name)
+    usage: dict[str, Any] = {}
+    page, trouble = None, ""
+    if Permission.VIEW_BUCKET_CREDENTIALS in call.permissions:
+        try:
+            usage, page = await asyncio.gather(_usage(call, [name]), objects.page(call))
+        except Problem as refusal:
+            if refusal.status == 422:
+                raise
+            trouble = refusal.sentence
+    return found | {"usage": usage, "page": page, "trouble": trouble}
+
+
+async def _usage(call: Call, names: list[str]) -> dict[str, Any]:
+    """How much is in each bucket, as far as it is known soon; the sentence of what keeps it from being known."""
+    if Permission.VIEW_BUCKET_CREDENTIALS not in call.permissions:
+        return {}
+    counting = {name: asyncio.create_task(_count(call, name)) for name in names}
+    if counting:
+        await asyncio.wait(counting.values(), timeout=MEASURED_SECONDS)
+    found = {name: task.result() for name, task in counting.items() if task.done()}
+    for task in counting.values():
+        task.cancel()  # the count itself goes on, for whoever asks next
+    return found
+
+
+async def _count(call: Call, name: str) -> dict[str, Any]:
+    try:
+        return await call.services.objects.usage(objects.place(call, name))
+    except Problem as refusal:
+        return {"problem": refusal.sentence}
+
+
 WAITS = "wait"
 """In the query of a page that loads itself again."""
 LOADS: dict[str, Load] = {
     "workspaces": load_list,
     "activity": load_activity,
+    "bucket": load_bucket,
+    "buckets": load_buckets,
     "session": load_session,
 }
 """By the screen's name; a screen of a workspace that is not here is made of `load_workspace` alone."""

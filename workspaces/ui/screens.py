@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from workspaces.operations import SESSION, SESSIONS, Needs, Operation, W
+from workspaces.operations import BUCKET, SESSION, SESSIONS, Needs, Operation, W
 from workspaces.permissions import Permission, Permissions
-from workspaces.ui import activity, home, keys, listing, members, sessions, stores
+from workspaces.ui import activity, buckets, home, keys, listing, members, sessions, sharing, stores
 from workspaces.ui.forms import Outcome
 from workspaces.ui.languages import N_
 
@@ -96,6 +96,34 @@ SCREENS: tuple[Screen, ...] = (
         parts=("members", "status"),
         symbol="members",
         context=lambda inputs: members.context(inputs.view, inputs.more, inputs.allowed),
+    ),
+    Screen(
+        "buckets",
+        f"{W}/buckets",
+        Permission.VIEW_BUCKETS,
+        N_("Buckets"),
+        parts=("buckets", "requests", "credentials"),
+        symbol="bucket",
+        context=lambda inputs: buckets.context(inputs.view, inputs.more, inputs.allowed),
+    ),
+    Screen(
+        "bucket",
+        BUCKET,
+        Permission.VIEW_BUCKETS,
+        N_("Bucket"),
+        parts=("buckets", "requests", "credentials"),
+        context=lambda inputs: buckets.one(
+            inputs.view, inputs.more, inputs.allowed, inputs.query, inputs.parts["b"], inputs.outcome
+        ),
+    ),
+    Screen(
+        "sharing",
+        f"{W}/sharing",
+        Permission.VIEW_BUCKETS,
+        N_("Sharing"),
+        parts=("buckets", "requests"),
+        symbol="share",
+        context=lambda inputs: sharing.context(inputs.view, inputs.allowed),
     ),
     Screen(
         "sessions",
