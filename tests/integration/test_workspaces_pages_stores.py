@@ -14,9 +14,10 @@ from hack.standins import install_store_crds
 from tests.html_pages import Page, shown
 from tests.integration.daemon import eventually
 from tests.integration.objects import unique
-from tests.integration.test_workspaces_pages import ask, page, send
+from tests.integration.test_workspaces_pages import addresses, ask, page, send
 from tests.integration.workspace_server import KEYS, USERS, Server, install_kinds, secret, serving, workspace
 from tests.reference import SHARED
+from workspaces.ui.languages import DEFAULT, LANGUAGES
 
 pytestmark = pytest.mark.cluster
 
@@ -74,6 +75,11 @@ def _warn_of_restores(cluster: Cluster, namespace: str) -> str:
     return name
 
 
+def rows(found: Page) -> set[str]:
+    """Ids of the rows of its table."""
+    return {row.get("id") for row in found.root.iter("tr") if row.get("id")}
+
+
 def requests(cluster: Cluster, server: Server, annotation: str) -> str:
     live: Any = cluster.api.get("datalabs", "ws-a", server.namespace)
     return str(live["metadata"].get("annotations", {}).get(annotation, ""))
@@ -84,8 +90,7 @@ def requests(cluster: Cluster, server: Server, annotation: str) -> str:
 
 def test_stores_are_listed_with_their_sizes(server: Server) -> None:
     found = page(server, "joe", STORES)
-    rows = {shown(row).split()[0] for row in found.root.iter("tr") if row.get("id")}
-    assert rows == {"dev", "prod", "c"}
+    assert rows(found) == {"row-database_2f_dev", "row-database_2f_prod", "row-cache_2f_c"}
     assert {"1Gi", "2Gi"} <= set(found.text.split())
     actions = ("add_store", "check_rotate", "check_backup", "check_restore", "check_remove_store")
     assert [action for action in actions if found.has_form(action)] == []
@@ -128,7 +133,7 @@ def test_a_store_comes_and_goes(server: Server) -> None:
     found = send(server, "alice", refused, "add_store", {"type": "cache", "name": "cc", "storage": "1Gi"})
     found = send(server, "alice", page(server, "alice", STORES), "check_remove_store", {}, type="cache", name="cc")
     found = send(server, "alice", found, "remove_store", {"confirm": "cc"}, type="cache", name="cc")
-    assert "cc" not in {shown(row).split()[0] for row in found.root.iter("tr") if row.get("id")}
+    assert "row-cache_2f_cc" not in rows(found)
 
 
 # ---- Credentials
@@ -162,11 +167,26 @@ def test_a_machine_gets_no_stores_with_them(server: Server) -> None:
 def test_activity_tells_who_did_what(server: Server) -> None:
     send(server, "alice", page(server, "alice", STORES), "add_store", {"type": "cache", "name": "d", "storage": "1Gi"})
 
-    def rows() -> list[str]:
+    def changes() -> list[str]:
         found = page(server, "joe", ACTIVITY)
         return [shown(row) for row in found.root.iter("tr") if "changed the workspace" in shown(row)]
 
-    assert "alice" in eventually(rows)[0]
+    assert "alice" in eventually(changes)[0]
     assert "alice" not in page(server, "robot", ACTIVITY).text
     first = page(server, "joe", f"{ACTIVITY}?limit=1")
     assert "Newest" in page(server, "joe", first.links()["Older"]).links()
+
+
+# ---- Languages
+
+
+@pytest.mark.parametrize("language", [language for language in LANGUAGES if language != DEFAULT])
+def test_every_screen_speaks_every_language(server: Server, language: str) -> None:
+    """Strictly parsed as every page; what is data, is the same in all of them."""
+    for path in addresses("ws-a"):
+        english = page(server, "alice", path)
+        found = page(server, "alice", path, headers={"Accept-Language": f"{language}-XX, en;q=0.5"})
+        assert (found.root.get("lang"), found.status) == (language, english.status)
+        assert found.answer.headers["Content-Language"] == language
+        assert found.text != english.text, path
+        assert [shown(one) for one in found.root.iter("bdi")] == [shown(one) for one in english.root.iter("bdi")]
