@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.servers("Chr
 
 PAGES = replace(GATEWAY, ui_mode="ui", log_level="debug", session_probe="off")
 MEMBERS, SESSIONS = "/workspaces/ws-a/members", "/workspaces/ws-a/sessions"
-LAB = {"users": ["alice", "joe"], "sessions": [{"name": "default", "state": "started"}]}
+LAB: dict[str, Any] = {"users": ["alice", "joe"], "sessions": [{"name": "default", "state": "started"}]}
 LEAST = 0.9
 HIDING = """
     Object.defineProperty(document, "hidden", { get: () => globalThis.isHidden ?? false });
@@ -109,8 +109,12 @@ async def browser() -> AsyncIterator[Browser]:
         pytest.skip("no chromium: install it (on Debian, chromium)")
     expect.set_options(timeout=scaled(5) * 1000)
     async with async_playwright() as playwright:
-        options = {"chromium_sandbox": os.geteuid() != 0, "args": ["--disable-dev-shm-usage"]}
-        browser = await playwright.chromium.launch(executable_path=program, timeout=scaled(60) * 1000, **options)
+        browser = await playwright.chromium.launch(
+            executable_path=program,
+            args=["--disable-dev-shm-usage"],
+            chromium_sandbox=os.geteuid() != 0,
+            timeout=scaled(60) * 1000,
+        )
         yield browser
         await browser.close()
 
