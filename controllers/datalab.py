@@ -482,16 +482,15 @@ class DatalabReconciler:
         for stage in wanted.stages:
             if stage.waits is not None or stage.part in failures:
                 continue
-            await turn.pause()
             try:
-                ungrown += await self._apply_stage(lab, stage, written)
+                ungrown += await self._apply_stage(lab, stage, written, turn)
             except (KubeError, Foreign) as error:
                 if stage.part is None:
                     raise
                 failures[stage.part] = error
         return next(iter([*failures.values(), *ungrown]), None)
 
-    async def _apply_stage(self, lab: Lab, stage: Stage, written: Written) -> list[DatalabdError]:
+    async def _apply_stage(self, lab: Lab, stage: Stage, written: Written, turn: Turn) -> list[DatalabdError]:
         """Apply what a stage has; returns why volumes did not grow.
 
         Of a lab that its environment does not hold nothing new begins; what closes it is written all the same.
@@ -499,6 +498,7 @@ class DatalabReconciler:
         ungrown: list[DatalabdError] = []
         fights = self._fights_over(lab.key)
         for manifest in stage.objects:
+            await turn.pause()
             resource = resource_of(manifest)
             store = self._cache.informers.store(resource)
             if lab.lost is not None and resource != kinds.NETWORK_POLICIES and store.get(*key_of(manifest)) is None:

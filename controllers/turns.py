@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-STEP_SECONDS = 0.005
+STEP_SECONDS = 0.002
 """CPU that a step takes before it lets others go on; what it does between two pauses comes on top."""
 
 
