@@ -59,13 +59,14 @@ test: core control-plane keycloak oauth2-proxy minio ## All tests, those on the 
 	$(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not ($(QUICK))" --durations=10 $(PYTEST_FLAGS)
 
 .PHONY: lint
-lint: $(INSTALLED) ## Format, lint, types, layers, and whether what is made of code is current
+lint: $(INSTALLED) ## Format, lint, types, layers, and whether what is made of code, and every catalogue, is current
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(RUN) -m hack.generate_manifests --check
 	$(RUN) -m hack.generate_reference --check
+	$(RUN) -m hack.catalogues --check
 
 .PHONY: core
 core: $(INSTALLED) ## Tests that need no cluster, which have to reach every branch of the core
