@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hack import keycloak, redis_server
+from hack import keycloak, minio, redis_server
 from hack.postgresql import PostgreSQL, Servers, missing
 
 
@@ -58,6 +58,15 @@ def keycloak_server(request: pytest.FixtureRequest) -> Iterator[keycloak.Server]
     if lacking := keycloak.missing():
         pytest.skip(lacking)
     with keycloak.shared(shared_directory(request.config)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def minio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[minio.MinIO]:
+    """A running MinIO of the worker's own, in which names of buckets have to be unique; skipped where it is absent."""
+    if lacking := minio.missing():
+        pytest.skip(lacking)
+    with minio.MinIO(tmp_path_factory.mktemp("minio")) as server:
         yield server
 
 

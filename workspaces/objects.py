@@ -34,7 +34,9 @@ TOKEN_MAX = 4096
 _KEY_ID = re.compile(r"[!-~]([ -~]{0,254}[!-~])?")
 _REGION = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CODE = re.compile(r"[A-Za-z0-9]{1,64}")
-_KEYS_REFUSED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"})
+_KEYS_REFUSED = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "RequestTimeTooSkewed"}
+)
 _ABSENT = {"NoSuchBucket": "bucket_not_made", "NoSuchKey": "object_not_found"}
 _ELSEWHERE = frozenset({"PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException"})
 _LATER = {"Retry-After": str(problems.RETRY_AFTER_SECONDS)}

@@ -7,16 +7,19 @@ import pytest
 import yaml
 
 from datalabd.api.meta import Manifest
-from datalabd.api.storage import API_VERSION, KIND
+from datalabd.api.storage import API_VERSION, DISCOVERABLE, KIND
 from datalabd.errors import Invalid, NotFound
 from datalabd.kube.client import Client
 from datalabd.kube.resources import SECRETS, STORAGES, Resource
 from datalabd.live import condition, text
 from hack.deadlines import scaled
+from hack.minio import MinIO
 from hack.standins import StorageProvider, install_storage_crd, storage_crd
 from hack.standins.statefulsets import values
 from hack.standins.storage import NOT_READY
 from tests.reference import shared
+from tests.servers import minio_server as minio_server
+from workspaces.signatures import Keys
 
 PATIENCE_SECONDS = 30.0
 
@@ -110,6 +113,52 @@ async def test_a_storage_in_trouble_gets_no_keys(client: Client, namespace: str)
     assert (said["status"], said["message"]) == ("False", "the backend is away")
     with pytest.raises(NotFound):
         await client.get(SECRETS, namespace, "ann")
+
+
+@pytest.mark.cluster
+@pytest.mark.servers("MinIO")
+async def test_with_a_minio_buckets_are_made_and_shared_there(
+    client: Client, namespace: str, minio_server: MinIO
+) -> None:
+    """Both sides have to say so, and a bucket with objects outlives its Storage."""
+    joe, ann = (f"{name}-{namespace}" for name in ("joe", "ann"))
+    await install_storage_crd(client)
+    async with StorageProvider(client, minio=minio_server, poll_seconds=0.2):
+        given = {"bucketName": joe, "grantee": ann, "permission": "ReadOnly", "grantedAt": "2026-01-01T00:00:00Z"}
+        owner = storage(joe, namespace, bucketAccessGrants=[given])
+        owner["metadata"]["labels"] = {DISCOVERABLE: "true"}
+        await client.create(STORAGES, owner)
+        await client.create(STORAGES, storage(ann, namespace))
+        keys = {}
+        for name in (joe, ann):
+            await until(client, STORAGES, namespace, name, is_ready)
+            said = values(await client.get(SECRETS, namespace, name))
+            keys[name] = Keys(said["AWS_ACCESS_KEY_ID"], said["AWS_SECRET_ACCESS_KEY"], said["AWS_REGION"])
+            assert said["AWS_ENDPOINT_URL"] == minio_server.endpoint
+
+        async def answers(method: str, path: str, name: str, expected: int) -> None:
+            async with asyncio.timeout(scaled(PATIENCE_SECONDS)):
+                while True:
+                    answer = await asyncio.to_thread(minio_server.ask, method, path, content=b"", keys=keys[name])
+                    if answer.status_code == expected:
+                        return
+                    await asyncio.sleep(0.05)
+
+        await answers("PUT", f"/{joe}/k", joe, 200)
+        await answers("GET", f"/{joe}/k", ann, 403)
+        asked = {"bucketName": joe, "requestedAt": "2026-01-01T00:00:00Z"}
+        await client.patch(STORAGES, namespace, ann, {"spec": {"bucketAccessRequests": [asked]}})
+        await answers("GET", f"/{joe}/k", ann, 200)
+        await answers("PUT", f"/{joe}/other", ann, 403)
+        await client.patch(STORAGES, namespace, joe, {"spec": {"bucketAccessGrants": [given | {"permission": "None"}]}})
+        await answers("GET", f"/{joe}/k", ann, 403)
+        for name in (ann, joe):
+            await client.request("DELETE", f"/apis/{API_VERSION}/namespaces/{namespace}/storages/{name}")
+            await until(client, SECRETS, namespace, name, lambda secret: secret is None)
+        await answers("GET", f"/{joe}/k", joe, 403)
+        keys["root"] = minio_server.root
+        await answers("HEAD", f"/{ann}", "root", 404)
+        await answers("HEAD", f"/{joe}", "root", 200)
 
 
 @pytest.mark.cluster
