@@ -4,6 +4,7 @@ import datetime
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,8 +13,11 @@ import pytest
 
 from datalabd.endpoints import origin
 from hack.minio import MinIO
-from hack.standins.object_storage import Backend, granted
+from hack.standins.object_storage import Backend, granted, owner
 from tests.servers import minio_server as minio_server
+from tests.workspaces.api import GATEWAY, serving
+from tests.workspaces.objects import datalab, secret
+from tests.workspaces.objects import storage as storage_of
 from workspaces import objects
 from workspaces.object_storage import ObjectStorage
 from workspaces.objects import Place
@@ -22,7 +26,7 @@ from workspaces.signatures import Keys
 
 pytestmark = pytest.mark.servers("MinIO")
 
-ODD = ("a//b", "dir/", "ü ö+%20&=?#", "a\tb", "x" * 1024, "<script>", "a/b/c.txt")
+ODD = ("a//b", "dir/", "ü ö+%20&=?#", "a\tb", "x" * 1024, "<script>", "a/b/c.txt", "مرحبا/é")
 
 
 @pytest.fixture
@@ -79,6 +83,51 @@ async def test_pages_follow_each_other(minio_server: MinIO, storage: ObjectStora
     assert {one["size"] for one in first["objects"]} == {2}
     assert await storage.usage(place) == {"objects": 7, "bytes": 14, "complete": True}
     assert await detail(storage.page(place, "", 4, "!")) == (422, "invalid")
+
+
+async def test_a_count_goes_from_page_to_page_and_ends(
+    minio_server: MinIO, storage: ObjectStorage, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "PAGE_MAX", 2)
+    monkeypatch.setattr(objects, "COUNTED_MAX", 4)
+    for count, expected in ((3, (3, True)), (4, (4, True)), (5, (4, False))):
+        for number in range(count):
+            assert put(minio_server, place, f"below/{number}")
+        found = await storage._count(place)
+        assert (found["objects"], found["complete"]) == expected
+
+
+async def test_the_api_reads_a_real_bucket_by_the_keys_of_a_tenant(
+    minio_server: MinIO, place: Place, tmp_path: Path
+) -> None:
+    backend, user, key = Backend(minio_server), f"u-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+    backend.put_user(user, key)
+    backend.put_policy(f"{user}.o", owner(place.bucket))
+    backend.set_policies(user, [f"{user}.o"])
+    assert put(minio_server, place, "a/ü.txt", b"hello")
+    keys = {"AWS_ACCESS_KEY_ID": user, "AWS_SECRET_ACCESS_KEY": key, "AWS_ENDPOINT_URL": minio_server.endpoint}
+    own = storage_of("ws-a", buckets=[{"bucketName": place.bucket}, {"bucketName": "ws-a-absent"}])
+    settings = replace(GATEWAY, endpoint=minio_server.endpoint)
+    bucket = f"/workspaces/ws-a/buckets/{place.bucket}"
+    joe: dict[str, Any] = {"user": "joe", "roles": {"ws-a": "ws_access"}}
+    async with serving(
+        tmp_path, settings, storages=[own], datalabs=[datalab()], secrets=[secret("ws-a", **keys)]
+    ) as api:
+        answer = await api.ask("GET", f"{bucket}/objects?prefix=a/", **joe)
+        (found,) = (await answer.json())["objects"]
+        assert (found["key"], found["size"]) == ("a/ü.txt", 5)
+        assert await (await api.ask("GET", f"{bucket}/usage", **joe)).json() == {
+            "objects": 1,
+            "bytes": 5,
+            "complete": True,
+        }
+        answer = await api.ask("GET", f"{bucket}/content?key=a/ü.txt", **joe)
+        assert (answer.status, await answer.read()) == (200, b"hello")
+        answer = await api.ask("GET", "/workspaces/ws-a/buckets/ws-a-absent/objects", **joe)
+        assert (answer.status, (await answer.json())["detail"]["error"]) in [
+            (403, "storage_forbids"),
+            (404, "bucket_not_made"),
+        ]
 
 
 async def test_a_link_is_an_attachment_for_five_minutes(
