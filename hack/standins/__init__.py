@@ -1,6 +1,11 @@
 """What the local control plane lacks, played against its real API server: Educates, a kubelet, operators of stores.
 
-    async with Educates(client, domain="lab.example.org"), Kubelet(client), RedisOperator(client):
+    async with (
+        secrets_manager(client, kubeconfig) as copying,
+        Educates(client, copying, domain="lab.example.org"),
+        Kubelet(client),
+        RedisOperator(client),
+    ):
         ...
 
 `python -m hack.standins` runs all for a person. They act on real objects and keep nothing in memory that a restart
@@ -23,6 +28,7 @@ from hack.standins.mongodb import MongoDBOperator
 from hack.standins.postgres import PostgresOperator
 from hack.standins.qdrant import QdrantOperator
 from hack.standins.redis import RedisOperator
+from hack.standins.secret_copier import secrets_manager
 from hack.standins.storage import StorageProvider
 
 STORES = (
@@ -51,6 +57,7 @@ __all__ = [
     "install_crds",
     "install_storage_crd",
     "install_store_crds",
+    "secrets_manager",
     "storage_crd",
     "store_crds",
 ]

@@ -21,21 +21,25 @@ from hack.standins import (
     install,
     install_storage_crd,
     install_store_crds,
+    secrets_manager,
 )
 
 
-async def run(domain: str, ingress_class: str, ingress_secret: str, shared: Path | None) -> None:
+async def run(kubeconfig: Path, domain: str, ingress_class: str, ingress_secret: str, shared: Path | None) -> None:
     """Return on SIGINT, SIGTERM or a failure of a stand-in, which is raised."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    client = await Client.connect(user_agent="standins")
+    client = await Client.connect(str(kubeconfig), user_agent="standins")
     try:
         await install(client, shared)
         await install_store_crds(client, shared and shared / "crds")
         await install_storage_crd(client, shared and shared / "crds")
-        educates = Educates(client, domain=domain, ingress_class=ingress_class, ingress_secret=ingress_secret)
         async with AsyncExitStack() as entered:
+            copying = await entered.enter_async_context(secrets_manager(client, kubeconfig))
+            educates = Educates(
+                client, copying, domain=domain, ingress_class=ingress_class, ingress_secret=ingress_secret
+            )
             playing = [
                 await entered.enter_async_context(standin)
                 for standin in (
@@ -63,8 +67,9 @@ def main() -> None:
     parser.add_argument("--ingress-class", default="nginx", metavar="NAME")
     parser.add_argument("--ingress-secret", default="", metavar="NAME", help="TLS Secret in namespace educates")
     given = parser.parse_args()
-    shared = os.environ.get("DATALABD_SHARED")
-    asyncio.run(run(given.ingress_domain, given.ingress_class, given.ingress_secret, Path(shared) if shared else None))
+    kubeconfig = Path(os.environ.get("KUBECONFIG") or "~/.kube/config").expanduser()
+    shared = Path(os.environ["DATALABD_SHARED"]) if os.environ.get("DATALABD_SHARED") else None
+    asyncio.run(run(kubeconfig, given.ingress_domain, given.ingress_class, given.ingress_secret, shared))
 
 
 if __name__ == "__main__":

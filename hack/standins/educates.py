@@ -87,14 +87,14 @@ class Educates(Operator):
 
     Its field manager is `session-manager`. To tell its requests from others' in an audit log, give it a client of its
     own, such as one for the service account `session-manager` that `install` makes. The secrets-manager has an account
-    of its own as well: `secrets_client` writes its copies, if given.
+    of its own as well: `copying` is a client of it, which writes its copies (`secrets_manager`).
     """
 
     def __init__(
         self,
         client: Client,
+        copying: Client,
         *,
-        secrets_client: Client | None = None,
         domain: str = "lab.example.org",
         ingress_class: str = "nginx",
         ingress_secret: str = "",
@@ -103,7 +103,7 @@ class Educates(Operator):
         timing: Timing = Timing(),
     ) -> None:
         super().__init__(client, MANAGER)
-        self._secrets_client = secrets_client
+        self._copying = copying
         self.settings = environments.Settings(
             domain=domain,
             ingress_class=ingress_class,
@@ -357,13 +357,13 @@ class Educates(Operator):
         live = self._secrets.get(*copy.target)
         try:
             if live is None:
-                await self.create(wanted, client=self._secrets_client)
+                await self.create(wanted, client=self._copying)
             elif is_of_another(live, wanted):
                 log.warning("not overwritten", secret=str(copy.target))
             elif (live.get("data") or {}) != wanted["data"]:
                 dropped = {key: None for key in live.get("data") or {} if key not in wanted["data"]}
                 body = {"data": wanted["data"] | dropped}
-                await self.patch(SECRETS, *copy.target, body, client=self._secrets_client)
+                await self.patch(SECRETS, *copy.target, body, client=self._copying)
         except (NotFound, Conflict, NamespaceTerminating) as error:
             log.debug("not copied now", secret=str(copy.target), error=str(error))
 

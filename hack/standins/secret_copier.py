@@ -1,16 +1,59 @@
-"""Educates' secrets-manager: which Secret a SecretCopier copies where."""
+"""Educates' secrets-manager: which Secret a SecretCopier copies where, and by what account."""
 
-from collections.abc import Iterator
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from datalabd.api.meta import Manifest, NamespacedName
-from datalabd.kube.resources import Resource
+from datalabd.kube.client import Client, path
+from datalabd.kube.resources import SERVICE_ACCOUNTS, Resource
+from hack.standins.crds import OPERATOR_NAMESPACE, SECRETS_ACCOUNT
 
 SECRET_COPIERS = Resource("secrets.educates.dev/v1beta1", "secretcopiers", "SecretCopier", namespaced=False)
 COPIED_FROM = "secrets.educates.dev/secret-name"
 """Annotation of a copy: `<namespace>/<name>` of its source. A Secret that names another is never overwritten."""
 COPIER_RULE = "secrets.educates.dev/copier-rule"
 """Annotation of a copy: by which SecretCopier it was made. A Secret that names another is never overwritten."""
+
+
+TOKEN_SECONDS = 365 * 24 * 3600
+
+
+@contextlib.asynccontextmanager
+async def secrets_manager(client: Client, kubeconfig: Path) -> AsyncIterator[Client]:
+    """A client of Educates' second operator, which copies Secrets and may do nothing with sessions.
+
+    `client` may ask for a token of its account, which `install` makes; `kubeconfig` says where the API server is.
+    """
+    wanted = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": TOKEN_SECONDS},
+    }
+    account = path(SERVICE_ACCOUNTS, OPERATOR_NAMESPACE, SECRETS_ACCOUNT, "token")
+    token = (await client.request("POST", account, body=wanted))["status"]["token"]
+    with _kubeconfig(kubeconfig, token) as own:
+        copying = await Client.connect(own, user_agent="standins")
+        try:
+            yield copying
+        finally:
+            await copying.close()
+
+
+@contextlib.contextmanager
+def _kubeconfig(path: Path, token: str) -> Iterator[str]:
+    """The path of the same kubeconfig with this token; a file that only we may read."""
+    config = yaml.safe_load(path.read_text())
+    for user in config["users"]:
+        user["user"] = {"token": token}
+    with tempfile.NamedTemporaryFile("w", suffix=".kubeconfig") as own:
+        yaml.safe_dump(config, own)
+        own.flush()
+        yield own.name
 
 
 class Copy(NamedTuple):

@@ -66,6 +66,21 @@ def test_labs_may_reach_the_api_server(running: Cluster) -> None:
     }
 
 
+def test_secrets_are_copied_by_an_account_that_may_do_nothing_else(running: Cluster) -> None:
+    """As those of Educates are: what its policies and rights refuse there is refused here."""
+    running.kubectl("apply", "-k", str(playground.SAMPLES))
+    copy = ("get", "secret", "s-joe-datalab", "-n", "s-joe")
+    eventually(lambda: running.kubectl(*copy, check=False).returncode == 0, 40)
+    entries = [json.loads(line) for line in running.audit_log.read_bytes().splitlines() if b"s-joe-datalab" in line]
+    copied = {"resource": "secrets", "namespace": "s-joe", "name": "s-joe-datalab"}
+    by = {
+        entry["user"]["username"]
+        for entry in entries
+        if entry["verb"] == "create" and entry["objectRef"].items() >= copied.items()
+    }
+    assert by == {"system:serviceaccount:educates:secrets-manager"}
+
+
 def test_the_workspace_api_answers_whoever_takes_a_token_as_told(running: Cluster) -> None:
     api = playground.start_workspaces(running)
     told = subprocess.run(["sh", "-c", api.token_command(playground.ADMIN)], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.meta import Manifest
-from datalabd.errors import NotFound
+from datalabd.errors import Denied, NotFound
 from datalabd.kube.client import Client, path
 from datalabd.kube.resources import (
     CONFIG_MAPS,
@@ -30,7 +30,7 @@ from hack import schemas
 from hack.cluster import Cluster
 from hack.deadlines import scaled
 from hack.schemas.__main__ import drifted
-from hack.standins import TROUBLE, Educates, Kubelet, Timing, install
+from hack.standins import TROUBLE, Educates, Kubelet, Timing, install, secrets_manager
 from hack.standins.budget import limits
 from hack.standins.educates import LAST_HANDLED
 from hack.standins.kubelet import PODS, VOLUMES
@@ -73,6 +73,8 @@ class Lab:
 
     client: Client
     name: str = field(default_factory=lambda: f"lab-{uuid.uuid4().hex[:6]}")
+    copying: Client = field(init=False)
+    """Of the account that copies Secrets; where Educates is played."""
 
     async def workshop(self, name: str = "", **spec: Any) -> Manifest:
         return await self.client.create(
@@ -196,8 +198,10 @@ def installed(cluster: Cluster) -> Cluster:
 @pytest.fixture
 async def lab(installed: Cluster, client: Client) -> AsyncIterator[Lab]:
     """A lab; its environments and sessions are deleted at the end."""
-    lab = Lab(client)
-    yield lab
+    async with secrets_manager(client, installed.kubeconfig) as copying:
+        lab = Lab(client)
+        lab.copying = copying
+        yield lab
     for resource in (WORKSHOP_SESSIONS, WORKSHOP_ENVIRONMENTS, WORKSHOPS):
         for obj in (await client.list(resource))[0]:
             if obj["metadata"]["name"].startswith(lab.name):
@@ -207,7 +211,7 @@ async def lab(installed: Cluster, client: Client) -> AsyncIterator[Lab]:
 @pytest.fixture
 async def played(lab: Lab) -> AsyncIterator[Educates]:
     """Educates, sixty times as fast."""
-    async with Educates(lab.client, timing=QUICK) as educates:
+    async with Educates(lab.client, lab.copying, timing=QUICK) as educates:
         yield educates
 
 
@@ -319,7 +323,7 @@ class TestEnvironment:
         }
 
     async def test_runs_soon(self, lab: Lab) -> None:
-        async with Educates(lab.client):
+        async with Educates(lab.client, lab.copying):
             await lab.workshop()
             await lab.environment()
             await lab.until(WORKSHOP_ENVIRONMENTS, "", lab.name, phase("Running"), seconds=3)
@@ -404,7 +408,7 @@ class TestEnvironment:
         await lab.here(CONFIG_MAPS, "own")
 
     async def test_a_missing_workshop_makes_it_pending(self, lab: Lab) -> None:
-        async with Educates(lab.client):
+        async with Educates(lab.client, lab.copying):
             await lab.environment()
             status = educates(await lab.environment_is("Pending"))
         assert status["message"] == f"Workshop {lab.name} is not available."
@@ -416,7 +420,7 @@ class TestEnvironment:
         assert "message" not in educates(await lab.environment_is("Running"))
 
     async def test_a_workshop_that_comes_is_not_noticed_earlier(self, lab: Lab) -> None:
-        async with Educates(lab.client):
+        async with Educates(lab.client, lab.copying):
             await lab.environment()
             await lab.environment_is("Pending")
             await lab.workshop()
@@ -497,26 +501,26 @@ class TestEnvironment:
     async def test_what_was_created_while_it_was_down_is_handled(self, lab: Lab) -> None:
         await lab.workshop()
         await lab.environment()
-        async with Educates(lab.client, timing=QUICK):
+        async with Educates(lab.client, lab.copying, timing=QUICK):
             await lab.environment_is("Running")
 
     async def test_what_was_finished_before_a_restart_is_not_handled_again(self, lab: Lab) -> None:
         await lab.workshop(environment={"objects": [config_map("listed")]})
         await lab.environment()
-        async with Educates(lab.client, timing=QUICK):
+        async with Educates(lab.client, lab.copying, timing=QUICK):
             before = await lab.environment_is("Running")
         await lab.delete(CONFIG_MAPS, lab.name, "listed")
-        async with Educates(lab.client, timing=QUICK):
+        async with Educates(lab.client, lab.copying, timing=QUICK):
             await lab.sentinel()
         after = await lab.client.get(WORKSHOP_ENVIRONMENTS, "", lab.name)
         assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
         assert await lab.read(CONFIG_MAPS, lab.name, "listed") is None
 
     async def test_the_age_of_a_pending_one_counts_over_a_restart(self, lab: Lab) -> None:
-        async with Educates(lab.client):
+        async with Educates(lab.client, lab.copying):
             await lab.environment()
             began = (await lab.environment_is("Pending"))["status"]["kopf"]["progress"]
-        async with Educates(lab.client, timing=QUICK):
+        async with Educates(lab.client, lab.copying, timing=QUICK):
             again = (await lab.client.get(WORKSHOP_ENVIRONMENTS, "", lab.name))["status"]["kopf"]["progress"]
         handler = "workshopenvironment_create"
         assert again[handler]["started"] == began[handler]["started"]
@@ -532,7 +536,7 @@ class TestSession:
         }
 
     async def test_runs_soon(self, lab: Lab) -> None:
-        async with Educates(lab.client):
+        async with Educates(lab.client, lab.copying):
             await lab.workshop()
             await lab.environment()
             await lab.environment_is("Running")
@@ -613,7 +617,7 @@ class TestSession:
 
     async def test_one_tls_entry_lists_all_hosts(self, lab: Lab) -> None:
         await lab.secret("educates", lab.name, **{"tls.crt": "x", "tls.key": "y"})
-        async with Educates(lab.client, ingress_secret=lab.name, timing=QUICK):
+        async with Educates(lab.client, lab.copying, ingress_secret=lab.name, timing=QUICK):
             await lab.running(session={"ingresses": [{"name": "data"}]})
         spec = (await lab.here(INGRESSES, f"{lab.name}-s"))["spec"]
         assert spec["tls"] == [{"hosts": [rule["host"] for rule in spec["rules"]], "secretName": lab.name}]
@@ -869,6 +873,16 @@ class TestSecretCopying:
         await lab.environment_is("Running")
         await lab.until(SECRETS, lab.name, "wanted", lambda _: True)
         return lab
+
+    async def test_it_is_done_by_an_account_that_may_do_nothing_else(self, source: Lab, installed: Cluster) -> None:
+        """Policies tell it from the one that makes sessions."""
+        entries = [json.loads(line) for line in installed.audit_log.read_bytes().splitlines() if b'"secrets"' in line]
+        copied = ("create", source.name, "wanted")
+        of = [(entry["verb"], *map(entry["objectRef"].get, ("namespace", "name"))) for entry in entries]
+        by = {entry["user"]["username"] for entry, what in zip(entries, of, strict=True) if what == copied}
+        assert by == {"system:serviceaccount:educates:secrets-manager"}
+        with pytest.raises(Denied):
+            await source.copying.list(WORKSHOP_SESSIONS)
 
     async def test_a_change_arrives(self, source: Lab) -> None:
         await source.client.patch(SECRETS, f"{source.name}-src", "wanted", {"data": {"key": "dHdv", "more": "eA=="}})

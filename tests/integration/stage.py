@@ -7,15 +7,13 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any
 
 from datalabd.api.meta import Manifest
 from datalabd.kube.client import Client
 from hack.cluster import Cluster
 from hack.deadlines import scaled
-from hack.standins import Educates, Kubelet, Timing, install, install_store_crds
-from hack.standins.crds import OPERATOR_NAMESPACE, SECRETS_ACCOUNT
+from hack.standins import Educates, Kubelet, Timing, install, install_store_crds, secrets_manager
 from hack.standins.kubelet import Trouble
 from hack.standins.operator import Operator
 from tests.integration.daemon import eventually
@@ -81,12 +79,6 @@ def install_educates(cluster: Cluster) -> None:
     asyncio.run(installing())
 
 
-def secrets_manager(cluster: Cluster) -> Path:
-    """The kubeconfig of Educates' second operator, which copies Secrets and may do nothing with sessions."""
-    path = cluster.directory / "serviceaccounts" / OPERATOR_NAMESPACE / f"{SECRETS_ACCOUNT}.kubeconfig"
-    return path if path.exists() else cluster.kubeconfig_for(f"{OPERATOR_NAMESPACE}/{SECRETS_ACCOUNT}")
-
-
 @contextlib.contextmanager
 def standins(
     cluster: Cluster,
@@ -107,12 +99,11 @@ def standins(
         try:
             if not installed:
                 await install(client, SHARED if SHARED.exists() else None)
-            copying = await Client.connect(str(secrets_manager(cluster)), user_agent="standins")
             if stores:
                 await install_store_crds(client, SHARED / "crds" if SHARED.exists() else None)
             async with contextlib.AsyncExitStack() as entered:
-                entered.push_async_callback(copying.close)
-                educates = Educates(client, secrets_client=copying, domain="lab.example.org", timing=timing)
+                copying = await entered.enter_async_context(secrets_manager(client, cluster.educates_kubeconfig))
+                educates = Educates(client, copying, domain="lab.example.org", timing=timing)
                 for standin in (educates, Kubelet(client, trouble), *(store(client) for store in stores)):
                     await entered.enter_async_context(standin)
                 yield

@@ -19,7 +19,7 @@ from datalabd.kube.resources import Resource
 from hack.account import kubeconfig
 from hack.cluster import Cluster
 from hack.deadlines import scaled
-from hack.standins import Educates, Kubelet, install, install_store_crds
+from hack.standins import Educates, Kubelet, install, install_store_crds, secrets_manager
 from tests.integration.objects import environment, open_namespace, unique
 from tests.reference import SHARED
 
@@ -95,7 +95,11 @@ async def world(client: Client, cluster: Cluster) -> AsyncIterator[Client]:
     for definition in custom_resource_definitions():
         with contextlib.suppress(Conflict):  # left by other tests, with a conversion that nothing here asks for
             await client.create(kinds.CRDS, definition)
-    async with Educates(client, domain="lab.example.org"), Kubelet(client):
+    async with (
+        secrets_manager(client, cluster.kubeconfig) as copying,
+        Educates(client, copying, domain="lab.example.org"),
+        Kubelet(client),
+    ):
         yield client
 
 
