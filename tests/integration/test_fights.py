@@ -67,7 +67,9 @@ def test_a_retained_label_that_somebody_put_on_goes_and_passes_end(stage: Stage,
     assert stage.condition(lab, "Ready")["status"] == "True"
 
 
-def test_a_condition_of_our_types_that_somebody_left_goes_and_others_stay(stage: Stage, lab: str) -> None:
+def test_a_condition_of_our_types_that_somebody_left_goes_and_others_stay(
+    stage: Stage, datalabd: Daemon, lab: str
+) -> None:
     for kind in ("Stalled", "Reviewed"):
         left = {"type": kind, "status": "True", "reason": "Old", "message": "left by another tool"}
         left["lastTransitionTime"] = "2026-01-01T00:00:00Z"
@@ -76,6 +78,7 @@ def test_a_condition_of_our_types_that_somebody_left_goes_and_others_stay(stage:
     eventually(lambda: stage.condition(lab, "Stalled") == {})
     assert stage.condition(lab, "Reviewed")["reason"] == "Old"
     assert stage.condition(lab, "Ready")["status"] == "True"
+    assert passes_in_three_seconds(datalabd) <= 3
 
 
 def put_back_after(reset: Callable[[], None], is_right: Callable[[], bool]) -> float:

@@ -78,10 +78,11 @@ def test_rotated_storage_keys_reach_the_lab(stage: Stage) -> None:
 def test_a_vanished_storage_secret_takes_nothing_away(stage: Stage) -> None:
     lab = stage.lab()
     stage.until_ready(lab)
+    before = stage.values(f"{lab}-datalab")
     stage.cluster.api.delete("secret", lab, stage.namespace)
     told = stage.until(lab, "StorageReady", "False")
     assert "known before" in told["message"]
-    assert stage.get("secret", f"{lab}-datalab") is not None
+    assert stage.values(f"{lab}-datalab") == before
 
 
 def test_one_of_two_sessions_stops_and_starts_again_on_its_volume(stage: Stage) -> None:
