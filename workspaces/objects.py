@@ -28,7 +28,7 @@ DOWNLOAD_MAX = 100 * 1024 * 1024
 LINK_SECONDS = 300
 KEY_MAX = 1024
 """Bytes of an object's key, or of the beginning of keys."""
-TOKEN_MAX = 4096
+TOKEN_MAX = 2048
 """Characters of what an object storage calls the place where a page begins."""
 
 _KEY_ID = re.compile(r"[!-~]([ -~]{0,254}[!-~])?")

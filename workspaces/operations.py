@@ -66,7 +66,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "limit": {"description": "Most entries of a page.", "schema": {"type": "integer", "minimum": 1, "maximum": 500}},
     "continue": {
         "description": "Where the page begins, as an earlier answer says.",
-        "schema": {"type": "string", "maxLength": 4096},
+        "schema": {"type": "string", "maxLength": 2048},
     },
     "name": {"description": "Only workspaces whose name contains it.", "schema": {"type": "string", "maxLength": 253}},
     "status": {
