@@ -286,3 +286,25 @@ def test_limits_of_sessions_are_told() -> None:
     found = reads.view(FULL, Sharing(), OFFER, replace(SETTINGS, max_sessions=5), EVERYTHING, "x")
     assert found["datalab"]["max_sessions"] == 5
     assert TODAY not in str(found)
+
+
+def test_conditions_name_the_object_and_since_when() -> None:
+    """What needs a person comes first; what says what it should, or is switched off, is left out."""
+    waiting = {"type": "Ready", "status": "False", "reason": "Creating", "message": "bucket ws-a is being made"}
+    stored = storage() | {"status": {"conditions": [waiting | {"lastTransitionTime": "2026-11-30T12:00:00Z"}]}}
+    stalled = {"status": "True", "reason": "NotFound", "message": "no such environment"}
+    lab = datalab() | {
+        "status": {
+            "conditions": [
+                {"type": "Synced"} | stalled | {"status": "False"},
+                {"type": "Stalled"} | stalled,
+            ]
+        }
+    }
+    found = reads.conditions(stored, lab)
+    assert [(row["object"], row["type"], row["stalled"]) for row in found] == [
+        ("Datalab", "Synced", True),
+        ("Storage", "Ready", False),
+    ]
+    assert found[1]["since"] == "2026-11-30T12:00:00Z"
+    assert "since" not in found[0]
