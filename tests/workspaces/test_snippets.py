@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hack import redis_server
+from hack import minio, redis_server
 from hack.postgresql import PostgreSQL
 from tests.servers import postgresql, redis_servers  # noqa: F401  # fixtures
 from workspaces import snippets
+from workspaces.signatures import Keys
 from workspaces.snippets import Snippet, Unwritable
 
 STORAGE = {
@@ -381,3 +383,51 @@ def test_redis_cli_gets_in(redis_servers: redis_server.Servers, tmp_path: Path) 
     values = {"host": "127.0.0.1", "port": str(server.port), "username": "default", "password": HOSTILE}
     script = of_store("cache", "c", **values, database="3")["cache/c", "redis-cli"]
     assert "db=3" in run(script, "CLIENT INFO", tmp_path)
+
+
+LISTING = {
+    "aws": "aws --profile ws-a s3 ls s3://ws-a/",
+    "s3cmd": "s3cmd ls s3://ws-a/",
+    "rclone": "rclone lsf ws-a:ws-a",
+}
+"""What lists the bucket, by programs that read a file of their own."""
+
+
+def has(program: str) -> bool:
+    """Whether this machine has a program that reads all that we write: `endpoint_url` is read since 2023."""
+    if shutil.which(program) is None:
+        return False
+    done = subprocess.run([program, "--version"], capture_output=True, text=True)
+    version = re.match(r"aws-cli/(\d+)\.(\d+)", done.stdout)
+    return version is None or (int(version[1]), int(version[2])) >= ((1, 29) if version[1] == "1" else (2, 13))
+
+
+@pytest.mark.servers("MinIO")
+@pytest.mark.timeout(900)  # it may have to be built
+@pytest.mark.parametrize("secret", ["S3cret/Key+=12345", "a'b\"c\\d $HOME $(id) %(x)s #; !*"])
+def test_keys_get_in_by_every_tool_that_this_machine_has(tmp_path: Path, secret: str) -> None:
+    if lacking := minio.missing():
+        pytest.skip(lacking)
+    server = minio.MinIO(tmp_path / "minio")
+    server.root = Keys("root-user", secret, minio.REGION)
+    with server:
+        for path in ("/ws-a", "/ws-a/hello.txt"):
+            assert server.ask("PUT", path, content=b"").is_success
+        found = of_storage(access="root-user", secret=secret, endpoint=server.endpoint, region=minio.REGION)
+        exported = variables(found["environment", ""])
+        keys = Keys(exported["AWS_ACCESS_KEY_ID"], exported["AWS_SECRET_ACCESS_KEY"], exported["AWS_REGION"])
+        assert b"hello.txt" in server.ask("GET", "/ws-a", keys=keys).content
+        for (_, place), text in found.items():
+            if place:
+                file = tmp_path / place.removeprefix("~/")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with file.open("a") as written:
+                    written.write(text)
+        for program, command in LISTING.items():
+            if has(program) and any(tool == program for tool, _ in found):
+                assert "hello.txt" in run(command, "", tmp_path), program
+        if has("aws"):
+            assert "hello.txt" in run(f"{found['environment', '']}aws s3 ls s3://ws-a/", "", tmp_path)
+        if subprocess.run(["python3", "-c", "import boto3"], capture_output=True).returncode == 0:
+            script = f"{found['boto3', '']}print(listing['Contents'][0]['Key'])"
+            assert run(f"python3 -c {shlex.quote(script)}", "", tmp_path) == "hello.txt\n"
