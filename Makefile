@@ -36,8 +36,8 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: demo
-demo: $(INSTALLED) control-plane ## Show the whole line on a control plane of its own; leaves nothing running
-	$(RUN) -m hack.demo
+demo: $(INSTALLED) control-plane ## Show the whole line on a control plane of its own; KEEP=1 leaves it up until Ctrl-C
+	$(RUN) -m hack.demo $(if $(KEEP),--keep)
 
 .PHONY: up
 up: $(INSTALLED) control-plane ## Start a control plane with datalabd on it, to try things by hand

@@ -5,6 +5,8 @@
 Exit code 0 when everything shown was as it should be; leaves nothing running.
 """
 
+import argparse
+import contextlib
 import json
 import re
 import signal
@@ -57,8 +59,8 @@ class Demo:
             raise ClusterError(f"that should have {'failed' if fails else 'worked'}: exit code {done.returncode}")
         return output
 
-    def run(self) -> None:
-        """All of it."""
+    def run(self, *, keep: bool) -> None:
+        """All of it; with `keep` what runs stays until Ctrl-C."""
         kubectl = self._cluster.kubectl
         print("\n$ kubectl apply -k manifests/samples", flush=True)
         kubectl("apply", "-k", str(playground.SAMPLES))
@@ -86,7 +88,18 @@ class Demo:
         self.rotate("s-jeff", "redis/prod")
         self.show_metrics()
         print("\nStarting the Workspace API, with an issuer that believes any name …", flush=True)
-        WorkspaceDemo(playground.start_workspaces(self._cluster), until).run()
+        api = playground.start_workspaces(self._cluster, UI_MODE="ui")
+        WorkspaceDemo(api, until).run()
+        if keep:
+            self._keep(api)
+
+    def _keep(self, api: playground.WorkspaceApi) -> None:
+        """Stay until somebody presses Ctrl-C."""
+        print(f"\nThe pages are at {api.url}/workspaces until you press Ctrl-C.")
+        print(f"Log in as ann, bob or carol, or as {playground.ADMIN}, who is a platform admin. The issuer is one for")
+        print("trying things: it asks for a name and no password, and believes whatever it is told.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
 
     def wait_for_labs(self) -> None:
         """Until all labs are ready, telling how far they are."""
@@ -212,6 +225,9 @@ def expect(fact: bool, what: str) -> None:
 
 def main() -> int:
     """Exit code 0; 1 where the demonstration failed."""
+    parser = argparse.ArgumentParser(prog="python -m hack.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", action="store_true", help="leave all of it running until Ctrl-C")
+    given = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="datalabd-demo-") as scratch:
         directory = Path(scratch, "cluster")
@@ -219,7 +235,7 @@ def main() -> int:
             print("The whole line, in one to two minutes on an idle machine.", flush=True)
             with playground.start(directory, tell=lambda text: print(f"  {text}", flush=True)) as cluster:
                 print(f"  ready after {time.monotonic() - began:.0f} s", flush=True)
-                Demo(cluster).run()
+                Demo(cluster).run(keep=given.keep)
         except ClusterError as error:
             print(f"\nThe demonstration failed: {error}", file=sys.stderr)
             log = directory / "logs" / "datalabd.log"

@@ -215,7 +215,7 @@ def _up(directory: Path) -> None:
     cluster = start(directory, detach=True, tell=lambda text: print(text, file=sys.stderr, flush=True))
     print("starting the Workspace API, and an issuer that believes any name (about 3 s) …", file=sys.stderr, flush=True)
     try:
-        api = start_workspaces(cluster)
+        api = start_workspaces(cluster, UI_MODE="ui")
     except BaseException:
         cluster.stop()
         raise
@@ -227,6 +227,7 @@ def _up(directory: Path) -> None:
     print(f"The Workspace API is at {api.url}. Anybody can have a token; {ADMIN} is a platform admin:\n")
     print(f"    token=$({api.token_command(ADMIN)})")
     print(f'    curl -H "Authorization: Bearer $token" {api.url}/workspaces\n')
+    print(f"Its pages are at {api.url}/workspaces: log in by any name.\n")
     print(f"Logs are in {cluster.directory / 'logs'}; `make down` stops everything and removes them.")
 
 

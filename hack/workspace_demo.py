@@ -1,7 +1,9 @@
 """What the demonstration shows of the Workspace API."""
 
 import json
+import re
 from collections.abc import Callable
+from html.parser import HTMLParser
 from typing import Any
 
 import httpx
@@ -9,8 +11,36 @@ import httpx
 from hack import playground
 from hack.cluster import ClusterError
 from hack.playground import ADMIN, WorkspaceApi
+from workspaces.permissions import ROLE_PERMISSIONS, Permissions, Role
+from workspaces.ui.screens import SCREENS, may_see
 
 SECONDS = 120.0
+
+
+class Headings(HTMLParser):
+    """The headings of a page, in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._is_inside = False
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note that a heading begins."""
+        if re.fullmatch("h[1-6]", tag):
+            self._is_inside = True
+            self.found.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note that it ends."""
+        self._is_inside = self._is_inside and not re.fullmatch("h[1-6]", tag)
+
+    def handle_data(self, data: str) -> None:
+        """Take up its text."""
+        if self._is_inside:
+            self.found[-1] = " ".join(f"{self.found[-1]} {data}".split())
 
 
 class WorkspaceDemo:
@@ -39,11 +69,29 @@ class WorkspaceDemo:
         self._until(lambda: self._ask("carol", "GET", path).status_code == 200, SECONDS, "a session open")
         self._show("Carol opens a session", "carol", "GET", path)
         self._show("Carol manages no members", "carol", "DELETE", "/workspaces/ws-ann/members/ann", expected=403)
+        told = self._audited()
         print("\n== What the audit log says of that")
-        told = [entry for entry in playground.entries(self._api.log.read_text()) if entry.get("event") == "audit"]
         print(f"  {json.dumps(told[-1])}" if told else "  nothing", flush=True)
         if not told or (told[-1]["user"], told[-1]["outcome"]) != ("carol", "refused"):
             raise ClusterError("expected: the audit line of that refusal")
+        self._show_pages("ann", "the owner", ROLE_PERMISSIONS[Role.ADMIN])
+        self._show_pages("carol", "a member", ROLE_PERMISSIONS[Role.ACCESS])
+
+    def _audited(self) -> list[dict[str, Any]]:
+        return [entry for entry in playground.entries(self._api.log.read_text()) if entry.get("event") == "audit"]
+
+    def _show_pages(self, user: str, role: str, allowed: Permissions) -> None:
+        """Print the headings of each page that somebody may look at, and what those say that they may not."""
+        print(f"\n== The pages, as {user} sees them, {role}")
+        parts = {"w": "ws-ann", "b": "ws-ann", "s": "default"}
+        for screen in SCREENS:
+            path = screen.address(parts)
+            answer = self._ask(user, "GET", path, accept="text/html")
+            expected = 200 if may_see(screen.needs, allowed) else 403
+            headings = Headings(answer.text).found
+            print(f"  {answer.status_code} {path}: {' · '.join(headings)}", flush=True)
+            if answer.status_code != expected or not headings:
+                raise ClusterError(f"expected: a page with a heading, and status {expected}")
 
     def _is_ready(self, user: str, name: str) -> bool:
         answer = self._ask(user, "GET", f"/workspaces/{name}")
@@ -69,8 +117,17 @@ class WorkspaceDemo:
         if answer.status_code != expected:
             raise ClusterError(f"expected: an answer of {expected}")
 
-    def _ask(self, user: str, method: str, path: str, body: Any = None, *, forged: bool = False) -> httpx.Response:
-        headers = {"Accept": "application/json"}
+    def _ask(
+        self,
+        user: str,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        forged: bool = False,
+        accept: str = "application/json",
+    ) -> httpx.Response:
+        headers = {"Accept": accept}
         if user:
             token = self._api.token(user)
             head, _, signature = token.rpartition(".")

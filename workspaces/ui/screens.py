@@ -177,8 +177,9 @@ BY_NAME = {screen.name: screen for screen in SCREENS}
 
 def navigation(allowed: Permissions) -> list[Screen]:
     """Screens of a workspace that somebody with these permissions may look at."""
-    return [screen for screen in SCREENS if screen.on_workspace and screen.symbol and _may(screen.needs, allowed)]
+    return [screen for screen in SCREENS if screen.on_workspace and screen.symbol and may_see(screen.needs, allowed)]
 
 
-def _may(needs: Needs | Permission, allowed: Permissions) -> bool:
-    return needs in allowed if isinstance(needs, Permission) else bool(allowed)
+def may_see(needs: Needs | Permission, allowed: Permissions) -> bool:
+    """Whether permissions on a workspace suffice for a screen."""
+    return needs in allowed if isinstance(needs, Permission) else bool(allowed) and needs is not Needs.PLATFORM_ADMIN
