@@ -288,23 +288,26 @@ def test_limits_of_sessions_are_told() -> None:
     assert TODAY not in str(found)
 
 
-def test_conditions_name_the_object_and_since_when() -> None:
-    """What needs a person comes first; what says what it should, or is switched off, is left out."""
-    waiting = {"type": "Ready", "status": "False", "reason": "Creating", "message": "bucket ws-a is being made"}
-    stored = storage() | {"status": {"conditions": [waiting | {"lastTransitionTime": "2026-11-30T12:00:00Z"}]}}
-    stalled = {"status": "True", "reason": "NotFound", "message": "no such environment"}
-    lab = datalab() | {
-        "status": {
-            "conditions": [
-                {"type": "Synced"} | stalled | {"status": "False"},
-                {"type": "Stalled"} | stalled,
-            ]
-        }
-    }
-    found = reads.conditions(stored, lab)
-    assert [(row["object"], row["type"], row["stalled"]) for row in found] == [
-        ("Datalab", "Synced", True),
-        ("Storage", "Ready", False),
+def test_conditions_that_do_not_say_what_they_should_come_with_since_when() -> None:
+    since = {"lastTransitionTime": "2026-01-02T03:04:05Z"}
+    live = storage() | {"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "Creating"} | since]}}
+    said = [
+        {"type": "Synced", "status": "True", "reason": "ReconcileSuccess"},
+        {"type": "StorageReady", "status": "Unknown", "reason": "StorageSecret", "message": "no Secret ws-a"},
+        {"type": "StoresReady", "status": "False", "reason": "Disabled"},
+        {"type": "Stalled", "status": "True", "reason": "StorageSecret", "message": "no Secret ws-a"},
+        {"type": "HostsTaken", "status": "True", "reason": "Taken", "message": "by another"},
+        {"type": "EnvironmentLost", "status": "False", "reason": "Found"},
     ]
-    assert found[1]["since"] == "2026-11-30T12:00:00Z"
-    assert "since" not in found[0]
+    lab = datalab() | {"status": {"conditions": said}}
+    waits = {"object": "Storage", "type": "Ready", "reason": "Creating", "message": "", "stalled": False}
+    stalled = {"object": "Datalab", "stalled": True}
+    assert reads.conditions(live, lab) == [
+        stalled | {"type": "StorageReady", "reason": "StorageSecret", "message": "no Secret ws-a"},
+        stalled | {"type": "HostsTaken", "reason": "Taken", "message": "by another"},
+        waits | {"since": "2026-01-02T03:04:05Z"},
+    ]
+    shown = reads.view(pieces(live, lab), Sharing([live]), OFFER, SETTINGS, EVERYTHING, "alice")
+    assert [row.reason for row in Workspace.model_validate(shown).conditions] == ["StorageSecret", "Taken", "Creating"]
+    machine = reads.view(pieces(live, lab), Sharing([live]), OFFER, SETTINGS, ROLE_PERMISSIONS[Role.API], "robot")
+    assert "conditions" not in machine

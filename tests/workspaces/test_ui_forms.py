@@ -65,7 +65,9 @@ def test_an_error_of_an_entry_stands_at_the_field_of_all_entries_with_what_was_g
 def test_what_is_of_no_field_is_of_the_whole_form() -> None:
     why = wrong(("path", "workspace_name"), "must be a name", "A")
     assert refused([("reason", "x")], why).problem == "path.workspace_name: must be a name"
-    assert refused([], problem(409, "session_exists")).problem == "There is a session of this name"
+    taken = refused([], problem(409, "session_exists"))
+    assert (taken.problem, taken.word) == ("There is a session of this name", "session_exists")
+    assert refused([], Problem(403, "Forbidden")).word == ""
     assert refused([], Problem(422, [{"msg": "odd"}])).problem == ": odd"
 
 
@@ -82,12 +84,12 @@ def test_a_form_that_was_refused_shows_what_was_typed() -> None:
     this = Form("change_role", {"m": "joe"}, None)
     again = Attempt(this.id, {"role": "owner", "m": "joe"}, "no", {"role": "must be admin or user"})
     shown = Form("change_role", {"m": "joe"}, again)
-    assert (shown.is_refused, shown.problem) == (True, "no")
+    assert (shown.is_refused, shown.problem, shown.word) == (True, "no", "")
     assert (shown.value("role", "user"), shown.value("other", "x")) == ("owner", "")
     assert (shown.error("role"), shown.error("other")) == ("must be admin or user", "")
     another = Form("change_role", {"m": "jane"}, again)
     assert (another.is_refused, another.problem, another.value("role", "user")) == (False, "", "user")
-    assert another.error("role") == ""
+    assert (another.error("role"), another.word) == ("", "")
 
 
 def test_ids_are_of_one_text_alone() -> None:

@@ -79,12 +79,15 @@ class Attempt:
     """What is wrong with all of it, in the API's words."""
     errors: Mapping[str, str] = field(default_factory=dict)
     """What is wrong with a field, in the API's words, by its name."""
+    word: str = ""
+    """What is wrong with all of it, in the API's word for programs."""
 
 
 def attempt(form: str, typed: Mapping[str, str], words: Words, why: Problem) -> Attempt:
     """The form as it was refused."""
     if not isinstance(why.detail, list):
-        return Attempt(form, typed, why.sentence)
+        word = str(why.detail.get("error", "")) if isinstance(why.detail, dict) else ""
+        return Attempt(form, typed, why.sentence, word=word)
     errors: dict[str, list[str]] = {}
     for error in why.detail:
         name, is_exact = _field(tuple(error.get("loc", ())), typed, words)
@@ -141,6 +144,11 @@ class Form:
     def problem(self) -> str:
         """What is wrong with all of it; empty if nothing is."""
         return self._attempt.problem if self._attempt is not None else ""
+
+    @property
+    def word(self) -> str:
+        """The same in the API's word for programs, where it has one."""
+        return self._attempt.word if self._attempt is not None else ""
 
     def value(self, name: str, otherwise: str = "") -> str:
         """What stands in a field: what was typed, where it was."""
