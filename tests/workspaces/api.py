@@ -103,6 +103,7 @@ async def serving(
         stack.push_async_callback(cache.stop)
         cache.start()
         app = application(services, handlers.HANDLERS, [authentication.middleware(is_public)])
+        authentication.install(app)
         server = TestServer(app, handler_cancellation=True)
         browser: TestClient[Any, Any] = await stack.enter_async_context(TestClient(server))
         for kind in (kinds.STORAGES, kinds.DATALABS, kinds.SECRETS, kinds.CRDS):
