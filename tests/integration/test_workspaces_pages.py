@@ -12,6 +12,7 @@ from tests.html_pages import Page
 from tests.integration.daemon import eventually
 from tests.integration.objects import unique
 from tests.integration.workspace_server import USERS, Server, install_kinds, serving, workspace
+from workspaces.ui.screens import SCREENS
 
 pytestmark = pytest.mark.cluster
 
@@ -56,6 +57,11 @@ def send(server: Server, user: str, seen: Page, action: str, typed: dict[str, st
     if answer.status_code == 303:
         answer = ask(server, user, "GET", answer.headers["Location"])
     return Page(answer)
+
+
+def addresses(workspace: str) -> list[str]:
+    """Of every screen that needs no more than a workspace's name."""
+    return [screen.address({"w": workspace}) for screen in SCREENS if not {"{b}", "{s}"} & {*screen.path.split("/")}]
 
 
 def test_members_are_added_changed_and_removed_by_forms_alone(server: Server) -> None:
