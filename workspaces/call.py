@@ -142,6 +142,8 @@ class Call:
         if not caller.is_platform_admin and workspace not in caller.roles:
             return permissions.NOTHING
         self.cache.require(kinds.STORAGES, kinds.DATALABS)
+        if caller.is_platform_admin:
+            return permissions.EVERYTHING
         storage, datalab = (self.cache.get(kind, workspace) for kind in (kinds.STORAGES, kinds.DATALABS))
         return permissions.permissions(caller, workspace, storage, datalab, self.settings.session_changes, self.now)
 
