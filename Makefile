@@ -76,6 +76,10 @@ core: $(INSTALLED) ## Tests that need no cluster, which have to reach every bran
 bench: $(INSTALLED) control-plane ## Measure speed and memory, and write the reference page (15 min)
 	$(RUN) -m hack.bench --write
 
+.PHONY: screenshots
+screenshots: $(INSTALLED) control-plane keycloak ## Take the pictures of the pages in docs/images anew; look at each
+	$(RUN) -m hack.screenshots
+
 .PHONY: crds
 crds: $(INSTALLED) ## Write what is made of code: CRDs, webhook registrations, rights, reference pages
 	$(RUN) -m hack.generate_manifests

@@ -2,6 +2,8 @@
 
 with Nginx(directory, "http://127.0.0.1:8181") as nginx:
     httpx.get(f"{nginx.url}/sub/workspaces", verify=str(nginx.ca))
+
+It may stand before several replicas: `Nginx(directory, "http://127.0.0.1:8181", "http://127.0.0.1:8182")`.
 """
 
 import datetime
@@ -44,11 +46,16 @@ def missing() -> str | None:
 
 
 class Nginx:
-    """One server, which leads `/` and, without the prefix, `/sub/` to what is behind it."""
+    """One server, which leads `/` and, without the prefix, `/sub/` to what is behind it.
 
-    def __init__(self, directory: Path, behind: str) -> None:
+    Of several servers each gets every other request; one that does not answer is asked again a second later.
+    """
+
+    def __init__(self, directory: Path, *behind: str, servers: str = "") -> None:
+        """`servers` are further ones, as its configuration has them."""
         self._directory = directory
         self._behind = behind
+        self._servers = servers
         self._port = free_port()
         self._server = Guarded("nginx", directory, NginxError, START_SECONDS, stop="TERM")
         self.ca = directory / "ca.crt"
@@ -72,6 +79,10 @@ class Nginx:
             f"{name}_temp_path {self._directory / name};"
             for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
+        several = len(self._behind) > 1
+        replicas = " ".join(f"server {url.removeprefix('http://')} fail_timeout=1s;" for url in self._behind)
+        upstream = f"upstream replicas {{ {replicas} }}" if several else ""
+        behind = "http://replicas" if several else self._behind[0]
         configuration = self._directory / "nginx.conf"
         configuration.write_text(
             f"""daemon off; worker_processes 1; pid {self._directory / "pid"}; error_log stderr;
@@ -79,12 +90,14 @@ events {{}}
 http {{
     access_log off; {temporary}
     {BUFFERS}
+    {upstream}
+    {self._servers}
     server {{
         listen 127.0.0.1:{self._port} ssl;
         ssl_certificate {self._directory / "tls.crt"};
         ssl_certificate_key {self._directory / "tls.key"};
-{LOCATION.format(path="/", prefix='""', behind=self._behind)}
-{LOCATION.format(path="/sub/", prefix="/sub", behind=f"{self._behind}/")}
+{LOCATION.format(path="/", prefix='""', behind=behind)}
+{LOCATION.format(path="/sub/", prefix="/sub", behind=f"{behind}/")}
     }}
 }}
 """

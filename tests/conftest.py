@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from datalabd.kube.client import Client
 from hack.cluster import Cluster
@@ -15,6 +17,7 @@ from tests.leftovers import sweep
 from tests.rights import Rights
 from tests.servers import shared_directory
 
+BROWSER = "tests/browser/"
 CLUSTER = pytest.StashKey[Cluster]()
 
 
@@ -42,6 +45,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(scaled(allowed.args[0])), append=False)
         elif item.config.getoption("timeout") is None:
             item.add_marker(pytest.mark.timeout(scaled(float(item.config.getini("timeout")))))
+
+
+class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+    """A file is one worker's, and so are all tests of the pages: they share a stage, which none starts twice."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return BROWSER if nodeid.startswith(BROWSER) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Deal the tests out by file where that is asked for, with the exception that is made of the pages'."""
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_report_header() -> str:

@@ -29,7 +29,7 @@ from datalabd.observed import Observed, StorageKeys
 from datalabd.plan import plan
 from datalabd.render import Objects, render
 from hack import keycloak, labs, playground
-from hack.bench import admission, identity, passes, tokens, workspace_server, workspaces
+from hack.bench import admission, identity, pages, passes, tokens, workspace_server, workspaces
 from hack.bench.table import PAGE, Table
 from hack.cluster import Cluster, ClusterError
 from hack.deadlines import scaled
@@ -60,6 +60,8 @@ def main() -> int:
         workspaces.measure(table)
     with table.part("the Workspace API"):
         workspace_server.measure(table)
+    with table.part("the pages"):
+        pages.measure(table)
     if lacking := keycloak.missing():
         print(f"Keycloak is left out: {lacking}", file=sys.stderr)
     else:

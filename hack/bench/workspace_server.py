@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,22 +61,25 @@ EVENT_SECONDS = 10.0
 
 def measure(table: Table) -> None:
     """Print the figures, of a control plane without anything else."""
-    with (
-        byte_code("datalabd.app", "workspaces.app"),
-        tempfile.TemporaryDirectory(prefix="datalabd-bench-") as scratch,
-        Cluster.start(Path(scratch)) as cluster,
-    ):
+    with tempfile.TemporaryDirectory(prefix="datalabd-bench-") as scratch, serving_workspaces(Path(scratch)) as cluster:
+        asyncio.run(_measure(table, cluster))
+
+
+@contextlib.contextmanager
+def serving_workspaces(scratch: Path) -> Iterator[Cluster]:
+    """A control plane that serves the kinds of workspaces, which nobody works on; our modules are compiled."""
+    with byte_code("datalabd.app", "workspaces.app"), Cluster.start(scratch) as cluster:
         for file in ("manifests/crd/datalabs.pkg.internal.yaml", "hack/schemas/storages.pkg.internal.yaml"):
             cluster.kubectl("create", "-f", str(ROOT / file))
         cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         cluster.api.create_namespace(NAMESPACE)
-        asyncio.run(_measure(table, cluster))
+        yield cluster
 
 
 async def _measure(table: Table, cluster: Cluster) -> None:
     client = await Client.connect(str(cluster.kubeconfig), user_agent="bench")
     try:
-        await _fill(client)
+        await fill(client)
         issuer = await asyncio.to_thread(playground.start_issuer, cluster)
         await asyncio.to_thread(_starts, table, cluster, issuer)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -90,7 +93,7 @@ async def _measure(table: Table, cluster: Cluster) -> None:
         await client.close()
 
 
-async def _fill(client: Client) -> None:
+async def fill(client: Client) -> None:
     """Make all workspaces, their namespaces with what is used there included."""
     waiting = asyncio.Semaphore(AT_ONCE)
 
@@ -358,7 +361,7 @@ class _Bench:
                 await asyncio.sleep(PAUSE_SECONDS)
             await seen.all()
             cpu = (cpu_ms(self._process) - cpu) / CHANGES
-        hand, ours = _p95(seen.by_hand), _p95(seen.told)
+        hand, ours = p95(seen.by_hand), p95(seen.told)
         table.row("change of a Datalab to the event of a bare watch, p95", hand, "ms", note="by hand")
         note = f"two streams follow each workspace; CPU {cpu:.2f} ms for each change"
         table.row(f"the same to the events of {count} streams, p95", ours, "ms", floor=hand, goal=300, note=note)
@@ -445,7 +448,8 @@ async def _seconds(work: Awaitable[object]) -> float:
     return time.perf_counter() - began
 
 
-def _p95(figures: list[float]) -> float:
+def p95(figures: list[float]) -> float:
+    """What nineteen of twenty are below."""
     return statistics.quantiles(figures, n=20)[-1]
 
 

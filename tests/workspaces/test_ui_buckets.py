@@ -36,13 +36,13 @@ def view(*rows: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_rows_of_buckets() -> None:
-    found = buckets.context(view(GRANTED, DENIED, WAITS), {"usage": {"ws-a": {"objects": 1}}}, EVERYTHING, {})
+    found = buckets.context(view(GRANTED, DENIED, WAITS), {"usage": {"ws-a": {"objects": 1}}}, EVERYTHING)
     assert [(row["is_main"], row["held"], row["usage"]) for row in found["rows"]] == [
         (True, 0, {"objects": 1}),
         (False, 1, None),
     ]
     assert (found["may_manage"], found["may_read"]) == (True, True)
-    viewer = buckets.context(view(), {"usage": {}}, VIEWER, {})
+    viewer = buckets.context(view(), {"usage": {}}, VIEWER)
     assert (viewer["may_manage"], viewer["may_read"]) == (False, False)
 
 

@@ -16,7 +16,7 @@ VIEWER = ROLE_PERMISSIONS[Role.ACCESS]
 
 
 def view(**more: Any) -> dict[str, Any]:
-    lab = {"memberships": [], "sessions": [], "stores": [], "available": True}
+    lab = {"memberships": [], "sessions": [], "available": True}
     return {"name": "ws-a", "storage": {"bucket_access_requests": []}, "datalab": lab} | more
 
 
@@ -31,7 +31,6 @@ def test_an_overview_without_anything() -> None:
         "usage": None,
         "pending": [],
         "ending": [],
-        "rotating": [],
         "sessions": [],
         "may_start": False,
         "may_delete": False,
@@ -60,13 +59,6 @@ def test_requests_of_others_wait_for_whoever_decides() -> None:
 def test_grants_that_end_soon_are_told(row: dict[str, str], is_told: bool) -> None:
     more = {"may_start": True, "may_delete": True}
     assert home.context(access(row), more, VIEWER, NOW)["ending"] == ([row] if is_told else [])
-
-
-def test_credentials_that_are_being_replaced_are_told() -> None:
-    stores = [{"name": "pg0", "rotating": True}, {"name": "cache", "rotating": False}, {"name": "docs"}]
-    found = view(datalab={"memberships": [], "sessions": [], "stores": stores, "available": True})
-    more = {"may_start": True, "may_delete": True}
-    assert home.context(found, more, VIEWER, NOW)["rotating"] == stores[:1]
 
 
 def test_members_and_what_may_be_done_with_them() -> None:

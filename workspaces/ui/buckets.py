@@ -10,31 +10,17 @@ from workspaces.ui.forms import Outcome, Words, body
 CHECK = "check_rules"
 """The action that shows what rules do, before they are kept."""
 RULES = "lifecycle_rules"
-PAGE = 50
-"""Buckets of a page."""
 BLANK = 2
 """Rows for further rules."""
 _AGE = re.compile(r"\+?0*([0-9]+)([smhdw])")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
-def start(query: Mapping[str, str]) -> int:
-    """How many buckets are before those of the page that is asked for; what is none is the first."""
-    said = query.get("continue", "")
-    return int(said) if said.isascii() and said.isdigit() and len(said) < 6 else 0
-
-
-def context(
-    view: Mapping[str, Any], more: Mapping[str, Any], allowed: Permissions, query: Mapping[str, str]
-) -> dict[str, Any]:
-    """A page of rows of own buckets, and what may be done with them."""
+def context(view: Mapping[str, Any], more: Mapping[str, Any], allowed: Permissions) -> dict[str, Any]:
+    """Rows of own buckets, and what may be done with them."""
     usage = more["usage"]
     own = view["name"]
-    known = view["storage"]["buckets"]
-    begin = start(query)
     return {
-        "following": str(begin + PAGE) if len(known) > begin + PAGE else "",
-        "is_later": begin > 0,
         "rows": [
             bucket
             | {
@@ -43,7 +29,7 @@ def context(
                 "held": _held(view, bucket["name"]),
                 "is_main": bucket["name"] == own,
             }
-            for bucket in known[begin : begin + PAGE]
+            for bucket in view["storage"]["buckets"]
         ],
         "may_manage": Permission.MANAGE_BUCKETS in allowed,
         "may_read": Permission.VIEW_BUCKET_CREDENTIALS in allowed,

@@ -23,7 +23,6 @@ def context(
         "usage": view.get("resource_usage", {}).get("storage"),
         "pending": [row for row in access if decides and row["workspace"] != name and is_pending(row)],
         "ending": [row for row in access if _ends_soon(row, now)],
-        "rotating": [row for row in view["datalab"]["stores"] if row.get("rotating")],
         "sessions": view["datalab"]["sessions"],
         "may_start": bool(more["may_start"]),
         "may_delete": bool(more["may_delete"]),

@@ -104,7 +104,7 @@ SCREENS: tuple[Screen, ...] = (
         N_("Buckets"),
         parts=("buckets", "requests", "credentials"),
         symbol="bucket",
-        context=lambda inputs: buckets.context(inputs.view, inputs.more, inputs.allowed, inputs.query),
+        context=lambda inputs: buckets.context(inputs.view, inputs.more, inputs.allowed),
     ),
     Screen(
         "bucket",
