@@ -51,7 +51,11 @@ WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_connect=10, s
 CAUSES_MAX = 100
 """Wrong fields of which a refusal is remembered."""
 LIST_PAGE = 100
-"""Objects, of which each may have a megabyte."""
+"""Objects of a page."""
+LARGE_PAGE = 10
+"""The same of a kind whose objects may be large: a page of them is text of 14 MB at the most, and as much decoded."""
+LARGE_PAGES = 2
+"""How many such pages are in memory at once, whatever the number of namespaces that are listed."""
 TLS_BUFFER = 16 * 1024 + 512
 """Bytes kept for each TLS connection, of which every watch has one: a whole record of TLS. asyncio's 256 KiB were a
 sixth of all memory."""
@@ -240,6 +244,7 @@ class Client:
         self._renewing = asyncio.Lock()
         self._generation = 0
         self._writes = asyncio.Semaphore(MAX_WRITES)
+        self._large_pages = asyncio.Semaphore(LARGE_PAGES)
         self._written = Writes()
         self._may_write: Callable[[], bool] | None = None
 
@@ -364,13 +369,15 @@ class Client:
     ) -> AsyncIterator[tuple[list[Manifest], str]]:
         """As `list`, page by page: all at once may take many times the memory of what is kept of them."""
         accept = METADATA_ONLY["list"] if resource.metadata_only else "application/json"
-        query = {"limit": str(LIST_PAGE)} | params
+        query = {"limit": str(LARGE_PAGE if resource.may_be_large else LIST_PAGE)} | params
+        of = {"apiVersion": resource.api_version, "kind": resource.kind}
         token = None
         while token != "":
-            page = await self.request("GET", path(resource, namespace), params=query, accept=accept)
-            of = {"apiVersion": resource.api_version, "kind": resource.kind}
-            yield [of | item for item in page.get("items") or ()], page["metadata"]["resourceVersion"]
-            token = query["continue"] = page["metadata"].get("continue") or ""
+            async with self._large_pages if resource.may_be_large else contextlib.nullcontext():
+                page = await self.request("GET", path(resource, namespace), params=query, accept=accept)
+                token = query["continue"] = page["metadata"].get("continue") or ""
+                yield [of | item for item in page.get("items") or ()], page["metadata"]["resourceVersion"]
+                del page  # not two of them while the next one is awaited
 
     async def list(self, resource: Resource, namespace: str = "", **params: str) -> tuple[list[Manifest], str]:
         """All objects (page by page) and the resourceVersion to watch from. Items carry `apiVersion` and `kind`."""

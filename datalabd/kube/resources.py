@@ -18,6 +18,8 @@ class Resource(NamedTuple):
     """Routes of anybody, of which there may be thousands: kept is only for which hosts they answer."""
     status_only: bool = False
     """Watched for how they are, and kept without their spec."""
+    may_be_large: bool = False
+    """Anybody who may write in a namespace that we watch fills them with up to a megabyte each."""
 
     @property
     def group(self) -> str:
@@ -46,8 +48,8 @@ WORKSHOPS = Resource(EDUCATES, "workshops", "Workshop", namespaced=False)
 WORKSHOP_ENVIRONMENTS = Resource(EDUCATES, "workshopenvironments", "WorkshopEnvironment", namespaced=False)
 WORKSHOP_SESSIONS = Resource(EDUCATES, "workshopsessions", "WorkshopSession", namespaced=False)
 NAMESPACES = Resource("v1", "namespaces", "Namespace", namespaced=False)
-SECRETS = Resource("v1", "secrets", "Secret")
-CONFIG_MAPS = Resource("v1", "configmaps", "ConfigMap")
+SECRETS = Resource("v1", "secrets", "Secret", may_be_large=True)
+CONFIG_MAPS = Resource("v1", "configmaps", "ConfigMap", may_be_large=True)
 VOLUME_CLAIMS = Resource("v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 RESOURCE_QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
 VOLUMES = Resource("v1", "persistentvolumes", "PersistentVolume", namespaced=False)

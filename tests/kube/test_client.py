@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from aiohttp import web
 
 from datalabd import errors
 from datalabd.kube import resources as kinds
@@ -268,6 +269,24 @@ async def test_a_long_list_comes_in_pages(tmp_path: Path) -> None:
     assert items[0]["kind"] == "Namespace"
     assert version == "5"
     assert server.requests[1].query["continue"] == "next"
+
+
+async def test_of_what_may_be_large_little_is_in_memory_at_once(tmp_path: Path) -> None:
+    """Ten of a page, and two pages, however many namespaces are listed."""
+    under_way, most = 0, 0
+
+    async def count(request: web.Request) -> web.Response:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.02)
+        under_way -= 1
+        assert request.query["limit"] == "10"
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+
+    async with serve(Scripted(*[count] * 12), tmp_path) as client:
+        await asyncio.gather(*(client.list(kinds.SECRETS, f"ns-{number}") for number in range(12)))
+    assert most == 2
 
 
 async def test_a_list_may_be_null(tmp_path: Path) -> None:
