@@ -6,7 +6,6 @@ import hashlib
 import math
 import random
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -99,6 +98,12 @@ class Stream:
         if concerned:
             self._wake.set()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the client is still there. One that has gone is noticed by the next write, which may be a while."""
+        transport = self._request.transport
+        return transport is not None and not transport.is_closing()
+
     def close(self) -> None:
         """Have the stream end."""
         self.closing = True
@@ -151,7 +156,6 @@ class Streams:
         self._cache = cache
         self._settings = settings
         self._open: set[Stream] = set()
-        self._users: Counter[str] = Counter()
         self._closing = False
         self._finders: set[str] = set()
         """Who is to be told next what can be found."""
@@ -174,13 +178,10 @@ class Streams:
 
         It is about one workspace, or without a name about all on which the caller may have a permission.
         """
-        user = caller.counts_as
         if self._closing:
             raise Problem(503, "Stopping", headers={"Retry-After": "1"})
-        if self._users[user] >= STREAMS_MAX:
-            raise Problem(429, "Too many streams", headers={"Retry-After": "5"})
+        self._require_room(caller.counts_as)
         stream = Stream(request, caller, {workspace} if workspace else _visible(caller))
-        self._users[user] += 1
         self._open.add(stream)
         metrics.HTTP_STREAMS.inc()
         try:
@@ -191,10 +192,20 @@ class Streams:
         finally:
             metrics.HTTP_STREAMS.dec()
             self._open.discard(stream)
-            self._users[user] -= 1
-            if not self._users[user]:
-                del self._users[user]
             await stream.end()
+
+    def _require_room(self, user: str) -> None:
+        """Raise `Problem` for one stream too many; those of pages that the user has left end, and count no longer."""
+        connected = 0
+        for stream in self._open:
+            if stream.caller.counts_as != user:
+                continue
+            if stream.is_connected:
+                connected += 1
+            else:
+                stream.close()
+        if connected >= STREAMS_MAX:
+            raise Problem(429, "Too many streams", headers={"Retry-After": "5"})
 
     def rendered(self, what: Hashable, render: Callable[[], bytes]) -> bytes:
         """What `render` returns, once for all streams that show the same, until anything changes."""

@@ -130,11 +130,19 @@ def test_a_stream_ends_with_its_token(server: Server, issuer: Issuer) -> None:
 
 def test_a_user_has_eight_streams_at_most(server: Server) -> None:
     with contextlib.ExitStack() as stack:
-        for _ in range(8):
-            next(stack.enter_context(listening(server, "joe", "/events")))
+        streams = [stack.enter_context(listening(server, "joe", "/events")) for _ in range(8)]
+        for events in streams:
+            next(events)
         with server.as_("joe") as client:
             assert client.get("/events").status_code == 429
         next(stack.enter_context(listening(server, "alice", "/events")))
+
+
+def test_streams_of_pages_that_a_user_has_left_count_no_longer(server: Server) -> None:
+    """However fast somebody goes from page to page: nothing is written meanwhile by which that would be noticed."""
+    for _ in range(24):
+        with listening(server, "joe", "/events") as events:
+            next(events)
 
 
 def test_streams_end_when_the_server_stops(server: Server) -> None:
