@@ -186,16 +186,25 @@ def occupied(claim: Manifest, old: Manifest | None, foreign: Collection[str]) ->
 
 def answered_elsewhere(claim: Manifest, domain: str, taken: Mapping[str, str]) -> list[FieldError]:
     """Sessions of the claim that have one of these hosts (`RouteIndex.taken`), for which another's route answers; each
-    session once."""
+    session once. A route of the claim's own namespace is named; of others nothing is told but the host in question.
+    """
     made_of = names_of(claim)
+    near = f" {_metadata(claim).get('namespace') or 'default'}/"
     errors: list[FieldError] = []
     for index, session in enumerate(made_of.sessions):
         own = (names.EVERY_HOST, *(f"{label}.{domain}" for label in names.session_hosts(made_of.claim, session)))
         if (host := next((host for host in own if host in taken), None)) is not None:
-            detail = f"{taken[host]} answers for its host {host}: choose another name, or have that route removed"
+            named = near in taken[host]
+            route = taken[host] if named else "a route of another namespace"
+            removal = (
+                "have that route removed"
+                if named
+                else "have those who run the platform remove it: `datalabd hosts` lists it"
+            )
+            detail = f"{route} answers for its host {host}: choose another name, or {removal}"
             if host == names.EVERY_HOST:
                 into = names.workshop_namespace(made_of.claim)
-                detail = f"{taken[host]} leads into namespace {into}, past what protects sessions: have it removed"
+                detail = f"{route} leads into namespace {into}, past what protects sessions: {removal}"
             path = f"spec.sessions[{index}].name"
             errors.append(_written(claim, FieldError(path, Problem.FORBIDDEN, session, detail)))
     return errors

@@ -1067,20 +1067,30 @@ def test_a_claim_being_deleted_is_not_warned() -> None:
 )
 def test_sessions_whose_hosts_others_answer_for(taken: dict[str, str], expected: list[str]) -> None:
     found = answered_elsewhere(claim(name="a", sessions=sessions("b", "c")), "lab.org", taken)
-    assert [error.path for error in found] == expected
-    for error in found:
-        host = next(iter(taken))
-        said = f"{taken[host]} answers for its host {host}: choose another name, or have that route removed"
-        assert (error.problem, error.detail) == (Problem.FORBIDDEN, said)
+    assert [(error.path, error.problem) for error in found] == [(path, Problem.FORBIDDEN) for path in expected]
 
 
-def test_sessions_of_a_lab_into_which_another_route_leads() -> None:
-    found = answered_elsewhere(claim(name="a", sessions=sessions("b", "c")), "lab.org", {"": "Ingress n/r"})
-    said = "Ingress n/r leads into namespace a, past what protects sessions: have it removed"
-    assert [(error.path, error.detail) for error in found] == [
-        ("spec.sessions[0].name", said),
-        ("spec.sessions[1].name", said),
-    ]
+FAR = "a route of another namespace"
+ASK = "have those who run the platform remove it: `datalabd hosts` lists it"
+REMOVE = "have that route removed"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "named", "removal"),
+    [
+        pytest.param("n", "Ingress n/r", REMOVE, id="its own namespace"),
+        pytest.param("team", FAR, ASK, id="another"),
+        pytest.param("r", FAR, ASK, id="another, called like the route"),
+        pytest.param("", FAR, ASK, id="none"),
+    ],
+)
+def test_a_route_is_named_within_its_namespace_alone(namespace: str, named: str, removal: str) -> None:
+    def told(host: str) -> list[str]:
+        new = claim(name="a", namespace=namespace, sessions=sessions("b", "c"))
+        return [error.detail for error in answered_elsewhere(new, "lab.org", {host: "Ingress n/r"})]
+
+    assert told("a-b.lab.org") == [f"{named} answers for its host a-b.lab.org: choose another name, or {removal}"]
+    assert told("") == [f"{named} leads into namespace a, past what protects sessions: {removal}"] * 2
 
 
 CLASSED = {"names": ["a"], "storage": "1Gi", "backupStorage": "1Gi"}

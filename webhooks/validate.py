@@ -1,6 +1,6 @@
 """Refuses claims that cannot become a lab, and environments that are no use."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from datalabd.api.environment import EnvironmentConfig, mistakes
@@ -44,10 +44,8 @@ def datalab(
     errors = [*errors, *requests.errors(new.claim, before, new.environment)]
     if old is None or old.names != new.names:
         errors = [*errors, *taken(new.claim, taken_names.holders)]
-        told = {error.path for error in errors}
-        foreign = occupied(new.claim, before, taken_names.foreign)
-        errors = [*errors, *(error for error in foreign if error.path not in told)]
-    errors = [*errors, *taken_names.answered]
+        errors = _and_others(errors, occupied(new.claim, before, taken_names.foreign))
+    errors = _and_others(errors, taken_names.answered)
     if errors:
         return denied(request, errors)
     yield
@@ -68,6 +66,12 @@ def datalab(
             f"the environment this claim chooses does not exist, or is invalid; the lab waits for {missing}",
         ]
     return allowed(request.uid, warnings=warn.few(notes))
+
+
+def _and_others(errors: Sequence[FieldError], further: Iterable[FieldError]) -> list[FieldError]:
+    """These errors, and the further ones of fields that have none yet: one mistake is told once."""
+    told = {error.path for error in errors}
+    return [*errors, *(error for error in further if error.path not in told)]
 
 
 def annotations(request: AdmissionRequest, new: Submission, old: Submission) -> Manifest:

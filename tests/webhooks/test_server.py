@@ -747,9 +747,15 @@ async def test_a_session_whose_host_another_route_has(
         request = {"operation": "UPDATE", "object": now, "oldObject": was}
     response = await webhooks.ask("/validate/datalabs", namespace="team", name="lab", **request)
     causes = response.get("status", {}).get("details", {}).get("causes", [])
-    assert [cause["field"] for cause in causes] == [f"spec.sessions[{index}].name" for index in routes]
-    for cause, name in zip(causes, routes.values(), strict=True):
-        assert f"Ingress shop/{name} answers for its host" in cause["message"]
+    hosts = {"x": f"lab-a.{DOMAIN}", "y": f"data-lab-b.{DOMAIN}"}
+    told = [(cause["field"], cause["message"].split(": choose")[0]) for cause in causes]
+    assert told == [
+        (
+            f"spec.sessions[{index}].name",
+            f'Forbidden: "{"ab"[index]}": a route of another namespace answers for its host {hosts[name]}',
+        )
+        for index, name in routes.items()
+    ]
 
 
 async def test_a_claim_being_deleted_may_have_hosts_of_others(webhooks: Webhooks) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from datalabd.api.meta import V1BETA1, V1BETA2, Manifest
+from datalabd.api.meta import V1BETA1, V1BETA2, FieldError, Manifest, NamespacedName, Problem
 from datalabd.steps import run
 from datalabd.submission import Submission
 from datalabd.validation import listed
@@ -34,6 +34,23 @@ def causes(response: Manifest) -> dict[str, str]:
     """What is said of each field; nothing where all is well."""
     found = response.get("status", {}).get("details", {}).get("causes", [])
     return {cause["field"]: cause["message"] for cause in found}
+
+
+def test_a_name_that_others_have_twice_over_is_refused_once() -> None:
+    new = claim(sessions=[{"name": "a"}, {"name": "b"}])
+    fields = [f"spec.sessions[{index}].name" for index in range(2)]
+    taken = validate.Taken(
+        {("namespace", "lab-a"): NamespacedName("elsewhere", "other")},
+        {"lab-a", "lab-b"},
+        [FieldError(field, Problem.FORBIDDEN, "x", "answered") for field in fields],
+    )
+    request = AdmissionRequest("u-1", "CREATE", "team", "lab", new, None, dry_run=False, username="joe")
+    response = run(validate.datalab(request, Submission(new, HERE), None, taken))["response"]
+    occupied = "a namespace of that name exists and is not a lab's; the lab would need it for itself"
+    assert [(cause["field"], cause["message"]) for cause in response["status"]["details"]["causes"]] == [
+        (fields[0], 'Invalid value: the namespace "lab-a" belongs to another lab'),
+        (fields[1], f'Invalid value: "lab-b": {occupied}'),
+    ]
 
 
 def test_the_largest_claim_is_judged_in_small_steps() -> None:
