@@ -51,6 +51,35 @@ SNIPPETS = (
 )
 """Annotations of an Ingress that hold configuration of anybody's choice, in the syntax of RE2."""
 _CLASS = "kubernetes.io/ingress.class"
+CONTROLLERS = (
+    # ingress-nginx, Traefik, HAProxy Ingress, ALB and many others, also under a prefix of the platform's.
+    r"^([^/]*ingress[^/]*"
+    r"|([^/]+\.)?(nginx\.org|nginx\.com|f5\.com|haproxy\.org|haproxy\.com|apisix\.apache\.org|traefik\.io|containo\.us"
+    r"|konghq\.com|projectcontour\.io|heptio\.com|zalando\.org|getambassador\.io|higress\.io|solo\.io|openshift\.io))/"
+)
+"""Annotations that controllers of Ingresses read, by what stands before the name, in the syntax of Python and RE2."""
+HARMLESS = (
+    r"/("
+    # How long, how much and how often.
+    r"(proxy-|upstream-)?(connect|read|send|write|response|next-upstream)-timeout|timeout-.*|proxy-body-size"
+    r"|client-max-body-size|client-body-buffer-size|proxy-buffer.*|proxy-request-buffering|proxy-max-temp-file-size"
+    r"|limit-.*|upstream-retries"
+    # How the Service of the Ingress is spoken to, and which of its pods answers.
+    r"|backend-protocol|upstream-scheme|proxy-http-version|enable-websocket|websocket-(routes|services)"
+    r"|affinity|affinity-mode|session-cookie-.*|load-balance|service\.sticky\..*"
+    # Which path it sees.
+    r"|use-regex|rewrite-target|rewrite-target-regex|rewrite-target-regex-template|path-rewrite|app-root|x-forwarded-prefix"
+    r"|strip-path|preserve-host"
+    # What browsers are told, and which of them may come.
+    r"|ssl-redirect|force-ssl-redirect|http-to-https|enable-cors|cors-.*|(allowlist|whitelist|denylist)-source-range"
+    r"|router\.(entrypoints|tls)|enable-access-log"
+    # What GKE's controller notes down.
+    r"|backends|(https-)?(forwarding-rule|target-proxy)|(redirect-)?url-map|ssl-cert|static-ip"
+    # Further hosts, which are judged as those in the spec are.
+    r"|server-alias|from-to-www-redirect"
+    r")$"
+)
+"""Those of them by which a request goes nowhere but to the Service that the Ingress names, whatever their value."""
 
 
 def session_ingresses(username: str) -> list[Manifest]:
@@ -223,11 +252,12 @@ def lab_secrets(username: str) -> list[Manifest]:
 
 
 def session_backends() -> list[Manifest]:
-    """The policy by which Services in the namespaces of sessions lead to pods of that namespace alone.
+    """The policy by which Services and Ingresses in the namespaces of sessions lead to pods of that namespace alone.
 
     The ingress controller may reach every session's gateway, and whoever can write Ingresses tells it where to go. By
-    a Service that is another name, or by addresses of one's own, that would be another lab's gateway, which the
-    annotations of its own Ingress protect and no other's do.
+    a Service that is another name, by addresses of one's own, or by annotations with an address in them, that would be
+    another lab's gateway, which the annotations of its own Ingress protect and no other's do. Controllers have hundreds
+    of annotations and get new ones, so those that lead nowhere are listed, not those that do.
     """
     rules = [
         {
@@ -237,9 +267,19 @@ def session_backends() -> list[Manifest]:
             "operations": ["CREATE", "UPDATE"],
             "scope": "Namespaced",
         }
-        for group, resources in (("", ["services", "endpoints"]), ("discovery.k8s.io", ["endpointslices"]))
+        for group, resources in (
+            ("", ["services", "endpoints"]),
+            ("discovery.k8s.io", ["endpointslices"]),
+            ("networking.k8s.io", ["ingresses"]),
+        )
     ]
     is_service = 'request.resource.resource == "services"'
+    has_addresses = 'request.resource.resource in ["endpoints", "endpointslices"]'
+    leading = (
+        f"variables.now.filter(key, key.matches({json.dumps(CONTROLLERS)}) && !key.matches({json.dumps(HARMLESS)})"
+        ' && variables.now[key] != variables.old[?key].orValue(""))'
+    )
+    annotations = "in a session's namespace annotations lead a controller nowhere else than to pods of that namespace"
     return policy(
         SESSION_BACKENDS,
         {
@@ -248,6 +288,11 @@ def session_backends() -> list[Manifest]:
                 "namespaceSelector": {"matchLabels": {COMPONENT: "session"}},
             },
             "matchConditions": [_by_others(*ENDPOINT_CONTROLLERS)],
+            "variables": [
+                {"name": "old", "expression": _OLD},
+                {"name": "now", "expression": "object.metadata.?annotations.orValue({})"},
+                {"name": "leading", "expression": leading},
+            ],
             "validations": [
                 _validation(
                     f"!({is_service}) || {RUNS_SESSIONS} || ("
@@ -258,9 +303,14 @@ def session_backends() -> list[Manifest]:
                     " external name or address",
                 ),
                 _validation(
-                    f"{is_service} || {RUNS_SESSIONS}",
+                    f"!({has_addresses}) || {RUNS_SESSIONS}",
                     "in a session's namespace the control plane alone writes addresses: give the Service a selector",
                 ),
+                _validation(
+                    f"{has_addresses} || variables.leading.size() == 0 || {RUNS_SESSIONS}",
+                    annotations,
+                )
+                | {"messageExpression": f'"{annotations}; leave out " + variables.leading.join(", ")'},
             ],
         },
     )

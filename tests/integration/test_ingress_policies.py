@@ -543,8 +543,53 @@ def test_the_platform_leads_where_it_wants(
     accepted(create(cluster, made | {"metadata": made["metadata"] | {"namespace": session}}, *user))
 
 
-def test_services_of_others_are_theirs(cluster: Cluster, shop: str) -> None:
+MIRROR = {f"{NGINX}/mirror-target": "http://other-main.other.svc.cluster.local:10080$request_uri"}
+SAID = "annotations lead a controller nowhere else than to pods of that namespace; leave out "
+
+
+@pytest.mark.parametrize("kind", ["Ingress", "Service"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"{NGINX}/mirror-target",
+        f"{NGINX}/auth-url",
+        f"{NGINX}/configuration-snippet",
+        "haproxy-ingress.github.io/auth-url",
+        "k8s.apisix.apache.org/auth-uri",
+        "getambassador.io/config",
+    ],
+)
+def test_annotations_of_a_session_lead_nowhere_else(cluster: Cluster, session: str, kind: str, key: str) -> None:
+    made = ingress(session, "a.example.com") if kind == "Ingress" else service(session, selector={"app": "mine"})
+    plain = {f"{NGINX}/proxy-body-size": "1g", "example.org/seen": "yes"}
+    bad = plain | {key: "http://other-main.other.svc.cluster.local:10080/"}
+    refused(create(cluster, changed(made, annotations=bad), *OWNER, check=False), SAID + key)
+    accepted(create(cluster, changed(made, annotations=plain), *OWNER))
+    live = read(cluster, kind, made["metadata"]["name"], session)
+    refused(replace(cluster, changed(live, annotations=bad), *OWNER), SAID + key)
+    for user in (RUNTIME, ROOT):
+        accepted(replace(cluster, changed(live, annotations=bad), *user, "--dry-run=server"))
+
+
+def test_an_ingress_of_a_session_that_leads_elsewhere_since_before(cluster: Cluster, session: str) -> None:
+    made = ingress(session, "a.example.com", annotations=MIRROR, finalizers=["example.org/hold"])
+    accepted(create(cluster, made, *ROOT))
+    live = read(cluster, "ingress", made["metadata"]["name"], session)
+    other = {key: f"{value}x" for key, value in MIRROR.items()}
+    refused(replace(cluster, changed(live, annotations=other), *OWNER), SAID + next(iter(MIRROR)))
+    accepted(replace(cluster, changed(live, annotations={}), *OWNER, "--dry-run=server"))
+    accepted(
+        replace(cluster, changed(live, annotations=MIRROR | {"example.org/seen": "yes"}), *OWNER, "--dry-run=server")
+    )
+    accepted(delete(cluster, made, *OWNER))
+    live = read(cluster, "ingress", made["metadata"]["name"], session)
+    accepted(replace(cluster, changed(live, finalizers=[]), *OWNER))
+    assert cluster.api.get("ingress", made["metadata"]["name"], session) is None
+
+
+def test_services_and_ingresses_of_others_are_theirs(cluster: Cluster, shop: str) -> None:
     accepted(create(cluster, service(shop, **ELSEWHERE), *OWNER))
+    accepted(create(cluster, ingress(shop, "shop.example.com", annotations=MIRROR), *OWNER))
 
 
 # --- hosts of the platform --------------------------------------------------------------------------------------------
