@@ -94,15 +94,15 @@ def source_errors(file: File, path: str, namespace: str, blocked: Iterable[str])
             continue
         if address.password or (address.username and address.scheme in ("http", "https")):
             # The value is not shown: it holds a credential.
-            detail = "must not contain credentials; use secretRef"
+            detail = "must not contain credentials"
             yield FieldError(f"{path}.{at}", Problem.FORBIDDEN, None, detail)
         elif problem := host_problem(address, networks):
             yield forbidden(at, url, problem)
     if file.image and "@" in file.image.url and not _DIGEST.fullmatch(file.image.url.rpartition("@")[2]):
         yield forbidden("image.url", file.image.url, "must end in @sha256: and 64 lower-case hexadecimal digits")
     yield from _path_errors(file, path)
-    for at, reference in _secrets(file):
-        if reference is not None and reference.namespace not in (None, namespace):
+    for at, reference in secrets(file):
+        if reference.namespace not in (None, namespace):
             detail = "must be the claim's own namespace"
             yield FieldError(f"{path}.{at}.namespace", Problem.FORBIDDEN, reference.namespace, detail)
 
@@ -266,10 +266,11 @@ def _left(path: str) -> str:
     return "".join(left)
 
 
-def _secrets(file: File) -> Iterator[tuple[str, SecretReference | None]]:
+def secrets(file: File) -> Iterator[tuple[str, SecretReference]]:
+    """The Secrets that one item of `spec.files` names, by the field below it."""
     for field in ("image", "git", "http"):
         source = getattr(file, field)
-        if source is not None:
+        if source is not None and source.secret_ref is not None:
             yield f"{field}.secretRef", source.secret_ref
-    if file.git and file.git.verification:
+    if file.git and file.git.verification and file.git.verification.public_keys_secret_ref is not None:
         yield "git.verification.publicKeysSecretRef", file.git.verification.public_keys_secret_ref

@@ -23,6 +23,7 @@ from datalabd.observed import Observed, Phase, Place, SessionFacts
 from datalabd.plan import Plan, apisix, backups, keycloak, rights, rotation
 from datalabd.plan.educates import sessions as educates_sessions
 from datalabd.plan.educates.healing import Repair, Stuck
+from datalabd.plan.educates.workshop import withheld_secrets
 from datalabd.rules import Judgement
 from datalabd.stores import DatabaseFacts, Job, StoreFacts
 from datalabd.text import ENTRY_MAX, bounded, moment, timestamp
@@ -334,6 +335,9 @@ def _sessions(lab: Lab, seen: Observed, outdated: list[str]) -> Condition:
     if outdated:
         message = f"stop and start to take over what changed since they started: {', '.join(outdated)}"
         return Condition("SessionsReady", "True", "RestartNeeded", message)
+    if withheld := several([field for field, _ in withheld_secrets(lab)]):
+        message = f"downloads find no Secret but {names.credentials(lab.name)}, so these fail: {', '.join(withheld)}"
+        return Condition("SessionsReady", "True", "FilesSecret", bounded(message))
     return Condition("SessionsReady", "True", "Running")
 
 

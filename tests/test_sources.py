@@ -141,12 +141,12 @@ def test_addresses_of_a_name() -> None:
         pytest.param({"http": {"url": "https://[fd00:ec2::254]/"}}, [("f.http.url", LOCAL)], id="IPv6 network blocked"),
         pytest.param(
             {"http": {"url": "https://joe:pass@example.org/"}},
-            [("f.http.url", "must not contain credentials; use secretRef")],
+            [("f.http.url", "must not contain credentials")],
             id="credentials",
         ),
         pytest.param(
             {"http": {"url": "https://token@example.org/"}},
-            [("f.http.url", "must not contain credentials; use secretRef")],
+            [("f.http.url", "must not contain credentials")],
             id="token as a user",
         ),
         pytest.param({"http": {"url": "https:///a"}}, [("f.http.url", "must name a host")], id="no host"),

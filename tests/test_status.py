@@ -291,6 +291,17 @@ def test_sessions(session: dict[str, Any], expected: tuple[str, str, str]) -> No
     assert said(of(HERE, session_is(WELL, **session)))["SessionsReady"] == expected
 
 
+def test_files_whose_secrets_no_download_finds_are_named() -> None:
+    """The lab's own Secret is found; that others are not does not hide that a session has to restart."""
+    files = [{"http": {"url": "https://example.org", "secretRef": {"name": name}}} for name in ("lab-datalab", "mine")]
+    here = lab(files=files)
+    well = running(here)
+    told = "downloads find no Secret but lab-datalab, so these fail: spec.files[1].http.secretRef"
+    found = said(of(here, well))
+    assert (found["SessionsReady"], found["Ready"][0]) == (("True", "FilesSecret", told), "True")
+    assert said(of(here, session_is(well, started_with="older")))["SessionsReady"][1] == "RestartNeeded"
+
+
 def test_the_first_session_that_is_not_ready_says_why() -> None:
     here = lab(sessions=SECOND)
     seen = session_is(running(here), "second", phase=Phase.FAILED, message="no quota")

@@ -27,6 +27,7 @@ from datalabd.lab import Lab, resolve
 from datalabd.observed import Observed, SessionFacts, StorageKeys
 from datalabd.plan import qdrant, stages
 from datalabd.plan.educates.sessions import PARTS, Part
+from datalabd.plan.educates.workshop import withheld_secrets
 from datalabd.plan.ingress_protection import handed_on
 from datalabd.plan.prune import Identity, identity
 from datalabd.steps import Steps
@@ -84,7 +85,7 @@ def creation(new: Submission, *, kept: bool = False) -> Steps[list[str]]:
     if sizes:
         made = in_detail if len(in_detail) <= LENGTH_MAX else f"{made} of {total:.4g}Gi in all"
     found = ["what an earlier claim of this name and namespace left behind is found again"] if kept else []
-    return [*found, made]
+    return [*found, *_withheld_secrets(lab), made]
 
 
 def change(new: Submission, old: Submission, old_environment: EnvironmentConfig | None) -> Steps[list[str]]:
@@ -103,7 +104,12 @@ def change(new: Submission, old: Submission, old_environment: EnvironmentConfig 
     if after is None or before is None:
         return []
     yield
-    told = [*_removals(before, after), *_renames(before, after), *_endings(before, after)]
+    told = [
+        *_removals(before, after),
+        *_renames(before, after),
+        *_endings(before, after),
+        *_withheld_secrets(after, before),
+    ]
     started = set(after.started)
     running = [session for session in before.started if session in started]
     if running and (parts := _differing(before, after, running[0])):
@@ -362,6 +368,13 @@ def _causes(
             found.append(field)
         yield
     return found
+
+
+def _withheld_secrets(after: Lab, before: Lab | None = None) -> Iterator[str]:
+    """Secrets that new sources of files name in vain."""
+    known = before.claim.spec.files if before is not None else []
+    if fields := [field for field, file in withheld_secrets(after) if file not in known]:
+        yield _told("", fields, ": downloads find no Secret but the lab's own, and fail")
 
 
 def _told(before: str, names: Sequence[str], after: str) -> str:

@@ -157,7 +157,9 @@ class Security(Model):
 class SecretReference(Model):
     """A Secret with the credentials of a download."""
 
-    name: ObjectName = Field(description="Name of the Secret.")
+    name: ObjectName = Field(
+        description="Name of the Secret. Downloads find the lab's own, `NAME-datalab`, and no other."
+    )
     namespace: Namespace | None = Field(None, description="Only the claim's own namespace is accepted.")
 
 

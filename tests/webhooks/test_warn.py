@@ -159,6 +159,25 @@ def test_nothing_is_told_of_a_claim(broken: Manifest) -> None:
     assert creation(broken, HERE) == []
 
 
+def source(name: str) -> dict[str, Any]:
+    """An item of files whose download needs this Secret."""
+    return {"git": {"url": "https://example.org", "ref": "main", "secretRef": {"name": name}}}
+
+
+WITHHELD = ": downloads find no Secret but the lab's own, and fail"
+
+
+def test_creation_with_files_whose_secrets_no_download_finds() -> None:
+    told = creation(claim(files=[source("lab-datalab"), source("mine")]), HERE)
+    assert (told[0], len(told)) == (f"spec.files[1].git.secretRef{WITHHELD}", 2)
+
+
+def test_new_files_whose_secrets_no_download_finds() -> None:
+    """Those that the claim had are told of in its status."""
+    old, new = claim(files=[source("known")]), claim(files=[source("mine"), source("known")])
+    assert change(new, old, HERE, None) == [f"spec.files[0].git.secretRef{WITHHELD}"]
+
+
 # --- change -----------------------------------------------------------------------------------------------------------
 
 FULL: dict[str, Any] = {

@@ -4,11 +4,12 @@ import orjson
 
 from datalabd import names
 from datalabd.api.meta import Manifest
-from datalabd.api.v1beta2 import Policy
+from datalabd.api.v1beta2 import File, Policy
 from datalabd.lab import Lab
 from datalabd.observed import Observed, Phase, Place, SessionFacts, derived_lastingly
 from datalabd.plan import data_browser, network_policies, rights, volumes
 from datalabd.plan.metadata import ours
+from datalabd.sources import secrets
 
 EDUCATES = "training.educates.dev/v1beta1"
 VCLUSTER_VERSION = "1.34"
@@ -44,6 +45,20 @@ def workshop_spec(lab: Lab, seen: Observed) -> Manifest:
             "objects": environment_objects,
         },
     }
+
+
+def withheld_secrets(lab: Lab) -> list[tuple[str, File]]:
+    """Fields of `spec.files` that name a Secret which no download finds, with the item of each.
+
+    Educates downloads with the Secrets that the Workshop lists, and that is `N-datalab` alone. A download sends them to
+    whatever address the claim names, and who may write claims may not be one who may read the Secrets beside them.
+    """
+    return [
+        (f"spec.files[{index}].{at}", file)
+        for index, file in enumerate(lab.claim.spec.files)
+        for at, secret in secrets(file)
+        if secret.name != names.credentials(lab.name)
+    ]
 
 
 def session_content(lab: Lab) -> Manifest:

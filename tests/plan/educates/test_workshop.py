@@ -9,6 +9,7 @@ from datalabd.plan.educates.workshop import (
     live_session_policies,
     session_content,
     session_objects,
+    withheld_secrets,
     workshop,
     workshop_spec,
 )
@@ -289,3 +290,21 @@ def test_a_session_takes_over_all_of_the_workshop_but_policies_and_rights() -> N
         "session": spec["session"] | {"objects": objects},
         "workshop": spec["workshop"],
     }
+
+
+def test_secrets_of_files_that_the_workshop_does_not_list_are_withheld() -> None:
+    own = {"image": {"url": "registry.example.org/a:1", "secretRef": {"name": "lab-datalab"}}}
+    needing = {
+        "url": "https://example.org/a.git",
+        "ref": "main",
+        "verification": {"publicKeysSecretRef": {"name": "keys"}},
+        "secretRef": {"name": "mine"},
+    }
+    here = lab(files=[GIT, own, {"git": needing}])
+    signed = here.claim.spec.files[2]
+    assert withheld_secrets(here) == [
+        ("spec.files[2].git.secretRef", signed),
+        ("spec.files[2].git.verification.publicKeysSecretRef", signed),
+    ]
+    listed = workshop_spec(here, running(here))["environment"]["secrets"]
+    assert listed == [{"name": "lab-datalab", "namespace": "team"}]
