@@ -7,6 +7,8 @@ with its stack. Both may be a token, so nothing of them is repeated here.
 
 import asyncio
 import contextlib
+import sys
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -40,31 +42,114 @@ class Bounds:
     body_seconds: float = 30.0
     """From there to the end of the body."""
     connections_max: int = 1024
-    """Of the process. One more takes the place of one that has sent no whole request, or is idle."""
+    """Of the process. One more takes the place of one whose request is not complete, or that is idle.
+
+    Each address has a quarter of them for sure: it takes more only while the others leave some.
+    """
+    patience_seconds: float = 1.0
+    """A request that takes longer to arrive makes room for others, whoever sends it."""
+
+    @property
+    def share(self) -> int:
+        """Connections that nobody else may take from an address."""
+        return self.connections_max // 4
+
+
+class NoRoom(Exception):
+    """There was no room in time, or too many wait for it."""
+
+
+class Room:
+    """So much of something, given to whoever asks: to peers in turn, and to those of one peer as they came.
+
+    Nobody is overtaken by a smaller one for which there were room: a larger one would wait for ever.
+    """
+
+    def __init__(self, size: int, *, waiting_max: int, seconds: float) -> None:
+        """At most `waiting_max` of one peer wait, each for `seconds`."""
+        self._free = size
+        self._waiting_max = waiting_max
+        self._seconds = seconds
+        self._waiting: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
+        """Sizes, by peer; the first peer is the next."""
+
+    @contextlib.asynccontextmanager
+    async def of(self, peer: str, size: int = 1) -> AsyncIterator[None]:
+        """Have so much of it within the context; raises `NoRoom`."""
+        await self._take(peer, size)
+        try:
+            yield
+        finally:
+            self._give_back(size)
+
+    async def _take(self, peer: str, size: int) -> None:
+        if not self._waiting and size <= self._free:
+            self._free -= size
+            return
+        mine = self._waiting.setdefault(peer, deque())
+        if len(mine) >= self._waiting_max:
+            raise NoRoom
+        given = asyncio.get_running_loop().create_future()
+        mine.append((size, given))
+        try:
+            async with asyncio.timeout(self._seconds):
+                await given
+        except (TimeoutError, asyncio.CancelledError) as error:
+            with contextlib.suppress(ValueError):  # where it was skipped, or given, just now
+                mine.remove((size, given))
+            if not mine and self._waiting.get(peer) is mine:
+                del self._waiting[peer]
+            self._give_back(0 if given.cancelled() else size)  # whoever is next may have waited for this one
+            if isinstance(error, TimeoutError):
+                raise NoRoom from None
+            raise
+
+    def _give_back(self, size: int) -> None:
+        self._free += size
+        while self._waiting:
+            peer = next(iter(self._waiting))
+            mine = self._waiting[peer]
+            wanted, given = mine[0]
+            if not given.done():  # else whoever waited for it has gone
+                if wanted > self._free:
+                    return
+                self._free -= wanted
+                given.set_result(None)
+            mine.popleft()
+            del self._waiting[peer]
+            if mine:
+                self._waiting[peer] = mine
 
 
 class Bodies:
     """Reads the bodies of requests: small ones at once, larger ones in turn, as many at a time as there is room for.
 
-    JSON takes up to 25 times its length once it is decoded, so a body has its room until its request is answered.
+    JSON takes up to 30 times its length once it is decoded, so a body has its room until its request is answered.
     """
 
     def __init__(
-        self, body_max: int, *, room: int, small: int = 64 * 1024, waiting_max: int = 64, seconds: float = 5.0
+        self,
+        body_max: int,
+        *,
+        room: int,
+        small: int = 64 * 1024,
+        small_room: int = 8 * 1024 * 1024,
+        waiting_max: int = 64,
+        seconds: float = 5.0,
     ) -> None:
-        """`body_max` bytes of one body, `room` for all that are larger than `small`; at most `waiting_max` wait.
+        """`body_max` bytes of one body, `room` for all that are larger than `small`, `small_room` for the others.
 
-        One waits for `seconds`, and has as long to arrive once there is room: whoever sends slowly keeps others out.
+        At most `waiting_max` larger ones of a peer wait. One waits for `seconds`, and has as long to arrive once there
+        is room: whoever sends slowly keeps others out. Small ones wait for room when they are here, so theirs is taken
+        by nobody who sends slowly.
         """
         assert room >= body_max
+        assert small_room >= small
         self._body_max = body_max
-        self._free = room
+        self._room = Room(room, waiting_max=waiting_max, seconds=seconds)
         self._small = small
-        self._waiting_max = waiting_max
+        self._small_room = Room(small_room, waiting_max=sys.maxsize, seconds=seconds)
         self._seconds = seconds
-        self._waiting = 0
-        self._next = asyncio.Lock()
-        self._released = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def read(self, request: web.Request) -> AsyncIterator[bytes]:
@@ -76,41 +161,23 @@ class Bodies:
         size = request.content_length or 0
         if hdrs.TRANSFER_ENCODING in request.headers or hdrs.CONTENT_ENCODING in request.headers:
             size = self._body_max  # it may turn out to be as large
-        if size <= self._small:
-            yield await request.read()
-            return
         if size > self._body_max:
             raise web.HTTPRequestEntityTooLarge(self._body_max, size)
-        await self._take(size)
-        try:
+        async with contextlib.AsyncExitStack() as held:
+            body = await request.read() if size <= self._small else None
+            room = self._small_room if size <= self._small else self._room
             try:
-                async with asyncio.timeout(self._seconds):
-                    body = await request.read()
-            except TimeoutError:
-                raise web.HTTPRequestTimeout from None
+                await held.enter_async_context(room.of(request.remote or "", size))
+            except NoRoom:
+                text = "too many requests at once; try again\n"
+                raise web.HTTPServiceUnavailable(text=text, headers={hdrs.RETRY_AFTER: "1"}) from None
+            if body is None:
+                try:
+                    async with asyncio.timeout(self._seconds):
+                        body = await request.read()
+                except TimeoutError:
+                    raise web.HTTPRequestTimeout from None
             yield body
-        finally:
-            self._free += size
-            self._released.set()
-
-    async def _take(self, size: int) -> None:
-        """Wait for so much room; who came first has it first."""
-        no_room = web.HTTPServiceUnavailable(
-            text="too many large requests at once; try again\n", headers={hdrs.RETRY_AFTER: "1"}
-        )
-        if self._waiting >= self._waiting_max:
-            raise no_room
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._seconds), self._next:
-                while self._free < size:
-                    self._released.clear()
-                    await self._released.wait()
-                self._free -= size
-        except TimeoutError:
-            raise no_room from None
-        finally:
-            self._waiting -= 1
 
 
 class _Connection(web.RequestHandler):
@@ -126,11 +193,10 @@ class _Connection(web.RequestHandler):
         self._last = b""
         """The last of them, as its end may come in parts."""
         self._deadline: asyncio.TimerHandle | None = None
-
-    @property
-    def is_incomplete(self) -> bool:
-        """Whether a request is waited for that should be here soon."""
-        return self._deadline is not None and self.is_idle
+        self.waits_since: float | None = None
+        """When a request began that should be here soon, by the loop's clock; None while none is waited for."""
+        self.peer = ""
+        """The client's address."""
 
     @property
     def is_idle(self) -> bool:
@@ -138,6 +204,7 @@ class _Connection(web.RequestHandler):
         return self._waiter is not None and not self._force_close
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.peer = (transport.get_extra_info("peername") or ("",))[0]
         super().connection_made(transport)
         self._expect(self._bounds.head_seconds)
 
@@ -174,7 +241,7 @@ class _Connection(web.RequestHandler):
         return len(data) > room and _END not in self._last + data[: max(room, 0)]
 
     def _refuse(self) -> None:
-        log.info("request could not be read", error="HeadTooLarge", peer=(self.peername or ("",))[0])
+        log.info("request could not be read", error="HeadTooLarge", peer=self.peer)
         if self._waiter is not None and self.transport is not None:  # no answer is being written
             self.transport.write(_REFUSAL)
         self.force_close()
@@ -183,6 +250,10 @@ class _Connection(web.RequestHandler):
         """Wait so long for the rest of what has begun; None waits for nothing."""
         if self._deadline is not None:
             self._deadline.cancel()
+        if seconds is None:
+            self.waits_since = None
+        elif self.waits_since is None:
+            self.waits_since = self._loop.time()
         self._deadline = None if seconds is None else self._loop.call_later(seconds, self.drop)
 
     def drop(self) -> None:
@@ -200,6 +271,9 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        if isinstance(exc, ConnectionError) and self.transport is None:
+            log.info("connection ended before its request", error=type(exc).__name__, peer=self.peer)
+            return web.Response(status=status)  # nobody is there to read it
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         log.info("request could not be read", error=type(exc).__name__, peer=request.remote)
@@ -215,20 +289,58 @@ class _Server(web.Server):
     def __init__(self, bounds: Bounds, handler: Any, **options: Any) -> None:
         super().__init__(handler, **options)
         self._bounds = bounds
+        self._held: Counter[str] = Counter()
+        """Connections, by the address of the client."""
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, self._bounds, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        made = cast(_Connection, handler)
         if len(self._connections) >= self._bounds.connections_max:
-            known = cast(list[_Connection], self.connections)
-            leaves = next((one for one in known if one.is_incomplete), None)
-            leaves = leaves or next((one for one in known if one.is_idle), None)
+            leaves = self._who_leaves(made)
             if leaves is not None:
                 leaves.drop()
             else:
                 transport.abort()
+        self._held[made.peer] += 1
         super().connection_made(handler, transport)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        if handler in self._connections:
+            peer = cast(_Connection, handler).peer
+            self._held[peer] -= 1
+            if not self._held[peer]:
+                del self._held[peer]
+        super().connection_lost(handler, exc)
+
+    def _who_leaves(self, newcomer: _Connection) -> _Connection | None:
+        """Whose place a newcomer takes; None if nobody's.
+
+        Who has more than his share takes from others only what is above theirs. First leaves a request that takes long
+        to arrive, or is one of too many; then what is idle; then a request that has just begun. What is being answered
+        goes on, unless its client has more than his share and the newcomer less.
+        """
+        share, now = self._bounds.share, self._loop.time()
+        has_share = self._held[newcomer.peer] >= share
+        ranked: list[tuple[int, int, float, int]] = []
+        known = cast(list[_Connection], self.connections)
+        for number, one in enumerate(known):
+            held = self._held[one.peer]
+            is_other = one.peer != newcomer.peer
+            if one.transport is None or (has_share and is_other and held <= share):
+                continue
+            since = one.waits_since
+            if since is not None:
+                rank = 0 if held > share or now - since >= self._bounds.patience_seconds else 2
+            elif one.is_idle:
+                rank = 1
+            elif is_other and held > share and not has_share:
+                rank = 3
+            else:
+                continue
+            ranked.append((rank, -held, since or 0.0, number))
+        return known[min(ranked)[-1]] if ranked else None
 
 
 class Runner(web.AppRunner):

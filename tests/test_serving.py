@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import socket
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
-from datalabd.serving import Bodies, Bounds, Runner
+from datalabd.serving import Bodies, Bounds, NoRoom, Room, Runner
 
 BOUNDS = Bounds(head_max=32 * 1024, head_seconds=30, body_seconds=30, connections_max=3)
 HEAD = b"GET /%b HTTP/1.1\r\nHost: a\r\n"
@@ -164,6 +165,120 @@ async def test_what_is_being_answered_goes_on_and_more_are_refused() -> None:
         assert await client.answer() == OK
 
 
+async def test_of_too_many_connections_one_that_waits_for_its_body_leaves() -> None:
+    async with served(replace(BOUNDS, connections_max=2)) as (first, second, third):
+        await second.send(length(60_000) + b"b")
+        await third.send(HEAD % b"" + b"\r\n")  # makes the first leave, which has sent nothing
+        assert await third.answer() == OK
+        more = Client(*await asyncio.open_connection(*first.server))
+        await more.send(HEAD % b"" + b"\r\n")
+        assert [await first.answer(), await second.answer(), await more.answer()] == [b"", b"", OK]
+        await third.send(HEAD % b"" + b"\r\n")
+        assert await third.answer() == OK
+        more.close()
+
+
+async def test_those_that_have_waited_longest_leave_first() -> None:
+    async with served(replace(BOUNDS, connections_max=2)) as (first, second, third):
+        await asyncio.gather(first.answer(), second.send(length(9) + b"b"))
+        await third.send(length(9) + b"b")
+        more = Client(*await asyncio.open_connection(*first.server))
+        assert await second.answer() == b""
+        await third.send(b"b" * 8)
+        assert await third.answer() == OK
+        more.close()
+
+
+STRANGER = "127.0.0.2"
+
+
+@contextlib.asynccontextmanager
+async def shared(
+    bounds: Bounds, strangers: int
+) -> AsyncIterator[tuple[Callable[..., Awaitable[Client]], list[Client]]]:
+    """What opens a connection from an address, after a stranger has opened so many."""
+    held, opened = asyncio.Event(), []
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/held":
+            await held.wait()
+        return web.Response(text=str(len(await request.read())))
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with running(app, bounds) as server:
+
+        async def opening(address: str = "127.0.0.1") -> Client:
+            opened.append(Client(*await asyncio.open_connection(*server, local_addr=(address, 0))))
+            await asyncio.sleep(0.02)  # they are accepted in this order
+            return opened[-1]
+
+        try:
+            yield opening, [await opening(STRANGER) for _ in range(strangers)]
+        finally:
+            held.set()
+            for client in opened:
+                client.close()
+
+
+async def test_who_has_many_connections_takes_none_of_others() -> None:
+    async with shared(replace(BOUNDS, connections_max=8), 8) as (opening, strangers):
+        for stranger in strangers:
+            await stranger.send(HEAD % b"held" + b"\r\n")
+        ours = await opening()
+        await ours.send(HEAD % b"" + b"\r\n")
+        assert await ours.answer() == OK, "the share of an address is free for it, even of what is being answered"
+        assert await strangers[0].answer() == b""
+        for _ in range(8):
+            assert await (await opening(STRANGER)).answer() == b""
+        await ours.send(HEAD % b"" + b"\r\n")
+        assert await ours.answer() == OK
+
+
+async def test_one_address_alone_may_have_all_connections() -> None:
+    async with shared(replace(BOUNDS, connections_max=8), 8) as (_, strangers):
+        for stranger in strangers:
+            await stranger.send(HEAD % b"" + b"\r\n")
+        assert [await stranger.answer() for stranger in strangers] == [OK] * 8
+
+
+async def test_a_request_that_has_just_begun_is_not_what_leaves() -> None:
+    async with shared(replace(BOUNDS, connections_max=8), 7) as (opening, strangers):
+        for stranger in strangers:
+            await stranger.send(HEAD % b"" + b"\r\n")
+            assert await stranger.answer() == OK
+        begun = await opening()
+        other = await opening("127.0.0.3")
+        assert await strangers[0].answer() == b"", "one of too many that are idle leaves before"
+        for client in (begun, other):
+            await client.send(HEAD % b"" + b"\r\n")
+            assert await client.answer() == OK
+
+
+async def test_a_request_that_takes_long_is_what_leaves_whoever_sends_it() -> None:
+    async with shared(replace(BOUNDS, connections_max=8, patience_seconds=0), 2) as (opening, strangers):
+        others = [await opening(f"127.0.1.{number}") for number in range(6)]
+        for client in (*strangers[1:], *others):
+            await client.send(HEAD % b"" + b"\r\n")
+            assert await client.answer() == OK
+        more = await opening()
+        await more.send(HEAD % b"" + b"\r\n")
+        assert [await more.answer(), await strangers[0].answer()] == [OK, b""]
+
+
+async def test_a_connection_that_ends_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with served(one(BOUNDS)) as (_, client):
+        with capture_logs() as lines:
+            await client.send(length(60_000) + b"b")
+            more = Client(*await asyncio.open_connection(*client.server))
+            await more.send(HEAD % b"" + b"\r\n")
+            assert [await client.answer(), await more.answer()] == [b"", OK]
+            more.close()
+    ended = {"event": "connection ended before its request", "error": "ConnectionResetError", "peer": "127.0.0.1"}
+    assert lines == [ended | {"log_level": "info"}]
+    assert not caplog.records
+
+
 KIB, MIB = 1024, 1024 * 1024
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 
@@ -171,8 +286,9 @@ POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 class Reading:
     """An application that answers how long a body is, once it may: at once, if it is small."""
 
-    def __init__(self, bodies: Bodies, body_max: int) -> None:
+    def __init__(self, bodies: Bodies, body_max: int, held_from: int) -> None:
         self.bodies = bodies
+        self.held_from = held_from
         self.may_answer = asyncio.Event()
         self.begun = asyncio.Semaphore(0)
         """Released once for each request of which the head has come."""
@@ -186,7 +302,7 @@ class Reading:
     async def _answer(self, request: web.Request) -> web.Response:
         self.begun.release()
         async with self.bodies.read(request) as body:
-            if len(body) > 64 * KIB:
+            if len(body) > self.held_from:
                 self.held += len(body)
                 self.most_held = max(self.most_held, self.held)
                 self.is_read.set()
@@ -197,10 +313,18 @@ class Reading:
 
 @contextlib.asynccontextmanager
 async def reading(
-    body_max: int, clients: int, *, room: int = 0, waiting_max: int = 64, seconds: float = 60.0
+    body_max: int,
+    clients: int,
+    *,
+    room: int = 0,
+    small_room: int = MIB,
+    waiting_max: int = 64,
+    seconds: float = 60.0,
+    held_from: int = 64 * KIB,
 ) -> AsyncIterator[tuple[Reading, list[Client], tuple[str, int]]]:
     """Such an application, connections to it, and where it is."""
-    served = Reading(Bodies(body_max, room=room or body_max, waiting_max=waiting_max, seconds=seconds), body_max)
+    bodies = Bodies(body_max, room=room or body_max, small_room=small_room, waiting_max=waiting_max, seconds=seconds)
+    served = Reading(bodies, body_max, held_from)
     async with running(served.app, Bounds()) as server:
         opened = [Client(*await asyncio.open_connection(*server)) for _ in range(clients)]
         try:
@@ -308,3 +432,62 @@ async def test_what_is_too_large_is_refused_before_it_comes() -> None:
     async with reading(MIB, 1) as (_, (client,), _server):
         await client.send(length(MIB + 1))
         assert await client.answer() == b"HTTP/1.1 413 Request Entity Too Large"
+
+
+async def test_small_ones_have_room_for_a_few_at_a_time_as_well() -> None:
+    async with reading(MIB, 0, small_room=100 * KIB, seconds=0.5, held_from=0) as (served, _, server):
+        first, second, stranger = [
+            Client(*await asyncio.open_connection(*server, local_addr=(address, 0)))
+            for address in ("127.0.0.1", "127.0.0.1", STRANGER)
+        ]
+        await stranger.send(length(64 * KIB) + b"b" * 100)  # has no room before it is here
+        await first.send(whole(64 * KIB))
+        await served.is_read.wait()
+        await second.send(whole(64 * KIB))
+        assert await second.answer() == b"HTTP/1.1 503 Service Unavailable"
+        await second.send(whole(30 * KIB), whole(64 * KIB))
+        served.may_answer.set()
+        assert [await second.answer(), await first.answer(), await second.answer()] == [OK] * 3
+        assert served.most_held == 94 * KIB
+        for client in (first, second, stranger):
+            client.close()
+
+
+async def test_peers_have_room_in_turn() -> None:
+    room, order = Room(1, waiting_max=3, seconds=5), []
+
+    async def asks(peer: str) -> None:
+        async with room.of(peer):
+            order.append(peer)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(asks(peer) for peer in "aaaabb"))
+    assert order == ["a", "a", "b", "a", "b", "a"]
+
+
+async def test_who_gives_up_leaves_room_to_others() -> None:
+    room = Room(4, waiting_max=2, seconds=0.1)
+
+    async def asks(peer: str, size: int) -> str:
+        async with room.of(peer, size):
+            return peer
+
+    async with room.of("a", 2):
+        large, gone = asyncio.ensure_future(asks("b", 4)), asyncio.ensure_future(asks("b", 1))
+        await asyncio.sleep(0)
+        with pytest.raises(NoRoom):
+            await asks("b", 1)
+        small = asyncio.ensure_future(asks("c", 2))
+        await asyncio.sleep(0)
+        gone.cancel()
+        large.cancel()
+        assert await small == "c", "what a larger one waited for was free"
+        with pytest.raises(NoRoom):
+            await asks("b", 4)
+    async with room.of("a", 4):
+        given = asyncio.ensure_future(asks("b", 4))
+        await asyncio.sleep(0)
+    given.cancel()  # after it was given room, before it knows
+    with pytest.raises(asyncio.CancelledError):
+        await given
+    assert await asks("c", 4) == "c"

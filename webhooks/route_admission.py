@@ -1,5 +1,6 @@
 """Admission of session Ingresses and of routes: gathers what is known of the labs, and asks for a judgement."""
 
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import structlog
@@ -20,6 +21,9 @@ from webhooks.turns import Turns
 
 log = structlog.get_logger()
 
+Lookup = AbstractAsyncContextManager[None]
+"""Entered once, around requests to the API server: few are made at a time."""
+
 RUN_PLATFORM = (
     (routes.ROUTE_VERB, kinds.ENVIRONMENT_CONFIGS.group, kinds.ENVIRONMENT_CONFIGS.plural),
     ("create", kinds.WORKSHOP_SESSIONS.group, kinds.WORKSHOP_SESSIONS.plural),
@@ -27,13 +31,13 @@ RUN_PLATFORM = (
 """Rights of which one lets a writer have names below the domains of labs."""
 
 
-async def mutate_ingress(cache: Cache, client: Client, review: Any) -> Manifest:
+async def mutate_ingress(cache: Cache, client: Client, lookup: Lookup, review: Any) -> Manifest:
     """Fails closed: a lab's Ingress is refused while nobody can say how it is to be protected."""
     request = AdmissionRequest.decode(review)
     if request.object is not None and request.object["metadata"].get("deletionTimestamp"):
         return allowed(request.uid)  # whoever holds it has to be able to let go
     claims = cache.claims_named(request.namespace)
-    runtime = await _runtime(cache, client, request.namespace)
+    runtime = await _runtime(cache, client, lookup, request.namespace)
     if runtime is not None and not _is_ours(runtime):
         return allowed(request.uid)  # Educates serves others too
     cache.require_known(kinds.DATALABS, *ENVIRONMENTS)
@@ -51,7 +55,9 @@ async def mutate_ingress(cache: Cache, client: Client, review: Any) -> Manifest:
     return mutate.ingress(request, claim, environment)
 
 
-async def validate_route(cache: Cache, authorizer: Authorizer, turns: Turns, review: Any) -> Manifest:
+async def validate_route(
+    cache: Cache, authorizer: Authorizer, lookup: Lookup, turns: Turns, peer: str, review: Any
+) -> Manifest:
     """Refuses a route that reaches for hosts which are a lab's, or below a domain of labs without leave.
 
     Fails closed: a name below such a domain is refused while nobody can say what its writer may do.
@@ -62,9 +68,9 @@ async def validate_route(cache: Cache, authorizer: Authorizer, turns: Turns, rev
             raise BadReview(f"{route.get('kind')} is no kind of route that is known here")
     cache.require_known(kinds.DATALABS, *ENVIRONMENTS)
     steps = route_validation.route(request, cache, cache.openings())
-    verdict = await turns.take(request.username, steps)
+    verdict = await turns.take(peer, request.username, steps)
     errors = [*verdict.errors]
-    if verdict.reserved and not await _runs_platform(cache, authorizer, request):
+    if verdict.reserved and not await _runs_platform(cache, authorizer, lookup, request):
         errors += verdict.reserved
     if not errors:
         return allowed(request.uid)
@@ -89,22 +95,24 @@ def answered_elsewhere(
     return validation.answered_elsewhere(new.claim, domain, taken)
 
 
-async def _runs_platform(cache: Cache, authorizer: Authorizer, request: AdmissionRequest) -> bool:
+async def _runs_platform(cache: Cache, authorizer: Authorizer, lookup: Lookup, request: AdmissionRequest) -> bool:
     """Whether the writer is datalabd, may route environments, or makes sessions, as the runtime does."""
     if request.username == cache.account:
         return True
-    return any([await authorizer.allows(request.user, right) for right in RUN_PLATFORM])
+    async with lookup:
+        return any([await authorizer.allows(request.user, right) for right in RUN_PLATFORM])
 
 
 def _is_ours(runtime: Manifest) -> bool:
     return (runtime["metadata"].get("labels") or {}).get(MANAGED_BY) == FIELD_MANAGER
 
 
-async def _runtime(cache: Cache, client: Client, namespace: str) -> Manifest | None:
+async def _runtime(cache: Cache, client: Client, lookup: Lookup, namespace: str) -> Manifest | None:
     """The environment whose workshop namespace this is; as our cache may lag behind, the API server knows better."""
     if (known := cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", namespace)) is not None:
         return known
     try:
-        return await client.get(kinds.WORKSHOP_ENVIRONMENTS, "", namespace)
+        async with lookup:
+            return await client.get(kinds.WORKSHOP_ENVIRONMENTS, "", namespace)
     except NotFound:
         return None

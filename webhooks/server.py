@@ -1,7 +1,9 @@
 """The TLS site of the webhooks: routes, limits, metrics. What is decided stands in mutate, validate and convert."""
 
+import contextlib
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +14,14 @@ from aiohttp import web
 from datalabd import metrics, names
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import Manifest, NamespacedName, claim_of
-from datalabd.errors import EnvironmentInvalid, KubeError, NotYet
+from datalabd.errors import EnvironmentInvalid, KubeError, NotYet, Unavailable
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
 from datalabd.observed import ENVIRONMENT_LABEL
-from datalabd.serving import Bodies
+from datalabd.serving import Bodies, NoRoom, Room
 from datalabd.submission import Submission
 from datalabd.validation import names_of, unique_names
 from webhooks import convert, environment_choice, mutate, route_admission, validate, warn
@@ -35,6 +37,12 @@ BODY_MAX = 8 * 1024 * 1024
 """Bytes: the API server sends objects of up to 3 MiB, twice for an update."""
 ROOM = BODY_MAX
 """Bytes of large bodies at once. Anybody may send some, and they decode to 200 MiB, of 512 MiB that there are."""
+SMALL_ROOM = 2 * 1024 * 1024
+"""Bytes of small ones at once, which decode to 60 MiB: 400 claims, as most are."""
+LOOKUPS_MAX = 4
+"""Requests to the API server at once: anybody may cause some, and the reconciler needs the connections too."""
+LOOKUP_SECONDS = 3.0
+"""How long an admission waits until its own begins: well within its own timeout."""
 DECISIVE = (kinds.DATALABS, kinds.NAMESPACES, kinds.WORKSHOP_ENVIRONMENTS, kinds.ENVIRONMENT_CONFIGS)
 """Kinds that tell which names are taken, and what may be asked for. Crossplane's environments may be unreadable."""
 CACHE = web.AppKey("cache", Cache)
@@ -42,6 +50,7 @@ CLIENT = web.AppKey("client", Client)
 AUTHORIZER = web.AppKey("authorizer", Authorizer)
 TURNS = web.AppKey("turns", Turns)
 BODIES = web.AppKey("bodies", Bodies)
+LOOKUPS = web.AppKey("lookups", Room)
 
 Answer = Callable[[web.Request, Any], Awaitable[Manifest]]
 
@@ -50,7 +59,8 @@ def application(client: Client, cache: Cache) -> web.Application:
     """The webhook application."""
     app = web.Application(client_max_size=BODY_MAX)
     app[CLIENT], app[CACHE], app[AUTHORIZER], app[TURNS] = client, cache, Authorizer(client), Turns()
-    app[BODIES] = Bodies(BODY_MAX, room=ROOM)
+    app[BODIES] = Bodies(BODY_MAX, room=ROOM, small_room=SMALL_ROOM)
+    app[LOOKUPS] = Room(LOOKUPS_MAX, waiting_max=sys.maxsize, seconds=LOOKUP_SECONDS)
     for path, answer in (
         ("/mutate/datalabs", _mutate_datalab),
         ("/validate/datalabs", _validate_datalab),
@@ -79,7 +89,7 @@ def _handler(name: str, answer: Answer) -> Callable[[web.Request], Awaitable[web
                 if len(text) <= AT_ONCE:
                     review = orjson.loads(text)
                 else:
-                    review = await request.app[TURNS].take(name, decoded(text))
+                    review = await request.app[TURNS].take(_peer(request), name, decoded(text))
                 try:
                     body = await answer(request, review)
                 except NotYet as error:
@@ -121,14 +131,17 @@ async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
     environment, was = _environment(cache, claim), request.old_object if request.operation == "UPDATE" else None
     if was is not None and environment_name(claim) != environment_name(was) and cache.lost_environment(claim):
         try:
-            environment = await environment_choice.chosen(http.app[CLIENT], claim)
+            async with _lookup(http):
+                environment = await environment_choice.chosen(http.app[CLIENT], claim)
         except EnvironmentInvalid as problem:
-            if await environment_choice.has_runtime(cache, http.app[CLIENT], claim):
+            async with _lookup(http):
+                has_runtime = await environment_choice.has_runtime(cache, http.app[CLIENT], claim)
+            if has_runtime:
                 log.info("claim refused", namespace=request.namespace, name=request.name, user=request.username)
                 return denied(request, [environment_choice.refusal(claim, problem)])
             environment = None
     elif request.operation == "CREATE" and environment is None:
-        environment = await _environment_made_with(http.app[CLIENT], claim)
+        environment = await _environment_made_with(http, claim)
     new, old = Submission(claim, environment), None if was is None else Submission(was, environment)
     if old is not None and new.says_the_same(old):
         answer = validate.annotations(request, new, old)
@@ -141,7 +154,7 @@ async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
         if old is not None:
             new = replace(new, volumes=cache.volume_classes(claim))
         steps = validate.datalab(request, new, old, taken, old_environment, kept=cache.names.is_kept(key))
-        answer = await http.app[TURNS].take(request.username, steps)
+        answer = await http.app[TURNS].take(_peer(http), request.username, steps)
     if not answer["response"]["allowed"]:
         log.info("claim refused", namespace=request.namespace, name=request.name, user=request.username)
     return answer
@@ -162,22 +175,41 @@ async def _validate_environment(http: web.Request, review: Any) -> Manifest:
     if request.operation == "DELETE":
         cache.require_known(kinds.DATALABS)
     labs = sum(environment_name(claim) == request.name for claim in cache.claims())
-    answer = await http.app[TURNS].take(request.username, validate.environment(request, labs))
+    answer = await http.app[TURNS].take(_peer(http), request.username, validate.environment(request, labs))
     if not answer["response"]["allowed"]:
         log.info("environment refused", name=request.name, operation=request.operation, user=request.username)
     return answer
 
 
 async def _convert(http: web.Request, review: Any) -> Manifest:
-    return await http.app[TURNS].take("", convert.datalabs(review))
+    return await http.app[TURNS].take(_peer(http), "", convert.datalabs(review))
 
 
 async def _mutate_ingress(http: web.Request, review: Any) -> Manifest:
-    return await route_admission.mutate_ingress(http.app[CACHE], http.app[CLIENT], review)
+    return await route_admission.mutate_ingress(http.app[CACHE], http.app[CLIENT], _lookup(http), review)
 
 
 async def _validate_route(http: web.Request, review: Any) -> Manifest:
-    return await route_admission.validate_route(http.app[CACHE], http.app[AUTHORIZER], http.app[TURNS], review)
+    app = http.app
+    return await route_admission.validate_route(
+        app[CACHE], app[AUTHORIZER], _lookup(http), app[TURNS], _peer(http), review
+    )
+
+
+def _peer(http: web.Request) -> str:
+    """Who sends a request: the API server, or somebody who makes it up."""
+    return http.remote or ""
+
+
+@contextlib.asynccontextmanager
+async def _lookup(http: web.Request) -> AsyncIterator[None]:
+    """One of the few requests to the API server at a time; raises `KubeError` where none is to be had in time."""
+    async with contextlib.AsyncExitStack() as held:
+        try:
+            await held.enter_async_context(http.app[LOOKUPS].of(_peer(http)))
+        except NoRoom as error:
+            raise Unavailable(0, "Timeout", "too many requests of admissions wait for the API server") from error
+        yield
 
 
 def _environment(cache: Cache, claim: Manifest) -> EnvironmentConfig | None:
@@ -187,13 +219,14 @@ def _environment(cache: Cache, claim: Manifest) -> EnvironmentConfig | None:
         return None
 
 
-async def _environment_made_with(client: Client, claim: Manifest) -> EnvironmentConfig | None:
+async def _environment_made_with(http: web.Request, claim: Manifest) -> EnvironmentConfig | None:
     """An environment that was made together with a claim, and that caches do not have yet.
 
     None if there is none to be had: a claim may come before its environment.
     """
     try:
-        return await environment_choice.chosen(client, claim)
+        async with _lookup(http):
+            return await environment_choice.chosen(http.app[CLIENT], claim)
     except EnvironmentInvalid:
         return None
     except KubeError as error:

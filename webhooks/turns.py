@@ -3,6 +3,9 @@
 A claim may be large, and a user may write many at once. Work comes in steps; after `SLICE_SECONDS` of them the loop
 goes on with what else there is, and the next user has a turn. There is no limit to how much anybody asks for: whoever
 asks for much waits for himself, and the others for one slice of his.
+
+A request names its user, and anybody may send one. So turns go to the peers of connections first: whoever is not the
+API server makes up as many users as he likes, and has the turns of one peer.
 """
 
 import asyncio
@@ -23,19 +26,19 @@ class Turns:
         self._slice_seconds = slice_seconds
         self._taken = False
         """Whether somebody has the turn, or was just given it."""
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        """Who waits, by user; the first user is the next."""
+        self._waiting: dict[str, dict[str, deque[asyncio.Future[None]]]] = {}
+        """Who waits, by peer and user; the first user of the first peer is the next."""
 
-    async def take(self, user: str, work: Steps[T]) -> T:
-        """Do the work: at once where nobody waits, else in turn with the work of other users."""
+    async def take(self, peer: str, user: str, work: Steps[T]) -> T:
+        """Do the work: at once where nobody waits, else in turn with other peers, and with other users of this one."""
         if self._taken:
-            await self._given(self._queue(user))
+            await self._given(self._queue(peer, user))
         self._taken = True
         while True:
             try:
                 result = _slice(work, self._slice_seconds)
             except _Unfinished:
-                mine = self._queue(user)
+                mine = self._queue(peer, user)
                 # Not at once: whoever came meanwhile is to be in line, and the loop to go round.
                 asyncio.get_running_loop().call_soon(self._pass_on)
                 await self._given(mine)
@@ -46,19 +49,23 @@ class Turns:
                 self._pass_on()
                 return result
 
-    def _queue(self, user: str) -> asyncio.Future[None]:
+    def _queue(self, peer: str, user: str) -> asyncio.Future[None]:
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(user, deque()).append(turn)
+        self._waiting.setdefault(peer, {}).setdefault(user, deque()).append(turn)
         return turn
 
     def _pass_on(self) -> None:
-        """Give the turn to the next user, who waits for another after everybody else."""
+        """Give the turn to the next user of the next peer; both wait for another after everybody else."""
         while self._waiting:
-            user = next(iter(self._waiting))
-            turns = self._waiting.pop(user)
+            peer = next(iter(self._waiting))
+            users = self._waiting.pop(peer)
+            user = next(iter(users))
+            turns = users.pop(user)
             turn = turns.popleft()
             if turns:
-                self._waiting[user] = turns
+                users[user] = turns
+            if users:
+                self._waiting[peer] = users
             if not turn.done():  # else whoever waited for it has gone
                 turn.set_result(None)
                 return

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import itertools
 import json
@@ -34,7 +35,7 @@ from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource
 from datalabd.observed import ENVIRONMENT_LABEL
 from tests.kube.scripted import Reply, Scripted, listing, serve, status
-from webhooks.server import BODY_MAX, application
+from webhooks.server import BODY_MAX, LOOKUPS, LOOKUPS_MAX, application
 
 PATHS = [
     "/mutate/datalabs",
@@ -1165,3 +1166,39 @@ async def test_conversion_needs_to_know_nothing(webhooks: Webhooks) -> None:
         response = (await http.json())["response"]
     assert response["result"] == {"status": "Success"}
     assert response["convertedObjects"][0]["spec"]["sessions"] == ["a"]
+
+
+async def test_forged_claims_leave_connections_to_the_api_server_to_others(webhooks: Webhooks) -> None:
+    may_answer = asyncio.Event()
+
+    async def held(request: web.Request) -> web.StreamResponse:
+        await may_answer.wait()
+        return await listing("1")(request)
+
+    claims = [claim(f"lab{number}") for number in range(3 * LOOKUPS_MAX)]
+    webhooks.api_server.script += [held] * 2 * len(claims)  # two kinds of environments
+    asking = [
+        asyncio.ensure_future(
+            webhooks.ask("/validate/datalabs", operation="CREATE", namespace="team", name=named, object=made)
+        )
+        for made in claims
+        for named in [made["metadata"]["name"]]
+    ]
+    await asyncio.sleep(0.5)
+    assert len(webhooks.api_server.requests) == LOOKUPS_MAX
+    may_answer.set()
+    assert [(await answer)["allowed"] for answer in asking] == [True] * len(claims)
+
+
+async def test_a_claim_is_judged_without_an_environment_that_nobody_reads_in_time(
+    webhooks: Webhooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks.client.app[LOOKUPS], "_seconds", 0.05)
+    async with contextlib.AsyncExitStack() as taken:
+        for _ in range(LOOKUPS_MAX):
+            await taken.enter_async_context(webhooks.client.app[LOOKUPS].of("127.0.0.1"))
+        answer = await webhooks.ask(
+            "/validate/datalabs", operation="CREATE", namespace="team", name="lab", object=claim()
+        )
+    assert answer["allowed"]
+    assert not webhooks.api_server.requests
