@@ -8,6 +8,7 @@ FILE gets a line each time: seconds of the machine's monotonic clock, and how ma
 
 import asyncio
 import contextlib
+import math
 import sys
 import time
 from pathlib import Path
@@ -38,14 +39,14 @@ class _Process(app.Process):
 
 
 def percentile(path: Path, since: float, until: float, share: float = 0.99) -> float:
-    """Seconds that the loop was late at most in that share of the measurements between two times."""
+    """Seconds that the loop was late at most in that share of the measurements between two times; NaN without any."""
     lags = []
     for line in path.read_text().splitlines():
         with contextlib.suppress(ValueError):  # the last line may be half written
             due, lag = map(float, line.split())
             if since <= due <= until:
                 lags.append(lag)
-    return sorted(lags)[min(int(len(lags) * share), len(lags) - 1)]
+    return sorted(lags)[min(int(len(lags) * share), len(lags) - 1)] if lags else math.nan
 
 
 def main() -> int:
