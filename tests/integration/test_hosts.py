@@ -138,19 +138,19 @@ def test_a_way_into_a_lab_from_before_starts_no_session_and_is_told_of(
     lab = unique()
     older = squat(cluster, "Ingress", "way.example.com", annotations={SERVICE_NAMESPACE: lab})
     place, name = older["metadata"]["namespace"], older["metadata"]["name"]
-    what = f"Ingress {place}/{name} leads into namespace {lab}, past what protects sessions"
+    refused = f"a route of another namespace leads into namespace {lab}, past what protects sessions: have"
 
     def refusal() -> str:
         return create(cluster, stage.claim(lab, "main"), "--dry-run=server", check=False).stderr
 
-    eventually(lambda: f"{what}: have it removed" in refusal())
+    eventually(lambda: refused in refusal())
     stage.lab(name=lab)  # without a session nobody is let in
     stage.until_ready(lab)
     mine = [row for row in listed(cluster) if row[2] == place]
     assert mine == [["way.example.com", f"Ingress/{name}", place, f"{stage.namespace}/{lab}", "leads into the lab"]]
     cluster.api.delete("ingress", name, place)
     add = {"op": "add", "path": "/spec/sessions/-", "value": {"name": "main"}}
-    eventually(lambda: what not in refusal())
+    eventually(lambda: refused not in refusal())
     stage.patch(lab, add)
     stage.until_ready(lab)
 
