@@ -115,6 +115,8 @@ DOCUMENTS = contents(HERE)
 assert DATA is not None
 assert DOCUMENTS is not None
 LONG = yaml.safe_dump(DOCUMENTS["workshop.yaml"]) + "#" * READ_MAX
+MERGED = yaml.safe_dump(DOCUMENTS["workshop.yaml"] | {"<<": {}}).replace("'<<'", "<<")
+"""Says the same, but is not read: of merges in each other, 500 bytes make ten million pairs."""
 
 
 def config(changes: Mapping[str, str] = MappingProxyType({})) -> Manifest:
@@ -143,6 +145,7 @@ def config(changes: Mapping[str, str] = MappingProxyType({})) -> Manifest:
         pytest.param(HERE, config({"workshop.yaml": LONG}), False, id="longer than what is read"),
         pytest.param(HERE, config({"workshop.yaml": "!!python/tuple []"}), False, id="a tag of somebody else's"),
         pytest.param(HERE, config({"workshop.yaml": "&a [*a]"}), False, id="within itself"),
+        pytest.param(HERE, config({"workshop.yaml": MERGED}), False, id="with merges"),
         pytest.param(HERE, config({"workshop.yaml": "[" * 900 + "]" * 900}), False, id="too deep"),
         pytest.param(HERE, config() | {"data": {**DATA, "workshop.yaml": "x"}}, False, id="not encoded"),
         pytest.param(HERE, config() | {"data": {**DATA, "workshop.yaml": None}}, False, id="nothing in it"),
