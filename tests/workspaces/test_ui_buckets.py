@@ -16,6 +16,7 @@ from tests.workspaces.test_object_storage import answering
 from workspaces.permissions import EVERYTHING, NOTHING, Permission, Permissions
 from workspaces.ui import buckets, sharing
 from workspaces.ui.forms import Outcome
+from workspaces.ui.sizes import size
 
 VIEWER = Permissions({Permission.VIEW_BUCKETS})
 RULE = {"target": "tmp/*", "mode": "Delete", "min_age": "30d"}
@@ -42,6 +43,11 @@ def test_rows_of_buckets() -> None:
         (False, 1, None),
     ]
     assert (found["may_manage"], found["may_read"]) == (True, True)
+    away = {name: {"problem": "away"} for name in ("ws-a", "ws-a-x")}
+    nowhere = buckets.context(view(), {"usage": away}, EVERYTHING)
+    assert (nowhere["trouble"], nowhere["may_read"]) == ("away", False)
+    one_away = buckets.context(view(), {"usage": away | {"ws-a": {"objects": 1}}}, EVERYTHING)
+    assert (one_away["trouble"], one_away["may_read"]) == ("", True)
     viewer = buckets.context(view(), {"usage": {}}, VIEWER)
     assert (viewer["may_manage"], viewer["may_read"]) == (False, False)
 
@@ -127,7 +133,7 @@ def test_rules_of_a_form_are_all_rules() -> None:
     ],
 )
 def test_sizes(count: int, expected: str) -> None:
-    assert buckets.size(count) == expected
+    assert size(count) == expected
 
 
 def test_sharing_by_who_asks_whom() -> None:

@@ -29,12 +29,21 @@ def test_an_overview_without_anything() -> None:
     assert home.context(view(), more, EVERYTHING, NOW) == {
         "waits": [],
         "usage": None,
+        "readable": home.readable,
         "pending": [],
         "ending": [],
         "sessions": [],
         "may_start": False,
         "may_delete": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("quantity", "shown"),
+    [("30265701Ki", "28.9 GiB"), ("0", "0 B"), ("1500M", "1.4 GiB"), ("500Gi", "500 GiB"), ("lots", "lots")],
+)
+def test_sizes_are_easy_to_read(quantity: str, shown: str) -> None:
+    assert home.readable(quantity) == shown
 
 
 def test_requests_of_others_wait_for_whoever_decides() -> None:

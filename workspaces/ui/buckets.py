@@ -6,6 +6,7 @@ from typing import Any
 
 from workspaces.permissions import Permission, Permissions
 from workspaces.ui.forms import Outcome, Words, body
+from workspaces.ui.sizes import size
 
 CHECK = "check_rules"
 """The action that shows what rules do, before they are kept."""
@@ -13,12 +14,13 @@ RULES = "lifecycle_rules"
 BLANK = 2
 """Rows for further rules."""
 _AGE = re.compile(r"\+?0*([0-9]+)([smhdw])")
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def context(view: Mapping[str, Any], more: Mapping[str, Any], allowed: Permissions) -> dict[str, Any]:
     """Rows of own buckets, and what may be done with them."""
     usage = more["usage"]
+    problems = {measured.get("problem", "") for measured in usage.values()}
+    trouble = problems.pop() if len(problems) == 1 else ""
     own = view["name"]
     return {
         "rows": [
@@ -32,7 +34,8 @@ def context(view: Mapping[str, Any], more: Mapping[str, Any], allowed: Permissio
             for bucket in view["storage"]["buckets"]
         ],
         "may_manage": Permission.MANAGE_BUCKETS in allowed,
-        "may_read": Permission.VIEW_BUCKET_CREDENTIALS in allowed,
+        "may_read": Permission.VIEW_BUCKET_CREDENTIALS in allowed and not trouble,
+        "trouble": trouble,
         "size": size,
     }
 
@@ -86,14 +89,6 @@ def above(prefix: str) -> list[tuple[str, str]]:
     """What a prefix is below of, from the top: the name of each part, and the prefix that shows it."""
     parts = prefix.split("/")[:-1]
     return [(part, "/".join(parts[: at + 1]) + "/") for at, part in enumerate(parts)]
-
-
-def size(count: int) -> str:
-    """Bytes in a unit that is easy to read."""
-    value, unit = float(count), 0
-    while value >= 1000 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.1f} {_UNITS[unit]}" if unit and value < 100 else f"{value:.0f} {_UNITS[unit]}"
 
 
 def spoken(rule: Mapping[str, Any]) -> dict[str, Any]:

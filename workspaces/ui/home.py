@@ -4,8 +4,10 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from datalabd.api.quantity import held
 from datalabd.text import moment
 from workspaces.permissions import Permission, Permissions
+from workspaces.ui.sizes import size
 
 SOON = datetime.timedelta(days=14)
 """How long before its end a grant is spoken of."""
@@ -21,12 +23,19 @@ def context(
     return {
         "waits": view.get("conditions", []),
         "usage": view.get("resource_usage", {}).get("storage"),
+        "readable": readable,
         "pending": [row for row in access if decides and row["workspace"] != name and is_pending(row)],
         "ending": [row for row in access if _ends_soon(row, now)],
         "sessions": view["datalab"]["sessions"],
         "may_start": bool(more["may_start"]),
         "may_delete": bool(more["may_delete"]),
     }
+
+
+def readable(quantity: str) -> str:
+    """A quantity of bytes in a unit that is easy to read; as it is written, if it is none."""
+    count = held(quantity)
+    return quantity if count is None else size(int(count))
 
 
 def is_pending(row: Mapping[str, Any]) -> bool:
