@@ -77,7 +77,7 @@ bench: $(INSTALLED) control-plane ## Measure speed and memory, and write the ref
 	$(RUN) -m hack.bench --write
 
 .PHONY: screenshots
-screenshots: $(INSTALLED) control-plane keycloak ## Take the pictures of the pages in docs/images anew; look at each
+screenshots: $(INSTALLED) control-plane ## Take the pictures of the pages in docs/images anew; look at each
 	$(RUN) -m hack.screenshots
 
 .PHONY: crds

@@ -18,7 +18,7 @@ from typing import Any
 
 from playwright.async_api import Browser
 
-from hack import chromium, keycloak, nginx, scenery
+from hack import chromium, nginx, scenery
 from hack.cluster import ClusterError
 from hack.playground import ADMIN
 from hack.site import SLOW, WORKSPACE, Site
@@ -45,8 +45,7 @@ def address(screen: Screen) -> str:
 def _site() -> Iterator[Site]:
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="datalabd-screenshots-")))
-        server = None if keycloak.missing() else stack.enter_context(keycloak.OwnServer())
-        site = stack.enter_context(Site.started(scratch, server))
+        site = stack.enter_context(Site.started(scratch))
         scenery.build(site)
         yield site
 
@@ -88,7 +87,7 @@ def main() -> int:
     try:
         with _site() as site:
             asyncio.run(_take(site, given.only))
-    except (ClusterError, keycloak.KeycloakServerError) as error:
+    except ClusterError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
