@@ -12,8 +12,7 @@ from hack.cluster import Cluster
 from hack.issuer import Issuer
 from tests.integration.daemon import eventually
 from tests.integration.faulty import Asked, FaultyWay, faulty_way, leading_over, refusal
-from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, install_kinds, workspace
+from tests.integration.workspace_server import USERS, Server, new_namespace, workspace
 
 pytestmark = pytest.mark.cluster
 
@@ -28,9 +27,7 @@ CAROL = {"add_memberships": [{"member": "carol"}]}
 
 @pytest.fixture(scope="module")
 def namespace(cluster: Cluster) -> str:
-    install_kinds(cluster)
-    name = unique("ws")
-    cluster.api.create_namespace(name)
+    name = new_namespace(cluster)
     workspace(cluster, name, "ws-a")
     return name
 

@@ -14,8 +14,7 @@ from hack import issuer as provider
 from hack.cluster import Cluster
 from hack.deadlines import scaled
 from hack.standins import install_store_crds
-from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, install_kinds, secret, serving, workspace
+from tests.integration.workspace_server import USERS, Server, new_namespace, secret, serving, workspace
 from tests.reference import SHARED
 from workspaces.operations import OPERATIONS
 
@@ -34,10 +33,8 @@ def issuer() -> Iterator[provider.Issuer]:
 
 @pytest.fixture(scope="module")
 def server(cluster: Cluster, issuer: provider.Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    install_kinds(cluster)
+    namespace = new_namespace(cluster)
     asyncio.run(_install_stores(cluster))
-    namespace = unique("ws")
-    cluster.api.create_namespace(namespace)
     databases = {"pg0": {"names": ["dev"], "storage": "1Gi", "backupStorage": "1Gi"}}
     workspace(cluster, namespace, "ws-a", databases=databases, sessions=[{"name": "default", "state": "stopped"}])
     workspace(cluster, namespace, "ws-b", users=["bob"])

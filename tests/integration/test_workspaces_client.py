@@ -22,24 +22,15 @@ from hack.cluster import Cluster
 from hack.deadlines import scaled
 from hack.issuer import Issuer
 from hack.standins import install_store_crds
-from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, install_kinds, serving, workspace
+from tests.integration.workspace_server import Server, new_namespace, serving, workspace
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[Issuer]:
-    with Issuer(USERS) as issuer:
-        yield issuer
 
 
 @pytest.fixture
 def server(cluster: Cluster, issuer: Issuer, tmp_path: Path) -> Iterator[Server]:
     """A server with workspaces ws-a and ws-b."""
-    install_kinds(cluster)
-    namespace = unique("ws")
-    cluster.api.create_namespace(namespace)
+    namespace = new_namespace(cluster)
     for name, owner in (("ws-a", "alice"), ("ws-b", "bob")):
         workspace(cluster, namespace, name, users=[owner], sessions=[{"name": "default", "state": "started"}])
     with serving(cluster, namespace, tmp_path / "log", issuer) as server:

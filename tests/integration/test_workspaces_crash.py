@@ -11,8 +11,7 @@ from hack.account import workspaces_kubeconfig
 from hack.cluster import Cluster
 from hack.issuer import Issuer
 from tests.integration.daemon import eventually
-from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, install_kinds, storage, workspace
+from tests.integration.workspace_server import USERS, Server, new_namespace, storage, workspace
 
 pytestmark = pytest.mark.cluster
 
@@ -41,9 +40,7 @@ AFTER_END = DIES.format(method="patch", condition="given[0].kind == 'Storage'")
 @pytest.fixture
 def server(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that does not run yet, for a namespace of its own."""
-    install_kinds(cluster)
-    namespace = unique("ws")
-    cluster.api.create_namespace(namespace)
+    namespace = new_namespace(cluster)
     kubeconfig = workspaces_kubeconfig(cluster, namespace)
     with Issuer(USERS) as issuer:
         server = Server(kubeconfig, namespace, tmp_path_factory.mktemp("workspaces") / "log", issuer)

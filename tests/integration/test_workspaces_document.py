@@ -11,8 +11,7 @@ import pytest
 from hack.cluster import Cluster
 from hack.deadlines import scaled
 from hack.issuer import Issuer
-from tests.integration.objects import unique
-from tests.integration.workspace_server import Server, install_kinds, serving, workspace
+from tests.integration.workspace_server import Server, new_namespace, serving, workspace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -23,9 +22,7 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 
 @pytest.fixture(scope="module")
 def server(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    install_kinds(cluster)
-    namespace = unique("ws")
-    cluster.api.create_namespace(namespace)
+    namespace = new_namespace(cluster)
     for name in ("ws-a", "0"):
         workspace(cluster, namespace, name, sessions=[{"name": "default", "state": "started"}])
     log = tmp_path_factory.mktemp("workspaces") / "log"

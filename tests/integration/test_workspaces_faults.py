@@ -16,7 +16,6 @@ from tests.integration.objects import unique
 from tests.integration.workspace_server import (
     MANIFESTS,
     STORAGE_CRD,
-    USERS,
     Server,
     datalab,
     install_kinds,
@@ -29,12 +28,6 @@ from tests.integration.workspace_server import (
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 NAMESPACE = "workspace"
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[Issuer]:
-    with Issuer(USERS) as issuer:
-        yield issuer
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from hack.keycloak import Server as KeycloakServer
 from hack.nginx import Nginx
 from hack.oauth2_proxy import OAuth2Proxy
 from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, install_kinds, serving, workspace
+from tests.integration.workspace_server import USERS, Server, new_namespace, serving, workspace
 from tests.servers import keycloak_server
 from tests.workspaces.test_identity import CLAIMS, unsigned
 from tests.workspaces.web import Browser
@@ -48,9 +48,7 @@ def issuer() -> Iterator[provider.Issuer]:
 @pytest.fixture(scope="module")
 def place(cluster: Cluster) -> str:
     """A namespace with workspace `ws-a`."""
-    install_kinds(cluster)
-    namespace = unique("ws")
-    cluster.api.create_namespace(namespace)
+    namespace = new_namespace(cluster)
     workspace(cluster, namespace, "ws-a", sessions=[{"name": "default", "state": "started"}])
     return namespace
 

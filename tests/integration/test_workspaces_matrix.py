@@ -12,8 +12,7 @@ import pytest
 
 from hack.cluster import Cluster
 from hack.issuer import Issuer
-from tests.integration.objects import unique
-from tests.integration.workspace_server import Server, install_kinds, serving, storage, workspace
+from tests.integration.workspace_server import Server, new_namespace, serving, storage, workspace
 from tests.workspaces.examples import ABSENT, EXAMPLES, FOREIGN, OWN
 from workspaces.operations import BY_NAME, OPERATIONS, Needs, Operation
 
@@ -46,9 +45,7 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture(scope="module")
 def server(cluster: Cluster, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    install_kinds(cluster)
-    namespace = unique("ws")
-    cluster.api.create_namespace(namespace)
+    namespace = new_namespace(cluster)
     sessions = [{"name": "default", "state": "started"}]
     for name, users in ((OWN, ["alice", "joe", "deputy"]), (FOREIGN, ["bob"])):
         workspace(cluster, namespace, name, users=users, sessions=sessions)

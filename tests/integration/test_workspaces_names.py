@@ -12,8 +12,7 @@ from datalabd.api.storage import BUCKET_CLAIM
 from hack.account import workspaces_kubeconfig
 from hack.cluster import Cluster
 from hack.issuer import Issuer
-from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, install_kinds, workspace
+from tests.integration.workspace_server import USERS, Server, new_namespace, workspace
 
 pytestmark = pytest.mark.cluster
 
@@ -36,9 +35,7 @@ Replicas = tuple[Server, Server]
 
 @pytest.fixture(scope="module")
 def namespace(cluster: Cluster) -> str:
-    install_kinds(cluster)
-    name = unique("ws")
-    cluster.api.create_namespace(name)
+    name = new_namespace(cluster)
     for each in (SHORT, LONG):
         workspace(cluster, name, each)
     return name

@@ -10,8 +10,7 @@ from hack.cluster import Cluster
 from hack.issuer import Issuer
 from tests.html_pages import Page
 from tests.integration.daemon import eventually
-from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, install_kinds, serving, workspace
+from tests.integration.workspace_server import Server, new_namespace, serving, workspace
 from workspaces.ui.screens import SCREENS
 
 pytestmark = pytest.mark.cluster
@@ -21,17 +20,9 @@ SESSIONS = [{"name": "default", "state": "started"}, {"name": "idle", "state": "
 
 
 @pytest.fixture(scope="module")
-def issuer() -> Iterator[Issuer]:
-    with Issuer(USERS) as issuer:
-        yield issuer
-
-
-@pytest.fixture(scope="module")
 def server(cluster: Cluster, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with pages, and workspaces ws-a and ws-b."""
-    install_kinds(cluster)
-    namespace = unique("ws")
-    cluster.api.create_namespace(namespace)
+    namespace = new_namespace(cluster)
     overrides = {"adele": {"role": "admin"}}
     workspace(cluster, namespace, "ws-a", sessions=SESSIONS, users=["alice", "adele", "joe"], userOverrides=overrides)
     workspace(cluster, namespace, "ws-b")
@@ -50,9 +41,9 @@ def page(server: Server, user: str, path: str, **options: Any) -> Page:
     return Page(ask(server, user, "GET", path, **options))
 
 
-def send(server: Server, user: str, seen: Page, action: str, typed: dict[str, str], **fixed: str) -> Page:
+def send(server: Server, user: str, screen: Page, action: str, typed: dict[str, str], **fixed: str) -> Page:
     """What is shown after a form was filled in and sent, and its redirect followed."""
-    form = seen.form(action, **fixed)
+    form = screen.form(action, **fixed)
     answer = ask(server, user, "POST", form.address, data=form.fields | typed)
     if answer.status_code == 303:
         answer = ask(server, user, "GET", answer.headers["Location"])
@@ -65,39 +56,39 @@ def addresses(workspace: str) -> list[str]:
 
 
 def test_members_are_added_changed_and_removed_by_forms_alone(server: Server) -> None:
-    seen = page(server, "alice", "/workspaces/ws-a/members")
-    seen = send(server, "alice", seen, "add_members", {"names": "max\nmia, ann", "role": "user"})
-    assert seen.messages == ["The members are added. Each has access with the next login."]
-    assert {"max", "mia", "ann"} <= set(seen.text.split())
-    seen = send(server, "alice", seen, "change_role", {}, m="max")
-    assert seen.messages == ["The role is changed."]
-    assert seen.form("change_role", m="max").fields["role"] == "user"
-    seen = send(server, "alice", seen, "remove_member", {}, m="max")
-    assert seen.messages == ["The member is removed."]
-    assert "max" not in seen.text.split()
+    screen = page(server, "alice", "/workspaces/ws-a/members")
+    screen = send(server, "alice", screen, "add_members", {"names": "max\nmia, ann", "role": "user"})
+    assert screen.messages == ["The members are added. Each has access with the next login."]
+    assert {"max", "mia", "ann"} <= set(screen.text.split())
+    screen = send(server, "alice", screen, "change_role", {}, m="max")
+    assert screen.messages == ["The role is changed."]
+    assert screen.form("change_role", m="max").fields["role"] == "user"
+    screen = send(server, "alice", screen, "remove_member", {}, m="max")
+    assert screen.messages == ["The member is removed."]
+    assert "max" not in screen.text.split()
 
 
 def test_a_refusal_stands_at_its_field_with_what_was_typed(server: Server) -> None:
-    seen = page(server, "alice", "/workspaces/ws-a/members")
-    seen = send(server, "alice", seen, "add_members", {"names": f"zoe\n{'x' * 256}", "role": "admin"})
-    assert seen.status == 422
-    assert seen.errors() == {"names": f"{'x' * 256}: String should have at most 255 characters"}
-    form = seen.form("add_members")
+    screen = page(server, "alice", "/workspaces/ws-a/members")
+    screen = send(server, "alice", screen, "add_members", {"names": f"zoe\n{'x' * 256}", "role": "admin"})
+    assert screen.status == 422
+    assert screen.errors() == {"names": f"{'x' * 256}: String should have at most 255 characters"}
+    form = screen.form("add_members")
     assert (form.fields["names"].strip(), form.fields["role"]) == (f"zoe\n{'x' * 256}", "admin")
-    assert seen.by_id("add").get("open") is not None
+    assert screen.by_id("add").get("open") is not None
 
 
 def test_what_is_wrong_with_a_whole_form_stands_in_it(server: Server) -> None:
-    seen = page(server, "alice", "/workspaces/ws-a/members")
-    form = seen.form("remove_member", m="joe")
+    screen = page(server, "alice", "/workspaces/ws-a/members")
+    form = screen.form("remove_member", m="joe")
     refused = Page(ask(server, "alice", "POST", form.address, data=form.fields | {"m": "nobody"}))
     assert (refused.status, refused.errors()) == (404, {"": "There is no member of this name"})
 
 
 def test_a_viewer_sees_no_form_that_would_be_refused(server: Server) -> None:
-    seen = page(server, "joe", "/workspaces/ws-a/members")
+    screen = page(server, "joe", "/workspaces/ws-a/members")
     assert [
-        action for action in ("add_members", "change_role", "remove_member", "hand_over") if seen.has_form(action)
+        action for action in ("add_members", "change_role", "remove_member", "hand_over") if screen.has_form(action)
     ] == []
     owner = page(server, "alice", "/workspaces/ws-a/members")
     form = owner.form("change_role", m="adele")
@@ -106,13 +97,13 @@ def test_a_viewer_sees_no_form_that_would_be_refused(server: Server) -> None:
 
 
 def test_a_platform_admin_makes_and_deletes_a_workspace(server: Server) -> None:
-    seen = page(server, "root", "/workspaces/new")
-    assert seen.heading == "New workspace"
-    seen = send(server, "root", seen, "create", {"preferred_name": "ws-made", "default_owner": "max"})
-    assert seen.messages == ["The workspace is being made."]
-    assert seen.heading == "ws-made"
-    refused = send(server, "root", seen, "delete", {"confirm": "ws-mad"})
+    screen = page(server, "root", "/workspaces/new")
+    assert screen.heading == "New workspace"
+    screen = send(server, "root", screen, "create", {"preferred_name": "ws-made", "default_owner": "max"})
+    assert screen.messages == ["The workspace is being made."]
+    assert screen.heading == "ws-made"
+    refused = send(server, "root", screen, "delete", {"confirm": "ws-mad"})
     assert (refused.status, refused.errors()) == (422, {"confirm": "must be ws-made"})
-    seen = send(server, "root", refused, "delete", {"confirm": "ws-made"})
-    assert seen.messages == ["The workspace is being deleted."]
+    screen = send(server, "root", refused, "delete", {"confirm": "ws-made"})
+    assert screen.messages == ["The workspace is being deleted."]
     eventually(lambda: page(server, "root", "/workspaces/ws-made").status == 404)

@@ -9,9 +9,8 @@ from hack.issuer import Issuer
 from hack.minio import MinIO
 from hack.standins.object_storage import Backend
 from tests.html_pages import Page
-from tests.integration.objects import unique
 from tests.integration.test_workspaces_pages import ask, page, send
-from tests.integration.workspace_server import USERS, Server, datalab, install_kinds, secret, serving, storage
+from tests.integration.workspace_server import Server, datalab, new_namespace, secret, serving, storage
 from tests.servers import minio_server as minio_server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.servers("MinIO")]
@@ -21,11 +20,11 @@ THEIRS = "/workspaces/ws-b/sharing"
 
 
 @pytest.fixture(scope="module")
-def server(cluster: Cluster, minio_server: MinIO, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    cluster: Cluster, issuer: Issuer, minio_server: MinIO, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """A server with pages, and workspaces ws-a and ws-b, whose buckets are at a MinIO."""
-    install_kinds(cluster)
-    namespace = unique("ws")
-    cluster.api.create_namespace(namespace)
+    namespace = new_namespace(cluster)
     keys = {
         "AWS_ACCESS_KEY_ID": minio_server.root.access,
         "AWS_SECRET_ACCESS_KEY": minio_server.root.secret,
@@ -40,39 +39,39 @@ def server(cluster: Cluster, minio_server: MinIO, tmp_path_factory: pytest.TempP
         assert minio_server.ask("PUT", f"/ws-a/{key}", content=b"hello").is_success
     log = tmp_path_factory.mktemp("workspaces") / "log"
     environ = {"UI_MODE": "ui", "LOG_LEVEL": "debug", "ENDPOINT": minio_server.endpoint}
-    with Issuer(USERS) as issuer, serving(cluster, namespace, log, issuer, **environ) as one:
+    with serving(cluster, namespace, log, issuer, **environ) as one:
         yield one
 
 
-def row(seen: Page, name: str) -> str:
+def row(screen: Page, name: str) -> str:
     """What a table says of something."""
     (found,) = [
         " ".join("".join(element.itertext()).split())
-        for element in seen.root.iter("tr")
+        for element in screen.root.iter("tr")
         if any("".join(head.itertext()).strip() == name for head in element.iter("th"))
     ]
     return found
 
 
 def test_a_bucket_is_added_found_and_removed_by_forms_alone(server: Server) -> None:
-    seen = page(server, "alice", BUCKETS)
-    seen = send(server, "alice", seen, "add_bucket", {"add_buckets.0.name": "ws-a-new"})
-    assert seen.messages == ["The bucket is being made."]
-    assert "Do not see it" in row(seen, "ws-a-new")
-    assert "The object storage has no such bucket yet" in row(seen, "ws-a-new")
-    seen = send(server, "alice", seen, "change_bucket", {}, b="ws-a-new")
-    assert "May ask for it" in row(seen, "ws-a-new")
-    refused = send(server, "alice", seen, "remove_bucket", {"confirm": "ws-a"}, b="ws-a-new")
+    screen = page(server, "alice", BUCKETS)
+    screen = send(server, "alice", screen, "add_bucket", {"add_buckets.0.name": "ws-a-new"})
+    assert screen.messages == ["The bucket is being made."]
+    assert "Do not see it" in row(screen, "ws-a-new")
+    assert "The object storage has no such bucket yet" in row(screen, "ws-a-new")
+    screen = send(server, "alice", screen, "change_bucket", {}, b="ws-a-new")
+    assert "May ask for it" in row(screen, "ws-a-new")
+    refused = send(server, "alice", screen, "remove_bucket", {"confirm": "ws-a"}, b="ws-a-new")
     assert refused.errors() == {"confirm": "must be ws-a-new"}
-    seen = send(server, "alice", refused, "remove_bucket", {"confirm": "ws-a-new"}, b="ws-a-new")
-    assert (seen.messages, "ws-a-new" in seen.text.split()) == (["The bucket is removed."], False)
+    screen = send(server, "alice", refused, "remove_bucket", {"confirm": "ws-a-new"}, b="ws-a-new")
+    assert (screen.messages, "ws-a-new" in screen.text.split()) == (["The bucket is removed."], False)
 
 
 def test_objects_are_browsed_and_downloaded(server: Server) -> None:
     assert "3 objects, 15 B" in row(page(server, "joe", BUCKETS), "ws-a")
-    seen = page(server, "joe", f"{BUCKETS}/ws-a")
-    assert "3 objects, 15 B" in seen.text
-    links = seen.links()
+    screen = page(server, "joe", f"{BUCKETS}/ws-a")
+    assert "3 objects, 15 B" in screen.text
+    links = screen.links()
     assert links["a/"] == f"{BUCKETS}/ws-a?prefix=a%2F"
     below = page(server, "joe", links["a/"])
     assert (row(below, "<b>.txt").split()[:3], below.links()["deep/"]) == (
@@ -88,30 +87,30 @@ def test_objects_are_browsed_and_downloaded(server: Server) -> None:
 
 
 def test_rules_are_said_in_words_before_they_are_kept(server: Server) -> None:
-    seen = page(server, "alice", f"{BUCKETS}/ws-a")
+    screen = page(server, "alice", f"{BUCKETS}/ws-a")
     rule = {"lifecycle_rules.0.target": "tmp/*", "lifecycle_rules.0.mode": "Delete", "lifecycle_rules.0.min_age": "30d"}
-    seen = send(server, "alice", seen, "check_rules", rule | {"lifecycle_rules.0.min_age": "soon"})
-    assert (seen.status, list(seen.errors())) == (422, ["lifecycle_rules.0.min_age"])
-    seen = send(server, "alice", seen, "check_rules", rule)
-    assert seen.by_id("keep-rules").get("open") is not None
+    screen = send(server, "alice", screen, "check_rules", rule | {"lifecycle_rules.0.min_age": "soon"})
+    assert (screen.status, list(screen.errors())) == (422, ["lifecycle_rules.0.min_age"])
+    screen = send(server, "alice", screen, "check_rules", rule)
+    assert screen.by_id("keep-rules").get("open") is not None
     said = "Objects below tmp/ are deleted after 30 days"
-    assert said in " ".join("".join(seen.by_id("keep-rules").itertext()).split())
-    assert said not in " ".join("".join(seen.by_id("rules").itertext()).split())
-    seen = send(server, "alice", seen, "change_rules", {})
-    assert seen.messages == ["The rules are kept."]
-    assert said in " ".join("".join(seen.by_id("rules").itertext()).split())
+    assert said in " ".join("".join(screen.by_id("keep-rules").itertext()).split())
+    assert said not in " ".join("".join(screen.by_id("rules").itertext()).split())
+    screen = send(server, "alice", screen, "change_rules", {})
+    assert screen.messages == ["The rules are kept."]
+    assert said in " ".join("".join(screen.by_id("rules").itertext()).split())
     assert said in row(page(server, "alice", BUCKETS), "ws-a")
-    seen = send(server, "alice", seen, "check_rules", {"lifecycle_rules.0.target": ""})
-    seen = send(server, "alice", seen, "change_rules", {})
-    assert said not in seen.text
+    screen = send(server, "alice", screen, "check_rules", {"lifecycle_rules.0.target": ""})
+    screen = send(server, "alice", screen, "change_rules", {})
+    assert said not in screen.text
 
 
 def test_a_bucket_is_asked_for_granted_revoked_and_asked_for_again(server: Server) -> None:
-    seen = send(
+    screen = send(
         server, "bob", page(server, "bob", THEIRS), "ask", {"permission": "ReadOnly", "reason": "maps"}, b="ws-a"
     )
-    assert seen.messages == ["The request waits for the owner of the bucket."]
-    assert "Waiting Read" in row(seen, "ws-a")
+    assert screen.messages == ["The request waits for the owner of the bucket."]
+    assert "Waiting Read" in row(screen, "ws-a")
 
     ours = page(server, "alice", SHARING)
     late = {"permission": "ReadOnly", "expires": "2020-01-01T00:00"}
@@ -148,7 +147,7 @@ def test_a_bucket_is_shared_with_who_did_not_ask(server: Server) -> None:
 def test_a_viewer_sees_no_form_that_would_be_refused(server: Server) -> None:
     found = [page(server, "joe", path) for path in (BUCKETS, f"{BUCKETS}/ws-a", SHARING)]
     actions = ("add_bucket", "change_bucket", "remove_bucket", "check_rules", "grant", "deny", "revoke", "share")
-    assert [action for seen in found for action in actions if seen.has_form(action)] == []
+    assert [action for screen in found for action in actions if screen.has_form(action)] == []
 
 
 def test_every_text_of_a_bucket_is_of_a_catalogue(server: Server) -> None:

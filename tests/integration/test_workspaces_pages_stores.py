@@ -15,7 +15,7 @@ from tests.html_pages import Page, shown
 from tests.integration.daemon import eventually
 from tests.integration.objects import unique
 from tests.integration.test_workspaces_pages import addresses, ask, page, send
-from tests.integration.workspace_server import KEYS, USERS, Server, install_kinds, secret, serving, workspace
+from tests.integration.workspace_server import KEYS, Server, new_namespace, secret, serving, workspace
 from tests.reference import SHARED
 from workspaces.ui.languages import DEFAULT, LANGUAGES
 
@@ -27,12 +27,10 @@ WARNING = "what was written since is lost"
 
 
 @pytest.fixture(scope="module")
-def server(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(cluster: Cluster, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with pages, and a workspace with a database and a cache; a policy warns of restores."""
-    install_kinds(cluster)
+    namespace = new_namespace(cluster)
     asyncio.run(_install_stores(cluster))
-    namespace = unique("ws")
-    cluster.api.create_namespace(namespace)
     databases = {"pg0": {"names": ["dev", "prod"], "storage": "1Gi", "backupStorage": "2Gi"}}
     users = ["alice", "joe"]
     workspace(cluster, namespace, "ws-a", databases=databases, cacheStores={"c": {"storage": "1Gi"}}, users=users)
@@ -40,7 +38,7 @@ def server(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     cluster.api.create(secret(namespace, "ws-a-datalab", **values))
     policy = _warn_of_restores(cluster, namespace)
     log = tmp_path_factory.mktemp("workspaces") / "log"
-    with Issuer(USERS) as issuer, serving(cluster, namespace, log, issuer, UI_MODE="ui", LOG_LEVEL="debug") as one:
+    with serving(cluster, namespace, log, issuer, UI_MODE="ui", LOG_LEVEL="debug") as one:
         yield one
     cluster.kubectl("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policy)
 

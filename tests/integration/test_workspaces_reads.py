@@ -9,24 +9,15 @@ import pytest
 from hack.cluster import Cluster
 from hack.issuer import Issuer
 from tests.integration.daemon import eventually
-from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, away, install_kinds, serving, workspace
+from tests.integration.workspace_server import Server, away, new_namespace, serving, workspace
 
 pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")
-def issuer() -> Iterator[Issuer]:
-    with Issuer(USERS) as issuer:
-        yield issuer
-
-
-@pytest.fixture(scope="module")
 def server(cluster: Cluster, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with workspaces ws-a and ws-b."""
-    install_kinds(cluster)
-    namespace = unique("ws")
-    cluster.api.create_namespace(namespace)
+    namespace = new_namespace(cluster)
     sessions = [{"name": "default", "state": "started"}, {"name": "idle", "state": "stopped"}]
     workspace(cluster, namespace, "ws-a", sessions=sessions)
     workspace(cluster, namespace, "ws-b")

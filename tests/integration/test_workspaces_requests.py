@@ -6,20 +6,17 @@ import pytest
 
 from hack.cluster import Cluster
 from hack.issuer import Issuer
-from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, install_kinds, serving, workspace
+from tests.integration.workspace_server import Server, new_namespace, serving, workspace
 
 pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")
-def server(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    install_kinds(cluster)
-    namespace = unique("ws")
-    cluster.api.create_namespace(namespace)
+def server(cluster: Cluster, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    namespace = new_namespace(cluster)
     workspace(cluster, namespace, "ws-a")
     log = tmp_path_factory.mktemp("workspaces") / "log"
-    with Issuer(USERS) as issuer, serving(cluster, namespace, log, issuer) as server:
+    with serving(cluster, namespace, log, issuer) as server:
         yield server
 
 

@@ -12,23 +12,14 @@ import pytest
 from hack.cluster import Cluster
 from hack.issuer import Issuer
 from tests.integration.daemon import eventually
-from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, install_kinds, serving, workspace
+from tests.integration.workspace_server import Server, new_namespace, serving, workspace
 
 pytestmark = pytest.mark.cluster
 
 
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[Issuer]:
-    with Issuer(USERS) as issuer:
-        yield issuer
-
-
 @pytest.fixture
 def server(cluster: Cluster, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    install_kinds(cluster)
-    namespace = unique("ws")
-    cluster.api.create_namespace(namespace)
+    namespace = new_namespace(cluster)
     for name in ("ws-a", "ws-b"):
         workspace(cluster, namespace, name, sessions=[{"name": "default", "state": "started"}])
     with serving(cluster, namespace, tmp_path_factory.mktemp("workspaces") / "log", issuer) as server:

@@ -18,8 +18,7 @@ from datalabd.kube.resources import DATALABS
 from hack.cluster import Cluster
 from hack.issuer import Issuer
 from tests.integration.daemon import eventually
-from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, install_kinds, secret, serving, workspace
+from tests.integration.workspace_server import USERS, Server, new_namespace, secret, serving, workspace
 from workspaces.probes import ANSWER_SECONDS
 
 pytestmark = pytest.mark.cluster
@@ -66,9 +65,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def namespace(cluster: Cluster) -> str:
-    install_kinds(cluster)
-    name = unique("ws")
-    cluster.api.create_namespace(name)
+    name = new_namespace(cluster)
     workspace(cluster, name, "ws-a", sessions=[{"name": "default", "state": "started"}])
     return name
 

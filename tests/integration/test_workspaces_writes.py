@@ -18,7 +18,7 @@ from hack.cluster import Cluster
 from hack.issuer import Issuer
 from tests.integration.daemon import eventually
 from tests.integration.objects import unique
-from tests.integration.workspace_server import USERS, Server, install_kinds, serving, workspace
+from tests.integration.workspace_server import USERS, Server, new_namespace, serving, workspace
 
 pytestmark = pytest.mark.cluster
 
@@ -39,9 +39,7 @@ def roles_of(user: str) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def namespace(cluster: Cluster) -> str:
-    install_kinds(cluster)
-    name = unique("ws")
-    cluster.api.create_namespace(name)
+    name = new_namespace(cluster)
     return name
 
 

@@ -19,6 +19,7 @@ from hack.cluster import Cluster
 from hack.deadlines import scaled
 from hack.issuer import Issuer
 from tests.integration.daemon import ROOT, _parsed, eventually
+from tests.integration.objects import unique
 
 MANIFESTS = ROOT / "manifests"
 STORAGE_CRD = ROOT / "hack" / "schemas" / "storages.pkg.internal.yaml"
@@ -50,6 +51,14 @@ def _is_established(cluster: Cluster, crd: str) -> bool:
     live = cluster.api.get("customresourcedefinitions", crd) or {}
     conditions = (live.get("status") or {}).get("conditions") or ()
     return any((one["type"], one["status"]) == ("Established", "True") for one in conditions)
+
+
+def new_namespace(cluster: Cluster) -> str:
+    """A namespace for workspaces, in a cluster that serves their kinds."""
+    install_kinds(cluster)
+    name = unique("ws")
+    cluster.api.create_namespace(name)
+    return name
 
 
 class Server:
