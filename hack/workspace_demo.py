@@ -69,10 +69,10 @@ class WorkspaceDemo:
         self._until(lambda: self._ask("carol", "GET", path).status_code == 200, SECONDS, "a session open")
         self._show("Carol opens a session", "carol", "GET", path)
         self._show("Carol manages no members", "carol", "DELETE", "/workspaces/ws-ann/members/ann", expected=403)
-        told = self._audited()
+        audited = self._audited()
         print("\n== What the audit log says of that")
-        print(f"  {json.dumps(told[-1])}" if told else "  nothing", flush=True)
-        if not told or (told[-1]["user"], told[-1]["outcome"]) != ("carol", "refused"):
+        print(f"  {json.dumps(audited[-1])}" if audited else "  nothing", flush=True)
+        if not audited or (audited[-1]["user"], audited[-1]["outcome"]) != ("carol", "refused"):
             raise ClusterError("expected: the audit line of that refusal")
         self._show_pages("ann", "the owner", ROLE_PERMISSIONS[Role.ADMIN])
         self._show_pages("carol", "a member", ROLE_PERMISSIONS[Role.ACCESS])

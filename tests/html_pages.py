@@ -122,9 +122,9 @@ class Page:
         is_data = element.tag in DATA or element.get("translate") == "no"
         is_data = is_data or (element.tag != "html" and element.get("lang") is not None)
         for name in NAMED_BY_ATTRIBUTE:
-            said = element.get(name)
-            if said and not said.startswith("⟦"):
-                found.append(f"{element.tag}[{name}]: {said}")
+            text = element.get(name)
+            if text and not text.startswith("⟦"):
+                found.append(f"{element.tag}[{name}]: {text}")
         if is_data:
             return
         # What stands between the marks of one text may have elements in it.

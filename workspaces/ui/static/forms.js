@@ -79,8 +79,8 @@ async function follow(form, response) {
   }
   if (!merge(response, text, { own: form })) return refuse(form);
   for (const refused of document.querySelectorAll("#main form:has([aria-invalid='true'], .error)")) failed.add(refused);
-  const said = document.querySelector("#messages [data-announce], #main .error:not([role])");
-  if (said) announce(said.textContent);
+  const result = document.querySelector("#messages [data-announce], #main .error:not([role])");
+  if (result) announce(result.textContent);
   if (!response.ok) document.querySelector("#main [aria-invalid='true']")?.focus();
 }
 
@@ -129,5 +129,5 @@ addEventListener("focusin", merging, { once: true });
 
 raise(document);
 settle(location.href, "done");
-const said = document.querySelector("#messages [data-announce]");
-if (said) announce(said.textContent);
+const result = document.querySelector("#messages [data-announce]");
+if (result) announce(result.textContent);

@@ -26,8 +26,8 @@ export function now() {
 
 /** Correct the clock by what an answer says. */
 export function adjust(response) {
-  const said = Date.parse(response.headers.get("Date"));
-  if (Math.abs(said - now()) > DRIFT_MS) ahead = said - performance.now();
+  const date = Date.parse(response.headers.get("Date"));
+  if (Math.abs(date - now()) > DRIFT_MS) ahead = date - performance.now();
 }
 
 /** Time of day, such as 14:03:12, in the reader's zone. */
