@@ -10,7 +10,6 @@ from playwright.async_api import Browser, StorageState, expect
 from hack import chromium, nginx, scenery
 from hack.deadlines import scaled
 from hack.site import Site
-from tests.browser.coverage import Coverage
 from tests.browser.visitor import Visitor
 
 
@@ -39,12 +38,6 @@ async def browser(site: Site) -> AsyncIterator[Browser]:
     expect.set_options(timeout=scaled(5) * 1000)
     async with chromium.launched([chromium.trusting(site.certificate)]) as browser:
         yield browser
-
-
-@pytest.fixture(scope="session")
-def coverage(site: Site) -> Coverage:
-    """What ran of our scripts."""
-    return Coverage(site)
 
 
 class Logins:
@@ -87,7 +80,7 @@ class Visit(Protocol):
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def visit(
-    browser: Browser, site: Site, coverage: Coverage, logins: Logins, links: dict[tuple[str, str], int]
+    browser: Browser, site: Site, logins: Logins, links: dict[tuple[str, str], int]
 ) -> AsyncIterator[Visit]:
     """Makes browsers of people; in the end none of them may have met a fault."""
     visitors: list[Visitor] = []
@@ -98,7 +91,7 @@ async def visit(
         elif person:
             options["storage_state"] = await logins.state(person)
         headers = options.get("extra_http_headers", {})
-        visitor = Visitor(await browser.new_context(**options), person, site, coverage, links, headers)
+        visitor = Visitor(await browser.new_context(**options), person, site, links, headers)
         visitors.append(visitor)
         return visitor
 

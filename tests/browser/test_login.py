@@ -11,8 +11,6 @@ from tests.browser.conftest import Visit
 from workspaces.login import LOGOUT
 
 HOME = f"/workspaces/{WORKSPACE}"
-SHORT_SECONDS, LONG_SECONDS = 5, 300
-"""Of access tokens; the latter is Keycloak's own choice."""
 
 
 async def test_a_person_logs_in_comes_where_she_wanted_to_and_logs_out(site: Site, visit: Visit) -> None:

@@ -15,7 +15,6 @@ from playwright.async_api import BrowserContext, ConsoleMessage, Locator, Page, 
 
 from hack.deadlines import scaled
 from hack.site import Site
-from tests.browser.coverage import Coverage
 
 REFERENCES = Path(__file__).with_name("references.js").read_text()
 STARTS = re.compile(r"/sessions/[^/]+$")
@@ -38,7 +37,6 @@ class Visitor:
         context: BrowserContext,
         person: str,
         site: Site,
-        coverage: Coverage,
         links: dict[tuple[str, str], int],
         headers: Mapping[str, str],
     ) -> None:
@@ -46,7 +44,6 @@ class Visitor:
         self.person = person
         self.faults: list[str] = []
         self._site = site
-        self._coverage = coverage
         self._links = links
         self._headers = headers
         """What is sent with every request."""
@@ -98,9 +95,7 @@ class Visitor:
 
     async def page(self) -> Page:
         """A new tab."""
-        page = await self.context.new_page()
-        await self._coverage.start(page)
-        return page
+        return await self.context.new_page()
 
     async def open(self, path: str, page: Page | None = None, status: int = 200) -> Page:
         """A tab with the page at this path, which is answered with this status."""
@@ -140,7 +135,6 @@ class Visitor:
         for page in self.context.pages:
             if page.url.startswith(self._origin):
                 await self.check(page)
-            await self._coverage.stop(page)
         await asyncio.gather(*self._tasks)
         state = await self.context.storage_state(indexed_db=True)
         self._look_for_secrets("cookies and databases", json.dumps(state))

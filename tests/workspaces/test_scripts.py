@@ -1,9 +1,7 @@
 """The scripts of the pages in Chromium, over the whole application and an API server that a test speaks for."""
 
 import asyncio
-import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +9,15 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from datalabd.api.meta import Manifest
 from datalabd.kube import resources as kinds
 from datalabd.kube.store import Scope
+from hack import chromium
 from hack.deadlines import scaled
 from tests.workspaces.api import GATEWAY, Api, serving, token
+from tests.workspaces.coverage import Coverage
 from tests.workspaces.objects import KEYS, datalab, secret, storage
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.servers("Chromium"), pytest.mark.timeout(240)]
@@ -39,22 +39,18 @@ HIDING = """
 class Stage:
     """The application, and tabs of one browser of alice."""
 
-    def __init__(self, api: Api, context: BrowserContext, ran: dict[str, bytearray]) -> None:
+    def __init__(self, api: Api, context: BrowserContext, coverage: Coverage) -> None:
         self.api = api
         self.context = context
         self.url = str(api.client.make_url("")).rstrip("/")
-        self._ran = ran
+        self._coverage = coverage
         self._number = 100
-        self._sessions: list[Any] = []
         self.mistakes: list[str] = []
         context.on("weberror", lambda error: self.mistakes.append(str(error.error)))
 
     async def tab(self, path: str, *, live: bool = True) -> Page:
         page = await self.context.new_page()
-        session = await self.context.new_cdp_session(page)
-        await session.send("Profiler.enable")
-        await session.send("Profiler.startPreciseCoverage", {"callCount": False, "detailed": True})
-        self._sessions.append(session)
+        await self._coverage.start(page)
         await page.goto(f"{self.url}{path}")
         if live:
             await self.live(page)
@@ -86,47 +82,24 @@ class Stage:
             while len(self.api.services.streams) != count:  # noqa: ASYNC110  # nobody tells of it
                 await asyncio.sleep(0.02)
 
-    async def count(self) -> None:
-        """Add what the tabs have run of each script."""
-        for session in self._sessions:
-            for script in (await session.send("Profiler.takePreciseCoverage"))["result"]:
-                name = script["url"].rpartition("/")[2]
-                if not script["url"].startswith(self.url) or not name.endswith(".js") or name == "idiomorph.js":
-                    continue
-                ranges = [part for function in script["functions"] for part in function["ranges"]]
-                ran = bytearray(max(part["endOffset"] for part in ranges))
-                for part in ranges:  # outer ones first
-                    start, end = part["startOffset"], part["endOffset"]
-                    ran[start:end] = bytes([part["count"] > 0]) * (end - start)
-                known = self._ran.setdefault(name, bytearray(len(ran)))
-                known[:] = bytes(one | other for one, other in zip(known, ran, strict=True))
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("no chromium: install it (on Debian, chromium)")
+    if lacking := chromium.missing():
+        pytest.skip(lacking)
     expect.set_options(timeout=scaled(5) * 1000)
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=program,
-            args=["--disable-dev-shm-usage"],
-            chromium_sandbox=os.geteuid() != 0,
-            timeout=scaled(60) * 1000,
-        )
+    async with chromium.launched() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture(scope="module")
-def ran() -> dict[str, bytearray]:
-    """By name of a script, a byte for each character: 1 if it ran in any test of this module."""
-    return {}
+def coverage() -> Coverage:
+    """What ran of our scripts in any test of this module."""
+    return Coverage()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def stage(tmp_path: Path, browser: Browser, ran: dict[str, bytearray]) -> AsyncIterator[Stage]:
+async def stage(tmp_path: Path, browser: Browser, coverage: Coverage) -> AsyncIterator[Stage]:
     keys = secret("ws-a", **KEYS, AWS_REGION="r1")
     async with serving(tmp_path, PAGES, storages=[storage()], datalabs=[datalab(**LAB)], secrets=[keys]) as api:
         headers = {"Authorization": f"Bearer {token('alice', {'ws-a': 'ws_admin'})}"}
@@ -135,9 +108,9 @@ async def stage(tmp_path: Path, browser: Browser, ran: dict[str, bytearray]) -> 
         )
         context.set_default_timeout(scaled(10) * 1000)
         await context.add_init_script(HIDING)
-        stage = Stage(api, context, ran)
+        stage = Stage(api, context, coverage)
         yield stage
-        await stage.count()
+        await coverage.stop(stage.url)
         await context.close()
         assert stage.mistakes == []
 
@@ -267,7 +240,6 @@ async def test_a_page_that_waits_leads_on(stage: Stage) -> None:
     await expect(page).to_have_url("https://lab.example/")
 
 
-async def test_nine_parts_in_ten_of_the_scripts_ran(ran: dict[str, bytearray]) -> None:
+async def test_nine_parts_in_ten_of_the_scripts_ran(coverage: Coverage) -> None:
     """Of all tests before."""
-    share = sum(map(sum, ran.values())) / sum(map(len, ran.values()))
-    assert share >= LEAST, {name: round(sum(one) / len(one), 2) for name, one in ran.items()}
+    assert coverage.share() >= LEAST, {name: round(sum(ran) / len(ran), 2) for name, ran in coverage.ran.items()}
