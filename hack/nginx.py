@@ -79,10 +79,7 @@ class Nginx:
             f"{name}_temp_path {self._directory / name};"
             for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        several = len(self._behind) > 1
         replicas = " ".join(f"server {url.removeprefix('http://')} fail_timeout=1s;" for url in self._behind)
-        upstream = f"upstream replicas {{ {replicas} }}" if several else ""
-        behind = "http://replicas" if several else self._behind[0]
         configuration = self._directory / "nginx.conf"
         configuration.write_text(
             f"""daemon off; worker_processes 1; pid {self._directory / "pid"}; error_log stderr;
@@ -90,14 +87,14 @@ events {{}}
 http {{
     access_log off; {temporary}
     {BUFFERS}
-    {upstream}
+    upstream replicas {{ {replicas} }}
     {self._servers}
     server {{
         listen 127.0.0.1:{self._port} ssl;
         ssl_certificate {self._directory / "tls.crt"};
         ssl_certificate_key {self._directory / "tls.key"};
-{LOCATION.format(path="/", prefix='""', behind=behind)}
-{LOCATION.format(path="/sub/", prefix="/sub", behind=f"{behind}/")}
+{LOCATION.format(path="/", prefix='""', behind="http://replicas")}
+{LOCATION.format(path="/sub/", prefix="/sub", behind="http://replicas/")}
     }}
 }}
 """
