@@ -180,17 +180,17 @@ async def find(client: Client, lab: NamespacedName) -> Kept:
     """What the cluster has of a lab now; kinds it does not know have no objects."""
     inside = names.workshop_namespace(lab.name)
     selector = f"{MANAGED_BY}={FIELD_MANAGER},{CLAIM_NAMESPACE}={lab.namespace},{CLAIM_NAME}={lab.name}"
-    labelled = [obj for kind in DURABLE_KINDS for obj in await _list(client, kind, inside, labelSelector=selector)]
+    labelled = [obj for kind in DURABLE_KINDS for obj in await _list(client, kind, inside, selector=selector)]
     durable = [obj for obj in labelled if is_planned(obj) and is_durable(lab.name, obj)]
     runtime = [
         obj
         for kind in (kinds.WORKSHOP_ENVIRONMENTS, kinds.WORKSHOPS)
-        for obj in await _list(client, kind, labelSelector=selector)
+        for obj in await _list(client, kind, selector=selector)
         if is_planned(obj) and obj["metadata"]["name"] == lab.name
     ]
     claimed = await _is_claimed(client, lab)
-    sessions = [] if claimed else await _list(client, kinds.WORKSHOP_SESSIONS, labelSelector=selector)
-    beside = [] if claimed else await _list(client, SECRETS, lab.namespace, labelSelector=selector)
+    sessions = [] if claimed else await _list(client, kinds.WORKSHOP_SESSIONS, selector=selector)
+    beside = [] if claimed else await _list(client, SECRETS, lab.namespace, selector=selector)
     # Another namespace of that name would hold somebody else's volumes.
     namespace = await _live(client, kinds.NAMESPACES, "", inside)
     owners = {owner["uid"] for owner in (namespace or {"metadata": {}})["metadata"].get("ownerReferences") or ()}
@@ -462,9 +462,9 @@ async def _live(client: Client, resource: Resource, namespace: str, name: str) -
     return live | {"apiVersion": resource.api_version, "kind": resource.kind}
 
 
-async def _list(client: Client, resource: Resource, namespace: str = "", **params: str) -> list[Manifest]:
+async def _list(client: Client, resource: Resource, namespace: str = "", *, selector: str = "") -> list[Manifest]:
     try:
-        found, _ = await client.list(resource, namespace, **params)
+        found, _ = await client.list(resource, namespace, labelSelector=selector)
     except NotFound:
         return []  # the cluster does not know the kind
     # Asked for metadata alone, the API server calls each object a PartialObjectMetadata.

@@ -364,28 +364,32 @@ class Client:
         answer = await self.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
         return str(answer["status"]["userInfo"]["username"])
 
-    async def pages(
-        self, resource: Resource, namespace: str = "", **params: str
-    ) -> AsyncIterator[tuple[list[Manifest], str]]:
-        """As `list`, page by page: all at once may take many times the memory of what is kept of them."""
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        keep: Callable[[Manifest], Manifest] | None = None,
+        **params: str,
+    ) -> tuple[list[Manifest], str]:
+        """All objects, of each what `keep` makes of it, and the resourceVersion to watch from.
+
+        Items carry `apiVersion` and `kind`. They come page by page, and what is not kept goes with its page: all at
+        once may take many times the memory.
+        """
         accept = METADATA_ONLY["list"] if resource.metadata_only else "application/json"
         query = {"limit": str(LARGE_PAGE if resource.may_be_large else LIST_PAGE)} | params
         of = {"apiVersion": resource.api_version, "kind": resource.kind}
-        token = None
+        items: list[Manifest] = []
+        version, token = "", None
         while token != "":
             async with self._large_pages if resource.may_be_large else contextlib.nullcontext():
                 page = await self.request("GET", path(resource, namespace), params=query, accept=accept)
+                found = (of | item for item in page.get("items") or ())
+                items += found if keep is None else map(keep, found)
+                version = page["metadata"]["resourceVersion"]
                 token = query["continue"] = page["metadata"].get("continue") or ""
-                yield [of | item for item in page.get("items") or ()], page["metadata"]["resourceVersion"]
-                del page  # not two of them while the next one is awaited
-
-    async def list(self, resource: Resource, namespace: str = "", **params: str) -> tuple[list[Manifest], str]:
-        """All objects (page by page) and the resourceVersion to watch from. Items carry `apiVersion` and `kind`."""
-        items: list[Manifest] = []
-        version = ""
-        async for page, at in self.pages(resource, namespace, **params):
-            items += page
-            version = at
+                del page, found  # not two of them while the next one is awaited
         return items, version
 
     async def watch(

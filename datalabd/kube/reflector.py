@@ -7,7 +7,6 @@ from collections.abc import Callable
 import structlog
 
 from datalabd import metrics
-from datalabd.api.meta import Manifest
 from datalabd.errors import Denied, Expired, KubeError, NotFound
 from datalabd.kube.client import Client
 from datalabd.kube.resources import Resource
@@ -152,12 +151,10 @@ class Reflector:
 
     async def _list(self) -> str:
         """Set the scope to what is there now; returns the version to watch from."""
-        kept: list[Manifest] = []
-        version = ""
         # All that the store trims away goes with its page: held together, it would be most of the memory of a start.
-        async for page, at in self._client.pages(self.resource, self._scope.namespace, **self._scope.params):
-            kept += map(self._store.kept, page)
-            version = at
+        kept, version = await self._client.list(
+            self.resource, self._scope.namespace, keep=self._store.kept, **self._scope.params
+        )
         self._store.replace(self._scope, kept, are_kept=True)
         return version
 

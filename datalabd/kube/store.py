@@ -10,7 +10,7 @@ import orjson
 
 from datalabd import metrics, names
 from datalabd.api.meta import CLAIM_UID, FIELD_MANAGER, Manifest, NamespacedName, is_planned
-from datalabd.kube.resources import CONFIG_MAPS, NETWORK_POLICIES, SECRETS, WORKSHOPS, Resource
+from datalabd.kube.resources import NETWORK_POLICIES, WORKSHOPS, Resource
 from datalabd.live import dig, objects
 from datalabd.routes.index import outline
 
@@ -157,7 +157,7 @@ class Store:
         """What is held of an object; what it has in common with others is held once."""
         if self.resource.hosts_only:
             return outline(obj)
-        trimmed = _bounded(trim(obj)) if self.resource in (SECRETS, CONFIG_MAPS) else trim(obj)
+        trimmed = _bounded(trim(obj)) if self.resource.may_be_large else trim(obj)
         if self.resource.status_only:
             trimmed.pop("spec", None)
         self._parts.share_in(trimmed, _WHAT)

@@ -47,11 +47,16 @@ class Doomed(Client):
     writing: asyncio.Lock
     is_dead: bool
 
-    def pages(
-        self, resource: Resource, namespace: str = "", **params: str
-    ) -> AsyncIterator[tuple[list[Manifest], str]]:
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        keep: Callable[[Manifest], Manifest] | None = None,
+        **params: str,
+    ) -> tuple[list[Manifest], str]:
         """As the client's own."""
-        return super().pages(resource, namespace, **self._chosen(resource) | params)
+        return await super().list(resource, namespace, keep=keep, **self._chosen(resource) | params)
 
     def watch(
         self, resource: Resource, namespace: str, since: str, **params: str
