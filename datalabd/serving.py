@@ -21,6 +21,8 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 log = structlog.get_logger()
 
+SMALL = 64 * 1024
+"""Bytes of a body that is read at once: more than most have."""
 _END = b"\r\n\r\n"
 _TOO_LARGE = {"detail": "Request header too large"}
 _REFUSAL = (
@@ -65,7 +67,7 @@ class Room:
     Nobody is overtaken by a smaller one for which there were room: a larger one would wait for ever.
     """
 
-    def __init__(self, size: int, *, waiting_max: int, seconds: float) -> None:
+    def __init__(self, size: int, *, waiting_max: int = sys.maxsize, seconds: float) -> None:
         """At most `waiting_max` of one peer wait, each for `seconds`."""
         self._free = size
         self._waiting_max = waiting_max
@@ -132,23 +134,21 @@ class Bodies:
         body_max: int,
         *,
         room: int,
-        small: int = 64 * 1024,
         small_room: int = 8 * 1024 * 1024,
         waiting_max: int = 64,
         seconds: float = 5.0,
     ) -> None:
-        """`body_max` bytes of one body, `room` for all that are larger than `small`, `small_room` for the others.
+        """`body_max` bytes of one body, `room` for all that are larger than `SMALL`, `small_room` for the others.
 
         At most `waiting_max` larger ones of a peer wait. One waits for `seconds`, and has as long to arrive once there
         is room: whoever sends slowly keeps others out. Small ones wait for room when they are here, so theirs is taken
         by nobody who sends slowly.
         """
         assert room >= body_max
-        assert small_room >= small
+        assert small_room >= SMALL
         self._body_max = body_max
         self._room = Room(room, waiting_max=waiting_max, seconds=seconds)
-        self._small = small
-        self._small_room = Room(small_room, waiting_max=sys.maxsize, seconds=seconds)
+        self._small_room = Room(small_room, seconds=seconds)
         self._seconds = seconds
 
     @contextlib.asynccontextmanager
@@ -164,8 +164,8 @@ class Bodies:
         if size > self._body_max:
             raise web.HTTPRequestEntityTooLarge(self._body_max, size)
         async with contextlib.AsyncExitStack() as held:
-            body = await request.read() if size <= self._small else None
-            room = self._small_room if size <= self._small else self._room
+            body = await request.read() if size <= SMALL else None
+            room = self._room if body is None else self._small_room
             try:
                 await held.enter_async_context(room.of(request.remote or "", size))
             except NoRoom:
