@@ -9,7 +9,7 @@ import orjson
 from datalabd.api.meta import Manifest
 from datalabd.errors import Unavailable
 from datalabd.kube import resources as kinds
-from datalabd.kube.client import Client, path
+from webhooks.lookups import Lookups
 
 CACHE_SECONDS = 5.0
 """How long an answer counts: a burst of one writer asks once, and a role given or taken counts soon."""
@@ -25,12 +25,11 @@ Right = tuple[str, str, str]
 class Authorizer:
     """Answers of the API server, by SubjectAccessReview, remembered for a moment."""
 
-    def __init__(self, client: Client, clock: Callable[[], float] | None = None) -> None:
-        self._client = client
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock or asyncio.get_running_loop().time
         self._answers: dict[tuple[bytes, Right], tuple[float, bool]] = {}
 
-    async def allows(self, user: Manifest, right: Right) -> bool:
+    async def allows(self, lookups: Lookups, user: Manifest, right: Right) -> bool:
         """Whether a user, as `userInfo` of a review has it, has a right. Raises `KubeError` where nobody can say."""
         key = hashlib.sha256(orjson.dumps(user, option=orjson.OPT_SORT_KEYS)).digest(), right
         now = self._clock()
@@ -39,7 +38,7 @@ class Authorizer:
             return allowed
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                allowed = await self._ask(user, right)
+                allowed = await _ask(lookups, user, right)
         except TimeoutError as error:
             raise Unavailable(0, "Timeout", "the API server did not say in time what a user may do") from error
         self._answers.pop(key, None)
@@ -48,19 +47,20 @@ class Authorizer:
         self._answers[key] = self._clock(), allowed
         return allowed
 
-    async def _ask(self, user: Manifest, right: Right) -> bool:
-        verb, group, plural = right
-        review = {
-            "apiVersion": kinds.SUBJECT_ACCESS_REVIEWS.api_version,
-            "kind": kinds.SUBJECT_ACCESS_REVIEWS.kind,
-            "metadata": {},
-            "spec": {
-                "user": user.get("username") or "",
-                "uid": user.get("uid") or "",
-                "groups": user.get("groups") or [],
-                "extra": user.get("extra") or {},
-                "resourceAttributes": {"verb": verb, "group": group, "resource": plural},
-            },
-        }
-        answer = await self._client.request("POST", path(kinds.SUBJECT_ACCESS_REVIEWS), body=review)
-        return (answer.get("status") or {}).get("allowed") is True
+
+async def _ask(lookups: Lookups, user: Manifest, right: Right) -> bool:
+    verb, group, plural = right
+    review = {
+        "apiVersion": kinds.SUBJECT_ACCESS_REVIEWS.api_version,
+        "kind": kinds.SUBJECT_ACCESS_REVIEWS.kind,
+        "metadata": {},
+        "spec": {
+            "user": user.get("username") or "",
+            "uid": user.get("uid") or "",
+            "groups": user.get("groups") or [],
+            "extra": user.get("extra") or {},
+            "resourceAttributes": {"verb": verb, "group": group, "resource": plural},
+        },
+    }
+    answer = await lookups.review(kinds.SUBJECT_ACCESS_REVIEWS, review)
+    return (answer.get("status") or {}).get("allowed") is True

@@ -2,37 +2,29 @@
 
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import ENVIRONMENT, FieldError, Manifest, Problem, claim_of, shorten
-from datalabd.errors import EnvironmentInvalid, NotFound
+from datalabd.errors import EnvironmentInvalid
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
-from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
+from webhooks.lookups import Lookups
 
 
-async def chosen(client: Client, claim: Manifest) -> EnvironmentConfig:
+async def chosen(lookups: Lookups, claim: Manifest) -> EnvironmentConfig:
     """The environment a claim chooses, asked of the API server as caches lag; raises `EnvironmentInvalid`."""
     name = environment_name(claim)
     for kind in (kinds.ENVIRONMENT_CONFIGS, kinds.CROSSPLANE_ENVIRONMENTS):
-        try:
-            found, _ = await client.list(kind, fieldSelector=f"metadata.name={name}")
-        except NotFound:
-            continue  # no such kind
-        for manifest in found:
+        if (manifest := await lookups.find(kind, name)) is not None:
             return EnvironmentConfig.parse(manifest)
     raise EnvironmentInvalid(name, "EnvironmentNotFound", f"there is no EnvironmentConfig {shorten(name)}")
 
 
-async def has_runtime(cache: Cache, client: Client, claim: Manifest) -> bool:
+async def has_runtime(cache: Cache, lookups: Lookups, claim: Manifest) -> bool:
     """Whether there is anything of the lab that an environment holds."""
     name = claim["metadata"]["name"]
     runtime = cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", name)
     if runtime is None:
-        try:
-            found, _ = await client.list(kinds.WORKSHOP_ENVIRONMENTS, fieldSelector=f"metadata.name={name}")
-        except NotFound:
-            return False  # the runtime is not installed
-        runtime = next(iter(found), None)
+        runtime = await lookups.find(kinds.WORKSHOP_ENVIRONMENTS, name)
     return runtime is not None and claim_of(runtime) == key_of(claim)
 
 

@@ -1,6 +1,5 @@
 """Admission of session Ingresses and of routes: gathers what is known of the labs, and asks for a judgement."""
 
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import structlog
@@ -11,18 +10,15 @@ from datalabd.api.meta import FIELD_MANAGER, MANAGED_BY, FieldError, Manifest, c
 from datalabd.errors import EnvironmentInvalid, NotFound
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import ENVIRONMENTS, Cache
-from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.submission import Submission
 from webhooks import mutate, route_validation
 from webhooks.authorizer import Authorizer
+from webhooks.lookups import Lookups
 from webhooks.review import AdmissionRequest, BadReview, allowed, denied
 from webhooks.turns import Turns
 
 log = structlog.get_logger()
-
-Lookup = AbstractAsyncContextManager[None]
-"""Entered once, around requests to the API server: few are made at a time."""
 
 RUN_PLATFORM = (
     (routes.ROUTE_VERB, kinds.ENVIRONMENT_CONFIGS.group, kinds.ENVIRONMENT_CONFIGS.plural),
@@ -31,13 +27,13 @@ RUN_PLATFORM = (
 """Rights of which one lets a writer have names below the domains of labs."""
 
 
-async def mutate_ingress(cache: Cache, client: Client, lookup: Lookup, review: Any) -> Manifest:
+async def mutate_ingress(cache: Cache, lookups: Lookups, review: Any) -> Manifest:
     """Fails closed: a lab's Ingress is refused while nobody can say how it is to be protected."""
     request = AdmissionRequest.decode(review)
     if request.object is not None and request.object["metadata"].get("deletionTimestamp"):
         return allowed(request.uid)  # whoever holds it has to be able to let go
     claims = cache.claims_named(request.namespace)
-    runtime = await _runtime(cache, client, lookup, request.namespace)
+    runtime = await _runtime(cache, lookups, request.namespace)
     if runtime is not None and not _is_ours(runtime):
         return allowed(request.uid)  # Educates serves others too
     cache.require_known(kinds.DATALABS, *ENVIRONMENTS)
@@ -56,7 +52,7 @@ async def mutate_ingress(cache: Cache, client: Client, lookup: Lookup, review: A
 
 
 async def validate_route(
-    cache: Cache, authorizer: Authorizer, lookup: Lookup, turns: Turns, peer: str, review: Any
+    cache: Cache, authorizer: Authorizer, lookups: Lookups, turns: Turns, peer: str, review: Any
 ) -> Manifest:
     """Refuses a route that reaches for hosts which are a lab's, or below a domain of labs without leave.
 
@@ -70,7 +66,7 @@ async def validate_route(
     steps = route_validation.route(request, cache, cache.openings())
     verdict = await turns.take(peer, request.username, steps)
     errors = [*verdict.errors]
-    if verdict.reserved and not await _runs_platform(cache, authorizer, lookup, request):
+    if verdict.reserved and not await _runs_platform(cache, authorizer, lookups, request):
         errors += verdict.reserved
     if not errors:
         return allowed(request.uid)
@@ -95,24 +91,22 @@ def answered_elsewhere(
     return validation.answered_elsewhere(new.claim, domain, taken)
 
 
-async def _runs_platform(cache: Cache, authorizer: Authorizer, lookup: Lookup, request: AdmissionRequest) -> bool:
+async def _runs_platform(cache: Cache, authorizer: Authorizer, lookups: Lookups, request: AdmissionRequest) -> bool:
     """Whether the writer is datalabd, may route environments, or makes sessions, as the runtime does."""
     if request.username == cache.account:
         return True
-    async with lookup:
-        return any([await authorizer.allows(request.user, right) for right in RUN_PLATFORM])
+    return any([await authorizer.allows(lookups, request.user, right) for right in RUN_PLATFORM])
 
 
 def _is_ours(runtime: Manifest) -> bool:
     return (runtime["metadata"].get("labels") or {}).get(MANAGED_BY) == FIELD_MANAGER
 
 
-async def _runtime(cache: Cache, client: Client, lookup: Lookup, namespace: str) -> Manifest | None:
+async def _runtime(cache: Cache, lookups: Lookups, namespace: str) -> Manifest | None:
     """The environment whose workshop namespace this is; as our cache may lag behind, the API server knows better."""
     if (known := cache.informers.store(kinds.WORKSHOP_ENVIRONMENTS).get("", namespace)) is not None:
         return known
     try:
-        async with lookup:
-            return await client.get(kinds.WORKSHOP_ENVIRONMENTS, "", namespace)
+        return await lookups.get(kinds.WORKSHOP_ENVIRONMENTS, namespace)
     except NotFound:
         return None

@@ -1,9 +1,7 @@
 """The TLS site of the webhooks: routes, limits, metrics. What is decided stands in mutate, validate and convert."""
 
-import contextlib
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,19 +12,20 @@ from aiohttp import web
 from datalabd import metrics, names
 from datalabd.api.environment import EnvironmentConfig
 from datalabd.api.meta import Manifest, NamespacedName, claim_of
-from datalabd.errors import EnvironmentInvalid, KubeError, NotYet, Unavailable
+from datalabd.errors import EnvironmentInvalid, KubeError, NotYet
 from datalabd.kube import resources as kinds
 from datalabd.kube.cache import Cache
 from datalabd.kube.client import Client
 from datalabd.kube.store import key_of
 from datalabd.lab import environment_name
 from datalabd.observed import ENVIRONMENT_LABEL
-from datalabd.serving import Bodies, NoRoom, Room
+from datalabd.serving import Bodies, Room
 from datalabd.submission import Submission
 from datalabd.validation import names_of, unique_names
 from webhooks import convert, environment_choice, mutate, route_admission, validate, warn
 from webhooks.authorizer import Authorizer
 from webhooks.decoding import AT_ONCE, decoded
+from webhooks.lookups import Lookups
 from webhooks.review import AdmissionRequest, allowed, denied, not_yet
 from webhooks.turns import Turns
 from webhooks.validate import Taken
@@ -42,7 +41,7 @@ SMALL_ROOM = 2 * 1024 * 1024
 LOOKUPS_MAX = 4
 """Requests to the API server at once: anybody may cause some, and the reconciler needs the connections too."""
 LOOKUP_SECONDS = 3.0
-"""How long an admission waits until its own begins: well within its own timeout."""
+"""How long one waits until it begins: well within the timeout of an admission."""
 DECISIVE = (kinds.DATALABS, kinds.NAMESPACES, kinds.WORKSHOP_ENVIRONMENTS, kinds.ENVIRONMENT_CONFIGS)
 """Kinds that tell which names are taken, and what may be asked for. Crossplane's environments may be unreadable."""
 CACHE = web.AppKey("cache", Cache)
@@ -58,9 +57,9 @@ Answer = Callable[[web.Request, Any], Awaitable[Manifest]]
 def application(client: Client, cache: Cache) -> web.Application:
     """The webhook application."""
     app = web.Application(client_max_size=BODY_MAX)
-    app[CLIENT], app[CACHE], app[AUTHORIZER], app[TURNS] = client, cache, Authorizer(client), Turns()
+    app[CLIENT], app[CACHE], app[AUTHORIZER], app[TURNS] = client, cache, Authorizer(), Turns()
     app[BODIES] = Bodies(BODY_MAX, room=ROOM, small_room=SMALL_ROOM)
-    app[LOOKUPS] = Room(LOOKUPS_MAX, waiting_max=sys.maxsize, seconds=LOOKUP_SECONDS)
+    app[LOOKUPS] = Room(LOOKUPS_MAX, seconds=LOOKUP_SECONDS)
     for path, answer in (
         ("/mutate/datalabs", _mutate_datalab),
         ("/validate/datalabs", _validate_datalab),
@@ -131,12 +130,9 @@ async def _validate_datalab(http: web.Request, review: Any) -> Manifest:
     environment, was = _environment(cache, claim), request.old_object if request.operation == "UPDATE" else None
     if was is not None and environment_name(claim) != environment_name(was) and cache.lost_environment(claim):
         try:
-            async with _lookup(http):
-                environment = await environment_choice.chosen(http.app[CLIENT], claim)
+            environment = await environment_choice.chosen(_lookups(http), claim)
         except EnvironmentInvalid as problem:
-            async with _lookup(http):
-                has_runtime = await environment_choice.has_runtime(cache, http.app[CLIENT], claim)
-            if has_runtime:
+            if await environment_choice.has_runtime(cache, _lookups(http), claim):
                 log.info("claim refused", namespace=request.namespace, name=request.name, user=request.username)
                 return denied(request, [environment_choice.refusal(claim, problem)])
             environment = None
@@ -186,13 +182,13 @@ async def _convert(http: web.Request, review: Any) -> Manifest:
 
 
 async def _mutate_ingress(http: web.Request, review: Any) -> Manifest:
-    return await route_admission.mutate_ingress(http.app[CACHE], http.app[CLIENT], _lookup(http), review)
+    return await route_admission.mutate_ingress(http.app[CACHE], _lookups(http), review)
 
 
 async def _validate_route(http: web.Request, review: Any) -> Manifest:
     app = http.app
     return await route_admission.validate_route(
-        app[CACHE], app[AUTHORIZER], _lookup(http), app[TURNS], _peer(http), review
+        app[CACHE], app[AUTHORIZER], _lookups(http), app[TURNS], _peer(http), review
     )
 
 
@@ -201,15 +197,8 @@ def _peer(http: web.Request) -> str:
     return http.remote or ""
 
 
-@contextlib.asynccontextmanager
-async def _lookup(http: web.Request) -> AsyncIterator[None]:
-    """One of the few requests to the API server at a time; raises `KubeError` where none is to be had in time."""
-    async with contextlib.AsyncExitStack() as held:
-        try:
-            await held.enter_async_context(http.app[LOOKUPS].of(_peer(http)))
-        except NoRoom as error:
-            raise Unavailable(0, "Timeout", "too many requests of admissions wait for the API server") from error
-        yield
+def _lookups(http: web.Request) -> Lookups:
+    return Lookups(http.app[CLIENT], http.app[LOOKUPS], _peer(http))
 
 
 def _environment(cache: Cache, claim: Manifest) -> EnvironmentConfig | None:
@@ -225,8 +214,7 @@ async def _environment_made_with(http: web.Request, claim: Manifest) -> Environm
     None if there is none to be had: a claim may come before its environment.
     """
     try:
-        async with _lookup(http):
-            return await environment_choice.chosen(http.app[CLIENT], claim)
+        return await environment_choice.chosen(_lookups(http), claim)
     except EnvironmentInvalid:
         return None
     except KubeError as error:

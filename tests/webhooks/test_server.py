@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import io
 import itertools
 import json
@@ -1194,11 +1193,18 @@ async def test_a_claim_is_judged_without_an_environment_that_nobody_reads_in_tim
     webhooks: Webhooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhooks.client.app[LOOKUPS], "_seconds", 0.05)
-    async with contextlib.AsyncExitStack() as taken:
-        for _ in range(LOOKUPS_MAX):
-            await taken.enter_async_context(webhooks.client.app[LOOKUPS].of("127.0.0.1"))
+    async with webhooks.client.app[LOOKUPS].of("127.0.0.1", LOOKUPS_MAX):
         answer = await webhooks.ask(
             "/validate/datalabs", operation="CREATE", namespace="team", name="lab", object=claim()
         )
     assert answer["allowed"]
     assert not webhooks.api_server.requests
+
+
+async def test_what_is_known_of_a_writer_waits_for_no_lookup(webhooks: Webhooks) -> None:
+    webhooks.hold(kinds.ENVIRONMENT_CONFIGS, environment())
+    webhooks.api_server.script += [may(True), may(False)]
+    ann = {"username": "ann"}
+    assert (await guard(webhooks, ingress(f"shop.{DOMAIN}"), userInfo=ann))["allowed"]
+    async with webhooks.client.app[LOOKUPS].of("127.0.0.1", LOOKUPS_MAX):
+        assert (await guard(webhooks, ingress(f"other.{DOMAIN}"), userInfo=ann))["allowed"]
