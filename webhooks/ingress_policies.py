@@ -43,6 +43,7 @@ _IS_LAB = (
 _RUNS_PLATFORM = (
     f'authorizer.group("pkg.internal").resource("environmentconfigs").check("{routes.ROUTE_VERB}").allowed()'
 )
+_NOW = "object.metadata.?annotations.orValue({})"
 _OLD = "(oldObject == null ? {} : oldObject.metadata.?annotations.orValue({}))"
 _OLD_LABELS = "(oldObject == null ? {} : oldObject.metadata.?labels.orValue({}))"
 SNIPPETS = (
@@ -90,7 +91,7 @@ def session_ingresses(username: str) -> list[Manifest]:
     kept = f'!({stamp} in variables.old) || (variables.old[{stamp}].split(",") + [{stamp}, "{_CLASS}"])'
     variables = {
         "old": _OLD,
-        "now": "object.metadata.?annotations.orValue({})",
+        "now": _NOW,
         "oldLabels": _OLD_LABELS,
         "labels": "object.metadata.?labels.orValue({})",
         "isLab": _IS_LAB,
@@ -279,7 +280,7 @@ def session_backends() -> list[Manifest]:
         f"variables.now.filter(key, key.matches({json.dumps(CONTROLLERS)}) && !key.matches({json.dumps(HARMLESS)})"
         ' && variables.now[key] != variables.old[?key].orValue(""))'
     )
-    annotations = "in a session's namespace annotations lead a controller nowhere else than to pods of that namespace"
+    message = "in a session's namespace annotations lead a controller nowhere else than to pods of that namespace"
     return policy(
         SESSION_BACKENDS,
         {
@@ -290,7 +291,7 @@ def session_backends() -> list[Manifest]:
             "matchConditions": [_by_others(*ENDPOINT_CONTROLLERS)],
             "variables": [
                 {"name": "old", "expression": _OLD},
-                {"name": "now", "expression": "object.metadata.?annotations.orValue({})"},
+                {"name": "now", "expression": _NOW},
                 {"name": "leading", "expression": leading},
             ],
             "validations": [
@@ -308,9 +309,9 @@ def session_backends() -> list[Manifest]:
                 ),
                 _validation(
                     f"{has_addresses} || variables.leading.size() == 0 || {RUNS_SESSIONS}",
-                    annotations,
+                    message,
                 )
-                | {"messageExpression": f'"{annotations}; leave out " + variables.leading.join(", ")'},
+                | {"messageExpression": f'"{message}; leave out " + variables.leading.join(", ")'},
             ],
         },
     )
@@ -360,8 +361,7 @@ def platform_hosts(domains: Iterable[str], hosts: Iterable[str]) -> list[Manifes
 
 
 def _snippets() -> str:
-    now = "object.metadata.?annotations.orValue({})"
-    return f'{now}.filter(key, key.matches({json.dumps(SNIPPETS)}) && {now}[key] != variables.old[?key].orValue(""))'
+    return f'{_NOW}.filter(key, key.matches({json.dumps(SNIPPETS)}) && {_NOW}[key] != variables.old[?key].orValue(""))'
 
 
 def _untyped(expression: str) -> str:

@@ -70,8 +70,8 @@ def datalab(
 
 def _and_others(errors: Sequence[FieldError], further: Iterable[FieldError]) -> list[FieldError]:
     """These errors, and the further ones of fields that have none yet: one mistake is told once."""
-    told = {error.path for error in errors}
-    return [*errors, *(error for error in further if error.path not in told)]
+    wrong = {error.path for error in errors}
+    return [*errors, *(error for error in further if error.path not in wrong)]
 
 
 def annotations(request: AdmissionRequest, new: Submission, old: Submission) -> Manifest:

@@ -54,8 +54,7 @@ _FOOT = """
 
 `make bench` measures all of it again, and writes this page. It takes about a quarter of an hour, on a machine that
 does nothing else. Standard error says what is measured now. A row that fails says why; the others go on, and the
-command ends with 1. Figures of Keycloak need Java and Maven, those of
-pages Chromium.
+command ends with 1. Figures of Keycloak need Java and Maven, those of pages Chromium.
 """
 
 

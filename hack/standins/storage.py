@@ -158,11 +158,11 @@ def _is_granted(live: Manifest, bucket: str, others: list[Manifest]) -> bool:
     for other in others:
         is_peer = labels(other).get(DISCOVERABLE) == "true" and key_of(other) != key_of(live)
         has = any(text(one, "bucketName").strip() == bucket for one in objects(other, "spec", "buckets"))
-        said = {
+        levels = {
             text(grant, "permission")
             for grant in objects(other, "spec", "bucketAccessGrants")
             if (text(grant, "bucketName").strip(), text(grant, "grantee").strip()) == (bucket, _principal(live))
         }
-        if is_peer and has and said:
-            return "None" not in said and bool(said & {"ReadWrite", "ReadOnly", "WriteOnly"})
+        if is_peer and has and levels:
+            return "None" not in levels and bool(levels & {"ReadWrite", "ReadOnly", "WriteOnly"})
     return False

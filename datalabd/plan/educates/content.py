@@ -54,8 +54,8 @@ class _Loader(_FASTEST):  # type: ignore[misc]  # whichever it is
 def workshop_config(lab: Lab, spec: Manifest) -> Mapping[str, str] | None:
     """Its data, encoded, for a Workshop's spec; None where sources use variables that only Educates can fill in."""
     content = spec["workshop"]
-    said = json.dumps(content)
-    if any(f"$({name})" in said for name in UNKNOWN):
+    written = json.dumps(content)
+    if any(f"$({name})" in written for name in UNKNOWN):
         return None
     session = {key: spec["session"][key] for key in ("applications", "ingresses", "dashboards")}
     shown = {key: spec[key] for key in ("title", "description", "version")}
@@ -81,10 +81,10 @@ def is_current(lab: Lab, seen: Observed) -> bool:
     if seen.workshop_config is None:
         return True  # an Educates that keeps it elsewhere, or has not made it yet
     wanted = wanted_config(lab, seen)
-    return wanted is None or _says(dig(seen.workshop_config, "data"), wanted)
+    return wanted is None or _is_equal(dig(seen.workshop_config, "data"), wanted)
 
 
-def _says(live: Manifest, wanted: Mapping[str, str]) -> bool:
+def _is_equal(live: Manifest, wanted: Mapping[str, str]) -> bool:
     """Whether the live documents are those that are wanted, or say the same in YAML of whatever style."""
     if live.keys() != wanted.keys():
         return False
