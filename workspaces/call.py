@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp import hdrs, web
 from pydantic import BaseModel
 
+from datalabd.api.meta import Manifest
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import Client
 from workspaces import answers, audit, permissions, problems
@@ -146,6 +147,15 @@ class Call:
             return permissions.EVERYTHING
         storage, datalab = (self.cache.get(kind, workspace) for kind in (kinds.STORAGES, kinds.DATALABS))
         return permissions.permissions(caller, workspace, storage, datalab, self.settings.session_changes, self.now)
+
+    def storages(self) -> list[tuple[Manifest, Permissions]]:
+        """Storages on which the caller has a permission, by name, each with what that is."""
+        caller, cache = self.caller, self.cache
+        cache.require(kinds.STORAGES, kinds.DATALABS)
+        if caller.is_platform_admin:
+            return [(storage, permissions.EVERYTHING) for storage in cache.storages()]
+        named = ((cache.get(kinds.STORAGES, name), self.permissions_on(name)) for name in sorted(caller.roles))
+        return [(storage, allowed) for storage, allowed in named if storage is not None and allowed]
 
     def authorize(self) -> None:
         """Raise `Problem` unless the caller may call this, as far as the path tells."""

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from workspaces import activities, answers, pages, problems, reads, sessions, st
 from workspaces.cache import Unknown
 from workspaces.call import Call, Handler
 from workspaces.permissions import Permission, Permissions
-from workspaces.reads import Pieces
+from workspaces.reads import Overview, Pieces
 from workspaces.stores import Offer
 
 UNREADABLE = "Credentials cannot be read; whoever runs this API finds the reason in its log"
@@ -107,13 +107,20 @@ async def get_credentials(call: Call) -> web.StreamResponse:
 def rows(call: Call) -> list[reads.View]:
     """All workspaces on which the caller has a permission."""
     require(call)
-    found, said = [], unread(call)
-    for storage in call.cache.storages():
-        name = storage["metadata"]["name"]
-        if allowed := call.permissions_on(name):
-            parts = Pieces(storage, call.cache.get(kinds.DATALABS, name), call.cache.secret)
-            found.append(reads.row(name, call.services.overviews.of(parts), allowed, call.url, said))
-    return found
+    return _rows(call, call.storages())
+
+
+def _rows(call: Call, found: Sequence[tuple[Manifest, Permissions]]) -> list[reads.View]:
+    problem, url = unread(call), call.url
+    return [
+        reads.row(storage["metadata"]["name"], _overview(call, storage), allowed, url, problem)
+        for storage, allowed in found
+    ]
+
+
+def _overview(call: Call, storage: Manifest) -> Overview:
+    lab = call.cache.get(kinds.DATALABS, storage["metadata"]["name"])
+    return call.services.overviews.of(Pieces(storage, lab, call.cache.secret))
 
 
 @dataclass(frozen=True)
@@ -133,16 +140,20 @@ def listed(call: Call, limit: int | None) -> Listed:
     name, status = call.query.get("name", "").lower(), call.query.get("status", "")
     if status and status not in list(Status):
         raise problems.wrong(("query", "status"), f"must be one of {', '.join(Status)}", status)
+    require(call)
     found = [
-        row
-        for row in rows(call)
-        if row["name"] > after and name in row["name"] and (not status or row["status"] == status)
+        (storage, allowed)
+        for storage, allowed in call.storages()
+        if (own := storage["metadata"]["name"]) > after
+        and name in own
+        and (not status or _overview(call, storage).status == status)
     ]
-    if limit is None or len(found) <= limit:
-        return Listed(found, len(found), "")
-    query = {**call.query, "continue": _encoded(found[limit - 1]["name"])}
+    rows = _rows(call, found[:limit])
+    if len(rows) == len(found):
+        return Listed(rows, len(found), "")
+    query = {**call.query, "continue": _encoded(rows[-1]["name"])}
     url = call.request.rel_url.with_path("/workspaces").with_query(query)
-    return Listed(found[:limit], len(found), url.raw_path_qs)
+    return Listed(rows, len(found), url.raw_path_qs)
 
 
 async def list_workspaces(call: Call) -> web.StreamResponse:
@@ -198,15 +209,19 @@ async def watch_workspaces(call: Call) -> web.StreamResponse:
 
 def number(call: Call) -> str:
     """What the present state is known by, as `id` of an event of the list is."""
-    return streams.number(_versions(call))
+    if not call.caller.is_platform_admin:
+        return streams.number(_versions(call))
+    known = call.services.streams.rendered("number of all", lambda: streams.number(_versions(call)).encode())
+    return known.decode()
 
 
 def _versions(call: Call) -> dict[str, str]:
     """Versions of all workspaces on which the caller has a permission."""
     return {
-        name: "/".join([text(storage, "metadata", "resourceVersion"), _version(call, name)])
-        for storage in call.cache.storages()
-        if call.permissions_on(name := storage["metadata"]["name"])
+        (name := storage["metadata"]["name"]): "/".join(
+            [text(storage, "metadata", "resourceVersion"), _version(call, name)]
+        )
+        for storage, _ in call.storages()
     }
 
 
