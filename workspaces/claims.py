@@ -73,7 +73,7 @@ class Identity:
 
     @property
     def counts_as(self) -> str:
-        """For whom requests and streams are counted: a person, or a workspace, whatever its machines are called."""
+        """Whose requests, streams and downloads are counted: a person's, or those of all machines of a workspace."""
         if self.roles.get(self.client) == "ws_api":
             return f"client {self.client}"
         return f"user {self.subject or self.name}"

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from aiohttp import web
 from yarl import URL
 
 from datalabd.client import WorkspaceClient, WorkspaceError
+from datalabd.endpoints import origin
 from tests.workspaces.api import GATEWAY, Api, serving, token
 from tests.workspaces.objects import KEYS, datalab, secret, storage
 from tests.workspaces.test_object_storage import answering, listing
-from workspaces.objects import DOWNLOAD_MAX
+from workspaces.object_storage import READER_DOWNLOADS_MAX
+from workspaces.objects import DOWNLOAD_MAX, Place
+from workspaces.signatures import Keys
 
 OBJECTS = "/workspaces/ws-a/buckets/ws-a/objects"
 CONTENT = "/workspaces/ws-a/buckets/ws-a/content"
@@ -136,6 +140,19 @@ async def test_what_is_not_passed_on(tmp_path: Path, bucket: Bucket, key: str, s
         answer = await api.ask("GET", f"{CONTENT}?key={key}", **JOE)
         detail = (await answer.json())["detail"]
         assert (answer.status, detail["error"] if error else None) == (status, error)
+
+
+async def test_downloads_of_machines_are_their_workspaces(tmp_path: Path, bucket: Bucket) -> None:
+    machine = token("robot", {"ws-a": "ws_api"}, azp="ws-a")
+    async with reading(tmp_path, bucket) as api, AsyncExitStack() as stack:
+        where = origin(api.services.settings.endpoint)
+        assert where is not None
+        at = Place(where, "ws-a", Keys("AK", "SK", "us-east-1"), None)
+        for _ in range(READER_DOWNLOADS_MAX):
+            await stack.enter_async_context(api.services.objects.opened(at, "k", "client ws-a"))
+        answer = await api.ask("GET", f"{CONTENT}?key=k", headers={"Authorization": f"Bearer {machine}"})
+        assert (answer.status, await answer.json()) == (429, {"detail": {"error": "too_many_downloads"}})
+        assert (await api.ask("GET", f"{CONTENT}?key=k", **JOE)).status == 200
 
 
 async def test_an_object_that_ends_too_early_is_not_taken_for_whole(tmp_path: Path, bucket: Bucket) -> None:

@@ -74,7 +74,7 @@ async def download_object(call: Call) -> web.StreamResponse:
         answer.content_length = await storage.size(at, key)
         await answer.prepare(call.request)
         return answer
-    async with storage.opened(at, key, call.caller.subject or call.caller.name) as download:
+    async with storage.opened(at, key, call.caller.counts_as) as download:
         call.services.audit.read(call.act)
         await _pass_on(call, download, answer)
     return answer
