@@ -77,18 +77,19 @@ class ObjectStorage:
         return await self._counts.get(place)
 
     async def _count(self, place: Place) -> dict[str, Any]:
-        found: list[Listing] = []
+        count = size = 0
+        token = ""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                while len(found) * objects.PAGE_MAX < objects.COUNTED_MAX:
-                    token = found[-1].token if found else ""
-                    found.append(await self._list(place, objects.query("", objects.PAGE_MAX, token, nested=False)))
-                    if not found[-1].token:
-                        return objects.usage(found, complete=True)
+                for _ in range(objects.COUNTED_MAX // objects.PAGE_MAX):
+                    listing = await self._list(place, objects.query("", objects.PAGE_MAX, token, nested=False))
+                    count, size, token = count + len(listing.objects), size + listing.size, listing.token
+                    if not token:
+                        return objects.usage(count, size, complete=True)
         except TimeoutError:
-            if not found:
+            if not token:  # of the first page
                 raise _away(place, "no answer in time") from None
-        return objects.usage(found, complete=False)
+        return objects.usage(count, size, complete=False)
 
     async def size(self, place: Place, key: str) -> int:
         """Bytes of an object."""

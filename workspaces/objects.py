@@ -1,7 +1,6 @@
 """Objects of a bucket: where they may be read, and what the answers of an object storage say. Pure."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import quote, unquote_plus
@@ -219,14 +218,9 @@ def page(bucket: str, prefix: str, listing: Listing) -> dict[str, Any]:
     return found | ({"continue": listing.token} if listing.token else {})
 
 
-def usage(listings: Iterable[Listing], *, complete: bool) -> dict[str, Any]:
+def usage(count: int, size: int, *, complete: bool) -> dict[str, Any]:
     """What was counted as `BucketUsage` of the answer."""
-    pages = list(listings)
-    return {
-        "objects": sum(len(listing.objects) for listing in pages),
-        "bytes": sum(listing.size for listing in pages),
-        "complete": complete,
-    }
+    return {"objects": count, "bytes": size, "complete": complete}
 
 
 # ---- What goes wrong

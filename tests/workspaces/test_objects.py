@@ -193,7 +193,8 @@ def test_a_listing_is_read() -> None:
         "objects": stored,
         "continue": "next=",
     }
-    assert objects.usage([listing, listing], complete=False) == {"objects": 4, "bytes": 14, "complete": False}
+    assert listing.size == 7
+    assert objects.usage(4, 14, complete=False) == {"objects": 4, "bytes": 14, "complete": False}
 
 
 def test_a_listing_without_a_namespace_that_ends_is_read() -> None:
