@@ -7,7 +7,8 @@ from datalabd.api.environment import Storage
 
 Origin = tuple[str, str, int]
 """Scheme, host and port, the port that is usual for the scheme included."""
-_PORTS = {"https": 443, "http": 80}
+PORTS = {"https": 443, "http": 80}
+"""The usual one of each scheme."""
 _PLAIN = re.compile(r"[A-Za-z0-9._~:/%\[\]+-]*", re.ASCII)
 """What an endpoint is written with that all programs read alike: no login, query, fragment or backslash."""
 
@@ -21,9 +22,9 @@ def origin(endpoint: str) -> Origin | None:
         port = parts.port
     except ValueError:
         return None
-    if parts.scheme not in _PORTS or not parts.hostname:
+    if parts.scheme not in PORTS or not parts.hostname:
         return None
-    return parts.scheme, parts.hostname.rstrip("."), _PORTS[parts.scheme] if port is None else port
+    return parts.scheme, parts.hostname.rstrip("."), PORTS[parts.scheme] if port is None else port
 
 
 def is_listed(endpoint: str, storage: Storage) -> bool:

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import quote
 
-from datalabd.endpoints import Origin
+from datalabd.endpoints import PORTS, Origin
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED = "UNSIGNED-PAYLOAD"
 EMPTY = hashlib.sha256(b"").hexdigest()
 """Digest of a body that is empty."""
 NONE: Mapping[str, str] = MappingProxyType({})
-_USUAL = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _host(origin: Origin) -> str:
     """Header `Host`, as clients send it: without the port that is usual."""
     scheme, host, port = origin
     name = f"[{host}]" if ":" in host else host
-    return name if port == _USUAL[scheme] else f"{name}:{port}"
+    return name if port == PORTS[scheme] else f"{name}:{port}"
 
 
 def _query(query: Mapping[str, str]) -> str:
