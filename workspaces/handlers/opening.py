@@ -10,6 +10,7 @@ from datalabd.kube import resources as kinds
 from workspaces import answers, browsers, pages, permissions, problems, sessions
 from workspaces.call import Call, Handler
 from workspaces.handlers.editing import edited
+from workspaces.permissions import Permissions
 
 RETRY_SECONDS = 10
 """When a client is to ask again whether a session is ready."""
@@ -56,8 +57,13 @@ async def start(call: Call) -> None:
 def _require_start(call: Call) -> None:
     if browsers.is_unasked(call.request.headers):
         raise problems.forbidden()
-    if not permissions.may_start(call.permissions, call.caller, call.settings.session_changes):
+    if not may_start(call, call.permissions):
         raise problems.forbidden()
+
+
+def may_start(call: Call, allowed: Permissions) -> bool:
+    """Whether these permissions let the caller start a session."""
+    return permissions.may_start(allowed, call.caller, call.settings.session_changes)
 
 
 async def is_ready(call: Call, session: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from datalabd.api.quantity import held
 from datalabd.text import moment
 from workspaces.permissions import Permission, Permissions
+from workspaces.ui.buckets import is_granted
 from workspaces.ui.sizes import size
 
 SOON = datetime.timedelta(days=14)
@@ -46,5 +47,4 @@ def is_pending(row: Mapping[str, Any]) -> bool:
 def _ends_soon(row: Mapping[str, Any], now: datetime.datetime) -> bool:
     """Whether what is granted ends within days."""
     ends = moment(row.get("expires"))
-    is_granted = bool(row.get("grant_timestamp")) and not row.get("denied_timestamp")
-    return is_granted and ends is not None and now < ends <= now + SOON
+    return is_granted(row) and ends is not None and now < ends <= now + SOON

@@ -23,7 +23,7 @@ async def load_workspace(call: Call) -> dict[str, Any]:
     is_admin = call.caller.is_platform_admin
     return {
         "view": reads.without_secrets(reading.view(call)),
-        "may_start": permissions.may_start(call.permissions, call.caller, call.settings.session_changes),
+        "may_start": opening.may_start(call, call.permissions),
         "may_delete": is_admin,
         "owns": is_admin or permissions.owns(call.caller, call.workspace, lab),
     }
@@ -33,15 +33,7 @@ async def load_list(call: Call) -> dict[str, Any]:
     """One page of the list."""
     limit = answers.query_number(call.query, "limit", 1, 500) or listing.PAGE
     found = reading.listed(call, limit)
-    rows = [
-        row
-        | {
-            "may_start": permissions.may_start(
-                call.permissions_on(row["name"]), call.caller, call.settings.session_changes
-            )
-        }
-        for row in found.rows
-    ]
+    rows = [row | {"may_start": opening.may_start(call, call.permissions_on(row["name"]))} for row in found.rows]
     return {
         "rows": rows,
         "total": found.total,
@@ -60,12 +52,10 @@ async def load_session(call: Call) -> dict[str, Any]:
     """One session, started first where a person opens one that is stopped, and whether it answers."""
     opened = Call(OPERATIONS["open_session"], call.request)
     lab, state = opening.declared(opened)
-    found = await load_workspace(call)
-    if _opens(call) and state is not State.STARTED and found["may_start"]:
+    if _opens(call) and state is not State.STARTED and opening.may_start(call, call.permissions):
         await opening.start(opened)
-        found = await load_workspace(call)
     url = sessions.address(lab, call.part("s"))
-    return found | {"answers": bool(url) and await opening.is_ready(opened, call.part("s"))}
+    return await load_workspace(call) | {"answers": bool(url) and await opening.is_ready(opened, call.part("s"))}
 
 
 def _opens(call: Call) -> bool:
