@@ -50,7 +50,7 @@ def _row(event: Manifest) -> Row:
         event.get("eventTime"),
         dig(event, "metadata").get("creationTimestamp"),
     )
-    time = next((at for said in times if (at := moment(said)) is not None), None)
+    time = next((at for value in times if (at := moment(value)) is not None), None)
     return {
         "time": None if time is None else stamp(time),
         "type": text(event, "type"),

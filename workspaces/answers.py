@@ -82,7 +82,7 @@ def form(data: bytes) -> tuple[tuple[str, str], ...]:
         raise Problem(413, "The form has too many fields") from None
 
 
-def said(answer: web.StreamResponse) -> dict[str, Any]:
+def json_object(answer: web.StreamResponse) -> dict[str, Any]:
     """The JSON object of an answer of ours; empty where it is none."""
     data = answer.body if isinstance(answer, web.Response) else None
     found = orjson.loads(data) if isinstance(data, bytes) and data else {}

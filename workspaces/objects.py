@@ -202,9 +202,9 @@ def _text(element: ElementTree.Element, name: str) -> str:
     return element.findtext(f"{{*}}{name}") or ""
 
 
-def _key(said: str) -> str:
+def _key(quoted: str) -> str:
     """A key as it is, which was quoted since XML has no form for some characters."""
-    return unquote_plus(said, errors="strict")
+    return unquote_plus(quoted, errors="strict")
 
 
 def page(bucket: str, prefix: str, listing: Listing) -> dict[str, Any]:

@@ -157,14 +157,14 @@ def _claimed(user: str, datalab: Manifest | None) -> Role:
 
 def _caps(datalab: Manifest | None, now: datetime.datetime) -> Caps:
     """What the annotation says; that everybody is capped, where it cannot be read."""
-    said = dig(datalab, "metadata", "annotations").get(CAPS)
-    if not said and isinstance(said, str | None):
+    value = dig(datalab, "metadata", "annotations").get(CAPS)
+    if not value and isinstance(value, str | None):
         return {}
     uid = text(datalab, "metadata", "uid")
     known = _PARSED.get(uid, 0.0)
-    if known is None or known[0] != said:
-        known = said, _read(said)
-        _PARSED.put(uid, known, len(said) if isinstance(said, str) else 0, math.inf)
+    if known is None or known[0] != value:
+        known = value, _read(value)
+        _PARSED.put(uid, known, len(value) if isinstance(value, str) else 0, math.inf)
     return {EVERYBODY: (CLAIMED, now)} if known[1] is None else known[1]
 
 
@@ -182,12 +182,12 @@ def _held(datalab: Manifest | None, now: datetime.datetime) -> dict[str, tuple[s
     return {key: (role, timestamp(since)) for key, (role, since) in caps.items() if _holds(caps, key, now)}
 
 
-def _read(said: object) -> Caps | None:
+def _read(value: object) -> Caps | None:
     """What an annotation says, of days gone too; None if any of it cannot be read."""
-    if not isinstance(said, str) or len(said) > CAPS_MAX:
+    if not isinstance(value, str) or len(value) > CAPS_MAX:
         return None
     try:
-        caps = orjson.loads(said)
+        caps = orjson.loads(value)
     except ValueError:
         return None
     if not isinstance(caps, dict):

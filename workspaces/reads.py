@@ -136,11 +136,11 @@ def _hindrances(pieces: Pieces) -> Hindrances:
     not_ready = condition(pieces.storage, "Ready", "status")
     storage = text(not_ready, "message") if not_ready.get("status") == "False" else ""
     found = (Permission.VIEW_BUCKETS, bounded(storage)), (Permission.VIEW_SESSIONS, sessions.hindrance(pieces.datalab))
-    return tuple((needed, said) for needed, said in found if said)
+    return tuple((needed, message) for needed, message in found if message)
 
 
 def _message(hindrances: Hindrances, allowed: Permissions) -> str:
-    return next((said for needed, said in hindrances if needed in allowed), "")
+    return next((message for needed, message in hindrances if needed in allowed), "")
 
 
 def conditions(storage: Manifest, datalab: Manifest | None) -> list[View]:
@@ -148,23 +148,24 @@ def conditions(storage: Manifest, datalab: Manifest | None) -> list[View]:
     found = [_condition("Storage", condition(storage, "Ready", "status"))]
     stalled = condition(datalab, "Stalled", "status")
     for kind in (*CONCERNS, "Synced"):
-        said = _condition("Datalab", condition(datalab, kind, "status"))
-        if said:
-            said["stalled"] = (text(stalled, "reason"), text(stalled, "message")) == (said["reason"], said["message"])
-        found.append(said)
+        entry = _condition("Datalab", condition(datalab, kind, "status"))
+        if entry:
+            cause = entry["reason"], entry["message"]
+            entry["stalled"] = cause == (text(stalled, "reason"), text(stalled, "message"))
+        found.append(entry)
     for kind in (HOSTS_TAKEN, ENVIRONMENT_LOST):
         found.append(_condition("Datalab", condition(datalab, kind, "status"), holds="False") | {"stalled": True})
-    return sorted((said for said in found if "type" in said), key=lambda said: not said["stalled"])
+    return sorted((entry for entry in found if "type" in entry), key=lambda entry: not entry["stalled"])
 
 
-def _condition(kind: str, said: Manifest, holds: str = "True") -> View:
+def _condition(kind: str, reported: Manifest, holds: str = "True") -> View:
     """A condition that does not say what it should; empty for one that does."""
-    status, reason = text(said, "status"), text(said, "reason")
+    status, reason = text(reported, "status"), text(reported, "reason")
     if status in ("", holds) or reason == "Disabled":
         return {}
-    found: View = {"object": kind, "type": text(said, "type"), "reason": reason, "stalled": False}
-    found["message"] = bounded(text(said, "message"))
-    if (since := moment(said.get("lastTransitionTime"))) is not None:
+    found: View = {"object": kind, "type": text(reported, "type"), "reason": reason, "stalled": False}
+    found["message"] = bounded(text(reported, "message"))
+    if (since := moment(reported.get("lastTransitionTime"))) is not None:
         found["since"] = stamp(since)
     return found
 

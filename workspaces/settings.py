@@ -130,11 +130,11 @@ def _address(value: str) -> str:
 
 def _frontend(value: str) -> str:
     """A path, or an https address with one; without a slash at its end."""
-    said = value.strip().rstrip("/")
-    parts = urlsplit(_address(said) if "://" in said else said)
-    origin = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
-    found = origin + (parts.path or FRONTEND_PATH)
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", found.removeprefix(origin)) or said not in (found, origin):
+    text = value.strip().rstrip("/")
+    parts = urlsplit(_address(text) if "://" in text else text)
+    base = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    found = base + (parts.path or FRONTEND_PATH)
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", found.removeprefix(base)) or text not in (found, base):
         raise ValueError("must be a path such as /ui, or an https address with one")
     return found
 

@@ -111,9 +111,9 @@ async def _guarded(request: web.Request, handler: Next) -> web.StreamResponse:
 
 def _error(request: web.Request, problem: Problem) -> web.StreamResponse:
     """An error for whoever asks: a page for a person, JSON for everybody else."""
-    said = problem.status, problem.detail, problem.headers, problem.sentence
+    answer = problem.status, problem.detail, problem.headers, problem.sentence
     pages = ui.pages_of(request)
-    return answers.error(request, *said) if pages is None else pages.error(request, *said)
+    return answers.error(request, *answer) if pages is None else pages.error(request, *answer)
 
 
 @web.middleware

@@ -95,9 +95,9 @@ def test_members_are_added_several_at_once(names: str, role: str, added: list[di
 def test_the_list() -> None:
     more = {"rows": [], "total": 0, "following": "", "may_create": False}
     expected = {"name": "", "status": "", "is_filtered": False, "is_later": False}
-    assert listing.context(more, {}, NOW) == more | expected
+    assert listing.context(more, {}) == more | expected
     query = {"name": "a", "continue": "x"}
-    assert listing.context(more, query, NOW) == more | {
+    assert listing.context(more, query) == more | {
         "name": "a",
         "status": "",
         "is_filtered": True,

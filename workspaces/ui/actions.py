@@ -124,7 +124,7 @@ class Asked:
 def asked(action: Action, fields: Fields, path: Mapping[str, str]) -> Asked:
     """What the fields of a form say; `path` has the parts of the address that it was sent to."""
     operation = action.operation
-    said = dict(fields)
+    values = dict(fields)
     names = {piece[1:-1] for piece in operation.path.split("/") if piece.startswith("{")} - path.keys()
     query = {name: value for name, value in fields if name in operation.query and value}
     rest = tuple(
@@ -133,8 +133,8 @@ def asked(action: Action, fields: Fields, path: Mapping[str, str]) -> Asked:
         if name not in names and name not in operation.query and name not in OURS
     )
     made, words = action.body(rest) if operation.body is not None else ({}, {})
-    parts = {**path, **{name: said[name] for name in names if name in said}}
-    return Asked(parts, query, said.get("version", ""), orjson.dumps(made), words, dict(rest) | query)
+    parts = {**path, **{name: values[name] for name in names if name in values}}
+    return Asked(parts, query, values.get("version", ""), orjson.dumps(made), words, dict(rest) | query)
 
 
 def require_confirmation(action: Action, asked: Asked) -> None:

@@ -75,8 +75,8 @@ class Assets:
 
 def accepts_gzip(headers: Mapping[str, str]) -> bool:
     """Whether the client says that it unpacks gzip."""
-    for said in headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
-        coding, _, weight = said.replace(" ", "").partition(";")
+    for entry in headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
+        coding, _, weight = entry.replace(" ", "").partition(";")
         if coding in ("gzip", "*"):
             return weight not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
     return False

@@ -91,15 +91,15 @@ def attempt(form: str, typed: Mapping[str, str], words: Words, why: Problem) -> 
     errors: dict[str, list[str]] = {}
     for error in why.detail:
         name, is_exact = _field(tuple(error.get("loc", ())), typed, words)
-        said = str(error.get("msg", "")).removeprefix("Value error, ")
+        message = str(error.get("msg", "")).removeprefix("Value error, ")
         given = error.get("input")
         if not name:
-            said = sentence([error | {"msg": said}])
+            message = sentence([error | {"msg": message}])
         elif not is_exact and isinstance(given, str) and given:
-            said = f"{given}: {said}"
-        if said not in (known := errors.setdefault(name, [])):
-            known.append(said)
-    joined = {name: "; ".join(said) for name, said in errors.items()}
+            message = f"{given}: {message}"
+        if message not in (known := errors.setdefault(name, [])):
+            known.append(message)
+    joined = {name: "; ".join(messages) for name, messages in errors.items()}
     return Attempt(form, typed, joined.pop("", ""), joined)
 
 

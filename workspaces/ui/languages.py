@@ -25,8 +25,8 @@ def chosen(cookie: str, accept: str, offered: Collection[str]) -> str:
     if cookie in offered:
         return cookie
     wanted: list[tuple[float, int, str]] = []
-    for at, said in enumerate(accept.split(",")[:RANGES_MAX]):
-        if (found := _RANGE.fullmatch(said)) is not None and (weight := float(found[2] or 1)) > 0:
+    for at, entry in enumerate(accept.split(",")[:RANGES_MAX]):
+        if (found := _RANGE.fullmatch(entry)) is not None and (weight := float(found[2] or 1)) > 0:
             wanted.append((-weight, at, found[1].lower()))
     return next((language for *_, language in sorted(wanted) if language in offered and language != PSEUDO), DEFAULT)
 

@@ -1,6 +1,5 @@
 """What the list of workspaces shows. Pure."""
 
-import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ PAGE = 50
 """Workspaces of one page, where nobody says how many."""
 
 
-def context(more: Mapping[str, Any], query: Mapping[str, str], _: datetime.datetime) -> dict[str, Any]:
+def context(more: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
     """Rows, how they were chosen, and where the next page begins."""
     return {
         "rows": more["rows"],

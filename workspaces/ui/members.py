@@ -25,9 +25,9 @@ def context(view: Mapping[str, Any], more: Mapping[str, Any], allowed: Permissio
 
 def added(fields: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], Words]:
     """An edit that adds each name of a list, with one role for all."""
-    said = dict(fields)
-    names = [name.strip() for name in _BETWEEN.split(said.get(NAMES, "")) if name.strip()]
-    role = {"role": said["role"]} if said.get("role") else {}
+    values = dict(fields)
+    names = [name.strip() for name in _BETWEEN.split(values.get(NAMES, "")) if name.strip()]
+    role = {"role": values["role"]} if values.get("role") else {}
     words: Words = {("add_memberships",): NAMES}
     words |= {("add_memberships", at, "role"): "role" for at in range(len(names))}
     words |= {("add_memberships", at): NAMES for at in range(len(names))}

@@ -76,7 +76,7 @@ SCREENS: tuple[Screen, ...] = (
         "/workspaces",
         Needs.TOKEN,
         N_("Workspaces"),
-        context=lambda inputs: listing.context(inputs.more, inputs.query, inputs.now),
+        context=lambda inputs: listing.context(inputs.more, inputs.query),
     ),
     Screen(NEW, f"/workspaces/{NEW}", Needs.PLATFORM_ADMIN, N_("New workspace")),
     # ---- One workspace, in the order of its navigation
@@ -132,7 +132,7 @@ SCREENS: tuple[Screen, ...] = (
         N_("Sessions"),
         parts=("sessions", "status"),
         symbol="session",
-        context=lambda seen: sessions.context(seen.view, seen.more, seen.allowed),
+        context=lambda inputs: sessions.context(inputs.view, inputs.more, inputs.allowed),
     ),
     Screen(
         "session",
@@ -140,7 +140,7 @@ SCREENS: tuple[Screen, ...] = (
         Permission.VIEW_SESSIONS,
         N_("Session"),
         parts=("sessions", "status"),
-        context=lambda seen: sessions.waiting(seen.view, seen.more, seen.allowed, seen.parts["s"]),
+        context=lambda inputs: sessions.waiting(inputs.view, inputs.more, inputs.allowed, inputs.parts["s"]),
     ),
     Screen(
         "stores",

@@ -51,9 +51,9 @@ def how(row: Mapping[str, Any]) -> str:
 
 def added(fields: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], Words]:
     """A session that is new."""
-    said = dict(fields)
-    state = State.STARTED if said.pop(STARTED, "") else State.STOPPED
-    body, words = forms.body(said.items())
+    values = dict(fields)
+    state = State.STARTED if values.pop(STARTED, "") else State.STOPPED
+    body, words = forms.body(values.items())
     return body | {"state": str(state)}, words
 
 

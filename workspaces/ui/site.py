@@ -89,10 +89,10 @@ class Pages:
         origin = request[ORIGIN]
         if browsers.is_cross_site(request.method, request.headers):
             raise problems.forbidden()
-        said = dict(await _fields(request))
-        if (language := said.get("language", "")) not in self._renderer.languages:
+        fields = dict(await _fields(request))
+        if (language := fields.get("language", "")) not in self._renderer.languages:
             raise problems.wrong(("body", "language"), "must be one of the languages that are offered", language)
-        to = browsers.local_path(said.get("to", ""), "/workspaces")
+        to = browsers.local_path(fields.get("to", ""), "/workspaces")
         answer = web.Response(status=303, headers={hdrs.LOCATION: f"{origin.prefix}{to}"})
         answer.set_cookie(
             COOKIE,
@@ -163,7 +163,7 @@ class Pages:
             refused = forms.attempt(dict(fields).get("form", ""), asked.typed, asked.words, problem)
             return await self._show(screen, request, status=problem.status, refused=refused)
         if action.shows:
-            outcome = Outcome(action.name, answers.said(answer), {**asked.typed, **asked.parts})
+            outcome = Outcome(action.name, answers.json_object(answer), {**asked.typed, **asked.parts})
             return await self._show(screen, request, outcome=outcome)
         return await self._done(screen, action, call, request, answer)
 
@@ -171,7 +171,7 @@ class Pages:
         self, screen: Screen, action: Action, call: Call, request: web.Request, answer: web.StreamResponse
     ) -> web.StreamResponse:
         """Lead to what comes next. What admission has to say is shown at once: no address is to hold it."""
-        body = answers.said(answer)
+        body = answers.json_object(answer)
         if warnings := tuple(map(str, body.get("warnings", ()))):
             return await self._show(screen, request, done=action.name, warnings=warnings)
         parts = {**call.parts, **({"w": call.workspace} if call.workspace else {})}
@@ -182,7 +182,7 @@ class Pages:
     # ---- Errors
 
     def error(
-        self, request: web.Request, status: int, detail: problems.Detail, more: Mapping[str, str], said: str = ""
+        self, request: web.Request, status: int, detail: problems.Detail, more: Mapping[str, str], sentence: str = ""
     ) -> web.Response:
         """An error as a page."""
         known = failures.failure(status)
@@ -191,7 +191,7 @@ class Pages:
             "warnings": (),
             "failure": known,
             "status": status,
-            "sentence": said or problems.sentence(detail),
+            "sentence": sentence or problems.sentence(detail),
             "request_id": request.get(REQUEST_ID, ""),
             "login": self._login_address(request) if known.offers_login else "",
         }
