@@ -32,10 +32,10 @@ def test_one_line_a_minute_for_each_reader_and_workspace() -> None:
 
 
 def test_each_download_is_a_line() -> None:
-    told = Audit(Recorder.__new__(Recorder))
+    audit = Audit(Recorder.__new__(Recorder))
     with structlog.testing.capture_logs() as lines:
         for key in ("a", "a", "b"):
-            told.read(Act("download_object", "ws-a", Identity("joe"), "id", {"bucket": "ws-a", "key": key}))
+            audit.read(Act("download_object", "ws-a", Identity("joe"), "id", {"bucket": "ws-a", "key": key}))
     assert [line["what"]["key"] for line in lines] == ["a", "a", "b"]
     assert {line["outcome"] for line in lines} == {"allowed"}
 

@@ -145,7 +145,7 @@ LAB_WAITS = _conditions(datalab(), ("Ready", "False", "no rights"), ("Synced", "
 
 
 @pytest.mark.parametrize(
-    ("live", "lab", "allowed", "told"),
+    ("live", "lab", "allowed", "expected"),
     [
         (STORAGE_WAITS, LAB_WAITS, EVERYTHING, {"message": "bucket ws-a is being made"}),
         (STORAGE_WAITS, LAB_WAITS, EVERYTHING - {Permission.VIEW_BUCKETS}, {"message": "no rights"}),
@@ -156,12 +156,12 @@ LAB_WAITS = _conditions(datalab(), ("Ready", "False", "no rights"), ("Synced", "
     ],
 )
 def test_what_a_workspace_waits_for_is_told_to_whom_it_concerns(
-    live: Manifest, lab: Manifest | None, allowed: Permissions, told: dict[str, str]
+    live: Manifest, lab: Manifest | None, allowed: Permissions, expected: dict[str, str]
 ) -> None:
     found = pieces(live, lab)
     row = reads.row("ws-a", reads.overview(found, Sharing([live]), SETTINGS), allowed, "https://api.example")
     for one in (view(found, allowed), row):
-        assert {member: said for member, said in one.items() if member == "message"} == told
+        assert {member: value for member, value in one.items() if member == "message"} == expected
 
 
 def test_what_cannot_be_read_of_usage_leaves_it_out() -> None:
@@ -291,7 +291,7 @@ def test_limits_of_sessions_are_told() -> None:
 def test_conditions_that_do_not_say_what_they_should_come_with_since_when() -> None:
     since = {"lastTransitionTime": "2026-01-02T03:04:05Z"}
     live = storage() | {"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "Creating"} | since]}}
-    said = [
+    conditions = [
         {"type": "Synced", "status": "True", "reason": "ReconcileSuccess"},
         {"type": "StorageReady", "status": "Unknown", "reason": "StorageSecret", "message": "no Secret ws-a"},
         {"type": "StoresReady", "status": "False", "reason": "Disabled"},
@@ -299,7 +299,7 @@ def test_conditions_that_do_not_say_what_they_should_come_with_since_when() -> N
         {"type": "HostsTaken", "status": "True", "reason": "Taken", "message": "by another"},
         {"type": "EnvironmentLost", "status": "False", "reason": "Found"},
     ]
-    lab = datalab() | {"status": {"conditions": said}}
+    lab = datalab() | {"status": {"conditions": conditions}}
     waits = {"object": "Storage", "type": "Ready", "reason": "Creating", "message": "", "stalled": False}
     stalled = {"object": "Datalab", "stalled": True}
     assert reads.conditions(live, lab) == [

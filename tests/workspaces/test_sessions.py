@@ -82,7 +82,7 @@ WAITS = "the lab's environment is not running yet"
 
 
 @pytest.mark.parametrize(
-    ("conditions", "said", "told"),
+    ("conditions", "reported", "expected"),
     [
         pytest.param(NOT_SYNCED, {}, {"phase": "Pending", "message": MISSING}, id="cannot be acted upon"),
         pytest.param([*NOT_SYNCED, STALLED], {}, {"phase": "Failed", "message": MISSING}, id="needs a person"),
@@ -114,14 +114,14 @@ WAITS = "the lab's environment is not running yet"
     ],
 )
 def test_a_session_that_its_lab_keeps_from_starting_says_why(
-    conditions: list[Manifest], said: Manifest, told: Manifest
+    conditions: list[Manifest], reported: Manifest, expected: Manifest
 ) -> None:
-    live = lab(DEFAULT, STOPPED, conditions=conditions, sessions={"default": said})
+    live = lab(DEFAULT, STOPPED, conditions=conditions, sessions={"default": reported})
     assert sessions.rows(live) == [
-        DEFAULT | {"ready": False} | told,
+        DEFAULT | {"ready": False} | expected,
         {"name": "analysis", "state": "stopped", "ready": False},
     ]
-    assert sessions.message(live, "default") == told.get("message", "")
+    assert sessions.message(live, "default") == expected.get("message", "")
 
 
 @pytest.mark.parametrize(("waited", "phase"), [(0.0, "Pending"), (PATIENCE_SECONDS, "Failed")])

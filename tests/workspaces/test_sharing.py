@@ -275,8 +275,8 @@ def test_whom_a_change_of_a_storage_concerns(
     partners, finders = after.partners(storages), after.finders(storages)
     for other in known:
         name = other["metadata"]["name"]
-        told = [(sharing.pending(name), secret_names(read(other), sharing, SETTINGS)) for sharing in (before, after)]
-        assert told[0] == told[1] or name in partners
+        facts = [(sharing.pending(name), secret_names(read(other), sharing, SETTINGS)) for sharing in (before, after)]
+        assert facts[0] == facts[1] or name in partners
         assert before.access(name) == after.access(name) or name in partners | finders
 
 

@@ -50,10 +50,10 @@ async def test_paths_that_are_not_there(tmp_path: Path) -> None:
     async with serving(tmp_path, storages=[storage()], datalabs=[datalab()]) as api:
         unknown = {"/x", "/workspaces/ws-a/x", "/workspaces//x", *(f"{filled(one)}/x/y/z" for one in OPERATIONS)}
         for path in sorted(unknown):
-            for accept, said in expected(404, "Not Found").items():
+            for accept, body in expected(404, "Not Found").items():
                 for method in ("GET", "DELETE"):
                     answer = await api.ask(method, path, **ROOT, headers={"Accept": accept} | PREFIX)
-                    assert (answer.status, await shape(answer)) == (404, said), (method, path)
+                    assert (answer.status, await shape(answer)) == (404, body), (method, path)
         head = await api.ask("HEAD", "/x", **ROOT)
         assert (head.status, await head.read()) == (404, b"")
 
@@ -68,9 +68,9 @@ async def test_methods_that_are_not_there(tmp_path: Path) -> None:
     async with serving(tmp_path, storages=[storage()], datalabs=[datalab()]) as api:
         for path, methods in paths.items():
             for method in [*sorted(METHODS - methods - {"HEAD"}), "OPTIONS", "PROPFIND"]:
-                for accept, said in expected(405, "Method Not Allowed").items():
+                for accept, body in expected(405, "Method Not Allowed").items():
                     answer = await api.ask(method, path, **ROOT, headers={"Accept": accept} | PREFIX)
-                    assert (answer.status, await shape(answer)) == (405, said), (method, path)
+                    assert (answer.status, await shape(answer)) == (405, body), (method, path)
                     assert set(answer.headers["Allow"].split(",")) == methods
 
 
@@ -86,6 +86,6 @@ async def test_workspaces_that_are_not_there(tmp_path: Path) -> None:
     operations = [one for one in OPERATIONS if one.on_workspace and one.name not in unasked]
     async with serving(tmp_path, storages=[storage()], datalabs=[datalab()], scripts=absent) as api:
         for one in operations:
-            for accept, said in expected(404, "Not Found").items():
+            for accept, body in expected(404, "Not Found").items():
                 answer = await asked(api, one, accept)
-                assert (answer.status, await shape(answer)) == (404, said), one.name
+                assert (answer.status, await shape(answer)) == (404, body), one.name

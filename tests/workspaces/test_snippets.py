@@ -338,8 +338,8 @@ def test_what_a_vector_store_gets() -> None:
 def test_what_the_registry_gets() -> None:
     found = all_of({"container_registry_credentials": {"username": "u", "password": HOSTILE}})
     assert [(of, tool) for of, tool, _ in found] == [("registry", "environment")]
-    said = variables(found["registry", "environment", ""].text)
-    assert said == {"CONTAINER_REGISTRY_USERNAME": "u", "CONTAINER_REGISTRY_PASSWORD": HOSTILE}
+    values = variables(found["registry", "environment", ""].text)
+    assert values == {"CONTAINER_REGISTRY_USERNAME": "u", "CONTAINER_REGISTRY_PASSWORD": HOSTILE}
 
 
 def test_nothing_comes_of_nothing() -> None:
@@ -371,8 +371,10 @@ def test_psql_gets_in(postgresql: PostgreSQL, tmp_path: Path) -> None:  # noqa: 
     values = {"host": "127.0.0.1", "port": str(postgresql.port), "username": "us er@x", "password": HOSTILE}
     found = of_store("database", "pg0", **values, databases=database)
     script = found[f"database/pg0/{database}", "psql"]
-    said = run(script, "\\pset tuples_only\n\\pset format unaligned\nSELECT current_user, current_database()", tmp_path)
-    assert said.splitlines()[-1] == f"us er@x|{database}"
+    output = run(
+        script, "\\pset tuples_only\n\\pset format unaligned\nSELECT current_user, current_database()", tmp_path
+    )
+    assert output.splitlines()[-1] == f"us er@x|{database}"
 
 
 @pytest.mark.servers("Redis")

@@ -138,10 +138,10 @@ def test_how_far_is_what_was_asked_of_stores() -> None:
 def test_whether_stores_are_ready(problems: dict[str, str], expected: dict[str, Any]) -> None:
     """By the conditions that datalabd itself writes."""
     here = lab(cacheStores={"a": {"storage": "1Gi"}, "b": {"storage": "1Gi"}})
-    seen = running(here)
-    facts = {key: replace(known, problem=problems.get(key, "")) for key, known in seen.cache_stores.items()}
-    seen = replace(seen, cache_stores=facts)
-    found = status(claim(), here, seen, plan(here, seen, fresh()), [], None, NOW)
+    observed = running(here)
+    facts = {key: replace(known, problem=problems.get(key, "")) for key, known in observed.cache_stores.items()}
+    observed = replace(observed, cache_stores=facts)
+    found = status(claim(), here, observed, plan(here, observed, fresh()), [], None, NOW)
     live = datalab(cacheStores={"a": SIZE, "b": SIZE}) | {"status": {"conditions": found["conditions"]}}
     assert states(live) == expected
 

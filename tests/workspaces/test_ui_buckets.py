@@ -78,7 +78,7 @@ def test_rules_are_said_before_they_are_kept() -> None:
         "b": "x",
     }
     found = one("ws-a", outcome=Outcome("check_rules", {}, typed))
-    assert [(said["where"], said["count"], said["unit"]) for said in found["checked"]] == [("all", 2, "w")]
+    assert [(rule["where"], rule["count"], rule["unit"]) for rule in found["checked"]] == [("all", 2, "w")]
     assert found["kept"] == {name: value for name, value in typed.items() if name != "b"}
     assert one("ws-a", outcome=Outcome("check_rules", {}, {}))["checked"] == []
     odd = Outcome("check_rules", {}, {"lifecycle_rules.x": "y"})

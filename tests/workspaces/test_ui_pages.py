@@ -83,11 +83,11 @@ def test_files_are_packed_the_same_each_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "accepts"),
+    ("encodings", "accepts"),
     [("gzip, br", True), ("*", True), ("br;q=1.0, GZIP;q=0.5", True), ("gzip;q=0", False), ("br", False), ("", False)],
 )
-def test_who_unpacks_gzip_says_so(said: str, accepts: bool) -> None:
-    assert accepts_gzip({"Accept-Encoding": said} if said else {}) is accepts
+def test_who_unpacks_gzip_says_so(encodings: str, accepts: bool) -> None:
+    assert accepts_gzip({"Accept-Encoding": encodings} if encodings else {}) is accepts
 
 
 def test_every_template_compiles() -> None:
