@@ -18,9 +18,8 @@ COPIED_FROM = "secrets.educates.dev/secret-name"
 """Annotation of a copy: `<namespace>/<name>` of its source. A Secret that names another is never overwritten."""
 COPIER_RULE = "secrets.educates.dev/copier-rule"
 """Annotation of a copy: by which SecretCopier it was made. A Secret that names another is never overwritten."""
-
-
 TOKEN_SECONDS = 365 * 24 * 3600
+"""For how long the account is played: one token is asked for."""
 
 
 @contextlib.asynccontextmanager
@@ -45,9 +44,9 @@ async def secrets_manager(client: Client, kubeconfig: Path) -> AsyncIterator[Cli
 
 
 @contextlib.contextmanager
-def _kubeconfig(path: Path, token: str) -> Iterator[str]:
+def _kubeconfig(file: Path, token: str) -> Iterator[str]:
     """The path of the same kubeconfig with this token; a file that only we may read."""
-    config = yaml.safe_load(path.read_text())
+    config = yaml.safe_load(file.read_text())
     for user in config["users"]:
         user["user"] = {"token": token}
     with tempfile.NamedTemporaryFile("w", suffix=".kubeconfig") as own:

@@ -14,8 +14,10 @@ import yaml
 from aiohttp import web
 
 from datalabd import errors
+from datalabd.api.meta import Manifest
 from datalabd.kube import resources as kinds
-from datalabd.kube.client import Client, path
+from datalabd.kube.client import LARGE_PAGES, Client, path
+from hack.deadlines import scaled
 from tests.kube.scripted import Scripted, listing, serve, status, stream, text, write_kubeconfig
 from webhooks import certificates
 
@@ -269,6 +271,35 @@ async def test_a_long_list_comes_in_pages(tmp_path: Path) -> None:
     assert items[0]["kind"] == "Namespace"
     assert version == "5"
     assert server.requests[1].query["continue"] == "next"
+
+
+async def test_each_page_is_reduced_to_what_is_kept_before_the_next(tmp_path: Path) -> None:
+    kept: list[str] = []
+
+    def keep(obj: Manifest) -> Manifest:
+        kept.append(obj["metadata"]["name"])
+        return {"kind": obj["kind"]}
+
+    async def last(request: web.Request) -> web.StreamResponse:
+        assert kept == ["a"]
+        return await listing("5", {"metadata": {"name": "b"}})(request)
+
+    async with serve(Scripted(listing("5", {"metadata": {"name": "a"}}, token="next"), last), tmp_path) as client:
+        assert await client.list(kinds.SECRETS, keep=keep) == ([{"kind": "Secret"}] * 2, "5")
+    assert kept == ["a", "b"]
+
+
+async def test_a_list_that_fails_takes_no_place_of_others(tmp_path: Path) -> None:
+    def keep(_: Manifest) -> Manifest:
+        raise ValueError("odd")
+
+    pages = [listing("5", {"metadata": {"name": "a"}})] * (LARGE_PAGES + 1)
+    async with serve(Scripted(*pages), tmp_path) as client:
+        for _ in range(LARGE_PAGES):
+            with pytest.raises(ValueError, match="odd"):
+                await client.list(kinds.SECRETS, keep=keep)
+        async with asyncio.timeout(scaled(5)):
+            assert (await client.list(kinds.SECRETS))[1] == "5"
 
 
 async def test_of_what_may_be_large_little_is_in_memory_at_once(tmp_path: Path) -> None:
