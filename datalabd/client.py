@@ -29,7 +29,7 @@ Token = str | Callable[[], Awaitable[str]]
 
 TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
 STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)
-"""A stream says something every 15 seconds."""
+"""A stream says something every 15 seconds, and an object takes as long as it is large."""
 PAGE = 500
 LINE_MAX = 4 * 1024 * 1024
 """Bytes of one event."""
@@ -199,7 +199,9 @@ class WorkspaceClient:
         """An object, piece by piece; ClientPayloadError where it ends too early."""
         headers = await self._headers() | {"Accept": "application/octet-stream, application/json"}
         url = self._url + _path(name, "buckets", bucket, "content")
-        async with self._session.get(url, params={"key": key}, headers=headers, allow_redirects=False) as response:
+        async with self._session.get(
+            url, params={"key": key}, headers=headers, allow_redirects=False, timeout=STREAM_TIMEOUT
+        ) as response:
             if response.status == 200:
                 async for chunk in response.content.iter_any():
                     yield chunk
@@ -208,7 +210,9 @@ class WorkspaceClient:
                 raise _error(response.status, await response.read(), response.headers)
             link = response.headers["Location"]
         # The link is signed as it stands, and the token is not for the object storage.
-        async with self._session.get(URL(link, encoded=True), allow_redirects=False) as response:
+        async with self._session.get(
+            URL(link, encoded=True), allow_redirects=False, timeout=STREAM_TIMEOUT
+        ) as response:
             if response.status != 200:
                 raise _error(response.status, await response.read(), response.headers)
             async for chunk in response.content.iter_any():

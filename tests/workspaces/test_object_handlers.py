@@ -1,5 +1,6 @@
 """Objects through the whole API: who may, where they are read, and how they leave."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -7,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import structlog
 from aiohttp import web
@@ -24,6 +26,8 @@ from workspaces.signatures import Keys
 OBJECTS = "/workspaces/ws-a/buckets/ws-a/objects"
 CONTENT = "/workspaces/ws-a/buckets/ws-a/content"
 SCRIPT = b"<script>alert(1)</script>"
+PATIENCE = 0.5
+"""Seconds that a client waits for whole answers."""
 
 
 class Bucket:
@@ -45,7 +49,10 @@ class Bucket:
         await found.prepare(request)
         if request.method == "GET":
             with contextlib.suppress(ConnectionError):
-                await found.write(SCRIPT)
+                await found.write(SCRIPT[:1])
+                if request.path.endswith("slow"):
+                    await asyncio.sleep(2 * PATIENCE)
+                await found.write(SCRIPT[1:])
         if request.path.endswith("cut") and request.transport is not None:
             request.transport.close()
         return found
@@ -159,6 +166,17 @@ async def test_an_object_that_ends_too_early_is_not_taken_for_whole(tmp_path: Pa
     async with reading(tmp_path, bucket) as api, joe(api) as client:
         with pytest.raises(Exception, match=r"(?i)payload|disconnected|connection"):
             assert [piece async for piece in client.download("ws-a", "ws-a", "cut")] == []
+
+
+async def test_a_download_takes_longer_than_other_answers(tmp_path: Path, bucket: Bucket) -> None:
+    async with (
+        answering(bucket.answer) as public,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as session,
+    ):
+        for way, settings in (("passed on", {}), ("by a link", {"browser_endpoint": public})):
+            async with reading(tmp_path, bucket, **settings) as api:
+                client = WorkspaceClient(str(api.client.make_url("")), token("joe", JOE["roles"]), session)
+                assert b"".join([piece async for piece in client.download("ws-a", "ws-a", "slow")]) == SCRIPT, way
 
 
 async def test_browsers_get_a_link(tmp_path: Path, bucket: Bucket) -> None:
