@@ -296,9 +296,9 @@ def test_files_whose_secrets_no_download_finds_are_named() -> None:
     files = [{"http": {"url": "https://example.org", "secretRef": {"name": name}}} for name in ("lab-datalab", "mine")]
     here = lab(files=files)
     well = running(here)
-    told = "downloads find no Secret but lab-datalab, so these fail: spec.files[1].http.secretRef"
+    message = "downloads find no Secret but lab-datalab, so these fail: spec.files[1].http.secretRef"
     found = said(of(here, well))
-    assert (found["SessionsReady"], found["Ready"][0]) == (("True", "FilesSecret", told), "True")
+    assert (found["SessionsReady"], found["Ready"][0]) == (("True", "FilesSecret", message), "True")
     assert said(of(here, session_is(well, started_with="older")))["SessionsReady"][1] == "RestartNeeded"
 
 

@@ -1085,12 +1085,12 @@ REMOVE = "have that route removed"
     ],
 )
 def test_a_route_is_named_within_its_namespace_alone(namespace: str, named: str, removal: str) -> None:
-    def told(host: str) -> list[str]:
+    def details(host: str) -> list[str]:
         new = claim(name="a", namespace=namespace, sessions=sessions("b", "c"))
         return [error.detail for error in answered_elsewhere(new, "lab.org", {host: "Ingress n/r"})]
 
-    assert told("a-b.lab.org") == [f"{named} answers for its host a-b.lab.org: choose another name, or {removal}"]
-    assert told("") == [f"{named} leads into namespace a, past what protects sessions: {removal}"] * 2
+    assert details("a-b.lab.org") == [f"{named} answers for its host a-b.lab.org: choose another name, or {removal}"]
+    assert details("") == [f"{named} leads into namespace a, past what protects sessions: {removal}"] * 2
 
 
 CLASSED = {"names": ["a"], "storage": "1Gi", "backupStorage": "1Gi"}

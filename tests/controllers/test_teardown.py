@@ -79,7 +79,7 @@ def held_namespace() -> Manifest:
     left = namespace("lab-main", ("WorkshopSession", "main-uid"), deletionTimestamp="2026-01-01T00:00:00Z")
     left["metadata"]["resourceVersion"] = "5"
     return left | {
-        "status": {"conditions": [{"type": kind, "status": "True", "message": said} for kind, said in found]}
+        "status": {"conditions": [{"type": kind, "status": "True", "message": message} for kind, message in found]}
     }
 
 
@@ -98,8 +98,8 @@ async def test_who_begins_to_lead_says_what_a_deletion_waits_for(
     with pytest.raises(NotYet) as raised:
         await manager._reconciler.reconcile(KEY)
     assert raised.value.retry_after == pytest.approx(again, abs=10)
-    said = {found["type"]: found["message"] for found in client.status["conditions"]}
-    assert said == {"Synced": message, "Ready": message, kind: message}
+    messages = {found["type"]: found["message"] for found in client.status["conditions"]}
+    assert messages == {"Synced": message, "Ready": message, kind: message}
     assert client.notes == [message] * (kind == "Stalled")
 
 

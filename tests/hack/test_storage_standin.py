@@ -132,9 +132,9 @@ async def test_with_a_minio_buckets_are_made_and_shared_there(
         keys = {}
         for name in (joe, ann):
             await until(client, STORAGES, namespace, name, is_ready)
-            said = values(await client.get(SECRETS, namespace, name))
-            keys[name] = Keys(said["AWS_ACCESS_KEY_ID"], said["AWS_SECRET_ACCESS_KEY"], said["AWS_REGION"])
-            assert said["AWS_ENDPOINT_URL"] == minio_server.endpoint
+            held = values(await client.get(SECRETS, namespace, name))
+            keys[name] = Keys(held["AWS_ACCESS_KEY_ID"], held["AWS_SECRET_ACCESS_KEY"], held["AWS_REGION"])
+            assert held["AWS_ENDPOINT_URL"] == minio_server.endpoint
 
         async def answers(method: str, path: str, name: str, expected: int) -> None:
             async with asyncio.timeout(scaled(PATIENCE_SECONDS)):

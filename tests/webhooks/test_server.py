@@ -748,8 +748,8 @@ async def test_a_session_whose_host_another_route_has(
     response = await webhooks.ask("/validate/datalabs", namespace="team", name="lab", **request)
     causes = response.get("status", {}).get("details", {}).get("causes", [])
     hosts = {"x": f"lab-a.{DOMAIN}", "y": f"data-lab-b.{DOMAIN}"}
-    told = [(cause["field"], cause["message"].split(": choose")[0]) for cause in causes]
-    assert told == [
+    refused = [(cause["field"], cause["message"].split(": choose")[0]) for cause in causes]
+    assert refused == [
         (
             f"spec.sessions[{index}].name",
             f'Forbidden: "{"ab"[index]}": a route of another namespace answers for its host {hosts[name]}',

@@ -168,8 +168,8 @@ WITHHELD = ": downloads find no Secret but the lab's own, and fail"
 
 
 def test_creation_with_files_whose_secrets_no_download_finds() -> None:
-    told = creation(claim(files=[source("lab-datalab"), source("mine")]), HERE)
-    assert (told[0], len(told)) == (f"spec.files[1].git.secretRef{WITHHELD}", 2)
+    warnings = creation(claim(files=[source("lab-datalab"), source("mine")]), HERE)
+    assert (warnings[0], len(warnings)) == (f"spec.files[1].git.secretRef{WITHHELD}", 2)
 
 
 def test_new_files_whose_secrets_no_download_finds() -> None:
