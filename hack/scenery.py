@@ -9,10 +9,9 @@ from hack.site import OTHER, SLOW, WORKSPACE, Site
 from hack.standins.storage import NOT_READY
 
 EMPTY, HINDERED, ODD, MANY = "ws-empty", "ws-hindered", "ws-odd", "ws-many"
+"""Further workspaces of olga that every screen is looked at with; `MANY` has as many members and buckets as may be."""
 FREE = "ws-free"
 """The one that tests may change: the others are as they were for everybody. Its members are those of `WORKSPACE`."""
-STATES = (WORKSPACE, EMPTY, HINDERED, ODD)
-"""Workspaces of olga that every screen is looked at with; `MANY` has as many members and buckets as there may be."""
 LONG = "a" * 63
 """The longest label."""
 ODD_TEXT = "<script>alert('x')</script> & \"q\" שלום e\u0301\u0323 \U0001f52c"

@@ -128,12 +128,6 @@ class Site:
             site._add_people()
             yield site
 
-    def kill(self, name: str) -> None:
-        """End a replica by SIGKILL."""
-        if process := self.cluster.processes()[name]:
-            process.kill()
-            process.wait(scaled(10))
-
     def start(self, name: str) -> None:
         """Start a replica, at its port; returns when it is ready."""
         playground.run_workspaces(self.cluster, self.issuer, name=name, **self._environs[name])
@@ -172,10 +166,6 @@ class Site:
         answer = self.realm.token(grant_type="password", username=user, password=self.password, **client)
         return str(answer.raise_for_status().json()["access_token"])
 
-    def machine_token(self) -> str:
-        """The token of the workspace's machine user, as the API gives it out."""
-        return str(self.ask(ADMIN, "GET", f"/workspaces/{WORKSPACE}/token")["access_token"])
-
     def ask(self, user: str, method: str, path: str, body: Any = None) -> Any:
         """What the API answers a user, parsed; raises `httpx.HTTPStatusError` with its text as a note."""
         until, token = self._tokens.get(user, (0.0, ""))
@@ -199,10 +189,6 @@ class Site:
                 text = base64.b64decode(value).decode(errors="replace")
                 if SECRET.search(key) and len(text) >= SECRET_LEAST and not text.startswith("http"):
                     self.secrets.add(text)
-
-    def create(self, manifest: Manifest) -> None:
-        """Create or change an object, as an operator would."""
-        self.cluster.api.apply(manifest)
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:
         """Return once that is so; `ClusterError` after the deadline, scaled to the machine."""

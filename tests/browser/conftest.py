@@ -73,7 +73,7 @@ def links() -> dict[tuple[str, str], int]:
 
 
 class Visit(Protocol):
-    """Makes a person's browser; `machine` has a token instead of a login, nobody is asked to log in."""
+    """Makes a person's browser, logged in unless that is nobody."""
 
     async def __call__(self, person: str = "olga", **options: Any) -> Visitor: ...
 
@@ -86,12 +86,9 @@ async def visit(
     visitors: list[Visitor] = []
 
     async def made(person: str = "olga", **options: Any) -> Visitor:
-        if person == "machine":
-            options["extra_http_headers"] = {"Authorization": f"Bearer {site.machine_token()}"}
-        elif person:
+        if person:
             options["storage_state"] = await logins.state(person)
-        headers = options.get("extra_http_headers", {})
-        visitor = Visitor(await browser.new_context(**options), person, site, links, headers)
+        visitor = Visitor(await browser.new_context(**options), person, site, links)
         visitors.append(visitor)
         return visitor
 

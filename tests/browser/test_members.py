@@ -11,7 +11,7 @@ from hack.scenery import FREE
 from hack.site import Site
 from tests.browser.accessibility import violations
 from tests.browser.conftest import Visit
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import Visitor, press, tab_to
 from tests.integration.objects import unique
 
 PATH = f"/workspaces/{FREE}/members"
@@ -59,6 +59,24 @@ async def test_what_is_refused_says_so_at_its_field_and_is_still_there(visit: Vi
     await expect(field).to_have_accessible_description(re.compile("255"))
     assert await violations(visitor, page) == []
     await expect(field).to_be_focused()
+
+
+async def test_a_member_is_added_with_the_keyboard_alone(site: Site, visit: Visit) -> None:
+    visitor = await visit("adam")
+    page = await visitor.open(PATH)
+    member = unique("m")
+    await press(page, "Tab", "Enter")  # to the content
+    await tab_to(page, page.get_by_role("link", name="Add members …"))
+    await press(page, "Enter")
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await tab_to(page, page.get_by_label("User names"))
+    await page.keyboard.type(member)
+    await tab_to(page, page.get_by_role("button", name="Add", exact=True))
+    await press(page, "Enter")
+    await expect(page.locator("#announcements")).to_contain_text("added")
+    await expect(page.get_by_role("row").filter(has_text=member)).to_be_visible()
+    await expect(page.get_by_role("dialog")).to_be_hidden()
+    assert names(site)[member] == "user"
 
 
 async def test_two_people_see_each_others_changes_and_lose_nothing_typed(visit: Visit) -> None:

@@ -1,11 +1,16 @@
 """Every screen, as everybody sees it, in every state: what is shown and offered, and whether everybody can use it."""
 
+from collections.abc import Sequence
+
 import pytest
+from playwright.async_api import Page, ViewportSize
 
 from hack.playground import ADMIN
+from hack.scenery import EMPTY, HINDERED, MANY, ODD
 from hack.site import SLOW, WORKSPACE
 from tests.browser.accessibility import violations
 from tests.browser.conftest import Visit
+from tests.browser.visitor import Visitor
 from workspaces.operations import Needs
 from workspaces.permissions import ROLE_PERMISSIONS, Permission, Permissions, Role
 from workspaces.ui.actions import BY_NAME as ACTIONS
@@ -16,13 +21,17 @@ ROLES: dict[str, Permissions] = {
     "olga": EVERYTHING,
     "adam": EVERYTHING,
     "mia": ROLE_PERMISSIONS[Role.ACCESS],
-    "machine": ROLE_PERMISSIONS[Role.API],
     "stan": frozenset(),
     ADMIN: EVERYTHING,
 }
-"""What owner, admin, member, machine, stranger and platform admin may do on `WORKSPACE`."""
+"""What owner, admin, member, stranger and platform admin may do on `WORKSPACE`; a machine has no login."""
 OFFERED = """() => [...document.querySelectorAll('main form[method=post]')]
     .map(form => form.elements.namedItem('action').value)"""
+OVERFLOW = "() => Math.max(0, document.documentElement.scrollWidth - document.documentElement.clientWidth)"
+OF_WORKSPACES = [screen for screen in SCREENS if screen.on_workspace and screen.path.count("{") == 1]
+NARROW: ViewportSize = {"width": 320, "height": 640}
+ZOOMED: ViewportSize = {"width": 640, "height": 400}
+"""1,280 pixels at 200 %."""
 
 
 def address(screen: Screen, workspace: str = WORKSPACE) -> str:
@@ -52,7 +61,7 @@ def may(needs: Needs | Permission, person: str) -> bool:
             return bool(ROLES[person])
 
 
-@pytest.mark.parametrize("person", ["olga"])
+@pytest.mark.parametrize("person", ROLES)
 async def test_everybody_sees_what_is_theirs_and_is_offered_what_they_may_do(visit: Visit, person: str) -> None:
     visitor = await visit(person)
     page = await visitor.page()
@@ -72,3 +81,38 @@ async def test_everybody_sees_what_is_theirs_and_is_offered_what_they_may_do(vis
             is_refusal_known = True
         await visitor.check(page)
         assert await violations(visitor, page) == [], screen.name
+
+
+@pytest.mark.parametrize("workspace", [EMPTY, HINDERED, ODD])
+async def test_each_state_is_shown_to_everybody(visit: Visit, workspace: str) -> None:
+    visitor = await visit(viewport=NARROW)
+    page = await visitor.page()
+    for screen in OF_WORKSPACES:
+        await visitor.open(address(screen, workspace), page)
+        await visitor.check(page)
+        assert await violations(visitor, page) == [], screen.name
+        assert await page.evaluate(OVERFLOW) == 0, screen.name
+
+
+async def test_screens_may_be_dark_narrow_or_large(visit: Visit) -> None:
+    visitor = await visit(ADMIN, color_scheme="dark", viewport=NARROW)
+    page = await visitor.page()
+    await _look(visitor, page, (NARROW, ZOOMED))
+
+
+async def _look(visitor: Visitor, page: Page, sizes: Sequence[ViewportSize]) -> None:
+    for screen in SCREENS:
+        await visitor.open(address(screen), page)
+        for size in sizes:
+            await page.set_viewport_size(size)
+            assert await page.evaluate(OVERFLOW) == 0, (screen.name, size)
+            assert await violations(visitor, page) == [], (screen.name, size)
+
+
+async def test_as_much_as_there_may_be(visit: Visit) -> None:
+    visitor = await visit(viewport=NARROW)
+    page = await visitor.page()
+    for screen in OF_WORKSPACES:
+        await visitor.open(address(screen, MANY), page)
+        await visitor.live(page)
+        assert await page.evaluate(OVERFLOW) == 0, screen.name

@@ -38,15 +38,12 @@ class Visitor:
         person: str,
         site: Site,
         links: dict[tuple[str, str], int],
-        headers: Mapping[str, str],
     ) -> None:
         self.context = context
         self.person = person
         self.faults: list[str] = []
         self._site = site
         self._links = links
-        self._headers = headers
-        """What is sent with every request."""
         self._origin = site.url
         self._hosts = [re.compile(re.escape(urlsplit(site.url).netloc) + "$")]
         self._expected: list[re.Pattern[str]] = []
@@ -156,7 +153,7 @@ class Visitor:
     async def _answered(self, href: str) -> int:
         """Status of the answer at an address of ours, to this person."""
         cookies = "; ".join(f"{one['name']}={one['value']}" for one in await self.context.cookies(href))
-        headers = {"Accept": "text/html", "Cookie": cookies, **self._headers}
+        headers = {"Accept": "text/html", "Cookie": cookies}
         async with httpx.AsyncClient(verify=self._site.trust, trust_env=False, timeout=scaled(20)) as client:
             return (await client.get(href, headers=headers)).status_code
 
