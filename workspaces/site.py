@@ -43,8 +43,9 @@ def application(services: Services, handlers: Mapping[str, Handler], identify: S
             served.setdefault(operation.path, {})[operation.method] = bound(operation, handler)
     shown: dict[str, dict[str, ui.Handle]] = {}
     if services.settings.ui_mode == "ui":
-        app[ui.PAGES] = ui.Pages(services.settings, handlers)
-        shown = app[ui.PAGES].routes(served)
+        pages = app[ui.PAGES] = ui.Pages(services.settings, handlers)
+        app.on_startup.append(pages.compile)
+        shown = pages.routes(served)
     for path in dict.fromkeys((*served, *shown)):
         for method, handle in (served.get(path, {}) | shown.get(path, {})).items():
             name = _NAMES.get((method, path))

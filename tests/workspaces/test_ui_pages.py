@@ -90,11 +90,13 @@ def test_who_unpacks_gzip_says_so(encodings: str, accepts: bool) -> None:
     assert accepts_gzip({"Accept-Encoding": encodings} if encodings else {}) is accepts
 
 
-def test_every_template_compiles() -> None:
+def test_templates_are_compiled_before_they_are_asked_for() -> None:
     renderer = Renderer()
-    environment = renderer._environment("en")
-    for name in environment.list_templates():
-        environment.get_template(name)
+    renderer.compile()
+    for language in renderer.languages:
+        environment = renderer._environment(language)
+        assert environment.cache is not None
+        assert {name for _, name in environment.cache} == set(environment.list_templates())
 
 
 def test_members_that_the_api_leaves_out_are_none_and_other_names_are_errors() -> None:

@@ -3,6 +3,7 @@
 What a page shows, it reads as the API does; what a form does, the API's own handler does, with the same checks.
 """
 
+import asyncio
 import datetime
 import functools
 from collections.abc import Awaitable, Callable, Mapping
@@ -46,6 +47,10 @@ class Pages:
         self._settings = settings
         self._handlers = handlers
         self._renderer = Renderer(pseudo=settings.log_level == "debug")
+
+    async def compile(self, _: web.Application) -> None:
+        """Have all templates ready before the first page is asked for, and hold nobody up by it."""
+        await asyncio.to_thread(self._renderer.compile)
 
     # ---- Routes
 
