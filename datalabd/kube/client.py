@@ -145,6 +145,32 @@ class _Socket(socket.socket):
         return super().sendmsg(*args)
 
 
+class Connector(aiohttp.TCPConnector):
+    """A pool of connections that is closed when the last of them is.
+
+    aiohttp forgets a connection whose answer was not read to its end, such as a watch, while TLS ends it in turns.
+    """
+
+    def __init__(self, made: type[socket.socket] = socket.socket, **options: Any) -> None:
+        self._made = made
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        super().__init__(socket_factory=self._socket, **options)
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        made = self._made(family, kind, protocol)
+        self._sockets.add(made)
+        return made
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        """Close every connection."""
+        await super().close(abort_ssl=abort_ssl)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                while any(held.fileno() >= 0 for held in self._sockets):  # noqa: ASYNC110  # sockets tell nobody
+                    await asyncio.sleep(0.01)
+
+
 class _Api(Api):
     """kr8s' credentials, a session of aiohttp's that has them, and a renewal that leaves watches in flight alone."""
 
@@ -162,8 +188,7 @@ class _Api(Api):
         return str(self.auth.server).startswith("https:")
 
     async def _create_session(self) -> None:
-        if self.http is not None:
-            await self.http.close()
+        before = self.http
         headers = {"User-Agent": self.user_agent, "Accept": "application/json"}
         if self.auth.token:
             headers["Authorization"] = f"Bearer {self.auth.token}"
@@ -172,18 +197,16 @@ class _Api(Api):
             trust = self.is_encrypted and await self.auth.ssl_context()  # type: ignore[no-untyped-call]
         finally:
             self._remove_copies()
-        self._sockets: WeakSet[socket.socket] = WeakSet()
-        connector = aiohttp.TCPConnector(
-            ssl=trust, limit=MAX_CONNECTIONS, keepalive_timeout=60, socket_factory=self._socket
-        )
         self.http = aiohttp.ClientSession(
-            connector=connector,
+            connector=Connector(_Socket, ssl=trust, limit=MAX_CONNECTIONS, keepalive_timeout=60),
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         server = urlsplit(str(self.auth.server))
         self.host, self.base = server.netloc, str(self.auth.server).rstrip("/")
         self.proxy = self._proxy(server)
+        if before is not None:
+            await before.close()
 
     def _proxy(self, server: SplitResult) -> str | None:
         """The kubeconfig's proxy, else the environment's; aiohttp would look for that in a thread, for each request."""
@@ -194,12 +217,6 @@ class _Api(Api):
         if not proxy:
             return None
         return proxy if "://" in proxy else f"http://{proxy}"
-
-    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, _ = address
-        made = _Socket(family, kind, protocol)
-        self._sockets.add(made)
-        return made
 
     def _remove_copies(self) -> None:
         """Remove the files to which kr8s copies what stands in a kubeconfig itself, a private key among it.
@@ -229,11 +246,6 @@ class _Api(Api):
         """Close every connection."""
         if self.http is not None:
             await self.http.close()
-            # aiohttp forgets a connection whose answer was not read to its end, such as a watch; TLS ends it in turns.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GOODBYE_SECONDS):
-                    while any(held.fileno() >= 0 for held in self._sockets):  # noqa: ASYNC110  # sockets tell nobody
-                        await asyncio.sleep(0.01)
 
 
 class Client:

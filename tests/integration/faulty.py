@@ -13,6 +13,7 @@ import yaml
 from aiohttp import web
 
 from datalabd.api.meta import Manifest
+from datalabd.kube.client import Connector
 from hack.cluster import Cluster
 from tests.integration.stage import background
 
@@ -71,7 +72,7 @@ class FaultyWay:
     async def running(self) -> AsyncIterator[None]:
         """Serve."""
         self._loop = asyncio.get_running_loop()
-        async with aiohttp.ClientSession(auto_decompress=False) as session:
+        async with aiohttp.ClientSession(connector=Connector(), auto_decompress=False) as session:
             self._session = session
             app = web.Application(client_max_size=2**24)
             app.router.add_route("*", "/{path:.*}", self._handle)

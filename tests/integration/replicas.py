@@ -15,6 +15,7 @@ import aiohttp
 import yaml
 
 from datalabd.api.meta import FIELD_MANAGER
+from datalabd.kube.client import Connector
 from hack.account import MANIFESTS, NAMESPACE
 from hack.cluster import Cluster
 from tests.integration.daemon import WEBHOOKS, Daemon, eventually
@@ -113,7 +114,9 @@ class Service:
     async def serving(self) -> AsyncIterator[None]:
         """Be there while the context lasts."""
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(PROBE["timeoutSeconds"])) as session,
+            aiohttp.ClientSession(
+                connector=Connector(), timeout=aiohttp.ClientTimeout(PROBE["timeoutSeconds"])
+            ) as session,
             await asyncio.start_unix_server(self._connected, self._socket),
             asyncio.TaskGroup() as tasks,
         ):

@@ -18,12 +18,7 @@ from tests.integration.stage import Stage, install_educates, standins
 from webhooks import certificates
 from webhooks.registration import Endpoint, claim_webhooks
 
-pytestmark = [
-    pytest.mark.cluster,
-    # A connection attempt that is cancelled while the API server is away leaves aiohttp's socket to the garbage
-    # collector, which warns.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.cluster
 
 AUTH_URL = "nginx.ingress.kubernetes.io/auth-url"
 

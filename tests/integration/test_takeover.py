@@ -28,13 +28,7 @@ from webhooks import certificates
 from webhooks.certificates import Bundle
 from webhooks.serving_certificate import CERTIFICATE_SECRET
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.timeout(300),
-    # A connection attempt that is cancelled while the API server is away leaves aiohttp's socket to the garbage
-    # collector, which warns.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 LEASE_SECONDS = 15
 STILL_SECONDS = 30

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from datalabd.api.meta import V1BETA2, Manifest
-from datalabd.kube.client import MERGE_PATCH
+from datalabd.kube.client import MERGE_PATCH, Connector
 from tests.integration.objects import claim
 from tests.integration.stage import Stage, background
 
@@ -84,7 +84,7 @@ class Writer:
             aiohttp.ClientSession(
                 cluster.url,
                 headers=headers,
-                connector=aiohttp.TCPConnector(ssl=trust, force_close=True, limit=0),
+                connector=Connector(ssl=trust, force_close=True, limit=0),
                 timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS),
             ) as session,
             asyncio.TaskGroup() as writes,
