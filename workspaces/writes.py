@@ -15,6 +15,7 @@ from datalabd.errors import Conflict, Denied, Invalid, KubeError, NotFound
 from datalabd.kube import resources as kinds
 from datalabd.kube.client import JSON_PATCH, Client, path, warnings_told
 from datalabd.kube.resources import Resource
+from datalabd.live import text
 from datalabd.text import ENTRY_MAX, bounded
 from workspaces import buckets, problems
 from workspaces.cache import Cache
@@ -51,6 +52,12 @@ class Pair:
     def tag(self) -> str:
         """The value of `ETag`; empty without a Storage."""
         return "" if self.storage is None else etag(self.storage, self.datalab)
+
+    @property
+    def version(self) -> int:
+        """The later of their resourceVersions; 0 where there are none."""
+        known = (text(obj, "metadata", "resourceVersion") for obj in (self.storage, self.datalab))
+        return max((int(version) for version in known if version.isdecimal()), default=0)
 
     def of(self, kind: Resource) -> Manifest | None:
         """One of them."""

@@ -1,5 +1,6 @@
 """Pages as they are answered, without a cluster: each for everybody, parsed strictly."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from datalabd.kube import resources as kinds
 from hack.issuer import Issuer
 from tests.html_pages import Page
 from tests.workspaces.api import GATEWAY, Api, serving
@@ -160,6 +162,21 @@ async def test_an_action_of_another_screen_is_none(api: Api) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     odd = await ask(api, "alice", "POST", "/workspaces/ws-a/members", data=b"a=\xff", headers=form)
     assert odd.status_code == 400
+
+
+async def test_what_another_replica_has_written_is_waited_for(api: Api) -> None:
+    grown = LAB | {"spec": LAB["spec"] | {"users": ["alice", "newcomer"]}}
+    grown = grown | {"metadata": LAB["metadata"] | {"resourceVersion": "7000"}}
+    later = api.services.cache.informers.store(kinds.DATALABS).observe
+    asyncio.get_running_loop().call_later(0.2, later, grown)
+    shown = await page(api, "alice", "/workspaces/ws-a/members?done=add_members&at=7000")
+    assert "newcomer" in shown.text
+
+
+@pytest.mark.parametrize("at", ["7001", "-1", "soon", "9" * 30, ""])
+async def test_nobody_waits_for_ever(api: Api, at: str) -> None:
+    assert (await page(api, "alice", f"/workspaces/ws-a/members?at={at}")).status == 200
+    assert (await page(api, "stranger", f"/workspaces/ws-a/members?at={at}")).status == 403
 
 
 async def test_below_a_path_everything_leads_there(api: Api) -> None:

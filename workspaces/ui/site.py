@@ -4,6 +4,7 @@ What a page shows, it reads as the API does; what a form does, the API's own han
 """
 
 import asyncio
+import contextlib
 import datetime
 import functools
 from collections.abc import Awaitable, Callable, Mapping
@@ -33,6 +34,10 @@ from workspaces.ui.screens import Inputs, Screen
 FORM = "application/x-www-form-urlencoded"
 LANGUAGE_SECONDS = 365 * 24 * 3600
 RETRY_MAX = 60
+VERSION = "at"
+"""In the query of the page after a form: the version of the workspace that it left."""
+CURRENT_SECONDS = 1.0
+"""How long a page waits for that where another replica has written it."""
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Served = Mapping[str, Mapping[str, Handle]]
@@ -125,6 +130,7 @@ class Pages:
     ) -> web.Response:
         """A screen as it is."""
         call = Call(screen.operation, request)
+        await _until_current(call)
         call.authorize()
         if screen.on_workspace:
             loaded = await LOADS.get(screen.name, load_workspace)(call)
@@ -181,7 +187,8 @@ class Pages:
             return await self._show(screen, request, done=action.name, warnings=warnings)
         parts = {**call.parts, **({"w": call.workspace} if call.workspace else {})}
         where = screens.BY_NAME[action.next].address(parts)
-        location = f"{request[ORIGIN].prefix}{where}?done={action.name}"
+        version = call.services.writer.pair(call.workspace).version
+        location = f"{request[ORIGIN].prefix}{where}?done={action.name}&{VERSION}={version}"
         return web.Response(status=303, headers={hdrs.LOCATION: location})
 
     # ---- Errors
@@ -270,6 +277,24 @@ def _meant(screen: Screen, request: web.Request) -> Screen:
     if screen.name == "home" and request.match_info["w"] == screens.NEW and request[CALLER].is_platform_admin:
         return screens.BY_NAME[screens.NEW]
     return screen
+
+
+async def _until_current(call: Call) -> None:
+    """Wait until what a form has left is known here too, for those who may know whether there is such a workspace."""
+    wanted = call.query.get(VERSION, "")
+    may_know = call.caller.is_platform_admin or call.workspace in call.caller.roles
+    if not (may_know and call.workspace and wanted.isdecimal() and len(wanted) < 20):
+        return
+    changed = asyncio.Event()
+    forget = call.cache.on_change(lambda *_: changed.set())
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CURRENT_SECONDS):
+                while call.services.writer.pair(call.workspace).version < int(wanted):
+                    changed.clear()
+                    await changed.wait()
+    finally:
+        forget()
 
 
 async def _elsewhere(methods: frozenset[str], request: web.Request) -> web.StreamResponse:

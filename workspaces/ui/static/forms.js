@@ -75,7 +75,7 @@ async function follow(form, response) {
     edited.delete(form);
     HTMLFormElement.prototype.reset.call(form);
     form.closest("dialog")?.close();
-    settle(url, "done");
+    settle(url, "done", "at");
   }
   if (!merge(response, text, { own: form })) return refuse(form);
   for (const refused of document.querySelectorAll("#main form:has([aria-invalid='true'], .error)")) failed.add(refused);
@@ -128,6 +128,6 @@ addEventListener("close", () => settle(location.href, "dialog"), { capture: true
 addEventListener("focusin", merging, { once: true });
 
 raise(document);
-settle(location.href, "done");
+settle(location.href, "done", "at");
 const result = document.querySelector("#messages [data-announce]");
 if (result) announce(result.textContent);
