@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Generic, Protocol, Self, TypeVar
@@ -128,6 +128,16 @@ class Guarded:
         except BaseException:
             self.stop()
             raise
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have it take connections and answer none, while the context lasts."""
+        assert self._process is not None, "it does not run"
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._process.pid, signal.SIGCONT)
 
     def leave(self) -> None:
         """Leave a started one to its lifeline."""

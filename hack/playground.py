@@ -23,6 +23,7 @@ from hack import account
 from hack.cluster import Cluster, ClusterError, binaries
 from hack.deadlines import scaled
 from hack.issuer import CLI, CLIENT_ID, CLIENT_SECRET
+from hack.minio import Account
 
 DOMAIN = "lab.example.org"
 SAMPLES = Path(__file__).parents[1] / "manifests" / "samples"
@@ -46,17 +47,23 @@ API_SERVER = {
 """Where pods would reach the API server. It listens on loopback, which no endpoint may be: it publishes none itself."""
 
 
-def start(directory: Path, *, detach: bool = False, tell: Callable[[str], object] = lambda _: None) -> Cluster:
+def start(
+    directory: Path,
+    *,
+    detach: bool = False,
+    tell: Callable[[str], object] = lambda _: None,
+    minio: Account | None = None,
+) -> Cluster:
     """A running playground; its processes end with the cluster. Raises `ClusterError` where one does not come up.
 
-    `tell` hears what is being done, as it takes some seconds.
+    `tell` hears what is being done, as it takes some seconds. Buckets are made at the MinIO; without one, nowhere.
     """
     tell("starting etcd, an API server and its controllers (about 5 s) …")
     cluster = Cluster.start(directory, detach=detach)
     try:
         cluster.kubectl("create", "-f", "-", stdin=json.dumps(API_SERVER))
         tell("starting the stand-ins for Educates and the operators (about 3 s) …")
-        start_standins(cluster)
+        start_standins(cluster, minio)
         tell("starting datalabd (about 3 s) …")
         start_datalabd(cluster)
         cluster.restart_controllers()
@@ -66,10 +73,14 @@ def start(directory: Path, *, detach: bool = False, tell: Callable[[str], object
     return cluster
 
 
-def start_standins(cluster: Cluster) -> None:
+def start_standins(cluster: Cluster, minio: Account | None = None) -> None:
     """Educates and kubelet, played; returns when their kinds are served."""
     argv = [sys.executable, "-m", "hack.standins", "--ingress-domain", DOMAIN]
-    log = cluster.run("standins", argv, cluster.educates_kubeconfig)
+    environ = {}
+    if minio is not None:
+        argv += ["--minio", minio.endpoint]
+        environ = minio.environ
+    log = cluster.run("standins", argv, cluster.educates_kubeconfig, environ)
     wait(cluster, "standins", log, lambda text: "playing" in text)
 
 

@@ -23,6 +23,7 @@ from hack import keycloak, playground
 from hack.cluster import Cluster, ClusterError
 from hack.deadlines import scaled
 from hack.issuer import CLIENT_ID, CLIENT_SECRET
+from hack.minio import MinIO
 from hack.nginx import Nginx
 from hack.playground import ADMIN, ENVIRONMENT, NAMESPACE, SAMPLES
 from hack.ports import free_port
@@ -52,8 +53,17 @@ WORKSPACE, OTHER = "ws-delta", "ws-stan"
 class Site:
     """Running, and its people with passwords at Keycloak, or without any at `hack.issuer`."""
 
-    def __init__(self, cluster: Cluster, nginx: Nginx, issuer: str, realm: keycloak.Realm | None, client: str) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        nginx: Nginx,
+        issuer: str,
+        realm: keycloak.Realm | None,
+        client: str,
+        minio: MinIO | None,
+    ) -> None:
         self.cluster = cluster
+        self.minio = minio
         self.issuer = issuer
         self.realm = realm
         self.password = secrets.token_urlsafe(12)
@@ -82,12 +92,15 @@ class Site:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, directory: Path, server: keycloak.Server | None = None, **settings: str) -> Iterator[Self]:
+    def started(
+        cls, directory: Path, server: keycloak.Server | None = None, minio: MinIO | None = None, **settings: str
+    ) -> Iterator[Self]:
         """It, while the context lasts, with both workspaces ready; its people are those of the Keycloak, if given.
 
-        Settings are variables of the Workspace API's environment.
+        Buckets are at the MinIO, which has to run; without one there are none, and pages say so. Settings are
+        variables of the Workspace API's environment.
         """
-        cluster = playground.start(directory / "control-plane")
+        cluster = playground.start(directory / "control-plane", minio=minio)
         with contextlib.ExitStack() as stack:
             stack.callback(cluster.stop)
             cluster.api.create_namespace(NAMESPACE)
@@ -113,6 +126,7 @@ class Site:
                 "TRUSTED_PROXIES": "127.0.0.0/8",
                 "RATE_LIMITS": "off",
                 "UI_MODE": "ui",
+                **({"ENDPOINT": minio.endpoint} if minio is not None else {}),
                 **settings,
             }
             ports = [free_port() for _ in range(REPLICAS)]
@@ -120,7 +134,7 @@ class Site:
             behind = [f"http://127.0.0.1:{port}" for port in ports]
             sessions = SESSIONS.replace("PORT", str(probed))
             nginx = stack.enter_context(Nginx(directory / "nginx", *behind, servers=sessions))
-            site = cls(cluster, nginx, issuer, realm, client_secret)
+            site = cls(cluster, nginx, issuer, realm, client_secret, minio)
             for number, port in enumerate(ports):
                 site._environs[f"workspaces-{number}"] = environ | {"WORKSPACE_PORT": str(port)}
             for name in site.replicas:
@@ -131,6 +145,12 @@ class Site:
     def start(self, name: str) -> None:
         """Start a replica, at its port; returns when it is ready."""
         playground.run_workspaces(self.cluster, self.issuer, name=name, **self._environs[name])
+
+    def kill(self, name: str) -> None:
+        """End a replica as a machine that fails does; returns when it is gone."""
+        if process := self.cluster.processes()[name]:
+            process.kill()
+            process.wait()
 
     def log(self, name: str) -> Path:
         """What a process of it wrote."""

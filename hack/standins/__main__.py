@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from datalabd.kube.client import Client
+from hack.minio import PASSWORD, USER, Account
 from hack.standins import (
     STORES,
     Educates,
@@ -25,7 +26,14 @@ from hack.standins import (
 )
 
 
-async def run(kubeconfig: Path, domain: str, ingress_class: str, ingress_secret: str, shared: Path | None) -> None:
+async def run(
+    kubeconfig: Path,
+    domain: str,
+    ingress_class: str,
+    ingress_secret: str,
+    shared: Path | None,
+    minio: Account | None = None,
+) -> None:
     """Return on SIGINT, SIGTERM or a failure of a stand-in, which is raised."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -45,7 +53,7 @@ async def run(kubeconfig: Path, domain: str, ingress_class: str, ingress_secret:
                 for standin in (
                     educates,
                     Kubelet(client),
-                    StorageProvider(client),
+                    StorageProvider(client, minio=minio),
                     *(store(client) for store in STORES),
                 )
             ]
@@ -66,10 +74,12 @@ def main() -> None:
     parser.add_argument("--ingress-domain", default="lab.example.org", metavar="DOMAIN")
     parser.add_argument("--ingress-class", default="nginx", metavar="NAME")
     parser.add_argument("--ingress-secret", default="", metavar="NAME", help="TLS Secret in namespace educates")
+    parser.add_argument("--minio", default="", metavar="URL", help=f"has the buckets; its keys are {USER}, {PASSWORD}")
     given = parser.parse_args()
     kubeconfig = Path(os.environ.get("KUBECONFIG") or "~/.kube/config").expanduser()
     shared = Path(os.environ["DATALABD_SHARED"]) if os.environ.get("DATALABD_SHARED") else None
-    asyncio.run(run(kubeconfig, given.ingress_domain, given.ingress_class, given.ingress_secret, shared))
+    minio = Account.of_environment(given.minio) if given.minio else None
+    asyncio.run(run(kubeconfig, given.ingress_domain, given.ingress_class, given.ingress_secret, shared, minio))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
-from hack.minio import MinIO, MinIOError
+from hack.minio import Account, MinIOError
 
 ADMIN = "/minio/admin/v3/"
 ROUNDS = 8192
@@ -47,7 +47,7 @@ def _allow(actions: list[str], bucket: str, objects: bool, itself: bool) -> dict
 class Backend:
     """What is asked of one server; every call is as often repeatable as one likes."""
 
-    def __init__(self, minio: MinIO) -> None:
+    def __init__(self, minio: Account) -> None:
         self._minio = minio
 
     def make_bucket(self, name: str) -> None:

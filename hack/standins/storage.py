@@ -14,7 +14,7 @@ from datalabd.kube.client import Client, path
 from datalabd.kube.resources import SECRETS, STORAGES
 from datalabd.kube.store import key_of
 from datalabd.live import condition, integer, labels, objects, text
-from hack.minio import MinIO
+from hack.minio import Account
 from hack.standins import object_storage
 from hack.standins.object_storage import Backend
 from hack.standins.operator import Operator
@@ -37,7 +37,7 @@ class StorageProvider(Operator):
         endpoint: str = ENDPOINT,
         region: str = REGION,
         *,
-        minio: MinIO | None = None,
+        minio: Account | None = None,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         super().__init__(client, "storage-provider")

@@ -9,8 +9,10 @@ from playwright.async_api import Browser, StorageState, expect
 
 from hack import chromium, nginx, scenery
 from hack.deadlines import scaled
+from hack.minio import MinIO
 from hack.site import Site
 from tests.browser.visitor import Visitor
+from tests.servers import minio_server as minio_server
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -18,16 +20,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Have all tests of this directory share a loop, as they do the browser; the first one waits for the stage."""
     item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
     item.add_marker(pytest.mark.cluster)
-    item.add_marker(pytest.mark.servers("Chromium", "nginx"))
+    item.add_marker(pytest.mark.servers("Chromium", "nginx", "MinIO"))
     item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The pages of all workspaces of `scenery`, with logins at our own issuer."""
+def site(tmp_path_factory: pytest.TempPathFactory, minio_server: MinIO) -> Iterator[Site]:
+    """The pages of all workspaces of `scenery`, with logins at our own issuer and buckets at a MinIO."""
     if lacking := chromium.missing() or nginx.missing():
         pytest.skip(lacking)
-    with Site.started(tmp_path_factory.mktemp("site")) as site:
+    with Site.started(tmp_path_factory.mktemp("site"), minio=minio_server) as site:
         scenery.build(site)
         yield site
 
