@@ -46,6 +46,8 @@ _WRITES = """
   `conflict`. Of two edits of different members, buckets or sessions both take effect.
 - An edit of Storage and Datalab is made whole or not at all. If half of it could neither be completed nor taken back,
   502 `partly_applied` names both halves.
+- What others decided on a workspace, such as grants of their buckets, ends when it is deleted here. Where kubectl
+  deleted it, that ends before another of its name is made here.
 - The next read at the same replica sees a write, and within a second one at any other.
 - What a body has beyond what is described is ignored.
 

@@ -66,7 +66,7 @@ def place(
 
     The endpoint stands in a Secret, which others than the operator may write. Of it only the origin is used.
     """
-    if not is_bucket_name(bucket) or not _is_known(bucket, storage, sharing):
+    if not is_bucket_name(bucket) or not is_open(bucket, storage, sharing):
         raise problem(404, "bucket_not_found", bucket=bucket)
     own = origin(settings.endpoint)
     listed = {own, *settings.storage_endpoints} - {None}
@@ -83,7 +83,8 @@ def place(
     return Place(found, bucket, keys, origin(settings.browser_endpoint) if found == own else None)
 
 
-def _is_known(bucket: str, storage: Storage, sharing: Sharing) -> bool:
+def is_open(bucket: str, storage: Storage, sharing: Sharing) -> bool:
+    """Whether a bucket is a workspace's own, or was granted to it."""
     if any(own.name == bucket for own in storage.buckets):
         return True
     decision = sharing.decision(bucket, storage.principal) if storage.principal else None

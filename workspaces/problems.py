@@ -45,6 +45,7 @@ SENTENCES: Mapping[str, str] = {
     "bucket_exists": "A bucket of this name belongs to another workspace",
     "principal_exists": "A principal of this name is another workspace's",
     "data_exists": "A workspace of this name left data: purge it, or say ?data=adopt to give it to the new one",
+    "grants_exist": "Others granted buckets to an earlier workspace of this name, and that could not be ended",
     "bucket_in_use": "Grants of the bucket are in force; end them first, or add ?grants=revoke",
     "bucket_not_found": "There is no bucket of this name",
     "own_bucket_cannot_be_removed": "The bucket of the workspace's own name goes with the workspace alone",

@@ -161,6 +161,59 @@ def test_what_a_deleted_workspace_left_goes_to_nobody_else_by_its_name(
     assert ask(server, "root", "POST", "/workspaces?data=adopt", asked).status_code == 201
 
 
+def test_what_was_granted_to_a_workspace_that_kubectl_deleted_goes_to_nobody_else_by_its_name(
+    cluster: Cluster, namespace: str, server: Server, name: str
+) -> None:
+    gone = unique("w")
+    asked = {"preferred_name": gone, "default_owner": "zoe"}
+    assert ask(server, "root", "POST", "/workspaces", asked).status_code == 201
+    granted = f"/workspaces/{name}/grants/{name}/{gone}"
+    assert ask(server, "root", "PUT", granted, {"permission": "ReadWrite", "reason": "for zoe"}).status_code == 202
+    for kind in ("datalabs.pkg.internal", "storages"):
+        cluster.api.delete(kind, gone, namespace)
+    eventually(lambda: ask(server, "root", "GET", f"/workspaces/{gone}").status_code == 404, 10)
+    asked["default_owner"] = "vic"
+
+    def said() -> tuple[list[str], list[str]]:
+        live = cluster.api.get("storages", name, namespace)
+        assert live is not None
+        return (
+            [grant["grantee"] for grant in live["spec"]["bucketAccessGrants"]],
+            sorted(live["metadata"].get("annotations", {})),
+        )
+
+    before = ([gone], ["storages.pkg.internal/grant-reasons"])
+    assert said() == before
+    with refusing(cluster, "datalabs", "CREATE", gone, unless="object.metadata.name != '{name}'"):
+        eventually(lambda: ask(server, "root", "POST", "/workspaces?dry_run=true", asked).status_code == 409)
+        assert ask(server, "root", "POST", "/workspaces", asked).status_code == 409
+    eventually(lambda: ask(server, "root", "POST", "/workspaces?dry_run=true", asked).status_code == 201)
+    assert said() == before  # nothing of others ends for what is not made
+    assert ask(server, "root", "POST", "/workspaces", asked).status_code == 201
+    assert said() == ([], [])
+    ended = [line for line in server.lines("audit") if line["operation"] == "end_grant" and line["workspace"] == name]
+    assert [(line["user"], line["what"]) for line in ended] == [("root", {"grantee": gone})]
+
+
+def test_a_workspace_is_not_made_while_grants_to_an_earlier_one_cannot_be_ended(
+    cluster: Cluster, namespace: str, server: Server, name: str
+) -> None:
+    gone = unique("w")
+    granted = f"/workspaces/{name}/grants/{name}/{gone}"
+    assert ask(server, "root", "PUT", granted, {"permission": "ReadOnly"}).status_code == 202
+    values = itertools.cycle([False, True])
+
+    def is_active() -> bool:
+        body = {"discoverable": next(values)}
+        return ask(server, "root", "PATCH", f"/workspaces/{name}/buckets/{name}", body).status_code == 409
+
+    with refusing(cluster, "storages", "UPDATE", name):
+        eventually(is_active)
+        answer = ask(server, "root", "POST", "/workspaces", {"preferred_name": gone, "default_owner": "zoe"})
+        assert (answer.status_code, answer.json()) == (409, {"detail": {"error": "grants_exist", "workspaces": [name]}})
+        assert cluster.api.get("storages", gone, namespace) is None
+
+
 @pytest.mark.parametrize("user", ["stranger", "alice"])
 def test_only_a_platform_admin_creates_and_deletes(server: Server, user: str, name: str) -> None:
     for method, where in (("POST", "/workspaces"), ("DELETE", f"/workspaces/{name}")):

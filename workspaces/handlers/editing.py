@@ -37,9 +37,9 @@ log = structlog.get_logger()
 Answer = TypeVar("Answer")
 
 FORGET_SECONDS = 10.0
-"""How long a deletion waits for what others decided on the workspace to be forgotten."""
+"""How long a deletion or creation waits for what others decided on a workspace to be forgotten."""
 OWNERS_MAX = 20
-"""Workspaces that a log line names."""
+"""Workspaces that a log line or a refusal names."""
 
 
 async def edited(
@@ -99,9 +99,14 @@ async def create_workspace(call: Call) -> web.StreamResponse:
     )
     storage = None if made.storage_exists else made.storage
     call.workspace = made.name
-    await call.services.writer.create(storage, made.datalab, made.words, dry_run=call.is_dry_run)
+    writer = call.services.writer
+    if storage is not None and not call.is_dry_run and cache.sharing.granters(made.name):
+        await writer.create(storage, made.datalab, made.words, dry_run=True)  # nobody's grants end for what is refused
+        if left := await _forget(call, made.name):
+            raise problems.problem(409, "grants_exist", workspaces=left)
+    await writer.create(storage, made.datalab, made.words, dry_run=call.is_dry_run)
     if not call.is_dry_run:
-        pair = call.services.writer.pair(made.name)
+        pair = writer.pair(made.name)
         objects = tuple(obj for obj in (pair.datalab, pair.storage) if obj is not None)
         call.written(Written(pair, objects), asked)
     return answers.ok({"name": made.name}, call.operation.status)
@@ -137,8 +142,11 @@ async def delete_workspace(call: Call) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-async def _forget(call: Call, principal: str) -> None:
-    """Have others forget what they decided on who is gone: whoever is called so next would have it."""
+async def _forget(call: Call, principal: str) -> list[str]:
+    """Have others forget what they decided on who is gone: whoever is called so next would have it.
+
+    Returns names of workspaces that could not be made to, as many as are told.
+    """
 
     def decide(pair: Pair) -> Draft:
         if pair.storage is None:
@@ -149,7 +157,7 @@ async def _forget(call: Call, principal: str) -> None:
 
     sharing, act = call.cache.sharing, call.act
     if set(sharing.of_principal(principal)) - {call.workspace}:
-        return  # it is somebody else's as well
+        return []  # it is somebody else's as well
     left = set(owners := sharing.granters(principal)) - {call.workspace}
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(FORGET_SECONDS):
@@ -161,6 +169,7 @@ async def _forget(call: Call, principal: str) -> None:
                     call.services.audit.changed(forgot, written.changed, changes=written.changes)
     if left:
         log.warning("grants to a deleted workspace stay", workspace=call.workspace, owners=sorted(left)[:OWNERS_MAX])
+    return sorted(left)[:OWNERS_MAX]
 
 
 # ---- Members

@@ -9,10 +9,11 @@ from datalabd.kube import resources as kinds
 from workspaces import answers, browsers, permissions, reads, sessions
 from workspaces.call import Call
 from workspaces.handlers import objects, opening, reading
+from workspaces.objects import is_open
 from workspaces.operations import BY_NAME as OPERATIONS
 from workspaces.permissions import Permission
 from workspaces.problems import Problem, problem
-from workspaces.ui import activity, buckets, listing
+from workspaces.ui import activity, listing
 
 Load = Callable[[Call], Awaitable[dict[str, Any]]]
 
@@ -80,14 +81,9 @@ async def load_buckets(call: Call) -> dict[str, Any]:
 async def load_bucket(call: Call) -> dict[str, Any]:
     """The workspace, how much is in a bucket, and a page of that."""
     found = await load_workspace(call)
-    name = call.part("b")
-    own = {bucket["name"] for bucket in found["view"]["storage"]["buckets"]}
-    granted = {
-        row["bucket"]
-        for row in found["view"]["storage"]["bucket_access_requests"]
-        if row["workspace"] == call.workspace and buckets.is_granted(row)
-    }
-    if name not in own | granted:
+    name, sharing = call.part("b"), call.cache.sharing
+    storage = sharing.get(call.workspace)
+    if storage is None or not is_open(name, storage, sharing):
         raise problem(404, "bucket_not_found", bucket=name)
     usage: dict[str, Any] = {}
     page, trouble = None, ""
