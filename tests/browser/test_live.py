@@ -62,5 +62,5 @@ async def test_a_wrong_clock_changes_no_time(visit: Visit) -> None:
     await visitor.context.add_init_script(WRONG_CLOCK)
     page = await visitor.open(f"/workspaces/{WORKSPACE}")
     assert await page.evaluate("Date.now()") - time.time() * 1000 > DAY_MS / 2
-    made = page.locator("main dt", has_text="Made").locator("xpath=following-sibling::dd[1]//time")
+    made = page.locator("main dt", has_text="Created").locator("xpath=following-sibling::dd[1]//time")
     await expect(made).to_have_text(re.compile(r"(second|minute|hour)s? ago|now"))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from workspaces.permissions import EVERYTHING, ROLE_PERMISSIONS, Role
-from workspaces.ui import home, listing, members, screens
+from workspaces.ui import home, listing, members, screens, sizes
 from workspaces.ui.screens import Inputs
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
@@ -29,7 +29,7 @@ def test_an_overview_without_anything() -> None:
     assert home.context(view(), more, EVERYTHING, NOW) == {
         "waits": [],
         "usage": None,
-        "readable": home.readable,
+        "readable": sizes.readable,
         "pending": [],
         "ending": [],
         "sessions": [],
@@ -43,7 +43,7 @@ def test_an_overview_without_anything() -> None:
     [("30265701Ki", "28.9 GiB"), ("0", "0 B"), ("1500M", "1.4 GiB"), ("500Gi", "500 GiB"), ("lots", "lots")],
 )
 def test_sizes_are_easy_to_read(quantity: str, shown: str) -> None:
-    assert home.readable(quantity) == shown
+    assert sizes.readable(quantity) == shown
 
 
 def test_requests_of_others_wait_for_whoever_decides() -> None:

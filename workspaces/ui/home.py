@@ -4,11 +4,10 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from datalabd.api.quantity import held
 from datalabd.text import moment
 from workspaces.permissions import Permission, Permissions
 from workspaces.ui.buckets import is_granted
-from workspaces.ui.sizes import size
+from workspaces.ui.sizes import readable
 
 SOON = datetime.timedelta(days=14)
 """How long before its end a grant is spoken of."""
@@ -31,12 +30,6 @@ def context(
         "may_start": bool(more["may_start"]),
         "may_delete": bool(more["may_delete"]),
     }
-
-
-def readable(quantity: str) -> str:
-    """A quantity of bytes in a unit that is easy to read; as it is written, if it is none."""
-    count = held(quantity)
-    return quantity if count is None else size(int(count))
 
 
 def is_pending(row: Mapping[str, Any]) -> bool:

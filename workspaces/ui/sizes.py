@@ -1,5 +1,7 @@
 """Sizes for people. Pure."""
 
+from datalabd.api.quantity import held
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -8,4 +10,11 @@ def size(count: int) -> str:
     value, unit = float(count), 0
     while value >= 1000 and unit < len(_UNITS) - 1:
         value, unit = value / 1024, unit + 1
-    return f"{value:.1f} {_UNITS[unit]}" if unit and value < 100 else f"{value:.0f} {_UNITS[unit]}"
+    written = f"{value:.1f}".removesuffix(".0") if value < 100 else f"{value:.0f}"
+    return f"{written} {_UNITS[unit]}"
+
+
+def readable(quantity: str) -> str:
+    """A quantity of bytes in a unit that is easy to read; as it is written, if it is none."""
+    count = held(quantity)
+    return quantity if count is None else size(int(count))

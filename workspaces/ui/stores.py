@@ -8,6 +8,7 @@ from datalabd.api.workspace import StoreType
 from workspaces.permissions import Permission, Permissions
 from workspaces.ui.forms import Outcome, Words, body
 from workspaces.ui.languages import N_
+from workspaces.ui.sizes import readable
 
 KINDS = {
     StoreType.DATABASE: N_("Database (PostgreSQL)"),
@@ -97,6 +98,7 @@ def context(view: Mapping[str, Any], allowed: Permissions, outcome: Outcome | No
         "is_available": lab["available"],
         "may_manage": Permission.MANAGE_STORES in allowed and lab["available"],
         "kinds": KINDS,
+        "readable": readable,
         "jobs": JOBS,
         "deeds": DEEDS,
         "checked": outcome and DEEDS.get(outcome.action.removeprefix(CHECK)),
