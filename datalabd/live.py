@@ -11,27 +11,25 @@ Manifest = dict[str, Any]
 
 def dig(obj: Any, *path: str) -> Manifest:
     """The object at a path of keys; empty where there is none."""
-    found = obj
-    for key in path:
-        found = found.get(key) if isinstance(found, dict) else None
+    found = _at(obj, path)
     return found if isinstance(found, dict) else {}
 
 
 def text(obj: Any, *path: str) -> str:
     """The text at a path of keys; empty where there is none."""
-    found = dig(obj, *path[:-1]).get(path[-1])
+    found = _at(obj, path)
     return found if isinstance(found, str) else ""
 
 
 def integer(obj: Any, *path: str) -> int:
     """The integer at a path of keys; 0 where there is none, as Kubernetes leaves out those."""
-    found = dig(obj, *path[:-1]).get(path[-1])
+    found = _at(obj, path)
     return found if isinstance(found, int) and not isinstance(found, bool) else 0
 
 
 def is_true(obj: Any, *path: str) -> bool:
     """Whether `true` stands at a path of keys."""
-    return dig(obj, *path[:-1]).get(path[-1]) is True
+    return _at(obj, path) is True
 
 
 def objects(obj: Any, *path: str) -> list[Manifest]:
@@ -60,5 +58,13 @@ def condition(obj: Any, kind: str, *path: str) -> Manifest:
 
 
 def _listed(obj: Any, path: tuple[str, ...]) -> list[Any]:
-    found = dig(obj, *path[:-1]).get(path[-1])
+    found = _at(obj, path)
     return found if isinstance(found, list) else []
+
+
+def _at(obj: Any, path: tuple[str, ...]) -> Any:
+    """Whatever stands at a path of keys; None where nothing does."""
+    found = obj
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
