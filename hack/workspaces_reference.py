@@ -48,6 +48,8 @@ _WRITES = """
   502 `partly_applied` names both halves.
 - What others decided on a workspace, such as grants of their buckets, ends when it is deleted here. Where kubectl
   deleted it, that ends before another of its name is made here.
+- An edit of one object is one patch, that of both a dry run and a patch of each. What changes the Storage alone reads
+  the Datalab first, which says who was removed; a new bucket costs a dry run and a patch more, which claims its name.
 - The next read at the same replica sees a write, and within a second one at any other.
 - What a body has beyond what is described is ignored.
 

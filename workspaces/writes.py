@@ -88,7 +88,7 @@ class Writer:
     def __init__(self, client: Client, cache: Cache) -> None:
         self._client = client
         self._cache = cache
-        self._names = BucketNames(client, cache.namespace)
+        self._names = BucketNames(client, cache)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def pair(self, workspace: str) -> Pair:

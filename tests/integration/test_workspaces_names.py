@@ -1,8 +1,10 @@
 """Names of new buckets are unique though replicas know nothing of one another, and caches are behind."""
 
 import asyncio
+import contextlib
 import datetime
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,8 +12,10 @@ import pytest
 
 from datalabd.api.storage import BUCKET_CLAIM
 from hack.account import workspaces_kubeconfig
+from hack.bench.passes import requests
 from hack.cluster import Cluster
 from hack.issuer import Issuer
+from tests.integration.daemon import eventually
 from tests.integration.workspace_server import USERS, Server, new_namespace, workspace
 
 pytestmark = pytest.mark.cluster
@@ -42,19 +46,41 @@ def namespace(cluster: Cluster) -> str:
 
 
 @pytest.fixture(scope="module")
-def replicas(cluster: Cluster, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
-    kubeconfig = workspaces_kubeconfig(cluster, namespace)
+def issuer() -> Iterator[Issuer]:
     with Issuer(USERS) as issuer:
-        one, other = (
-            Server(kubeconfig, namespace, tmp_path_factory.mktemp("workspaces") / "log", issuer) for _ in range(2)
-        )
-        try:
-            for server in (one, other):
-                server.start(before=BLIND)
-            yield one, other
-        finally:
-            for server in (one, other):
-                server.kill()
+        yield issuer
+
+
+@contextlib.contextmanager
+def running(cluster: Cluster, namespace: str, directory: Path, issuer: Issuer, before: str = "") -> Iterator[Replicas]:
+    """Two replicas."""
+    kubeconfig = workspaces_kubeconfig(cluster, namespace)
+    one, other = (Server(kubeconfig, namespace, directory / str(number), issuer) for number in range(2))
+    try:
+        for server in (one, other):
+            server.start(before=before)
+        yield one, other
+    finally:
+        for server in (one, other):
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def replicas(
+    cluster: Cluster, namespace: str, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Replicas]:
+    """Replicas that do not hear of each other's Storages."""
+    with running(cluster, namespace, tmp_path_factory.mktemp("blind"), issuer, BLIND) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def usual(
+    cluster: Cluster, namespace: str, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Replicas]:
+    """Replicas as they are."""
+    with running(cluster, namespace, tmp_path_factory.mktemp("usual"), issuer) as started:
+        yield started
 
 
 def ask(server: Server, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -110,16 +136,30 @@ async def at_once(servers: Replicas, *calls: tuple[str, str, Any]) -> list[int]:
 
 
 @pytest.mark.parametrize("second", [pytest.param(0, id="one replica"), pytest.param(1, id="two replicas")])
+@pytest.mark.parametrize("kind", ["replicas", "usual"])
 async def test_of_two_that_add_a_bucket_at_once_one_gets_it(
-    cluster: Cluster, namespace: str, replicas: Replicas, second: int
+    cluster: Cluster, namespace: str, kind: str, second: int, request: pytest.FixtureRequest
 ) -> None:
+    started: Replicas = request.getfixturevalue(kind)
     for number in range(3):
-        bucket = f"ws-a-b-race-{second}-{number}"
+        bucket = f"ws-a-b-race-{kind}-{second}-{number}"
         calls = [("PUT", f"/workspaces/{name}", adding(bucket)) for name in (SHORT, LONG)]
-        codes = await at_once((replicas[0], replicas[second]), *calls)
+        codes = await at_once((started[0], started[second]), *calls)
         assert sorted(codes) in ([202, 409], [409, 409])
         assert len(owners(cluster, namespace, bucket)) == codes.count(202)
     assert claims(cluster, namespace) == []
+
+
+def test_who_hears_of_the_claim_reads_no_storages(cluster: Cluster, namespace: str, usual: Replicas) -> None:
+    account = f"system:serviceaccount:{namespace}:datalabd-workspaces"
+    offset = cluster.audit_log.stat().st_size
+    assert ask(usual[0], "PUT", f"/workspaces/{SHORT}", adding("ws-a-heard"))[0] == 202
+
+    def asked() -> list[tuple[str, str]]:
+        return [one for one in requests(cluster.audit_log, offset, account) if one[1] in ("storages", "datalabs")]
+
+    writes = [("dry run", "storages"), ("patch", "storages"), ("patch", "storages")]
+    eventually(lambda: asked() == [("get", "datalabs"), *writes])
 
 
 @pytest.mark.parametrize("second", [pytest.param(0, id="one replica"), pytest.param(1, id="two replicas")])
