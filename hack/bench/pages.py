@@ -75,7 +75,7 @@ async def _measure(table: Table, cluster: Cluster) -> None:
         await fill(client)
         issuer = await asyncio.to_thread(playground.start_issuer, cluster)
         api = await asyncio.to_thread(
-            lambda: playground.run_workspaces(cluster, issuer, RATE_LIMITS="off", UI_MODE="ui", LOG_LEVEL="warning")
+            lambda: playground.run_workspaces(cluster, issuer, RATE_LIMITS="off", UI_MODE="ui")
         )
         async with (
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
