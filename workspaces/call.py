@@ -22,7 +22,7 @@ from workspaces.cache import Cache
 from workspaces.claims import Identity
 from workspaces.identity import CALLER, ORIGIN
 from workspaces.object_storage import ObjectStorage
-from workspaces.operations import Needs, Operation
+from workspaces.operations import Asked, Needs, Operation
 from workspaces.overviews import Overviews
 from workspaces.permissions import Permission, Permissions
 from workspaces.probes import Probes
@@ -58,17 +58,6 @@ class Services:
 
 
 SERVICES = web.AppKey("services", Services)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is asked of an operation by a request that is made to another address, as the form of a page is."""
-
-    parts: Mapping[str, str]
-    """Of the path, by name."""
-    query: Mapping[str, str]
-    body: bytes
-    if_match: str
 
 
 class Call:

@@ -1,5 +1,6 @@
 """Every operation of the API, once: from this table are made the routes, what each needs, OpenAPI and the tests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -60,6 +61,17 @@ class Operation:
     def query(self) -> tuple[str, ...]:
         """Every parameter of the query."""
         return (*self.parameters, "dry_run") if self.is_write else self.parameters
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of an operation by a request that is made to another address, as the form of a page is."""
+
+    parts: Mapping[str, str]
+    """Of the path, by name."""
+    query: Mapping[str, str]
+    body: bytes
+    if_match: str
 
 
 PARAMETERS: dict[str, dict[str, Any]] = {

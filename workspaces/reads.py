@@ -51,9 +51,19 @@ class Pieces:
     """What keeps some of it from being told, in a sentence."""
 
 
-def view(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, allowed: Permissions, viewer: str) -> View:
+def view(
+    pieces: Pieces,
+    sharing: Sharing,
+    offer: Offer,
+    settings: Settings,
+    allowed: Permissions,
+    viewer: str,
+    *,
+    credentials: bool = True,
+) -> View:
     """The workspace as `Workspace`, with what its viewer may not see left blank."""
-    return anybodys(pieces, sharing, offer, settings, allowed) | {"user": user(viewer, allowed)}
+    found = anybodys(pieces, sharing, offer, settings, allowed, credentials=credentials)
+    return found | {"user": user(viewer, allowed)}
 
 
 def user(viewer: str, allowed: Permissions) -> View:
@@ -61,8 +71,19 @@ def user(viewer: str, allowed: Permissions) -> View:
     return {"name": viewer, "permissions": sorted(map(str, allowed))}
 
 
-def anybodys(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, allowed: Permissions) -> View:
-    """The workspace as whoever has these permissions may see it: `view` says in addition who looks at it."""
+def anybodys(
+    pieces: Pieces,
+    sharing: Sharing,
+    offer: Offer,
+    settings: Settings,
+    allowed: Permissions,
+    *,
+    credentials: bool = True,
+) -> View:
+    """The workspace as whoever has these permissions may see it: `view` says in addition who looks at it.
+
+    Streams and pages are made without `credentials`.
+    """
     storage = _storage(pieces, sharing)
     keys = storage_credentials(storage, sharing, pieces.secret, settings)
     found: View = {"name": storage.name}
@@ -72,9 +93,11 @@ def anybodys(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings,
     found |= {
         "version": text(pieces.storage, "metadata", "resourceVersion"),
         "status": str(status),
-        "storage": _storage_view(storage, sharing, keys, allowed),
-        "datalab": _datalab_view(storage, pieces, sharing, offer, settings, allowed),
+        "storage": _storage_view(storage, sharing, keys if credentials else None, allowed),
+        "datalab": _datalab_view(storage, pieces, offer, settings, allowed),
     }
+    if credentials and Permission.VIEW_STORES in allowed:
+        found["datalab"] |= _lab_credentials(storage, pieces, sharing, offer, settings)
     if Permission.VIEW_RESOURCE_USAGE in allowed and pieces.quotas is not None and pieces.volumes is not None:
         found["resource_usage"] = usage(pieces.quotas, pieces.volumes)
     if pieces.problem:
@@ -102,10 +125,10 @@ def _storage_view(
 
 
 def _datalab_view(
-    storage: Storage, pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, allowed: Permissions
+    storage: Storage, pieces: Pieces, offer: Offer, settings: Settings, allowed: Permissions
 ) -> dict[str, Any]:
     may_see_stores = Permission.VIEW_STORES in allowed
-    found: dict[str, Any] = {
+    return {
         "memberships": members.rows(pieces.datalab, storage.created) if Permission.VIEW_MEMBERS in allowed else [],
         "available": offer.datalab,
         "available_store_types": [str(kind) for kind in offer.types],
@@ -114,11 +137,16 @@ def _datalab_view(
         "max_sessions": settings.max_sessions,
         "store_credentials": {},
     }
-    if may_see_stores:
-        values = lab_secret(storage, sharing, pieces.secret)
-        found["store_credentials"] = store_credentials(values, pieces.datalab, offer.types)
-        if registry := registry_credentials(storage, sharing, pieces.secret, settings):
-            found["container_registry_credentials"] = registry | {"password": MASK}
+
+
+def _lab_credentials(
+    storage: Storage, pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings
+) -> dict[str, Any]:
+    """Credentials of stores, and of the registry without its password."""
+    values = lab_secret(storage, sharing, pieces.secret)
+    found: dict[str, Any] = {"store_credentials": store_credentials(values, pieces.datalab, offer.types)}
+    if registry := registry_credentials(storage, sharing, pieces.secret, settings):
+        found["container_registry_credentials"] = registry | {"password": MASK}
     return found
 
 
@@ -168,13 +196,6 @@ def _condition(kind: str, reported: Manifest, holds: str = "True") -> View:
     if (since := moment(reported.get("lastTransitionTime"))) is not None:
         found["since"] = stamp(since)
     return found
-
-
-def without_secrets(found: View) -> View:
-    """The same for a stream: without any credential."""
-    storage = {member: value for member, value in found["storage"].items() if member != "credentials"}
-    lab = {member: value for member, value in found["datalab"].items() if member != "container_registry_credentials"}
-    return found | {"storage": storage, "datalab": lab | {"store_credentials": {}}}
 
 
 def all_credentials(pieces: Pieces, sharing: Sharing, offer: Offer, settings: Settings, allowed: Permissions) -> View:

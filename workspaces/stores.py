@@ -103,6 +103,8 @@ def _state(datalab: Manifest | None, kind: StoreType, key: str) -> dict[str, Any
     found: dict[str, Any] = {member: value for member, value in members.items() if value}
     if text(credential, "rotating"):
         found["rotating"] = True
+    elif text(credential, "rotation"):
+        found["rotated"] = True
     return _readiness(condition(datalab, what.condition, "status"), f"{what.noun} {key}: ") | found
 
 

@@ -135,6 +135,10 @@ def is_bucket_name(name: str) -> bool:
     return _BUCKET_NAME.fullmatch(name) is not None
 
 
+_NO_WORDS = "requesting access"
+"""What a reason says where nobody said anything."""
+
+
 def wanted(reason: str) -> Permission:
     """The level that a reason speaks of, by its first word where that is a level, else by any mention of one.
 
@@ -154,7 +158,14 @@ def wanted(reason: str) -> Permission:
 
 def spoken(permission: Permission, words: str) -> str:
     """The reason that speaks of this level, and then says these words."""
-    return f"{permission}: {words or 'requesting access'}"
+    return f"{permission}: {words or _NO_WORDS}"
+
+
+def words(reason: str) -> str:
+    """What a reason says beside its level: what `spoken` was given, or all of one that begins with no level."""
+    first, colon, rest = reason.partition(":")
+    found = rest.strip() if colon and first.strip() in list(Permission) else reason
+    return "" if found == _NO_WORDS else found
 
 
 def key(bucket: str, grantee: str) -> str:

@@ -160,6 +160,7 @@ class StoreView(Wire):
     message: str | None = Field(None, description="What keeps it, or others of its kind, from being ready.")
     credentials_since: Time | None = Field(None, description="When its credentials were made or replaced last.")
     rotating: bool = Field(False, description="Whether its credentials are being replaced.")
+    rotated: bool = Field(False, description="Whether they were replaced since the store was made.")
     backup: str | None = Field(
         None, description="The last backup that was asked for: `Requested`, `Running`, `Succeeded` or `Failed`."
     )

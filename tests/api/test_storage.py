@@ -23,6 +23,7 @@ from datalabd.api.storage import (
     read,
     spoken,
     wanted,
+    words,
 )
 from tests.odd import JSON, examples
 
@@ -146,6 +147,22 @@ def test_the_level_that_is_wanted(reason: str, level: str) -> None:
 @given(level=st.sampled_from([level for level in Permission if level != "None"]), words=st.text())
 def test_what_is_said_is_what_is_read(level: Permission, words: str) -> None:
     assert wanted(spoken(level, words)) is level
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (spoken(Permission.READ_ONLY, "maps: of 2026"), "maps: of 2026"),
+        (spoken(Permission.READ_WRITE, ""), ""),
+        ("requesting access", ""),
+        ("readonly: maps", "readonly: maps"),
+        ("for ReadOnly: maps", "for ReadOnly: maps"),
+        ("ReadOnly", "ReadOnly"),
+        ("", ""),
+    ],
+)
+def test_what_a_reason_says_beside_its_level(reason: str, expected: str) -> None:
+    assert words(reason) == expected
 
 
 @pytest.mark.parametrize("name", ["abc", "a.b", "a-b", "0a1", "a" * 63])

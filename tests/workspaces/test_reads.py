@@ -87,7 +87,7 @@ def test_everything_of_a_workspace() -> None:
 
 
 def test_a_stream_has_no_credentials() -> None:
-    found = reads.without_secrets(view(FULL))
+    found = reads.view(FULL, Sharing([FULL.storage]), OFFER, SETTINGS, EVERYTHING, "alice", credentials=False)
     assert "credentials" not in found["storage"]
     assert found["datalab"]["store_credentials"] == {}
     assert "container_registry_credentials" not in found["datalab"]

@@ -117,7 +117,7 @@ def test_how_far_is_what_was_asked_of_stores() -> None:
     assert states(live) == {
         "dev": {"credentials_since": BEFORE, "rotating": True, "backup": "Running", "restore": "Failed"},
         "x": {},
-        "c": {"credentials_since": BEFORE},
+        "c": {"credentials_since": BEFORE, "rotated": True},
     }
 
 

@@ -258,9 +258,11 @@ async def test_streams_that_show_the_same_are_rendered_once(tmp_path: Path, monk
     """However many there are: a bucket that is found and hidden again costs a view for each workspace and role."""
     rendered: list[tuple[str, int]] = []
 
-    def counted(pieces: Pieces, sharing: Any, offer: Any, settings: Any, allowed: Permissions) -> reads.View:
+    def counted(
+        pieces: Pieces, sharing: Any, offer: Any, settings: Any, allowed: Permissions, **more: bool
+    ) -> reads.View:
         rendered.append((pieces.storage["metadata"]["name"], len(allowed)))
-        return view(pieces, sharing, offer, settings, allowed)
+        return view(pieces, sharing, offer, settings, allowed, **more)
 
     view = reads.anybodys
     monkeypatch.setattr(reads, "anybodys", counted)

@@ -6,6 +6,7 @@ import pytest
 
 from datalabd.api.meta import Manifest
 from tests.workspaces.objects import TODAY
+from tests.workspaces.screens import inputs
 from workspaces.audit import Act, Audit
 from workspaces.claims import Identity
 from workspaces.operations import OPERATIONS
@@ -18,7 +19,11 @@ def item(message: str, kind: str = "Normal", reason: str = "ChangedByRequest") -
 
 def row(**more: Any) -> dict[str, Any]:
     found = {"time": TODAY, "is_warning": False, "reason": "ChangedByRequest", "object": "Datalab", "count": 1}
-    return found | {"who": "", "act": "", "what": ""} | more
+    return found | {"who": "", "act": "", "what": "", "details": ""} | more
+
+
+def shown(page: dict[str, Any], query: dict[str, str] | None = None) -> dict[str, Any]:
+    return activity.context(inputs({}, {"page": page}, query=query))
 
 
 @pytest.mark.parametrize(
@@ -39,8 +44,29 @@ def row(**more: Any) -> dict[str, Any]:
     ],
 )
 def test_who_did_what(message: str, expected: dict[str, Any]) -> None:
-    page = {"items": [item(message)]}
-    assert activity.context(page, {})["rows"] == [expected]
+    assert shown({"items": [item(message)]})["rows"] == [expected]
+
+
+@pytest.mark.parametrize("reason", activity.CHANGES)
+def test_what_the_lab_is_made_of_is_told_in_short(reason: str) -> None:
+    note = "Namespace ws-a, NetworkPolicy deny"
+    assert shown({"items": [item(note, reason=reason)]})["rows"] == [row(reason=reason, act=reason, details=note)]
+    warned = shown({"items": [item(note, "Warning", reason)]})["rows"]
+    assert warned == [row(reason=reason, is_warning=True, what=note)]
+
+
+@pytest.mark.parametrize(
+    ("note", "short"),
+    [
+        ("No node has room. " + "x" * 200, "No node has room."),
+        ("no node has room for " + "x" * 200, "no node has room for …"),
+        ("x" * 200, "x" * activity.SHORT + " …"),
+    ],
+)
+def test_a_long_note_is_shown_in_short_with_all_of_it_below(note: str, short: str) -> None:
+    assert shown({"items": [item(note, "Warning", "Failed")]})["rows"] == [
+        row(reason="Failed", is_warning=True, what=short, details=note)
+    ]
 
 
 async def test_notes_of_the_audit_are_understood() -> None:
@@ -56,7 +82,7 @@ async def test_notes_of_the_audit_are_understood() -> None:
     for name in writes:
         audit.changed(Act(name, "ws-a", Identity(name="jane", subject="1"), "r-1", {"member": "joe"}), [{}])
     await audit.close()
-    rows = activity.context({"items": [item(note) for note in notes]}, {})["rows"]
+    rows = shown({"items": [item(note) for note in notes]})["rows"]
     assert [(found["who"], found["act"], found["what"]) for found in rows] == [
         ("jane", name, "member joe") for name in writes
     ]
@@ -64,7 +90,7 @@ async def test_notes_of_the_audit_are_understood() -> None:
 
 def test_warnings_and_pages() -> None:
     page = {"items": [item("no pod", "Warning", "Failed")], "continue": "50"}
-    found = activity.context(page, {"continue": "1"})
+    found = shown(page, {"continue": "1"})
     assert found["rows"] == [row(is_warning=True, reason="Failed", what="no pod")]
     assert (found["following"], found["is_later"]) == ("50", True)
-    assert activity.context({"items": []}, {})["following"] == ""
+    assert shown({"items": []})["following"] == ""

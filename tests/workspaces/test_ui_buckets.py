@@ -11,10 +11,11 @@ import pytest
 
 from tests.workspaces.api import GATEWAY, Api, serving
 from tests.workspaces.objects import KEYS, datalab, grant, request, secret, storage
+from tests.workspaces.screens import inputs
 from tests.workspaces.test_object_handlers import Bucket
 from tests.workspaces.test_object_storage import answering
 from workspaces.permissions import EVERYTHING, NOTHING, Permission, Permissions
-from workspaces.ui import buckets, sharing
+from workspaces.ui import buckets, loads, sharing
 from workspaces.ui.forms import Outcome
 from workspaces.ui.sizes import size
 
@@ -37,25 +38,26 @@ def view(*rows: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_rows_of_buckets() -> None:
-    found = buckets.context(view(GRANTED, DENIED, WAITS), {"usage": {"ws-a": {"objects": 1}}}, EVERYTHING)
-    assert [(row["is_main"], row["held"], row["usage"]) for row in found["rows"]] == [
-        (True, 0, {"objects": 1}),
-        (False, 1, None),
+    found = buckets.context(inputs(view(GRANTED, DENIED, WAITS), {"usage": {"ws-a": {"objects": 1}}}))
+    assert [(row["is_main"], row["held"], row["asked"], row["usage"]) for row in found["rows"]] == [
+        (True, 0, 1, {"objects": 1}),
+        (False, 1, 0, None),
     ]
     assert (found["may_manage"], found["may_read"]) == (True, True)
-    away = {name: {"problem": "away"} for name in ("ws-a", "ws-a-x")}
-    nowhere = buckets.context(view(), {"usage": away}, EVERYTHING)
-    assert (nowhere["trouble"], nowhere["may_read"]) == ("away", False)
-    one_away = buckets.context(view(), {"usage": away | {"ws-a": {"objects": 1}}}, EVERYTHING)
-    assert (one_away["trouble"], one_away["may_read"]) == ("", True)
-    viewer = buckets.context(view(), {"usage": {}}, VIEWER)
+    away = {name: {"word": "storage_away", "problem": "away"} for name in ("ws-a", "ws-a-x")}
+    nowhere = buckets.context(inputs(view(), {"usage": away}))
+    assert (nowhere["trouble"], nowhere["may_read"]) == (away["ws-a"], False)
+    one_away = buckets.context(inputs(view(), {"usage": away | {"ws-a": {"objects": 1}}}))
+    assert (one_away["trouble"], one_away["may_read"]) == (None, True)
+    viewer = buckets.context(inputs(view(), {"usage": {}}, VIEWER))
     assert (viewer["may_manage"], viewer["may_read"]) == (False, False)
 
 
 def one(
     name: str, allowed: Permissions = EVERYTHING, outcome: Outcome | None = None, query: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    return buckets.one(view(), {"usage": {}, "page": None, "trouble": ""}, allowed, query or {}, name, outcome)
+    more: dict[str, Any] = {"usage": {}, "page": None, "trouble": None}
+    return buckets.one(inputs(view(), more, allowed, query=query, outcome=outcome, b=name))
 
 
 def test_a_bucket_with_its_rules() -> None:
@@ -133,22 +135,61 @@ def test_rules_of_a_form_are_all_rules() -> None:
     ],
 )
 def test_sizes(count: int, expected: str) -> None:
-    assert size(count) == expected
+    assert size(count, ".", str) == expected
+    assert size(count, ",", str.lower) == expected.replace(".", ",").lower()
 
 
 def test_sharing_by_who_asks_whom() -> None:
     ours = {"workspace": "ws-a", "bucket": "ws-d", "permission": "ReadOnly"}
     asked = ours | {"bucket": "ws-e", "request_timestamp": "2026-01-01T00:00:00Z"}
-    found = sharing.context(view(asked, WAITS, GRANTED, DENIED, ours), EVERYTHING)
-    assert {part: [(row["bucket"], row["state"]) for row in found[part]] for part in ("by_us", "of_us", "given")} == {
+    found = sharing.context(inputs(view(asked, WAITS, GRANTED, DENIED, ours)))
+    assert {
+        part: [(row["bucket"], row["state"]) for row in found[part].rows] for part in ("by_us", "of_us", "given")
+    } == {
         "by_us": [("ws-e", "waits")],
         "of_us": [("ws-a", "waits")],
         "given": [("ws-a-x", "granted"), ("ws-a", "denied")],
     }
-    assert [row["bucket"] for row in found["offered"]] == ["ws-d"]
+    assert [row["bucket"] for row in found["offered"].rows] == ["ws-d"]
     assert (found["may_ask"], found["may_decide"]) == (True, True)
-    nobody = sharing.context(view(), NOTHING)
+    nobody = sharing.context(inputs(view(), {}, NOTHING))
     assert (nobody["may_ask"], nobody["may_decide"]) == (False, False)
+
+
+def waits(number: int) -> dict[str, Any]:
+    return WAITS | {"workspace": f"ws-x{number}", "reason": "ReadWrite: maps"}
+
+
+@pytest.mark.parametrize(
+    ("query", "first", "earlier", "later"),
+    [
+        ({}, 0, None, "of_us=25"),
+        ({"of_us": "25", "given": "50"}, 25, "of_us=0&given=50", "of_us=50&given=50"),
+        ({"of_us": "30"}, 25, "of_us=0", "of_us=50"),
+        ({"of_us": "50"}, 50, "of_us=25", None),
+        ({"of_us": "999"}, 50, "of_us=25", None),
+        ({"of_us": "-1"}, 0, None, "of_us=25"),
+        ({"of_us": "9" * 10}, 0, None, "of_us=25"),
+    ],
+)
+def test_a_part_of_sharing_is_shown_page_by_page(
+    query: dict[str, str], first: int, earlier: str | None, later: str | None
+) -> None:
+    rows = [waits(number) for number in range(60)]
+    found = sharing.context(inputs(view(*rows), query=query))
+    part = found["of_us"]
+    assert part == sharing.Part(
+        [row | {"state": "waits", "reason": "maps"} for row in rows[first : first + 25]], 60, first, earlier, later
+    )
+    assert (found["is_long"], found["given"]) == (True, sharing.Part([], 0, 0, None, None))
+
+
+def test_sharing_is_filtered_by_name() -> None:
+    rows = [waits(number) for number in range(60)]
+    found = sharing.context(inputs(view(*rows), query={"name": " WS-X59"}))
+    assert [row["workspace"] for row in found["of_us"].rows] == ["ws-x59"]
+    assert (found["is_long"], found["filter"]) == (True, " WS-X59")
+    assert sharing.context(inputs(view(waits(1))))["is_long"] is False
 
 
 # ---- How they come out
@@ -244,6 +285,54 @@ async def send(api: Api, path: str, **fields: str) -> tuple[int, str]:
     if text:
         html5lib.HTMLParser(strict=True).parse(text)
     return answer.status, text
+
+
+async def test_who_cannot_mend_it_is_told_what_it_means_and_the_log_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[dict[str, Any]] = []
+    monkeypatch.setattr(loads.log, "warning", lambda event, **more: logged.append({"event": event} | more))
+    unset = replace(GATEWAY, ui_mode="ui")
+    keys = secret("ws-a", **KEYS)
+    async with serving(tmp_path, unset, storages=[storage()], datalabs=[datalab()], secrets=[keys]) as api:
+        for path in ("/workspaces/ws-a/buckets", "/workspaces/ws-a/buckets/ws-a"):
+            found = await page(api, path)
+            assert "ask whoever runs this service" in found
+            assert "ENDPOINT" not in found
+    error = "Objects are not read here: ENDPOINT or STORAGE_ENDPOINTS has to name the object storage"
+    assert logged == [{"event": "objects cannot be read", "workspace": "ws-a", "error": error}] * 2
+
+
+async def test_sizes_are_in_the_readers_language(tmp_path: Path) -> None:
+    """A decimal comma in German; octets in French."""
+    async with pages(tmp_path, Bucket()) as api:
+        for language, expected in (("de", "mehr als 20 B"), ("fr", "plus de 20 o")):
+            headers = {"Accept": "text/html", "Accept-Language": language}
+            answer = await api.ask(
+                "GET", "/workspaces/ws-a/buckets", "alice", roles={"ws-a": "ws_admin"}, headers=headers
+            )
+            assert expected in await answer.text()
+
+
+async def test_hundreds_of_requests_are_paged_and_each_can_be_decided(tmp_path: Path) -> None:
+    names = [f"ws-r{number:03}" for number in range(300)]
+    asking = [storage(name, bucketAccessRequests=[request("ws-a", "ReadOnly: maps")]) for name in names]
+    known = replace(GATEWAY, ui_mode="ui")
+    async with serving(tmp_path, known, storages=[storage(), *asking], datalabs=[datalab()]) as api:
+        first = await page(api, "/workspaces/ws-a/sharing")
+        assert first.count('<tr id="of-us-') == 25
+        assert "1 to 25 of 300" in first
+        assert "ReadOnly: maps" not in first
+        last = "/workspaces/ws-a/sharing?of_us=275"
+        shown = await page(api, last)
+        assert 'href="/workspaces/ws-a/sharing?of_us=275&amp;dialog=grant-ws-r299_2f_ws-a"' in shown
+        assert '<dialog id="grant-ws-r299_2f_ws-a"' in await page(api, f"{last}&dialog=grant-ws-r299_2f_ws-a")
+        fields = {"action": "grant", "form": "form-grant-ws-a-ws-r299", "b": "ws-a", "workspace": "ws-r299"}
+        fields |= {"permission": "ReadOnly", "expires": "2020-01-01T00:00"}
+        status, text = await send(api, last, **fields)
+        assert (status, "must be in the future" in text, 'aria-invalid="true"' in text) == (422, True, True)
+        status, text = await send(api, "/workspaces/ws-a/sharing", **fields)
+        assert (status, "expires: must be in the future" in text) == (422, True), "its form is on another page"
 
 
 async def test_forms_are_refused_at_the_field(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import datetime
 from tests.workspaces.test_look import STATIC
 from workspaces.permissions import NOTHING
 from workspaces.ui.components import COMPONENTS, SYMBOLS
-from workspaces.ui.screens import Inputs
+from workspaces.ui.inputs import Inputs
 
 
 def test_every_symbol_of_the_sprite_is_shown() -> None:

@@ -1,22 +1,22 @@
 """What screens show, of what the API tells."""
 
-import datetime
 from typing import Any
 
 import pytest
 
-from workspaces.permissions import EVERYTHING, ROLE_PERMISSIONS, Role
-from workspaces.ui import home, listing, members, screens, sizes
-from workspaces.ui.screens import Inputs
+from tests.workspaces.screens import inputs
+from workspaces.permissions import ROLE_PERMISSIONS, Role
+from workspaces.ui import home, listing, members
+from workspaces.ui.sizes import quantity
 
-NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
 ASKED = {"workspace": "ws-b", "bucket": "ws-a", "permission": "ReadOnly", "request_timestamp": "2026-05-01T00:00:00Z"}
+SHOWN = {"state": "waits", "reason": ""}
 GRANTED = ASKED | {"grant_timestamp": "2026-05-02T00:00:00Z"}
 VIEWER = ROLE_PERMISSIONS[Role.ACCESS]
 
 
 def view(**more: Any) -> dict[str, Any]:
-    lab = {"memberships": [], "sessions": [], "available": True}
+    lab = {"memberships": [], "sessions": [], "stores": [], "available": True}
     return {"name": "ws-a", "storage": {"bucket_access_requests": []}, "datalab": lab} | more
 
 
@@ -26,11 +26,12 @@ def access(*rows: dict[str, str]) -> dict[str, Any]:
 
 def test_an_overview_without_anything() -> None:
     more = {"may_start": False, "may_delete": False}
-    assert home.context(view(), more, EVERYTHING, NOW) == {
+    assert home.context(inputs(view(), more)) == {
         "waits": [],
         "usage": None,
-        "readable": sizes.readable,
         "pending": [],
+        "more_pending": 0,
+        "rotated": [],
         "ending": [],
         "sessions": [],
         "may_start": False,
@@ -39,23 +40,48 @@ def test_an_overview_without_anything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantity", "shown"),
+    ("written", "shown"),
     [("30265701Ki", "28.9 GiB"), ("0", "0 B"), ("1500M", "1.4 GiB"), ("500Gi", "500 GiB"), ("lots", "lots")],
 )
-def test_sizes_are_easy_to_read(quantity: str, shown: str) -> None:
-    assert sizes.readable(quantity) == shown
+def test_sizes_are_easy_to_read(written: str, shown: str) -> None:
+    assert quantity(written, ".", str) == shown
 
 
 def test_requests_of_others_wait_for_whoever_decides() -> None:
     own = ASKED | {"workspace": "ws-a", "bucket": "ws-b"}
     rows = access(ASKED, GRANTED, ASKED | {"denied_timestamp": "2026-05-02T00:00:00Z"}, own, {"workspace": "ws-c"})
     more = {"may_start": True, "may_delete": True}
-    assert home.context(rows, more, EVERYTHING, NOW)["pending"] == [ASKED]
-    assert home.context(rows, more, VIEWER, NOW)["pending"] == []
+    assert home.context(inputs(rows, more))["pending"] == [ASKED | SHOWN]
+    assert home.context(inputs(rows, more, VIEWER))["pending"] == []
+
+
+def test_of_many_requests_some_are_named() -> None:
+    rows = [ASKED | {"workspace": f"ws-{number}"} for number in range(home.WAITING_MAX + 2)]
+    found = home.context(inputs(access(*rows), {"may_start": True, "may_delete": True}))
+    assert ([row["workspace"] for row in found["pending"]], found["more_pending"]) == (
+        [row["workspace"] for row in rows[: home.WAITING_MAX]],
+        2,
+    )
 
 
 @pytest.mark.parametrize(
-    ("row", "is_told"),
+    ("state", "is_listed"),
+    [
+        ({"rotating": True}, True),
+        ({"rotated": True, "credentials_since": "2026-05-30T00:00:00Z"}, True),
+        ({"rotated": True, "credentials_since": "2026-05-20T00:00:00Z"}, False),
+        ({"rotated": True}, False),
+        ({"credentials_since": "2026-05-30T00:00:00Z"}, False),
+    ],
+)
+def test_credentials_that_were_replaced_lately_are_listed(state: dict[str, Any], is_listed: bool) -> None:
+    lab = view()["datalab"] | {"stores": [{"name": "c", "type": "cache"} | state]}
+    found = home.context(inputs(view(datalab=lab), {"may_start": True, "may_delete": True}, VIEWER))
+    assert [row["name"] for row in found["rotated"]] == (["c"] if is_listed else [])
+
+
+@pytest.mark.parametrize(
+    ("row", "is_listed"),
     [
         (GRANTED | {"expires": "2026-06-10T00:00:00Z"}, True),
         (GRANTED | {"expires": "2026-08-10T00:00:00Z"}, False),
@@ -65,17 +91,22 @@ def test_requests_of_others_wait_for_whoever_decides() -> None:
         (ASKED | {"expires": "2026-06-10T00:00:00Z"}, False),
     ],
 )
-def test_grants_that_end_soon_are_told(row: dict[str, str], is_told: bool) -> None:
+def test_grants_that_end_soon_are_listed(row: dict[str, str], is_listed: bool) -> None:
     more = {"may_start": True, "may_delete": True}
-    assert home.context(access(row), more, VIEWER, NOW)["ending"] == ([row] if is_told else [])
+    assert home.context(inputs(access(row), more, VIEWER))["ending"] == (
+        [row | {"state": "granted", "reason": ""}] if is_listed else []
+    )
 
 
 def test_members_and_what_may_be_done_with_them() -> None:
     rows = [{"member": "alice", "role": "owner"}, {"member": "joe", "role": "user", "problem": "unknown"}]
     found = view(datalab={"memberships": rows, "available": True})
     expected = {"rows": rows, "may_manage": True, "may_hand_over": False, "unknown": 1}
-    assert members.context(found, {"owns": False}, EVERYTHING) == expected
-    assert members.context(found, {"owns": True}, VIEWER) == expected | {"may_manage": False, "may_hand_over": True}
+    assert members.context(inputs(found, {"owns": False})) == expected
+    assert members.context(inputs(found, {"owns": True}, VIEWER)) == expected | {
+        "may_manage": False,
+        "may_hand_over": True,
+    }
 
 
 @pytest.mark.parametrize(
@@ -95,18 +126,11 @@ def test_members_are_added_several_at_once(names: str, role: str, added: list[di
 def test_the_list() -> None:
     more = {"rows": [], "total": 0, "following": "", "may_create": False}
     expected = {"name": "", "status": "", "is_filtered": False, "is_later": False}
-    assert listing.context(more, {}) == more | expected
+    assert listing.context(inputs({}, more)) == more | expected
     query = {"name": "a", "continue": "x"}
-    assert listing.context(more, query) == more | {
+    assert listing.context(inputs({}, more, query=query)) == more | {
         "name": "a",
         "status": "",
         "is_filtered": True,
         "is_later": True,
     }
-
-
-def test_screens_have_these_contexts() -> None:
-    more = {"rows": [], "total": 0, "following": "", "may_create": False, "owns": False, "may_start": False}
-    inputs = Inputs(view(), more | {"may_delete": False}, EVERYTHING, {}, {"w": "ws-a"}, NOW)
-    found = {name: screens.BY_NAME[name].context(inputs) for name in ("workspaces", "home", "members")}
-    assert [sorted(context)[0] for context in found.values()] == ["following", "ending", "may_hand_over"]

@@ -3,10 +3,12 @@
 from typing import Any
 
 from tests.workspaces.objects import BEFORE, TODAY
+from tests.workspaces.screens import inputs
 from workspaces.operations import OPERATIONS
 from workspaces.permissions import Permission, Permissions
 from workspaces.snippets import snippets
 from workspaces.ui import keys
+from workspaces.ui.forms import Outcome
 
 VIEW: dict[str, Any] = {
     "name": "ws-a",
@@ -30,22 +32,26 @@ ALL: dict[str, Any] = {
 VIEWER = Permissions({Permission.VIEW_STORES, Permission.VIEW_BUCKET_CREDENTIALS})
 
 
+def context(answer: dict[str, Any] | None) -> dict[str, Any]:
+    outcome = None if answer is None else Outcome("show_credentials", answer, {})
+    return keys.context(inputs(VIEW, {}, VIEWER, outcome=outcome))
+
+
 def values(group: keys.Group) -> list[tuple[str, str, str]]:
     return [(value.label, value.of, value.value) for value in group.values]
 
 
 def test_nothing_is_there_before_somebody_asks() -> None:
-    found = keys.context(VIEW, VIEWER, None)
+    found = context(None)
     assert (found["is_shown"], found["groups"], found["everything"]) == (False, (), "")
     assert found["ages"] == [
-        {"type": "database", "name": "pg0", "since": BEFORE, "rotating": False},
-        {"type": "cache", "name": "c", "since": None, "rotating": True},
+        {"type": "database", "name": "pg0", "since": BEFORE, "rotating": False, "rotated": False},
+        {"type": "cache", "name": "c", "since": None, "rotating": True, "rotated": False},
     ]
-    assert keys.context(VIEW, Permissions({Permission.VIEW_BUCKET_CREDENTIALS}), None)["ages"] == []
 
 
 def test_everything_is_there_then() -> None:
-    found = keys.context(VIEW, VIEWER, ALL)
+    found = context(ALL)
     assert [(group.of, group.since) for group in found["groups"]] == [
         ("storage", TODAY),
         ("database/pg0", BEFORE),
@@ -74,7 +80,7 @@ def test_everything_is_there_then() -> None:
 
 
 def test_each_snippet_stands_with_its_credentials() -> None:
-    found = keys.context(VIEW, VIEWER, ALL)
+    found = context(ALL)
     assert [snippet.text for group in found["groups"] for snippet in group.snippets] == [
         snippet.text for snippet in snippets("ws-a", ALL)
     ]
@@ -86,7 +92,7 @@ def test_each_snippet_stands_with_its_credentials() -> None:
 
 
 def test_there_may_be_no_credentials_yet() -> None:
-    found = keys.context(VIEW, VIEWER, {})
+    found = context({})
     assert (found["is_shown"], found["groups"]) == (True, ())
 
 
@@ -98,4 +104,4 @@ def test_every_tool_and_every_value_has_a_name() -> None:
 
 
 def test_secrets_are_not_shown_by_accident() -> None:
-    assert "SK" not in repr(keys.context(VIEW, VIEWER, ALL)["groups"])
+    assert "SK" not in repr(context(ALL)["groups"])

@@ -135,6 +135,7 @@ _FRAME: dict[str, object] = {
         "navigation": [],
         "languages": {"en": "English"},
         "here": "/x",
+        "kept": "",
     },
     "asset": lambda name: f"/ui/{name}",
     "sprite": "/ui/sprite.svg",

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.workspaces.screens import inputs
 from workspaces.permissions import Permission
 from workspaces.ui import sessions
 
@@ -22,7 +23,7 @@ def view(*rows: dict[str, Any], most: int = 2, available: bool = True) -> dict[s
 
 
 def waiting(row: dict[str, Any], *, answers: bool = False) -> dict[str, Any]:
-    return sessions.waiting(view(row), {"may_start": True, "answers": answers}, VIEWER, "a")
+    return sessions.waiting(inputs(view(row), {"may_start": True, "answers": answers}, VIEWER, s="a"))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_how_a_session_is(row: dict[str, Any], how: str) -> None:
 
 
 def test_a_manager_may_do_everything_while_there_is_room() -> None:
-    assert sessions.context(view(READY), {"may_start": True}, MANAGER) == {
+    assert sessions.context(inputs(view(READY), {"may_start": True}, MANAGER)) == {
         "rows": [READY | {"how": "running"}],
         "most": 2,
         "is_full": False,
@@ -65,7 +66,7 @@ def test_a_manager_may_do_everything_while_there_is_room() -> None:
 def test_what_is_full_and_what_may_be_managed(
     rows: list[dict[str, Any]], available: bool, allowed: frozenset[Permission], expected: tuple[bool, bool]
 ) -> None:
-    found = sessions.context(view(*rows, available=available), {"may_start": False}, allowed)
+    found = sessions.context(inputs(view(*rows, available=available), {"may_start": False}, allowed))
     assert (found["is_full"], found["may_manage"]) == expected
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.workspace import StoreType
+from tests.workspaces.screens import inputs
 from workspaces.permissions import Permission, Permissions
 from workspaces.ui import actions, stores
 from workspaces.ui.forms import Outcome
@@ -20,7 +21,7 @@ def view(*rows: dict[str, Any], available: bool = True) -> dict[str, Any]:
 
 
 def test_databases_name_those_beside_them() -> None:
-    found = stores.context(view(DEV, PROD, CACHE), VIEWER, None)
+    found = stores.context(inputs(view(DEV, PROD, CACHE), {}, VIEWER))
     assert [row["databases"] for row in found["rows"]] == [["dev", "prod"], ["dev", "prod"], []]
     assert (found["types"], found["checked"], found["effects"]) == (["database", "cache"], None, [])
 
@@ -29,15 +30,15 @@ def test_databases_name_those_beside_them() -> None:
     ("allowed", "available", "expected"), [(ADMIN, True, True), (VIEWER, True, False), (ADMIN, False, False)]
 )
 def test_who_may_change_them(allowed: Permissions, available: bool, expected: bool) -> None:
-    assert stores.context(view(DEV, available=available), allowed, None)["may_manage"] is expected
+    assert stores.context(inputs(view(DEV, available=available), {}, allowed))["may_manage"] is expected
 
 
 def test_what_was_checked_is_shown_with_its_effects() -> None:
     asked = {"type": "database", "name": "dev", "time": "2026-01-01T10:00"}
     outcome = Outcome("check_restore", {"name": "dev", "nonce": "1", "warnings": ["restores pg0"]}, asked)
-    found = stores.context(view(DEV), ADMIN, outcome)
+    found = stores.context(inputs(view(DEV), {}, ADMIN, outcome=outcome))
     assert (found["checked"].name, found["asked"], found["effects"]) == ("restore", asked, ["restores pg0"])
-    assert stores.context(view(DEV), ADMIN, Outcome("check_backup", {}, {}))["effects"] == []
+    assert stores.context(inputs(view(DEV), {}, ADMIN, outcome=Outcome("check_backup", {}, {})))["effects"] == []
 
 
 def test_deeds_are_actions_and_checks_of_the_same_operation() -> None:

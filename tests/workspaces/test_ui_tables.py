@@ -1,18 +1,18 @@
 """The tables of screens and of forms hold together, and with those of the API."""
 
-import datetime
 import string
 from pathlib import Path
 
 import pytest
 
+from tests.workspaces.screens import inputs
 from workspaces.operations import BY_NAME as OPERATIONS
 from workspaces.operations import Needs
 from workspaces.permissions import EVERYTHING, NOTHING, ROLE_PERMISSIONS, Permission, Role
 from workspaces.problems import Problem
 from workspaces.ui import actions, failures, screens
 from workspaces.ui.actions import ACTIONS, Action
-from workspaces.ui.screens import SCREENS, Inputs, Screen
+from workspaces.ui.screens import SCREENS, Screen
 
 TEMPLATES = Path(screens.__file__).parent / "templates"
 SPRITE = (Path(screens.__file__).parent / "static" / "sprite.svg").read_text()
@@ -64,7 +64,7 @@ def test_the_navigation_is_what_somebody_may_look_at() -> None:
 
 def test_an_address_has_its_parts_escaped() -> None:
     assert screens.BY_NAME["members"].address({"w": "a/b"}) == "/workspaces/a%2Fb/members"
-    assert Screen("x", "/x", Needs.TOKEN, "X").context(Inputs({}, {}, NOTHING, {}, {}, datetime.datetime.max)) == {}
+    assert Screen("x", "/x", Needs.TOKEN, "X").context(inputs({})) == {}
 
 
 def test_what_a_form_asks_of_an_operation() -> None:
@@ -76,25 +76,25 @@ def test_what_a_form_asks_of_an_operation() -> None:
         ("role", "admin"),
         ("dry_run", "true"),
     )
-    found = actions.asked(actions.BY_NAME["change_role"], fields, {"w": "ws-a"})
-    assert (found.parts, found.query, found.version) == ({"w": "ws-a", "m": "joe"}, {"dry_run": "true"}, '"1"')
+    found = actions.filled(actions.BY_NAME["change_role"], fields, {"w": "ws-a"})
+    assert (found.parts, found.query, found.if_match) == ({"w": "ws-a", "m": "joe"}, {"dry_run": "true"}, '"1"')
     assert (found.body, found.typed) == (b'{"role":"admin"}', {"role": "admin", "dry_run": "true"})
 
 
 def test_the_path_of_the_page_goes_before_a_field() -> None:
     fields = (("w", "ws-b"), ("m", "joe"))
-    found = actions.asked(actions.BY_NAME["remove_member"], fields, {"w": "ws-a"})
+    found = actions.filled(actions.BY_NAME["remove_member"], fields, {"w": "ws-a"})
     assert (found.parts, found.body) == ({"w": "ws-a", "m": "joe"}, b"{}")
 
 
 def test_a_name_has_to_be_typed_once_more() -> None:
     delete = actions.BY_NAME["delete"]
-    right = actions.asked(delete, (("confirm", " ws-a "),), {"w": "ws-a"})
+    right = actions.filled(delete, (("confirm", " ws-a "),), {"w": "ws-a"})
     actions.require_confirmation(delete, right)
     with pytest.raises(Problem, match="must be ws-a"):
-        actions.require_confirmation(delete, actions.asked(delete, (), {"w": "ws-a"}))
+        actions.require_confirmation(delete, actions.filled(delete, (), {"w": "ws-a"}))
     other = actions.BY_NAME["remove_member"]
-    actions.require_confirmation(other, actions.asked(other, (), {"w": "ws-a"}))
+    actions.require_confirmation(other, actions.filled(other, (), {"w": "ws-a"}))
 
 
 def test_an_error_says_what_to_do_whatever_it_is() -> None:

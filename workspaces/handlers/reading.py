@@ -72,10 +72,11 @@ def known(call: Call) -> Pieces:
     return pieces(call, storage)
 
 
-def view(call: Call) -> reads.View:
-    """The workspace as the caller may see it."""
+def view(call: Call, *, credentials: bool = True) -> reads.View:
+    """The workspace as the caller may see it; at will without any credential."""
     allowed = allowed_now(call)
-    return reads.view(known(call), call.cache.sharing, offer(call), call.settings, allowed, call.caller.name)
+    of, name = call.cache.sharing, call.caller.name
+    return reads.view(known(call), of, offer(call), call.settings, allowed, name, credentials=credentials)
 
 
 def allowed_now(call: Call) -> Permissions:
@@ -190,7 +191,7 @@ async def watch_workspace(call: Call) -> web.StreamResponse:
         body = call.services.streams.rendered(
             (call.workspace, allowed, offered, withheld),
             lambda: answers.encode(
-                reads.without_secrets(reads.anybodys(parts, cache.sharing, offered, call.settings, allowed))
+                reads.anybodys(parts, cache.sharing, offered, call.settings, allowed, credentials=False)
             ),
         )
         return b'%s,"user":%s}' % (body[:-1], answers.encode(reads.user(call.caller.name, allowed)))

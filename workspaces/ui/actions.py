@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from workspaces.operations import BY_NAME as OPERATIONS
-from workspaces.operations import Operation
+from workspaces.operations import Asked, Operation
 from workspaces.problems import wrong
 from workspaces.ui import buckets, forms, members, sessions, stores
 from workspaces.ui.forms import Words
@@ -109,19 +109,15 @@ BY_NAME = {action.name: action for action in ACTIONS}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a form asks of an operation."""
+class Filled(Asked):
+    """A form that was filled in, as what it asks of an operation."""
 
-    parts: Mapping[str, str]
-    query: Mapping[str, str]
-    version: str
-    body: bytes
     words: Words
     typed: Mapping[str, str]
     """What was typed, by field."""
 
 
-def asked(action: Action, fields: Fields, path: Mapping[str, str]) -> Asked:
+def filled(action: Action, fields: Fields, path: Mapping[str, str]) -> Filled:
     """What the fields of a form say; `path` has the parts of the address that it was sent to."""
     operation = action.operation
     values = dict(fields)
@@ -134,11 +130,11 @@ def asked(action: Action, fields: Fields, path: Mapping[str, str]) -> Asked:
     )
     made, words = action.body(rest) if operation.body is not None else ({}, {})
     parts = {**path, **{name: values[name] for name in names if name in values}}
-    return Asked(parts, query, values.get("version", ""), orjson.dumps(made), words, dict(rest) | query)
+    return Filled(parts, query, orjson.dumps(made), values.get("version", ""), words, dict(rest) | query)
 
 
-def require_confirmation(action: Action, asked: Asked) -> None:
+def require_confirmation(action: Action, form: Filled) -> None:
     """Raise `Problem` unless what has to be typed once more was."""
-    name = asked.parts.get(action.confirms, "")
-    if action.confirms and asked.typed.get(CONFIRM, "").strip() != name:
+    name = form.parts.get(action.confirms, "")
+    if action.confirms and form.typed.get(CONFIRM, "").strip() != name:
         raise wrong(("body", CONFIRM), f"must be {name}", "")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from workspaces.ui.inputs import Context, Inputs
 from workspaces.ui.languages import N_
 
 PAGE = 50
@@ -30,31 +31,45 @@ ACTS = {
     "remove_session": N_("removed a session"),
 }
 """What each operation of the table is called when somebody did it."""
+CHANGES = {
+    "Created": N_("Parts of the lab were made"),
+    "Updated": N_("Parts of the lab were changed"),
+    "Deleted": N_("Parts of the lab were removed"),
+}
+"""What an Event of the lab says, by its reason; its note lists the objects."""
+SHORT = 160
+"""Characters of a note that are shown at once."""
 _NOTE = re.compile(r"(?P<who>.*?) asked for (?P<operation>[a-z_]+)(?:: (?P<what>.*))? \(request [^ ()]*\)", re.DOTALL)
 
 
-def context(page: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
-    """One page of what happened, newest first; `page` is an `ActivityPage`."""
+def context(inputs: Inputs) -> Context:
+    """One page of what happened, newest first."""
+    page = inputs.more["page"]
     return {
         "rows": [_row(item) for item in page["items"]],
         "following": page.get("continue", ""),
-        "is_later": bool(query.get("continue")),
-        "acts": ACTS,
+        "is_later": bool(inputs.query.get("continue")),
+        "acts": ACTS | CHANGES,
     }
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An Event; `act` names the operation where somebody asked for one, who is `who`, of `what`."""
+    """An Event: `act` is an entry of both tables, where it is one; `what` is short, and `details` are what is left."""
+    row = {"time": item["time"], "is_warning": item["type"] == "Warning", "reason": item["reason"]}
+    row |= {"object": item["object"], "count": item["count"], "who": "", "act": "", "what": "", "details": ""}
     found = _NOTE.fullmatch(item["message"])
-    is_known = found is not None and found["operation"] in ACTS
-    row = {"who": "", "act": "", "what": item["message"]}
-    if found is not None and is_known:
-        row = {"who": found["who"], "act": found["operation"], "what": found["what"] or ""}
-    return (
-        {"time": item["time"], "is_warning": item["type"] == "Warning", "reason": item["reason"]}
-        | row
-        | {
-            "object": item["object"],
-            "count": item["count"],
-        }
-    )
+    if found is not None and found["operation"] in ACTS:
+        return row | {"who": found["who"], "act": found["operation"], "what": found["what"] or ""}
+    if item["reason"] in CHANGES and not row["is_warning"]:
+        return row | {"act": item["reason"], "details": item["message"]}
+    short, details = _shortened(item["message"])
+    return row | {"what": short, "details": details}
+
+
+def _shortened(note: str) -> tuple[str, str]:
+    """The beginning of a note, to the end of a sentence or a word; and the whole of it, where that is more."""
+    if len(note) <= SHORT:
+        return note, ""
+    start = note[:SHORT]
+    sentence, dot, _ = start.rpartition(". ")
+    return (f"{sentence}." if dot else f"{start.rpartition(' ')[0] or start} …"), note

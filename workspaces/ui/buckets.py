@@ -1,54 +1,62 @@
 """What the screens of buckets and of one bucket show, and what their forms ask for. Pure."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workspaces.permissions import Permission, Permissions
-from workspaces.ui.forms import Outcome, Words, body
-from workspaces.ui.sizes import size
+from workspaces.permissions import Permission
+from workspaces.ui import access
+from workspaces.ui.forms import Words, body
+from workspaces.ui.inputs import Context, Inputs
+from workspaces.ui.languages import N_
 
 CHECK = "check_rules"
 """The action that shows what rules do, before they are kept."""
 RULES = "lifecycle_rules"
+OF_OPERATORS = frozenset({"objects_not_configured", "endpoint_not_listed", "storage_elsewhere", "storage_untrusted"})
+"""Words for what only whoever runs the API can mend: its sentences are for the log."""
+NOT_SHOWN = N_(
+    "What is in buckets cannot be shown here. Programs still get to it with the keys under “Credentials”. "
+    "If you need to see it on this page, ask whoever runs this service to set that up."
+)
 BLANK = 2
 """Rows for further rules."""
 _AGE = re.compile(r"\+?0*([0-9]+)([smhdw])")
 
 
-def context(view: Mapping[str, Any], more: Mapping[str, Any], allowed: Permissions) -> dict[str, Any]:
+def context(inputs: Inputs) -> Context:
     """Rows of own buckets, and what may be done with them."""
-    usage = more["usage"]
-    problems = {measured.get("problem", "") for measured in usage.values()}
-    trouble = problems.pop() if len(problems) == 1 else ""
+    view, usage = inputs.view, inputs.more["usage"]
+    problems = {(measured.get("word", ""), measured.get("problem", "")) for measured in usage.values()}
+    word, problem = problems.pop() if len(problems) == 1 else ("", "")
     own = view["name"]
+    held, asked = _count(view, access.GRANTED), _count(view, access.WAITS)
     return {
         "rows": [
             bucket
             | {
                 "spoken": [spoken(rule) for rule in bucket["lifecycle_rules"]],
                 "usage": usage.get(bucket["name"]),
-                "held": _held(view, bucket["name"]),
+                "held": held[bucket["name"]],
+                "asked": asked[bucket["name"]],
                 "is_main": bucket["name"] == own,
             }
             for bucket in view["storage"]["buckets"]
         ],
-        "may_manage": Permission.MANAGE_BUCKETS in allowed,
-        "may_read": Permission.VIEW_BUCKET_CREDENTIALS in allowed and not trouble,
-        "trouble": trouble,
-        "size": size,
+        "may_manage": Permission.MANAGE_BUCKETS in inputs.allowed,
+        "may_read": Permission.VIEW_BUCKET_CREDENTIALS in inputs.allowed and not problem,
+        "trouble": {"word": word, "problem": problem} if problem else None,
+        **_TROUBLES,
     }
 
 
-def one(
-    view: Mapping[str, Any],
-    more: Mapping[str, Any],
-    allowed: Permissions,
-    query: Mapping[str, str],
-    name: str,
-    outcome: Outcome | None,
-) -> dict[str, Any]:
+_TROUBLES = {"of_operators": OF_OPERATORS, "not_shown": NOT_SHOWN}
+
+
+def one(inputs: Inputs) -> Context:
     """One bucket: its rules and its objects."""
+    view, more, query, outcome, name = inputs.view, inputs.more, inputs.query, inputs.outcome, inputs.parts["b"]
     bucket = next((bucket for bucket in view["storage"]["buckets"] if bucket["name"] == name), None)
     rules = [] if bucket is None else bucket["lifecycle_rules"]
     asked = outcome.asked if outcome is not None and outcome.action == CHECK else None
@@ -62,27 +70,23 @@ def one(
         "slots": range(len(rules) + BLANK),
         "checked": checked,
         "kept": {} if asked is None else {key: value for key, value in asked.items() if key.startswith(f"{RULES}.")},
-        "may_manage": bucket is not None and Permission.MANAGE_BUCKETS in allowed,
-        "may_read": Permission.VIEW_BUCKET_CREDENTIALS in allowed,
+        "may_manage": bucket is not None and Permission.MANAGE_BUCKETS in inputs.allowed,
+        "may_read": Permission.VIEW_BUCKET_CREDENTIALS in inputs.allowed,
         "objects": page,
         "trouble": more["trouble"],
+        **_TROUBLES,
         "usage": more["usage"].get(name),
         "prefix": query.get("prefix", ""),
         "above": above(query.get("prefix", "")),
         "is_later": "continue" in query,
-        "size": size,
     }
 
 
-def _held(view: Mapping[str, Any], bucket: str) -> int:
-    """How many others have the bucket now."""
-    rows = view["storage"]["bucket_access_requests"]
-    return sum(row["bucket"] == bucket and row["workspace"] != view["name"] and is_granted(row) for row in rows)
-
-
-def is_granted(row: Mapping[str, Any]) -> bool:
-    """Whether a request was granted, and not denied since."""
-    return bool(row.get("grant_timestamp")) and not row.get("denied_timestamp")
+def _count(view: Mapping[str, Any], state: str) -> Counter[str]:
+    """How many others have a state of access to each bucket."""
+    return Counter(
+        row["bucket"] for row in access.rows(view) if row["workspace"] != view["name"] and row["state"] == state
+    )
 
 
 def above(prefix: str) -> list[tuple[str, str]]:

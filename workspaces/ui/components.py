@@ -1,11 +1,11 @@
 """Every part that screens are made of, in every state: a page for whoever changes how they look. Pure."""
 
 import datetime
-from typing import Any
 
 from workspaces.operations import Needs
 from workspaces.ui.forms import Attempt, Form
-from workspaces.ui.screens import Inputs, Screen
+from workspaces.ui.inputs import Context, Inputs
+from workspaces.ui.screens import Screen
 
 SYMBOLS = (
     *("logo", "home", "workspaces", "members", "bucket", "share", "session", "store", "key", "activity"),
@@ -22,7 +22,7 @@ MOMENTS = {
 }
 
 
-def context(inputs: Inputs) -> dict[str, Any]:
+def context(inputs: Inputs) -> Context:
     """A form as it is, and one that was refused."""
     attempt = Attempt(
         "form-refused",

@@ -82,6 +82,11 @@ class Attempt:
     word: str = ""
     """What is wrong with all of it, in the API's word for programs."""
 
+    @property
+    def sentence(self) -> str:
+        """All that is wrong with it, in the API's words."""
+        return "; ".join(filter(None, (self.problem, *(f"{name}: {error}" for name, error in self.errors.items()))))
+
 
 def attempt(form: str, typed: Mapping[str, str], words: Words, why: Problem) -> Attempt:
     """The form as it was refused."""

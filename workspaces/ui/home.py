@@ -1,43 +1,51 @@
 """What the overview of a workspace shows: its state, what hinders it, and what waits for its viewer. Pure."""
 
 import datetime
-from collections.abc import Mapping
 from typing import Any
 
 from datalabd.text import moment
-from workspaces.permissions import Permission, Permissions
-from workspaces.ui.buckets import is_granted
-from workspaces.ui.sizes import readable
+from workspaces.permissions import Permission
+from workspaces.ui import access, keys
+from workspaces.ui.inputs import Context, Inputs
 
 SOON = datetime.timedelta(days=14)
 """How long before its end a grant is spoken of."""
+LATELY = datetime.timedelta(days=7)
+"""How long replaced credentials are spoken of."""
+WAITING_MAX = 10
+"""Requests that are named here; all of them stand on the screen of sharing."""
 
 
-def context(
-    view: Mapping[str, Any], more: Mapping[str, Any], allowed: Permissions, now: datetime.datetime
-) -> dict[str, Any]:
+def context(inputs: Inputs) -> Context:
     """State, usage, sessions, and what needs the viewer."""
-    access = view["storage"]["bucket_access_requests"]
+    view, now = inputs.view, inputs.now
     name = view["name"]
-    decides = Permission.MANAGE_BUCKETS in allowed
+    rows = access.rows(view)
+    decides = Permission.MANAGE_BUCKETS in inputs.allowed
+    pending = [row for row in rows if decides and row["workspace"] != name and row["state"] == access.WAITS]
+    ending = [row for row in rows if row["state"] == access.GRANTED and _is_soon(row.get("expires"), now)]
     return {
         "waits": view.get("conditions", []),
         "usage": view.get("resource_usage", {}).get("storage"),
-        "readable": readable,
-        "pending": [row for row in access if decides and row["workspace"] != name and is_pending(row)],
-        "ending": [row for row in access if _ends_soon(row, now)],
+        "pending": pending[:WAITING_MAX],
+        "more_pending": max(len(pending) - WAITING_MAX, 0),
+        "ending": ending,
+        "rotated": [
+            one for one in keys.ages(view) if one["rotating"] or (one["rotated"] and _is_late(one["since"], now))
+        ],
         "sessions": view["datalab"]["sessions"],
-        "may_start": bool(more["may_start"]),
-        "may_delete": bool(more["may_delete"]),
+        "may_start": bool(inputs.more["may_start"]),
+        "may_delete": bool(inputs.more["may_delete"]),
     }
 
 
-def is_pending(row: Mapping[str, Any]) -> bool:
-    """Whether a request waits for its decision."""
-    return bool(row.get("request_timestamp")) and not (row.get("grant_timestamp") or row.get("denied_timestamp"))
+def _is_soon(time: Any, now: datetime.datetime) -> bool:
+    """Whether a time comes within days."""
+    at = moment(time)
+    return at is not None and now < at <= now + SOON
 
 
-def _ends_soon(row: Mapping[str, Any], now: datetime.datetime) -> bool:
-    """Whether what is granted ends within days."""
-    ends = moment(row.get("expires"))
-    return is_granted(row) and ends is not None and now < ends <= now + SOON
+def _is_late(time: Any, now: datetime.datetime) -> bool:
+    """Whether a time was within the last days."""
+    at = moment(time)
+    return at is not None and now - LATELY < at

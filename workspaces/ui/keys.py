@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from workspaces import snippets
-from workspaces.permissions import Permission, Permissions
 from workspaces.snippets import Snippet
+from workspaces.ui.inputs import Context, Inputs
 from workspaces.ui.languages import N_
 
 SECONDS = 60
@@ -79,8 +79,10 @@ class Group:
         return f"{self.kind}/{self.name}" if self.name else self.kind
 
 
-def context(view: Mapping[str, Any], allowed: Permissions, answer: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What there is; and all of it where `answer` has it, which is `AllCredentials`."""
+def context(inputs: Inputs) -> Context:
+    """What there is; and all of it where an action answered with `AllCredentials`."""
+    view = inputs.view
+    answer = inputs.outcome.body if inputs.outcome is not None else None
     shown = () if answer is None else tuple(_groups(view, answer))
     return {
         "is_shown": answer is not None,
@@ -88,14 +90,14 @@ def context(view: Mapping[str, Any], allowed: Permissions, answer: Mapping[str, 
         "everything": "".join(
             snippet.text for group in shown for snippet in group.snippets if snippet.tool == "environment"
         ),
-        "ages": _ages(view) if Permission.VIEW_STORES in allowed else [],
+        "ages": ages(view),
         "seconds": SECONDS,
         "labels": LABELS,
         "tools": TOOLS,
     }
 
 
-def _ages(view: Mapping[str, Any]) -> list[dict[str, Any]]:
+def ages(view: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Stores with the age of their credentials; databases once for each server."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in view["datalab"]["stores"]:
@@ -105,6 +107,7 @@ def _ages(view: Mapping[str, Any]) -> list[dict[str, Any]]:
             "name": name,
             "since": row.get("credentials_since"),
             "rotating": "rotating" in row,
+            "rotated": "rotated" in row,
         }
         found.setdefault((row["type"], name), entry)
     return list(found.values())
@@ -120,10 +123,10 @@ def _groups(view: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[Grou
 
     if keys := answer.get("storage"):
         yield group("storage", "", keys.get("since"), keys)
-    ages = {(age["type"], age["name"]): age["since"] for age in _ages(view)}
+    known = {(age["type"], age["name"]): age["since"] for age in ages(view)}
     for kind, stores in answer.get("store_credentials", {}).items():
         for name, values in stores.items():
-            yield group(kind, name, ages.get((kind, name)), values)
+            yield group(kind, name, known.get((kind, name)), values)
     if login := answer.get("container_registry_credentials"):
         yield group("registry", "", None, login)
 

@@ -6,6 +6,8 @@ from collections.abc import Collection
 
 LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "es": "Español", "it": "Italiano"}
 """Names of the languages in themselves. Texts in the source are English; every other one has a catalogue."""
+DECIMAL_POINT = frozenset({"en", "qps"})
+"""Languages whose decimal sign is a point; that of others is a comma."""
 PSEUDO = "qps"
 """Shows which texts are in catalogues, and what becomes of a page whose texts are twice as long."""
 DEFAULT = "en"

@@ -1,14 +1,14 @@
 """What the list of workspaces shows. Pure."""
 
-from collections.abc import Mapping
-from typing import Any
+from workspaces.ui.inputs import Context, Inputs
 
 PAGE = 50
 """Workspaces of one page, where nobody says how many."""
 
 
-def context(more: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+def context(inputs: Inputs) -> Context:
     """Rows, how they were chosen, and where the next page begins."""
+    more, query = inputs.more, inputs.query
     return {
         "rows": more["rows"],
         "total": more["total"],

@@ -1,19 +1,23 @@
 """What each screen is read from, beside the workspace itself: as the API's own operations read it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+
+import structlog
 
 from datalabd.api.v1beta2 import State
 from datalabd.kube import resources as kinds
-from workspaces import answers, browsers, permissions, reads, sessions
+from workspaces import answers, browsers, permissions, sessions
 from workspaces.call import Call
 from workspaces.handlers import objects, opening, reading
 from workspaces.objects import is_open
 from workspaces.operations import BY_NAME as OPERATIONS
 from workspaces.permissions import Permission
 from workspaces.problems import Problem, problem
-from workspaces.ui import activity, listing
+from workspaces.ui import activity, buckets, listing
+
+log = structlog.get_logger()
 
 Load = Callable[[Call], Awaitable[dict[str, Any]]]
 
@@ -23,7 +27,7 @@ async def load_workspace(call: Call) -> dict[str, Any]:
     lab = call.cache.get(kinds.DATALABS, call.workspace)
     is_admin = call.caller.is_platform_admin
     return {
-        "view": reads.without_secrets(reading.view(call)),
+        "view": reading.view(call, credentials=False),
         "may_start": opening.may_start(call, call.permissions),
         "may_delete": is_admin,
         "owns": is_admin or permissions.owns(call.caller, call.workspace, lab),
@@ -75,7 +79,9 @@ async def load_buckets(call: Call) -> dict[str, Any]:
     """The workspace, and how much is in its buckets."""
     found = await load_workspace(call)
     names = [bucket["name"] for bucket in found["view"]["storage"]["buckets"]]
-    return found | {"usage": await _usage(call, names[:MEASURED_MAX])}
+    usage = await _usage(call, names[:MEASURED_MAX])
+    _log(call, {measured["word"]: measured["problem"] for measured in usage.values() if "problem" in measured})
+    return found | {"usage": usage}
 
 
 async def load_bucket(call: Call) -> dict[str, Any]:
@@ -86,14 +92,15 @@ async def load_bucket(call: Call) -> dict[str, Any]:
     if storage is None or not is_open(name, storage, sharing):
         raise problem(404, "bucket_not_found", bucket=name)
     usage: dict[str, Any] = {}
-    page, trouble = None, ""
+    page, trouble = None, None
     if Permission.VIEW_BUCKET_CREDENTIALS in call.permissions:
         try:
             usage, page = await asyncio.gather(_usage(call, [name]), objects.page(call))
         except Problem as refusal:
             if refusal.status == 422:
                 raise
-            trouble = refusal.sentence
+            trouble = _trouble(refusal)
+            _log(call, {trouble["word"]: trouble["problem"]})
     return found | {"usage": usage, "page": page, "trouble": trouble}
 
 
@@ -114,7 +121,19 @@ async def _count(call: Call, name: str) -> dict[str, Any]:
     try:
         return await call.services.objects.usage(objects.place(call, name))
     except Problem as refusal:
-        return {"problem": refusal.sentence}
+        return _trouble(refusal)
+
+
+def _trouble(refusal: Problem) -> dict[str, str]:
+    """What keeps objects from being read: in the API's word for programs, if it has one, and in a sentence."""
+    word = refusal.detail.get("error", "") if isinstance(refusal.detail, dict) else ""
+    return {"word": word, "problem": refusal.sentence}
+
+
+def _log(call: Call, troubles: Mapping[str, str]) -> None:
+    """Log what pages do not tell, as it is the operator's to mend."""
+    for word in troubles.keys() & buckets.OF_OPERATORS:
+        log.warning("objects cannot be read", workspace=call.workspace, error=troubles[word])
 
 
 WAITS = "wait"

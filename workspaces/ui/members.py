@@ -1,24 +1,26 @@
 """What the screen of members shows, and what its form for new ones asks for. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from workspaces.permissions import Permission, Permissions
+from workspaces.permissions import Permission
 from workspaces.ui.forms import Words
+from workspaces.ui.inputs import Context, Inputs
 
 _BETWEEN = re.compile(r"[,;\n\r]+")
 NAMES = "names"
 """The field that takes several names at once."""
 
 
-def context(view: Mapping[str, Any], more: Mapping[str, Any], allowed: Permissions) -> dict[str, Any]:
+def context(inputs: Inputs) -> Context:
     """Rows of members, and what may be done with them."""
-    rows = view["datalab"]["memberships"]
+    lab = inputs.view["datalab"]
+    rows = lab["memberships"]
     return {
         "rows": rows,
-        "may_manage": Permission.MANAGE_MEMBERS in allowed and view["datalab"]["available"],
-        "may_hand_over": bool(more["owns"]),
+        "may_manage": Permission.MANAGE_MEMBERS in inputs.allowed and lab["available"],
+        "may_hand_over": bool(inputs.more["owns"]),
         "unknown": sum("problem" in row for row in rows),
     }
 

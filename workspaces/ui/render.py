@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from datalabd.api import workspace
 from datalabd.text import moment, timestamp
 from workspaces.ui.forms import identifier
-from workspaces.ui.languages import DEFAULT, LANGUAGES, PSEUDO, Pseudo
+from workspaces.ui.languages import DECIMAL_POINT, DEFAULT, LANGUAGES, PSEUDO, Pseudo
+from workspaces.ui.sizes import quantity, size
 
 HERE = Path(__file__).parent
 DOMAIN = "workspaces"
@@ -62,8 +63,11 @@ class Renderer:
             auto_reload=False,
             bytecode_cache=_COMPILED,
         )
-        found.filters |= {"identifier": identifier, "stamp": _stamp, "minutes": _minutes}
         catalogue = self._catalogue(language)
+        decimal = "." if language in DECIMAL_POINT else ","
+        for name, of in (("size", size), ("quantity", quantity)):
+            found.filters[name] = functools.partial(of, decimal=decimal, text=catalogue.gettext)
+        found.filters |= {"identifier": identifier, "stamp": _stamp, "minutes": _minutes}
         found.install_gettext_callables(catalogue.gettext, catalogue.ngettext, newstyle=True)  # type: ignore[attr-defined]  # of its extension
         return found
 

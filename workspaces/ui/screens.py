@@ -1,34 +1,14 @@
 """Every screen, once: from this table are made the routes, the navigation, and what each screen is shown with. Pure."""
 
-import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import quote
 
 from workspaces.operations import BUCKET, SESSION, SESSIONS, Needs, Operation, W
 from workspaces.permissions import Permission, Permissions
 from workspaces.ui import activity, buckets, home, keys, listing, members, sessions, sharing, stores
-from workspaces.ui.forms import Outcome
+from workspaces.ui.inputs import Context, Inputs
 from workspaces.ui.languages import N_
-
-Context = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a screen is made of."""
-
-    view: Mapping[str, Any]
-    """The workspace as its viewer may see it, without credentials; empty on a screen that is about none."""
-    more: Mapping[str, Any]
-    """What `site.LOADS` has for the screen beside that."""
-    allowed: Permissions
-    query: Mapping[str, str]
-    parts: Mapping[str, str]
-    """Of the path."""
-    now: datetime.datetime
-    outcome: Outcome | None = None
 
 
 def _nothing(_: Inputs) -> Context:
@@ -76,7 +56,7 @@ SCREENS: tuple[Screen, ...] = (
         "/workspaces",
         Needs.TOKEN,
         N_("Workspaces"),
-        context=lambda inputs: listing.context(inputs.more, inputs.query),
+        context=listing.context,
     ),
     Screen(NEW, f"/workspaces/{NEW}", Needs.PLATFORM_ADMIN, N_("New workspace")),
     # ---- One workspace, in the order of its navigation
@@ -86,7 +66,7 @@ SCREENS: tuple[Screen, ...] = (
         Needs.ANY,
         N_("Overview"),
         symbol="home",
-        context=lambda inputs: home.context(inputs.view, inputs.more, inputs.allowed, inputs.now),
+        context=home.context,
     ),
     Screen(
         "members",
@@ -95,7 +75,7 @@ SCREENS: tuple[Screen, ...] = (
         N_("Members"),
         parts=("members", "status"),
         symbol="members",
-        context=lambda inputs: members.context(inputs.view, inputs.more, inputs.allowed),
+        context=members.context,
     ),
     Screen(
         "buckets",
@@ -104,7 +84,7 @@ SCREENS: tuple[Screen, ...] = (
         N_("Buckets"),
         parts=("buckets", "requests", "credentials"),
         symbol="bucket",
-        context=lambda inputs: buckets.context(inputs.view, inputs.more, inputs.allowed),
+        context=buckets.context,
     ),
     Screen(
         "bucket",
@@ -112,9 +92,7 @@ SCREENS: tuple[Screen, ...] = (
         Permission.VIEW_BUCKETS,
         N_("Bucket"),
         parts=("buckets", "requests", "credentials"),
-        context=lambda inputs: buckets.one(
-            inputs.view, inputs.more, inputs.allowed, inputs.query, inputs.parts["b"], inputs.outcome
-        ),
+        context=buckets.one,
     ),
     Screen(
         "sharing",
@@ -123,7 +101,7 @@ SCREENS: tuple[Screen, ...] = (
         N_("Sharing"),
         parts=("buckets", "requests"),
         symbol="share",
-        context=lambda inputs: sharing.context(inputs.view, inputs.allowed),
+        context=sharing.context,
     ),
     Screen(
         "sessions",
@@ -132,7 +110,7 @@ SCREENS: tuple[Screen, ...] = (
         N_("Sessions"),
         parts=("sessions", "status"),
         symbol="session",
-        context=lambda inputs: sessions.context(inputs.view, inputs.more, inputs.allowed),
+        context=sessions.context,
     ),
     Screen(
         "session",
@@ -140,7 +118,7 @@ SCREENS: tuple[Screen, ...] = (
         Permission.VIEW_SESSIONS,
         N_("Session"),
         parts=("sessions", "status"),
-        context=lambda inputs: sessions.waiting(inputs.view, inputs.more, inputs.allowed, inputs.parts["s"]),
+        context=sessions.waiting,
     ),
     Screen(
         "stores",
@@ -149,7 +127,7 @@ SCREENS: tuple[Screen, ...] = (
         N_("Stores"),
         parts=("stores", "status"),
         symbol="store",
-        context=lambda inputs: stores.context(inputs.view, inputs.allowed, inputs.outcome),
+        context=stores.context,
     ),
     Screen(
         "credentials",
@@ -158,9 +136,7 @@ SCREENS: tuple[Screen, ...] = (
         N_("Credentials"),
         parts=("credentials", "stores"),
         symbol="key",
-        context=lambda inputs: keys.context(
-            inputs.view, inputs.allowed, inputs.outcome.body if inputs.outcome else None
-        ),
+        context=keys.context,
     ),
     Screen(
         "activity",
@@ -168,7 +144,7 @@ SCREENS: tuple[Screen, ...] = (
         Needs.ANY,
         N_("Activity"),
         symbol="activity",
-        context=lambda inputs: activity.context(inputs.more["page"], inputs.query),
+        context=activity.context,
     ),
 )
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from datalabd.api.v1beta2 import State
 from datalabd.observed import Phase
-from workspaces.permissions import Permission, Permissions
+from workspaces.permissions import Permission
 from workspaces.ui import forms
 from workspaces.ui.forms import Words
+from workspaces.ui.inputs import Context, Inputs
 from workspaces.ui.languages import N_
 
 ASK_SECONDS = 5
@@ -25,17 +26,17 @@ STEPS = (
 """What a session goes through until it can be used."""
 
 
-def context(view: Mapping[str, Any], more: Mapping[str, Any], allowed: Permissions) -> dict[str, Any]:
+def context(inputs: Inputs) -> Context:
     """Rows of sessions, and what may be done with them."""
-    lab = view["datalab"]
+    lab = inputs.view["datalab"]
     most = lab["max_sessions"]
     return {
         "rows": [row | {"how": how(row)} for row in lab["sessions"]],
         "most": most,
         "is_full": len(lab["sessions"]) >= most,
         "is_installed": lab["available"],
-        "may_start": bool(more["may_start"]),
-        "may_manage": Permission.MANAGE_SESSIONS in allowed and lab["available"],
+        "may_start": bool(inputs.more["may_start"]),
+        "may_manage": Permission.MANAGE_SESSIONS in inputs.allowed and lab["available"],
     }
 
 
@@ -57,21 +58,21 @@ def added(fields: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], Words]:
     return body | {"state": str(state)}, words
 
 
-def waiting(view: Mapping[str, Any], more: Mapping[str, Any], allowed: Permissions, name: str) -> dict[str, Any]:
+def waiting(inputs: Inputs) -> Context:
     """One session on its way: its steps, what is awaited, and where it leads once it answers."""
-    row = next(row for row in view["datalab"]["sessions"] if row["name"] == name)
+    row = next(row for row in inputs.view["datalab"]["sessions"] if row["name"] == inputs.parts["s"])
     state = how(row)
     row = row | {"how": state}
     url = row.get("url", "") if _ADDRESS.fullmatch(row.get("url", "")) else ""
-    answers = bool(more["answers"] and url and row["state"] == State.STARTED)
+    answers = bool(inputs.more["answers"] and url and row["state"] == State.STARTED)
     return {
         "row": row,
         "steps": steps(row, answers),
         "url": url if answers else "",
         "refresh": f"0; url={url}" if answers else "",
         "asks": ASK_SECONDS if state in ("starting", "running") and not answers else 0,
-        "may_start": bool(more["may_start"]),
-        "may_manage": Permission.MANAGE_SESSIONS in allowed,
+        "may_start": bool(inputs.more["may_start"]),
+        "may_manage": Permission.MANAGE_SESSIONS in inputs.allowed,
     }
 
 

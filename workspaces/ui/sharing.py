@@ -1,48 +1,77 @@
 """What the screen of sharing shows: what was asked of whom, and what came of it. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from datalabd.api.storage import Permission as Level
-from workspaces.permissions import Permission, Permissions
-from workspaces.ui.buckets import is_granted
-from workspaces.ui.home import is_pending
+from workspaces.permissions import Permission
+from workspaces.ui import access
+from workspaces.ui.inputs import Context, Inputs
 from workspaces.ui.languages import N_
 
+PAGE = 25
+"""Rows of a part that are shown at once."""
+FILTER = "name"
+"""Parameter: what the name of the other workspace, or of the bucket, has in it."""
 LEVELS = {
     Level.READ_ONLY: N_("Read"),
     Level.READ_WRITE: N_("Read and write"),
     Level.WRITE_ONLY: N_("Write"),
 }
 STATES = {
-    "waits": ("warn", N_("Waiting")),
-    "granted": ("ok", N_("Granted")),
-    "denied": ("bad", N_("Denied")),
+    access.WAITS: ("warn", N_("Waiting")),
+    access.GRANTED: ("ok", N_("Granted")),
+    access.DENIED: ("bad", N_("Denied")),
 }
 """How a state of a request looks, and what it is called."""
 
 
-def context(view: Mapping[str, Any], allowed: Permissions) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Part:
+    """One part of the screen, of which a page is shown."""
+
+    rows: list[dict[str, Any]]
+    total: int
+    first: int
+    """How many rows are before those that are shown."""
+    earlier: str | None
+    """The query that shows those before; None where there are none."""
+    later: str | None
+
+
+def context(inputs: Inputs) -> Context:
     """Requests by who asks whom; buckets that may be asked for; and what may be done."""
-    own = view["name"]
-    rows = [row | {"state": _state(row)} for row in view["storage"]["bucket_access_requests"]]
+    own = inputs.view["name"]
+    text = inputs.query.get(FILTER, "").strip().lower()
+    rows = [row for row in access.rows(inputs.view) if text in row["bucket"] or text in row["workspace"]]
     ours = [row for row in rows if row["workspace"] == own]
-    return {
+    others = [row for row in rows if row["workspace"] != own]
+    parts = {
+        "of_us": [row for row in others if row["state"] == access.WAITS],
+        "given": [row for row in others if row["state"] in (access.GRANTED, access.DENIED)],
         "by_us": [row for row in ours if row["state"]],
-        "of_us": [row for row in rows if row["workspace"] != own and row["state"] == "waits"],
-        "given": [row for row in rows if row["workspace"] != own and row["state"] in ("granted", "denied")],
         "offered": [row for row in ours if not row["state"]],
-        "buckets": [bucket["name"] for bucket in view["storage"]["buckets"]],
-        "may_ask": Permission.VIEW_BUCKETS in allowed,
-        "may_decide": Permission.MANAGE_BUCKETS in allowed,
+    }
+    return {name: _part(name, found, inputs.query) for name, found in parts.items()} | {
+        "filter": inputs.query.get(FILTER, ""),
+        "is_long": bool(text) or any(len(found) > PAGE for found in parts.values()),
+        "buckets": [bucket["name"] for bucket in inputs.view["storage"]["buckets"]],
+        "may_ask": Permission.VIEW_BUCKETS in inputs.allowed,
+        "may_decide": Permission.MANAGE_BUCKETS in inputs.allowed,
         "levels": LEVELS,
         "states": STATES,
     }
 
 
-def _state(row: Mapping[str, Any]) -> str:
-    if is_granted(row):
-        return "granted"
-    if row.get("denied_timestamp"):
-        return "denied"
-    return "waits" if is_pending(row) else ""
+def _part(name: str, rows: list[dict[str, Any]], query: Mapping[str, str]) -> Part:
+    """The page of a part that the query asks for, by the number of rows before it; of what is none, the nearest."""
+    wanted = query.get(name, "")
+    number = int(wanted) if wanted.isdecimal() and len(wanted) < 10 else 0
+    first = min(number, max(len(rows) - 1, 0)) // PAGE * PAGE
+
+    def elsewhere(at: int) -> str | None:
+        return urlencode({**query, name: at}) if 0 <= at < len(rows) else None
+
+    return Part(rows[first : first + PAGE], len(rows), first, elsewhere(first - PAGE), elsewhere(first + PAGE))

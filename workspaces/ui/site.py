@@ -9,13 +9,13 @@ import datetime
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from aiohttp import hdrs, web
 
 from datalabd.text import timestamp
 from workspaces import answers, browsers, permissions, problems
-from workspaces.call import REQUEST_ID, Asked, Call, Handler, perform
+from workspaces.call import REQUEST_ID, Call, Handler, perform
 from workspaces.handlers import reading
 from workspaces.identity import CALLER, ORIGIN
 from workspaces.login import LOGIN, LOGOUT
@@ -26,16 +26,19 @@ from workspaces.ui.actions import Action
 from workspaces.ui.assets import Assets
 from workspaces.ui.components import COMPONENTS
 from workspaces.ui.forms import Attempt, Form, Outcome
+from workspaces.ui.inputs import Inputs
 from workspaces.ui.languages import COOKIE, chosen
 from workspaces.ui.loads import LOADS, load_workspace
 from workspaces.ui.render import Renderer
-from workspaces.ui.screens import Inputs, Screen
+from workspaces.ui.screens import Screen
 
 FORM = "application/x-www-form-urlencoded"
 LANGUAGE_SECONDS = 365 * 24 * 3600
 RETRY_MAX = 60
 VERSION = "at"
 """In the query of the page after a form: the version of the workspace that it left."""
+MOMENTARY = frozenset({"done", VERSION, "dialog", "wait"})
+"""Parameters of a query that say what was done, or what is open."""
 CURRENT_SECONDS = 1.0
 """How long a page waits for that where another replica has written it."""
 
@@ -141,19 +144,29 @@ class Pages:
         view = loaded.pop("view", {})
         inputs = Inputs(view, loaded, allowed, request.query, call.parts, call.now, outcome)
         done = done or request.query.get("done", "")
+        given: set[str] = set()
+
+        def form(action: str, **fixed: str) -> Form:
+            found = Form(action, fixed, refused)
+            given.add(found.id)
+            return found
+
         context = {
             "view": view,
             "allowed": allowed,
             "query": request.query,
             "parts": call.parts,
             "now": call.now,
-            "form": lambda action, **fixed: Form(action, fixed, refused),
+            "form": form,
             "number": reading.number(call),
             "done": actions.BY_NAME[done].done if done in actions.BY_NAME else "",
             "warnings": warnings,
             **screen.context(inputs),
         }
         answer = self._rendered(request, f"{screen.name}.html", status, screen, context)
+        if refused is not None and refused.form not in given:  # what it was about is not there any more
+            context["warnings"] = (refused.sentence,)
+            answer = self._rendered(request, f"{screen.name}.html", status, screen, context)
         if refresh := context.get("refresh"):
             answer.headers["Refresh"] = refresh
         return answer
@@ -165,16 +178,16 @@ class Pages:
         if action is None or action.screen != screen.name:
             raise problems.wrong(("body", "action"), "must be one of this page", dict(fields).get("action", ""))
         path = dict(request.match_info) if screen.on_workspace else {}
-        asked = actions.asked(action, fields, path)
-        call = Call(action.operation, request, Asked(asked.parts, asked.query, asked.body, asked.version))
+        filled = actions.filled(action, fields, path)
+        call = Call(action.operation, request, filled)
         try:
-            actions.require_confirmation(action, asked)
+            actions.require_confirmation(action, filled)
             answer = await perform(call, self._handlers[action.operation_name])
         except Problem as problem:
-            refused = forms.attempt(dict(fields).get("form", ""), asked.typed, asked.words, problem)
+            refused = forms.attempt(dict(fields).get("form", ""), filled.typed, filled.words, problem)
             return await self._show(screen, request, status=problem.status, refused=refused)
         if action.shows:
-            outcome = Outcome(action.name, answers.json_object(answer), {**asked.typed, **asked.parts})
+            outcome = Outcome(action.name, answers.json_object(answer), {**filled.typed, **filled.parts})
             return await self._show(screen, request, outcome=outcome)
         return await self._done(screen, action, call, request, answer)
 
@@ -188,7 +201,9 @@ class Pages:
         parts = {**call.parts, **({"w": call.workspace} if call.workspace else {})}
         where = screens.BY_NAME[action.next].address(parts)
         version = call.services.writer.pair(call.workspace).version
-        location = f"{request[ORIGIN].prefix}{where}?done={action.name}&{VERSION}={version}"
+        kept = {} if action.leads else _kept(request)
+        query = urlencode({**kept, "done": action.name, VERSION: version})
+        location = f"{request[ORIGIN].prefix}{where}?{query}"
         return web.Response(status=303, headers={hdrs.LOCATION: location})
 
     # ---- Errors
@@ -247,6 +262,7 @@ class Pages:
             "now": timestamp(datetime.datetime.now(datetime.UTC)),
             "prefix": origin.prefix,
             "here": f"{origin.prefix}{request.rel_url.raw_path}",
+            "kept": urlencode(_kept(request)),
             "to": request.rel_url.raw_path_qs if request.method == "GET" else request.rel_url.raw_path,
             "dialog": request.query.get("dialog", ""),
             "user": caller.name if caller is not None else "",
@@ -270,6 +286,11 @@ class Pages:
             "asset": lambda name: self.assets.address(name, prefix),
             "sprite": self.assets.address("sprite.svg", prefix, here=True),
         }
+
+
+def _kept(request: web.Request) -> dict[str, str]:
+    """What the query says of which part of a screen is shown, rather than of one moment."""
+    return {name: value for name, value in request.query.items() if name not in MOMENTARY}
 
 
 def _meant(screen: Screen, request: web.Request) -> Screen:

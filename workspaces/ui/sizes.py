@@ -1,20 +1,23 @@
-"""Sizes for people. Pure."""
+"""Sizes for people, in their language. Pure."""
+
+from collections.abc import Callable
 
 from datalabd.api.quantity import held
+from workspaces.ui.languages import N_
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+UNITS = (N_("B"), N_("KiB"), N_("MiB"), N_("GiB"), N_("TiB"), N_("PiB"))
 
 
-def size(count: int) -> str:
-    """Bytes in a unit that is easy to read."""
+def size(count: int, decimal: str, text: Callable[[str], str]) -> str:
+    """Bytes in a unit that is easy to read; `decimal` and `text` are the language's decimal sign and catalogue."""
     value, unit = float(count), 0
-    while value >= 1000 and unit < len(_UNITS) - 1:
+    while value >= 1000 and unit < len(UNITS) - 1:
         value, unit = value / 1024, unit + 1
-    written = f"{value:.1f}".removesuffix(".0") if value < 100 else f"{value:.0f}"
-    return f"{written} {_UNITS[unit]}"
+    number = f"{value:.1f}".removesuffix(".0") if value < 100 else f"{value:.0f}"
+    return f"{number.replace('.', decimal)} {text(UNITS[unit])}"
 
 
-def readable(quantity: str) -> str:
-    """A quantity of bytes in a unit that is easy to read; as it is written, if it is none."""
-    count = held(quantity)
-    return quantity if count is None else size(int(count))
+def quantity(written: str, decimal: str, text: Callable[[str], str]) -> str:
+    """The same of a quantity as Kubernetes writes it; as it is written, if it is none."""
+    count = held(written)
+    return written if count is None else size(int(count), decimal, text)

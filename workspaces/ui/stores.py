@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from datalabd.api.workspace import StoreType
-from workspaces.permissions import Permission, Permissions
-from workspaces.ui.forms import Outcome, Words, body
+from workspaces.permissions import Permission
+from workspaces.ui.forms import Words, body
+from workspaces.ui.inputs import Context, Inputs
 from workspaces.ui.languages import N_
-from workspaces.ui.sizes import readable
 
 KINDS = {
     StoreType.DATABASE: N_("Database (PostgreSQL)"),
@@ -85,20 +85,19 @@ CHECK = "check_"
 """What names of actions begin with that only ask what would happen."""
 
 
-def context(view: Mapping[str, Any], allowed: Permissions, outcome: Outcome | None) -> dict[str, Any]:
+def context(inputs: Inputs) -> Context:
     """Rows of stores, and what may be done with them.
 
     For something that was checked, the dialog that does it shows what it would do.
     """
-    lab = view["datalab"]
+    lab, outcome = inputs.view["datalab"], inputs.outcome
     rows = [row | {"databases": _beside(row, lab["stores"])} for row in lab["stores"]]
     return {
         "rows": rows,
         "types": lab["available_store_types"],
         "is_available": lab["available"],
-        "may_manage": Permission.MANAGE_STORES in allowed and lab["available"],
+        "may_manage": Permission.MANAGE_STORES in inputs.allowed and lab["available"],
         "kinds": KINDS,
-        "readable": readable,
         "jobs": JOBS,
         "deeds": DEEDS,
         "checked": outcome and DEEDS.get(outcome.action.removeprefix(CHECK)),
