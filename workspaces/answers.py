@@ -23,6 +23,8 @@ NO_STORE = "no-store"
 NONE: Mapping[str, str] = MappingProxyType({})
 PROBLEM_JSON = "application/problem+json"
 
+FORM_MAX = 256 * 1024
+"""Bytes of a form."""
 FIELDS_MAX = 2000
 """Of a form."""
 
@@ -74,6 +76,8 @@ async def body_of(request: web.Request, parse: Callable[[bytes], Parsed]) -> Par
 
 def form(data: bytes) -> tuple[tuple[str, str], ...]:
     """A body as the fields of a form, in order; `Problem` for what is none."""
+    if len(data) > FORM_MAX:
+        raise Problem(413, "The form is too large")
     try:
         return tuple(parse_qsl(data.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX))
     except UnicodeDecodeError:

@@ -123,6 +123,12 @@ def test_members_are_added_several_at_once(names: str, role: str, added: list[di
     assert words["add_memberships",] == "names"
 
 
+def test_of_too_many_members_one_more_than_fit_is_read() -> None:
+    body, words = members.added([("names", ",".join(["a"] * 100_000)), ("role", "user")])
+    assert body == {"add_memberships": [{"member": "a", "role": "user"}] * 501}
+    assert len(words) == 1 + 2 * 501
+
+
 def test_the_list() -> None:
     more = {"rows": [], "total": 0, "following": "", "may_create": False}
     expected = {"name": "", "status": "", "is_filtered": False, "is_later": False}

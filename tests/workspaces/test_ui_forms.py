@@ -29,6 +29,9 @@ from workspaces.ui.forms import Attempt, Form
         pytest.param([("rules.0.at.x", "a")], {"rules": [{"at": {"x": "a"}}]}, id="an object in an entry"),
         pytest.param([("0", "a")], {}, id="no object at all"),
         pytest.param([("rules.0.0", "a")], {"rules": [["a"]]}, id="a list in a list"),
+        pytest.param([("rules.²", "a")], {"rules": {"²": "a"}}, id="a digit that is no number"),
+        pytest.param([("rules.٣", "a")], {"rules": {"٣": "a"}}, id="a number of another script"),
+        pytest.param([(f"rules.{'9' * 5000}", "a")], {"rules": {"9" * 5000: "a"}}, id="a number that nobody counts to"),
     ],
 )
 def test_the_body_that_fields_make(fields: list[tuple[str, str]], made: object) -> None:

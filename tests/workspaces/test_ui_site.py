@@ -1,6 +1,7 @@
 """Pages as they are answered, without a cluster: each for everybody, parsed strictly."""
 
 import asyncio
+import datetime
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
+from datalabd.api.meta import Manifest
 from datalabd.kube import resources as kinds
 from hack.issuer import Issuer
 from tests.html_pages import Page
 from tests.workspaces.api import GATEWAY, Api, serving
+from tests.workspaces.api import token as api_token
 from tests.workspaces.objects import KEYS, SETTINGS, datalab, request, secret, storage
 from tests.workspaces.web import logins
+from workspaces import permissions
+from workspaces.ui import site
 from workspaces.ui.screens import SCREENS
 
 HTML = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
@@ -162,6 +167,20 @@ async def test_an_action_of_another_screen_is_none(api: Api) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     odd = await ask(api, "alice", "POST", "/workspaces/ws-a/members", data=b"a=\xff", headers=form)
     assert odd.status_code == 400
+    large = {"action": "add_members", "names": "a," * 128 * 1024}
+    assert (await ask(api, "alice", "POST", "/workspaces/ws-a/members", data=large)).status_code == 413
+
+
+async def test_credentials_are_hidden_again_without_a_script(api: Api) -> None:
+    where = "/workspaces/ws-a/credentials"
+    hidden = await page(api, "alice", where)
+    shown = Page(await ask(api, "alice", "POST", where, data={"action": "show_credentials"}))
+    again = [
+        [meta.get("content") for meta in one.root.iter("meta") if meta.get("http-equiv") == "refresh"]
+        for one in (hidden, shown)
+    ]
+    assert "shown-credentials" in shown.ids
+    assert again == [[], [f"60; url={where}"]]
 
 
 async def test_what_another_replica_has_written_is_waited_for(api: Api) -> None:
@@ -177,6 +196,49 @@ async def test_what_another_replica_has_written_is_waited_for(api: Api) -> None:
 async def test_nobody_waits_for_ever(api: Api, at: str) -> None:
     assert (await page(api, "alice", f"/workspaces/ws-a/members?at={at}")).status == 200
     assert (await page(api, "stranger", f"/workspaces/ws-a/members?at={at}")).status == 403
+
+
+def without(user: str, version: str) -> Manifest:
+    """The Datalab once a member is removed."""
+    caps = permissions.with_cap(LAB, user, permissions.Role.NONE, datetime.datetime.now(datetime.UTC))
+    return LAB | {"metadata": LAB["metadata"] | {"resourceVersion": version, "annotations": {permissions.CAPS: caps}}}
+
+
+async def test_whoever_is_removed_does_not_wait_for_changes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.services.cache.informers.store(kinds.DATALABS).observe(without("joe", "6000"))
+    monkeypatch.setattr(site, "CURRENT_SECONDS", 3600.0)
+    assert (await page(api, "joe", "/workspaces/ws-a?at=7001")).status == 403
+
+
+async def test_whoever_is_removed_while_the_page_waits_does_not_get_it(api: Api) -> None:
+    observe = api.services.cache.informers.store(kinds.DATALABS).observe
+    asyncio.get_running_loop().call_later(0.2, observe, without("joe", "7000"))
+    assert (await page(api, "joe", "/workspaces/ws-a?at=7000")).status == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "sent_by", "said"),
+    [
+        ("members?done=add_members", "same-origin", True),
+        ("members?done=add_members", "none", True),
+        ("members?done=add_members", "cross-site", False),
+        ("members?done=remove_bucket", "same-origin", False),
+        ("members?done=nothing", "same-origin", False),
+    ],
+)
+async def test_only_what_led_to_the_page_is_said_to_be_done(api: Api, path: str, sent_by: str, said: bool) -> None:
+    shown = await page(api, "alice", f"/workspaces/ws-a/{path}&at=1&x=1", headers={"Sec-Fetch-Site": sent_by})
+    assert ("The members are added." in shown.text, "The bucket is removed." in shown.text) == (said, False)
+    (again,) = (field.get("value") for field in shown.root.iter("input") if field.get("name") == "to")
+    assert again == "/workspaces/ws-a/members?x=1"
+
+
+async def test_an_error_leads_to_no_other_host(api: Api) -> None:
+    token = api_token("alice", USERS["alice"])
+    url = f"http://{api.client.host}:{api.client.port}//evil.example/x"
+    async with httpx.AsyncClient(trust_env=False) as client:
+        shown = Page(await client.get(url, headers=HTML | {"Authorization": f"Bearer {token}"}))
+    assert (shown.status, shown.links()["Try again"]) == (404, "/workspaces")
 
 
 async def test_below_a_path_everything_leads_there(api: Api) -> None:

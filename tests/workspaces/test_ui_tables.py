@@ -1,5 +1,6 @@
 """The tables of screens and of forms hold together, and with those of the API."""
 
+import re
 import string
 from pathlib import Path
 
@@ -87,6 +88,20 @@ def test_the_path_of_the_page_goes_before_a_field() -> None:
     assert (found.parts, found.body) == ({"w": "ws-a", "m": "joe"}, b"{}")
 
 
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
+def test_a_form_without_what_it_is_about_is_refused(action: Action) -> None:
+    path = {"w": "ws-a", "b": "ws-a", "s": "default"}
+    of_page = {name: value for name, value in path.items() if f"{{{name}}}" in screens.BY_NAME[action.screen].path}
+    missing = [name for name in re.findall(r"{(\w+)}", action.operation.path) if name not in of_page]
+    if not missing:
+        assert actions.filled(action, (), of_page).parts == of_page
+        return
+    with pytest.raises(Problem) as refused:
+        actions.filled(action, (), of_page)
+    assert refused.value.status == 422
+    assert refused.value.sentence == f"body.{min(missing)}: Field required"
+
+
 def test_a_name_has_to_be_typed_once_more() -> None:
     delete = actions.BY_NAME["delete"]
     right = actions.filled(delete, (("confirm", " ws-a "),), {"w": "ws-a"})
@@ -94,7 +109,7 @@ def test_a_name_has_to_be_typed_once_more() -> None:
     with pytest.raises(Problem, match="must be ws-a"):
         actions.require_confirmation(delete, actions.filled(delete, (), {"w": "ws-a"}))
     other = actions.BY_NAME["remove_member"]
-    actions.require_confirmation(other, actions.filled(other, (), {"w": "ws-a"}))
+    actions.require_confirmation(other, actions.filled(other, (("m", "joe"),), {"w": "ws-a"}))
 
 
 def test_an_error_says_what_to_do_whatever_it_is() -> None:

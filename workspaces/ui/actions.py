@@ -118,10 +118,12 @@ class Filled(Asked):
 
 
 def filled(action: Action, fields: Fields, path: Mapping[str, str]) -> Filled:
-    """What the fields of a form say; `path` has the parts of the address that it was sent to."""
+    """What the fields of a form say, or `Problem`; `path` has the parts of the address that it was sent to."""
     operation = action.operation
     values = dict(fields)
     names = {piece[1:-1] for piece in operation.path.split("/") if piece.startswith("{")} - path.keys()
+    for name in sorted(names - values.keys()):
+        raise wrong(("body", name), "Field required", "", "missing")
     query = {name: value for name, value in fields if name in operation.query and value}
     rest = tuple(
         (name, value)
@@ -129,7 +131,7 @@ def filled(action: Action, fields: Fields, path: Mapping[str, str]) -> Filled:
         if name not in names and name not in operation.query and name not in OURS
     )
     made, words = action.body(rest) if operation.body is not None else ({}, {})
-    parts = {**path, **{name: values[name] for name in names if name in values}}
+    parts = {**path, **{name: values[name] for name in names}}
     return Filled(parts, query, orjson.dumps(made), values.get("version", ""), words, dict(rest) | query)
 
 

@@ -4,6 +4,7 @@ A field is called as its place in the body: `reason`, or `lifecycle_rules.0.targ
 and so is an entry of a list whose first field is blank. `lifecycle_rules[]` makes an empty list where no entry does.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from workspaces.problems import Problem, sentence
 
 DEPTH_MAX = 8
 """Dots of a field's name."""
+_INDEX = re.compile(r"[0-9]{0,9}")
+"""Which entry of a list; `[]` has none."""
 Words = dict[tuple[str | int, ...], str]
 """The field that a place in a body was made of."""
 
@@ -38,7 +41,7 @@ def body(fields: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], Words]:
 
 
 def _made(node: dict[str, Any], place: tuple[str | int, ...], name: str, words: Words) -> Any:
-    if node and all(key.isdigit() or not key for key in node):
+    if node and all(_INDEX.fullmatch(key) for key in node):
         return _list(node, place, name, words)
     found = {}
     for key, value in node.items():

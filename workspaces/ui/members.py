@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
+from datalabd.api.workspace_bodies import LIST_MAX
 from workspaces.permissions import Permission
 from workspaces.ui.forms import Words
 from workspaces.ui.inputs import Context, Inputs
 
-_BETWEEN = re.compile(r"[,;\n\r]+")
+_NAME = re.compile(r"[^,;\n\r]+")
 NAMES = "names"
 """The field that takes several names at once."""
 
@@ -26,9 +28,10 @@ def context(inputs: Inputs) -> Context:
 
 
 def added(fields: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], Words]:
-    """An edit that adds each name of a list, with one role for all."""
+    """An edit that adds each name of a list, with one role for all; of a list that is too long, one more than fit."""
     values = dict(fields)
-    names = [name.strip() for name in _BETWEEN.split(values.get(NAMES, "")) if name.strip()]
+    found = (name[0].strip() for name in _NAME.finditer(values.get(NAMES, "")))
+    names = list(islice(filter(None, found), LIST_MAX + 1))
     role = {"role": values["role"]} if values.get("role") else {}
     words: Words = {("add_memberships",): NAMES}
     words |= {("add_memberships", at, "role"): "role" for at in range(len(names))}

@@ -35,9 +35,11 @@ from workspaces.ui.screens import Screen
 FORM = "application/x-www-form-urlencoded"
 LANGUAGE_SECONDS = 365 * 24 * 3600
 RETRY_MAX = 60
+DONE = "done"
+"""In the query of the page after a form: the action."""
 VERSION = "at"
 """In the query of the page after a form: the version of the workspace that it left."""
-MOMENTARY = frozenset({"done", VERSION, "dialog", "wait"})
+MOMENTARY = frozenset({DONE, VERSION, "dialog", "wait"})
 """Parameters of a query that say what was done, or what is open."""
 CURRENT_SECONDS = 1.0
 """How long a page waits for that where another replica has written it."""
@@ -133,8 +135,10 @@ class Pages:
     ) -> web.Response:
         """A screen as it is."""
         call = Call(screen.operation, request)
-        await _until_current(call)
         call.authorize()
+        if await _until_current(call):
+            call = Call(screen.operation, request)  # may have lost a permission meanwhile
+            call.authorize()
         if screen.on_workspace:
             loaded = await LOADS.get(screen.name, load_workspace)(call)
             allowed = call.permissions
@@ -143,7 +147,7 @@ class Pages:
             allowed = permissions.NOTHING
         view = loaded.pop("view", {})
         inputs = Inputs(view, loaded, allowed, request.query, call.parts, call.now, outcome)
-        done = done or request.query.get("done", "")
+        done = done or _led_by(screen, request)
         given: set[str] = set()
 
         def form(action: str, **fixed: str) -> Form:
@@ -159,7 +163,7 @@ class Pages:
             "now": call.now,
             "form": form,
             "number": reading.number(call),
-            "done": actions.BY_NAME[done].done if done in actions.BY_NAME else "",
+            "done": actions.BY_NAME[done].done if done else "",
             "warnings": warnings,
             **screen.context(inputs),
         }
@@ -202,7 +206,7 @@ class Pages:
         where = screens.BY_NAME[action.next].address(parts)
         version = call.services.writer.pair(call.workspace).version
         kept = {} if action.leads else _kept(request)
-        query = urlencode({**kept, "done": action.name, VERSION: version})
+        query = urlencode({**kept, DONE: action.name, VERSION: version})
         location = f"{request[ORIGIN].prefix}{where}?{query}"
         return web.Response(status=303, headers={hdrs.LOCATION: location})
 
@@ -232,8 +236,7 @@ class Pages:
     def _login_address(self, request: web.Request) -> str:
         if not self._settings.oidc_client_id:
             return ""
-        to = request.rel_url.raw_path_qs if request.method == "GET" else request.rel_url.raw_path
-        return f"{request[ORIGIN].prefix}{LOGIN}?to={quote(to, safe='')}"
+        return f"{request[ORIGIN].prefix}{LOGIN}?to={quote(_again(request), safe='')}"
 
     # ---- HTML
 
@@ -261,9 +264,9 @@ class Pages:
             "navigation": screens.navigation(allowed) if workspace else [],
             "now": timestamp(datetime.datetime.now(datetime.UTC)),
             "prefix": origin.prefix,
-            "here": f"{origin.prefix}{request.rel_url.raw_path}",
+            "here": f"{origin.prefix}{browsers.local_path(request.rel_url.raw_path, '/workspaces')}",
             "kept": urlencode(_kept(request)),
-            "to": request.rel_url.raw_path_qs if request.method == "GET" else request.rel_url.raw_path,
+            "to": _again(request),
             "dialog": request.query.get("dialog", ""),
             "user": caller.name if caller is not None else "",
             "logout": f"{origin.prefix}{LOGOUT}" if caller is not None and self._settings.oidc_client_id else "",
@@ -300,22 +303,37 @@ def _meant(screen: Screen, request: web.Request) -> Screen:
     return screen
 
 
-async def _until_current(call: Call) -> None:
-    """Wait until what a form has left is known here too, for those who may know whether there is such a workspace."""
+def _again(request: web.Request) -> str:
+    """The address of the page, without what was done before it was there."""
+    url = request.rel_url.without_query_params(DONE, VERSION)
+    return url.raw_path_qs if request.method == "GET" else url.raw_path
+
+
+def _led_by(screen: Screen, request: web.Request) -> str:
+    """The action that led to a page; empty for whoever comes by a link that says so, of another site or page."""
+    action = actions.BY_NAME.get(request.query.get(DONE, ""))
+    is_of_others = request.headers.get("Sec-Fetch-Site", "") in ("cross-site", "same-site")
+    return action.name if action is not None and action.next == screen.name and not is_of_others else ""
+
+
+async def _until_current(call: Call) -> bool:
+    """Wait until what a form has left is known here too; whether that took any time."""
     wanted = call.query.get(VERSION, "")
-    may_know = call.caller.is_platform_admin or call.workspace in call.caller.roles
-    if not (may_know and call.workspace and wanted.isdecimal() and len(wanted) < 20):
-        return
+    if not (call.workspace and wanted.isdecimal() and len(wanted) < 20):
+        return False
     changed = asyncio.Event()
     forget = call.cache.on_change(lambda *_: changed.set())
+    waited = False
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CURRENT_SECONDS):
                 while call.services.writer.pair(call.workspace).version < int(wanted):
+                    waited = True
                     changed.clear()
                     await changed.wait()
     finally:
         forget()
+    return waited
 
 
 async def _elsewhere(methods: frozenset[str], request: web.Request) -> web.StreamResponse:
