@@ -16,6 +16,8 @@ LABEL org.opencontainers.image.title="datalabd" \
 COPY --from=build /opt/datalabd /opt/datalabd
 # No account of that number exists, and no home: a numeric user is what runAsNonRoot can verify.
 ENV PATH=/opt/datalabd/bin:$PATH HOME=/nonexistent PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Buffers of 48 KiB and more go back to the system once they are free; glibc would keep whatever a burst has needed.
+ENV MALLOC_MMAP_THRESHOLD_=49152
 USER 65532:65532
 EXPOSE 9443 8080 8181
 ENTRYPOINT ["datalabd"]

@@ -156,7 +156,7 @@ class Bodies:
         """The body of a request that is answered within the context.
 
         Raises `web.HTTPRequestEntityTooLarge`, `web.HTTPServiceUnavailable` where there is no room, and
-        `web.HTTPRequestTimeout`. The application's `client_max_size` has to be `body_max`.
+        `web.HTTPRequestTimeout`.
         """
         size = request.content_length or 0
         if hdrs.TRANSFER_ENCODING in request.headers or hdrs.CONTENT_ENCODING in request.headers:
@@ -164,7 +164,7 @@ class Bodies:
         if size > self._body_max:
             raise web.HTTPRequestEntityTooLarge(self._body_max, size)
         async with contextlib.AsyncExitStack() as held:
-            body = await request.read() if size <= SMALL else None
+            body = await self._arrived(request) if size <= SMALL else None
             room = self._room if body is None else self._small_room
             try:
                 await held.enter_async_context(room.of(request.remote or "", size))
@@ -174,10 +174,19 @@ class Bodies:
             if body is None:
                 try:
                     async with asyncio.timeout(self._seconds):
-                        body = await request.read()
+                        body = await self._arrived(request)
                 except TimeoutError:
                     raise web.HTTPRequestTimeout from None
             yield body
+
+    async def _arrived(self, request: web.Request) -> bytes:
+        """All of it. What `request.read` returns stays in memory until the connection ends or has another request."""
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > self._body_max:
+                raise web.HTTPRequestEntityTooLarge(self._body_max, len(body))
+        return bytes(body)
 
 
 class _Connection(web.RequestHandler):

@@ -286,7 +286,7 @@ POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 class Reading:
     """An application that answers how long a body is, once it may: at once, if it is small."""
 
-    def __init__(self, bodies: Bodies, body_max: int, held_from: int) -> None:
+    def __init__(self, bodies: Bodies, held_from: int) -> None:
         self.bodies = bodies
         self.held_from = held_from
         self.may_answer = asyncio.Event()
@@ -296,7 +296,7 @@ class Reading:
         """Whether a large body has come."""
         self.held = self.most_held = 0
         """Bytes of large bodies, now and at most."""
-        self.app = web.Application(client_max_size=body_max)
+        self.app = web.Application()
         self.app.router.add_post("/", self._answer)
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -324,7 +324,7 @@ async def reading(
 ) -> AsyncIterator[tuple[Reading, list[Client], tuple[str, int]]]:
     """Such an application, connections to it, and where it is."""
     bodies = Bodies(body_max, room=room or body_max, small_room=small_room, waiting_max=waiting_max, seconds=seconds)
-    served = Reading(bodies, body_max, held_from)
+    served = Reading(bodies, held_from)
     async with running(served.app, Bounds()) as server:
         opened = [Client(*await asyncio.open_connection(*server)) for _ in range(clients)]
         try:
@@ -431,6 +431,12 @@ async def test_what_may_turn_out_to_be_large_counts_as_large(how: bytes) -> None
 async def test_what_is_too_large_is_refused_before_it_comes() -> None:
     async with reading(MIB, 1) as (_, (client,), _server):
         await client.send(length(MIB + 1))
+        assert await client.answer() == b"HTTP/1.1 413 Request Entity Too Large"
+
+
+async def test_what_turns_out_to_be_too_large_is_refused_then() -> None:
+    async with reading(100 * KIB, 1) as (_, (client,), _server):
+        await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n" % (101 * KIB) + b"b" * 101 * KIB)
         assert await client.answer() == b"HTTP/1.1 413 Request Entity Too Large"
 
 

@@ -56,7 +56,7 @@ Answer = Callable[[web.Request, Any], Awaitable[Manifest]]
 
 def application(client: Client, cache: Cache) -> web.Application:
     """The webhook application."""
-    app = web.Application(client_max_size=BODY_MAX)
+    app = web.Application()
     app[CLIENT], app[CACHE], app[AUTHORIZER], app[TURNS] = client, cache, Authorizer(), Turns()
     app[BODIES] = Bodies(BODY_MAX, room=ROOM, small_room=SMALL_ROOM)
     app[LOOKUPS] = Room(LOOKUPS_MAX, seconds=LOOKUP_SECONDS)

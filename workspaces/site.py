@@ -33,7 +33,7 @@ _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def application(services: Services, handlers: Mapping[str, Handler], identify: Sequence[Middleware]) -> web.Application:
     """The application; `identify` are the middlewares that tell who sends a request."""
-    app = web.Application(middlewares=[_answer, *identify, _redirect], client_max_size=answers.BODY_MAX)
+    app = web.Application(middlewares=[_answer, *identify, _redirect])
     app[SERVICES] = services
     app[answers.BODIES] = Bodies(answers.BODY_MAX, room=answers.ROOM)
     app.on_response_prepare.append(_complete)
