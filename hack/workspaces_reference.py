@@ -62,6 +62,7 @@ _WRITES = """
 | `snapshot` | both, first | the answer of `GET /workspaces/{w}`, without credentials, or of `GET /workspaces` |
 | `snapshot` | `/workspaces/{w}/events` | the same after a change |
 | `changed` | `/events` | `workspace`, `parts`, `version`; the last is null if the reader cannot see it any more |
+| `stale` | `/events` | `since`: from when on the API server has told no changes; null once it tells them again |
 | `gone` | `/workspaces/{w}/events` | `workspace`, and `status`: 403 or 404; nothing follows |
 
 `parts` are some of `buckets`, `credentials`, `members`, `requests`, `sessions`, `status`, `stores`, `usage`. There

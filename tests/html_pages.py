@@ -10,7 +10,7 @@ import httpx
 
 LABELLED = ("input", "select", "textarea")
 UNLABELLED = ("hidden", "submit", "button")
-NAMED_BY_ATTRIBUTE = ("aria-label", "title", "alt", "placeholder", "data-offline", "data-unsent")
+NAMED_BY_ATTRIBUTE = ("aria-label", "title", "alt", "placeholder", "data-offline", "data-stale", "data-unsent")
 DATA = ("bdi", "code", "time", "data", "script", "style")
 """Elements that hold no text of ours."""
 

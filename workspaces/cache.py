@@ -1,6 +1,7 @@
 """What is known of the cluster: the objects that make up workspaces, kept by watches. No query makes a request."""
 
 import asyncio
+import datetime
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -131,6 +132,11 @@ class Cache:
         for kind in needed:
             if not self.is_known(kind):
                 raise Unknown(kind)
+
+    @property
+    def lost_at(self) -> datetime.datetime | None:
+        """Since when no change of a workspace is heard of; None while they are."""
+        return self.informers.lost_at(kinds.STORAGES, kinds.DATALABS)
 
     # --- objects
 

@@ -18,6 +18,7 @@ from datalabd.api.meta import Manifest
 from datalabd.api.storage import Storage
 from datalabd.kube import resources as kinds
 from datalabd.kube.resources import Resource
+from datalabd.text import timestamp
 from workspaces import credentials
 from workspaces.cache import Cache
 from workspaces.claims import Identity
@@ -48,6 +49,8 @@ PARTS = {
 }
 OFFERS_SECONDS = 2.0
 """Between two times that all are told which buckets can be found: each administrator may change that all the time."""
+STALE_SECONDS = 3.0
+"""How long no changes are heard of before that is told: the API server ends each watch now and then."""
 RENDERED_MAX = 16 * 1024 * 1024
 """Bytes that are kept of what several streams show."""
 
@@ -109,6 +112,10 @@ class Stream:
         self.closing = True
         self._wake.set()
 
+    def wake(self) -> None:
+        """Have it look for what there is to tell."""
+        self._wake.set()
+
     async def send(self, event: str, data: bytes, number: str) -> None:
         """Send an event."""
         self.last_id = number
@@ -161,7 +168,11 @@ class Streams:
         """Who is to be told next what can be found."""
         self._pause: asyncio.TimerHandle | None = None
         self._rendered = _nothing_rendered()
+        self.stale_since = ""
+        """Since when the caches hear of no changes (RFC 3339); empty while they do."""
+        self._doubt: asyncio.TimerHandle | None = None
         cache.on_change(self._noted)
+        cache.informers.subscribe(self._heard_or_lost)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -230,6 +241,21 @@ class Streams:
             if self._pause is None:
                 self._tell_finders()
 
+    def _heard_or_lost(self) -> None:
+        """Know soon whether what the caches have is still so."""
+        if self._doubt is not None:
+            self._doubt.cancel()
+        seconds = STALE_SECONDS if self._cache.lost_at is not None else 0
+        self._doubt = asyncio.get_running_loop().call_later(seconds, self._judge)
+
+    def _judge(self) -> None:
+        lost = self._cache.lost_at
+        since = "" if lost is None else timestamp(lost)
+        if since != self.stale_since:
+            self.stale_since = since
+            for stream in self._open:
+                stream.wake()
+
     def _tell(self, concerned: AbstractSet[str], parts: Iterable[str]) -> None:
         for stream in self._open:
             stream.note(concerned, parts)
@@ -278,13 +304,27 @@ async def follow(stream: Stream, workspace: str, render: Callable[[], bytes]) ->
             return
 
 
-async def follow_all(stream: Stream, render: Callable[[], bytes], versions: Callable[[], dict[str, str]]) -> None:
-    """Send the list of workspaces, and which of them change; `versions` are those that the viewer may see."""
+async def follow_all(
+    stream: Stream,
+    render: Callable[[], bytes],
+    versions: Callable[[], dict[str, str]],
+    stale_since: Callable[[], str] = lambda: "",
+) -> None:
+    """Send the list of workspaces, and which of them change; `versions` are those that the viewer may see.
+
+    Since when all of it may be out of date is told, too, as long as it is.
+    """
     stream.beat = BEAT
+    told = ""
     known = versions()
     if (at := number(known)) != stream.last_id:
         await stream.send("snapshot", render(), at)
-    while await stream.changed():
+    while True:
+        if (since := stale_since()) != told:
+            told = since
+            await stream.write(b"event: stale\ndata: %s\n\n" % orjson.dumps({"since": since or None}))
+        if not await stream.changed():
+            return
         changes, stream.changes = stream.changes, {}
         now = versions()
         at = number(now)

@@ -405,11 +405,18 @@ class Client:
         return items, version
 
     async def watch(
-        self, resource: Resource, namespace: str, since: str, **params: str
+        self,
+        resource: Resource,
+        namespace: str,
+        since: str,
+        *,
+        opened: Callable[[], object] = lambda: None,
+        **params: str,
     ) -> AsyncIterator[tuple[str, Manifest]]:
         """Changes after `since` as (type, object), bookmarks included; ends quietly when the API server ends it.
 
-        Raises `Expired` when `since` is too old, whether the API server says so by status or by event.
+        Calls `opened` once it would hear of changes, of which there need be none for long. Raises `Expired` when
+        `since` is too old, whether the API server says so by status or by event.
         """
         query = {
             "watch": "true",
@@ -426,6 +433,7 @@ class Client:
                 if response.status == 401:
                     await self._renew(generation)
                 raise _error(response.status, content, response.headers)
+            opened()
             async for line in _lines(response):
                 try:
                     event = _decoded(line)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import datetime
 from collections.abc import Callable
 
 from datalabd.errors import Denied, KubeError
@@ -84,6 +85,11 @@ class Informers:
         """Why an optional kind cannot be read, in the scope where that is so; None while it can, as far as is known."""
         return next((one.unreadable for one in self._of(resource) if one.unreadable is not None), None)
 
+    def lost_at(self, *resources: Resource) -> datetime.datetime | None:
+        """Since when the API server tells no changes of these, which it serves; None while it does."""
+        found = [one.lost_at for resource in resources for one in self._of(resource)]
+        return min((at for at in found if at is not None), default=None)
+
     def answered(self, resource: Resource) -> bool:
         """Whether the API server has answered for every scope of a resource, be it with an error."""
         found = self._of(resource)
@@ -117,7 +123,7 @@ class Informers:
             await reflector.current.wait()
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever a kind is found to be unserved, unreadable, or readable again."""
+        """Call `listener` whenever a kind is found to be unserved, unreadable or lost, or to be read or heard again."""
         self._listeners.append(listener)
 
     def _changed(self) -> None:

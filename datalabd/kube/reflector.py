@@ -1,6 +1,7 @@
 """List and watch that never ends: keeps one scope of one store equal to the API server."""
 
 import asyncio
+import datetime
 import random
 from collections.abc import Callable
 
@@ -71,7 +72,8 @@ class Reflector:
         self._crds = crds
         """Changes of CRDs, for kinds that may not be served."""
         self._on_change = on_change
-        """Told when this kind is found to be unserved, unreadable or readable again, and of a first error."""
+        """Told when this kind is found to be unserved, unreadable or readable again, of a first error, and when changes
+        are heard of no longer, or again."""
         self._anew = anew
         """Whether to list after an outage rather than go on where the watch was."""
         self.current = asyncio.Event()
@@ -84,6 +86,8 @@ class Reflector:
         """Why this scope may not be read, while that lasts."""
         self.unreadable: KubeError | None = None
         """Why a kind that may be absent cannot be read, rights included, while that lasts."""
+        self.lost_at: datetime.datetime | None = None
+        """Since when nothing is heard of changes, while that lasts and there are any."""
         self._failing: tuple[type[KubeError], float] | None = None
         """Since when the API server answers with an error, and whether it is one of rights."""
 
@@ -108,7 +112,9 @@ class Reflector:
                     self.current.set()
                     self.served = True
                     self._mark_read()
-                watch = self._client.watch(self.resource, self._scope.namespace, since, **self._scope.params)
+                watch = self._client.watch(
+                    self.resource, self._scope.namespace, since, opened=self._mark_heard, **self._scope.params
+                )
                 async for kind, obj in watch:
                     since = obj["metadata"]["resourceVersion"]
                     failures = 0
@@ -136,6 +142,7 @@ class Reflector:
                 if since is not None and loop.time() - began > 1:
                     self._mark_read()  # the watch stood until now
                 self._mark_failed(error, loop.time())
+                self._mark_lost()
                 if isinstance(error, Denied):
                     since = None
                 if self._anew and error.code == 0:
@@ -157,6 +164,16 @@ class Reflector:
         )
         self._store.replace(self._scope, kept, are_kept=True)
         return version
+
+    def _mark_lost(self) -> None:
+        if self.lost_at is None:
+            self.lost_at = datetime.datetime.now(datetime.UTC)
+            self._on_change()
+
+    def _mark_heard(self) -> None:
+        if self.lost_at is not None:
+            self.lost_at = None
+            self._on_change()
 
     def _mark_read(self) -> None:
         if self.unreadable is not None:
@@ -203,6 +220,6 @@ class Reflector:
         if self.served:
             log.info("kind not served", resource=str(self.resource))
         self._forget_failures()
-        self.served = False
+        self.served, self.lost_at = False, None
         self._store.drop(self._scope)
         self._on_change()

@@ -48,6 +48,7 @@ class Visitor:
         self._hosts = [re.compile(re.escape(urlsplit(site.url).netloc) + "$")]
         self._expected: list[re.Pattern[str]] = []
         self._is_showing = False
+        self._loses_servers = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_paused = False
         self.requests: list[str] = []
@@ -68,6 +69,11 @@ class Visitor:
     def expects_status(self, *codes: int) -> None:
         """Let pass what Chromium says of an answer with one of these codes."""
         self.expects(*(rf"^Failed to load resource: the server responded with a status of {code} " for code in codes))
+
+    def loses_servers(self) -> None:
+        """Let the proxy say that nobody answers behind it, and Chromium that nobody answers at all."""
+        self._loses_servers = True
+        self.expects(r"^Failed to load resource: (net::ERR_|the server responded with a status of 50[24] )")
 
     def goes_to(self, host: re.Pattern[str]) -> None:
         """Let requests to further hosts pass."""
@@ -171,7 +177,8 @@ class Visitor:
             self.requests.append(request.url.removeprefix(self._origin))
 
     def _responded(self, response: Response) -> None:
-        if response.url.startswith(self._origin) and not 300 <= response.status < 400:
+        is_proxys = self._loses_servers and response.status in (502, 504)
+        if response.url.startswith(self._origin) and not 300 <= response.status < 400 and not is_proxys:
             task = asyncio.create_task(self._read(response))
             self._tasks.add(task)
 

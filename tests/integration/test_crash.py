@@ -59,10 +59,16 @@ class Doomed(Client):
         return await super().list(resource, namespace, keep=keep, **self._chosen(resource) | params)
 
     def watch(
-        self, resource: Resource, namespace: str, since: str, **params: str
+        self,
+        resource: Resource,
+        namespace: str,
+        since: str,
+        *,
+        opened: Callable[[], object] = lambda: None,
+        **params: str,
     ) -> AsyncIterator[tuple[str, Manifest]]:
         """As the client's own."""
-        return super().watch(resource, namespace, since, **self._chosen(resource) | params)
+        return super().watch(resource, namespace, since, opened=opened, **self._chosen(resource) | params)
 
     def _chosen(self, resource: Resource) -> dict[str, str]:
         return {"fieldSelector": f"metadata.name={self.lab}"} if resource == kinds.DATALABS else {}

@@ -174,6 +174,37 @@ async def test_one_that_lists_anew_is_not_current_from_an_outage_until_then(tmp_
             await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_it_is_known_since_when_no_changes_are_heard_of(tmp_path: Path) -> None:
+    away, back, heard = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def later(request: web.Request) -> web.StreamResponse:
+        away.set()
+        await back.wait()
+        return await stream()(request)
+
+    server = Scripted(listing("1", namespace("a", "1")), stream(abort=True), later)
+    told: list[bool] = []
+
+    def changed() -> None:
+        told.append(made.lost_at is not None)
+        if not told[-1]:
+            heard.set()
+
+    async with serve(server, tmp_path) as client:
+        made = Reflector(client, Store(kinds.NAMESPACES), on_change=changed)
+        task = asyncio.create_task(made.run())
+        try:
+            async with asyncio.timeout(scaled(10)):
+                await away.wait()
+                assert made.lost_at is not None
+                back.set()
+                await heard.wait()
+            assert told == [True, False]
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_bookmarks_move_the_place_to_resume_from(tmp_path: Path) -> None:
     bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "77"}}}
     server = await reflected(

@@ -1,8 +1,10 @@
 """Which streams hear of which change."""
 
 import asyncio
+import contextlib
+import datetime
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -199,27 +201,61 @@ def test_usage_concerns_the_workspace_of_the_namespace(listeners: Listeners) -> 
     }
 
 
-async def first_event(tmp_path: Path, query: str) -> tuple[bytes, bytes]:
-    """Name and id of the first event of the list's stream."""
+Fields = dict[bytes, bytes]
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    tmp_path: Path, query: str = ""
+) -> AsyncIterator[tuple[Informers, Callable[[], Awaitable[Fields]]]]:
+    """Caches, and what returns the next event of the list's stream that they feed."""
     async with serve(Scripted(), tmp_path) as client:
         informers = Informers(client)
         opened = Streams(Cache(client, informers, "workspace"), SETTINGS)
 
         async def listen(request: web.Request) -> web.StreamResponse:
             async with opened.open(request, CALLERS["root"]) as stream:
-                await follow_all(stream, lambda: b"[]", lambda: {"ws-a": "1/1"})
+                await follow_all(stream, lambda: b"[]", lambda: {"ws-a": "1/1"}, lambda: opened.stale_since)
             return stream.response
 
         app = web.Application()
         app.router.add_get("/", listen)
         async with TestClient(TestServer(app)) as browser, browser.get(f"/{query}") as response:
-            fields = dict([(await response.content.readline()).rstrip().split(b": ", 1)])
-            assert fields.keys() == {b"retry"}
-            await response.content.readline()
-            while line := (await response.content.readline()).rstrip():
-                name, _, value = line.partition(b": ")
-                fields[name] = value
-            return fields[b"event"], fields.get(b"id", b"")
+
+            async def following() -> Fields:
+                async with asyncio.timeout(scaled(10)):
+                    block = await response.content.readuntil(b"\n\n")
+                fields = (line.partition(b": ") for line in block.splitlines())
+                return {name: value for name, _, value in fields if name}
+
+            assert (await following()).keys() == {b"retry"}
+            yield informers, following
+
+
+async def first_event(tmp_path: Path, query: str) -> tuple[bytes, bytes]:
+    """Name and id of the first event of the list's stream."""
+    async with listening(tmp_path, query) as (_, following):
+        fields = await following()
+        return fields[b"event"], fields.get(b"id", b"")
+
+
+async def test_who_reads_the_list_is_told_that_it_may_be_out_of_date_unless_that_passes_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = datetime.datetime(2026, 5, 5, 20, tzinfo=datetime.UTC)
+    lost: list[datetime.datetime | None] = [None]
+    monkeypatch.setattr(Cache, "lost_at", property(lambda _: lost[-1]))
+    monkeypatch.setattr("workspaces.streams.STALE_SECONDS", 0.05)
+    async with listening(tmp_path) as (informers, following):
+        assert (await following())[b"event"] == b"snapshot"
+        for found in (at, None, at):  # of which the first passes
+            lost.append(found)
+            informers._changed()
+        stale = {b"event": b"stale", b"data": b'{"since":"2026-05-05T20:00:00Z"}'}
+        assert await following() == stale
+        lost.append(None)
+        informers._changed()
+        assert await following() == {b"event": b"stale", b"data": b'{"since":null}'}
 
 
 async def test_a_list_begins_with_a_snapshot_unless_its_state_is_known(

@@ -142,6 +142,7 @@ _FRAME: dict[str, object] = {
     "to": lambda name: f"/{name}",
     "done": "",
     "warnings": (),
+    "stale_since": "",
     "failure": type("Failure", (), {"title": "There is nothing here", "advice": "Look elsewhere."}),
     "status": 404,
     "sentence": "",

@@ -205,7 +205,13 @@ async def watch_workspaces(call: Call) -> web.StreamResponse:
 
     require(call)
     versions = functools.partial(_versions, call)
-    return await _stream(call, lambda stream: streams.follow_all(stream, lambda: answers.encode(rows(call)), versions))
+    own = call.services.streams
+    return await _stream(
+        call,
+        lambda stream: streams.follow_all(
+            stream, lambda: answers.encode(rows(call)), versions, lambda: own.stale_since
+        ),
+    )
 
 
 def number(call: Call) -> str:

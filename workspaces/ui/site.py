@@ -163,6 +163,7 @@ class Pages:
             "now": call.now,
             "form": form,
             "number": reading.number(call),
+            "stale_since": call.services.streams.stale_since,
             "done": actions.BY_NAME[done].done if done else "",
             "warnings": warnings,
             **screen.context(inputs),
@@ -220,6 +221,7 @@ class Pages:
         context = {
             "done": "",
             "warnings": (),
+            "stale_since": "",
             "failure": known,
             "status": status,
             "sentence": sentence or problems.sentence(detail),

@@ -29,6 +29,7 @@ let source; // where this tab listens itself
 let latest = body.dataset.number ?? ""; // number of the last change that was heard of
 let state = "";
 let lostAt;
+let staleSince; // of what the server knows itself
 let leave; // ends what this tab does to hear of changes
 let lags = 0;
 let looking = false;
@@ -77,10 +78,14 @@ function listen(isAgain) {
   source = new EventSource(`${events}?after=${encodeURIComponent(latest)}`);
   source.onopen = () => {
     beat();
-    tell({ state: "on", number: latest, isAgain: isAgain || !latest });
+    tell({ state: "on", number: latest, isAgain: isAgain || !latest, stale: null });
   };
   source.onerror = lose;
   source.addEventListener("beat", beat);
+  source.addEventListener("stale", (event) => {
+    beat();
+    tell({ stale: JSON.parse(event.data).since });
+  });
   source.addEventListener("snapshot", (event) => {
     beat();
     tell({ number: event.lastEventId });
@@ -109,14 +114,16 @@ function tell(message) {
   hear(message);
 }
 
-function hear({ state: is, number, isAgain, change, hello }) {
+function hear({ state: is, number, isAgain, change, hello, stale }) {
   if (hello) {
-    if (source) channel.postMessage({ state, number: latest });
+    if (source) channel.postMessage({ state, number: latest, stale: staleSince });
     return;
   }
   if (!leave) return; // asleep: it looks when it is shown
   if (number) latest = number;
+  if (stale !== undefined) staleSince = stale;
   if (is) become(is);
+  if (state === "on") admit(connection.dataset.stale, staleSince && Date.parse(staleSince));
   if (isAgain || (number && concerns(change))) {
     lags = 0;
     look();
@@ -139,7 +146,6 @@ function become(next) {
     lostAt = undefined;
     clearTimeout(timers.grace);
     clearTimeout(timers.ask);
-    connection.hidden = true;
   } else if (lostAt === undefined) {
     lostAt = now();
     after("grace", GRACE_MS, despair);
@@ -151,9 +157,14 @@ function become(next) {
 
 function despair() {
   state = root.dataset.live = "off";
-  connection.hidden = false;
-  connection.textContent = connection.dataset.offline.replace("{time}", timeOfDay(lostAt));
+  admit(connection.dataset.offline, lostAt);
   ask();
+}
+
+/** Say that the page may be out of date, and since when; or nothing, where it is not. */
+function admit(text, since) {
+  connection.hidden = !since;
+  if (since) connection.textContent = text.replace("{time}", timeOfDay(since));
 }
 
 function ask() {
