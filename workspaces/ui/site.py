@@ -34,9 +34,11 @@ from workspaces.ui.screens import Screen
 
 FORM = "application/x-www-form-urlencoded"
 LANGUAGE_SECONDS = 365 * 24 * 3600
-RETRY_MAX = 60
 DONE = "done"
 """In the query of the page after a form: the action."""
+RETRY_SECONDS, RETRY_MAX = 10, 60
+"""How soon the page of an error loads itself again: an API server that starts refuses all, until it has read its roles.
+"""
 VERSION = "at"
 """In the query of the page after a form: the version of the workspace that it left."""
 MOMENTARY = frozenset({DONE, VERSION, "dialog", "wait"})
@@ -230,9 +232,9 @@ class Pages:
         }
         answer = self._rendered(request, "error.html", status, None, context)
         answer.headers.update(more)
-        seconds = more.get(str(hdrs.RETRY_AFTER), "")
-        if request.method == "GET" and status == 503 and seconds.isdigit():
-            answer.headers["Refresh"] = str(min(int(seconds), RETRY_MAX))
+        if request.method == "GET" and status in (502, 503):
+            seconds = more.get(str(hdrs.RETRY_AFTER), "")
+            answer.headers["Refresh"] = str(min(int(seconds), RETRY_MAX) if seconds.isdigit() else RETRY_SECONDS)
         return answer
 
     def _login_address(self, request: web.Request) -> str:
