@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -438,6 +439,16 @@ def test_members_change_and_go(server: Server, name: str) -> None:
     assert ask(server, "root", "PUT", f"{where}/owner", {"member": "carol"}).status_code == 202
     rows = ask(server, user, "GET", where).json()["datalab"]["memberships"]
     assert [(row["member"], row["role"]) for row in rows] == [("carol", "owner"), ("alice", "admin")]
+
+
+def test_what_go_escapes_is_changed_like_anything_else(server: Server, name: str) -> None:
+    member = "<b>&\"'\\é"
+    where = f"/workspaces/{name}"
+    ask(server, "root", "PUT", where, {"add_memberships": [{"member": member}]}).raise_for_status()
+    ask(server, "root", "DELETE", f"{where}/members/{quote(member, safe='')}").raise_for_status()
+    for reason in (f"{member}\n\u2028\u2029", "plain"):
+        decision = {"permission": "ReadOnly", "reason": reason}
+        ask(server, "root", "PUT", f"{where}/grants/{name}/ws-odd", decision).raise_for_status()
 
 
 def test_removal_locks_an_old_token_out_on_every_replica(replicas: tuple[Server, Server], name: str) -> None:
