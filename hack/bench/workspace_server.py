@@ -272,15 +272,18 @@ class _Bench:
 
         async def bucket_by_hand(number: int) -> None:
             bucket = {"bucketName": f"{name_of(number)}-hand", "discoverable": False}
+            await self._client.get(kinds.DATALABS, NAMESPACE, name_of(number))
+            await self._patch(kinds.STORAGES, number, "/spec/buckets/-", "add", bucket, dry_run=True)
+            await self._patch(kinds.STORAGES, number, "/metadata/annotations", "add", {"by": "hand"})
             await self._patch(kinds.STORAGES, number, "/spec/buckets/-", "add", bucket)
 
         async def bucket(number: int) -> None:
             await edit("PUT", f"/workspaces/{name_of(number)}", {"add_buckets": [{"name": f"{name_of(number)}-us"}]})
 
-        for what, writes, hand, ours in (
+        for what, asked, hand, ours in (
             ("an edit of one object, one patch", 1, one_by_hand, one),
             ("an edit of both, a dry run and a patch of each", 4, both_by_hand, both),
-            ("a new bucket, whose name is claimed first", None, bucket_by_hand, bucket),
+            ("a new bucket, a read, a dry run and two patches", 4, bucket_by_hand, bucket),
         ):
             offset, cpu = self._audited(), cpu_ms(self._process)
             pairs = [
@@ -293,9 +296,8 @@ class _Bench:
             table.row(
                 f"time of {what}, p50", by_us, "ms", floor=by_hand, note=f"CPU {cpu:.2f} ms; by hand {by_hand:.2f} ms"
             )
-            goal = None if writes is None else 5
-            table.row("the same, beyond what it takes by hand", more, "ms", goal=goal)
-            table.row("requests of such an edit, Events left out", len(made) / EDITS, goal=writes)
+            table.row("the same, beyond what it takes by hand", more, "ms", goal=5)
+            table.row("requests of such an edit, Events left out", len(made) / EDITS, goal=asked)
 
     async def _patch(
         self, kind: kinds.Resource, number: int, where: str, verb: str, value: Any, dry_run: bool = False
