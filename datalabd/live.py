@@ -54,7 +54,10 @@ def annotations(obj: Any) -> dict[str, str]:
 
 def condition(obj: Any, kind: str, *path: str) -> Manifest:
     """The condition of that type in the list `conditions` at a path of keys; empty where it is not reported."""
-    return next((known for known in objects(obj, *path, "conditions") if known.get("type") == kind), {})
+    for known in _listed(obj, (*path, "conditions")):
+        if isinstance(known, dict) and known.get("type") == kind:
+            return known
+    return {}
 
 
 def _listed(obj: Any, path: tuple[str, ...]) -> list[Any]:
