@@ -34,7 +34,7 @@ from hack.cluster import Cluster, ClusterError
 from hack.deadlines import scaled
 from workspaces.ui.assets import STATIC
 
-LOADS = 9
+LOADS = 15
 """Of each page, in turn with the static one."""
 RENDERS = 200
 CHANGES, PAUSE_SECONDS = 60, 0.1
