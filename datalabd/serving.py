@@ -50,6 +50,11 @@ class Bounds:
     """
     patience_seconds: float = 1.0
     """A request that takes longer to arrive makes room for others, whoever sends it."""
+    read_seconds: float = 60.0
+    """In these a client has to read `read_min` bytes of an answer that waits for it, or all that is left."""
+    read_min: int = 64 * 1024
+    unread_max: int = 32 * 1024 * 1024
+    """Bytes of answers of the process that clients have not read: beyond, whoever has most to read is cut off."""
 
     @property
     def share(self) -> int:
@@ -155,11 +160,13 @@ class Bodies:
     async def read(self, request: web.Request) -> AsyncIterator[bytes]:
         """The body of a request that is answered within the context.
 
-        Raises `web.HTTPRequestEntityTooLarge`, `web.HTTPServiceUnavailable` where there is no room, and
-        `web.HTTPRequestTimeout`.
+        Raises `web.HTTPUnsupportedMediaType` for one that is packed, `web.HTTPRequestEntityTooLarge`,
+        `web.HTTPServiceUnavailable` where there is no room, and `web.HTTPRequestTimeout`.
         """
+        if request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() != "identity":
+            raise web.HTTPUnsupportedMediaType(text="send the body as it is, without Content-Encoding\n")
         size = request.content_length or 0
-        if hdrs.TRANSFER_ENCODING in request.headers or hdrs.CONTENT_ENCODING in request.headers:
+        if hdrs.TRANSFER_ENCODING in request.headers:
             size = self._body_max  # it may turn out to be as large
         if size > self._body_max:
             raise web.HTTPRequestEntityTooLarge(self._body_max, size)
@@ -206,6 +213,16 @@ class _Connection(web.RequestHandler):
         """When a request began that should be here soon, by the loop's clock; None while none is waited for."""
         self.peer = ""
         """The client's address."""
+        self.stands_since: float | None = None
+        """When an answer had to wait for its client, by the loop's clock; None while none does."""
+        self._unread = 0
+        """Bytes of it that were left when its client was last looked after."""
+        self._reading: asyncio.TimerHandle | None = None
+
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that the client has not read."""
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     @property
     def is_idle(self) -> bool:
@@ -219,7 +236,32 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._expect(None)
+        self._stand(None)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stand(self._loop.time())
+        cast(_Server, self._manager).cut_off()
+
+    def resume_writing(self) -> None:
+        self._stand(None)
+        super().resume_writing()
+
+    def _stand(self, since: float | None) -> None:
+        """Wait for the client to read from now on, or no longer."""
+        if self._reading is not None:
+            self._reading.cancel()
+        self.stands_since = since
+        self._unread = self.unread
+        self._reading = None if since is None else self._loop.call_later(self._bounds.read_seconds, self._has_read)
+
+    def _has_read(self) -> None:
+        if self._unread - self.unread < self._bounds.read_min:
+            log.info("answer is not read", peer=self.peer)
+            self.drop()
+        else:
+            self._stand(self.stands_since)
 
     def data_received(self, data: bytes) -> None:
         of_head = self._body.is_eof()
@@ -323,6 +365,20 @@ class _Server(web.Server):
                 del self._held[peer]
         super().connection_lost(handler, exc)
 
+    def cut_off(self) -> None:
+        """End connections whose clients do not read, while there is too much for them: first whoever has most."""
+        standing = [one for one in cast(list[_Connection], self.connections) if one.stands_since is not None]
+        unread: Counter[str] = Counter()
+        for one in standing:
+            unread[one.peer] += one.unread
+        total = unread.total()
+        for one in sorted(standing, key=lambda one: (-unread[one.peer], one.stands_since)):
+            if total <= self._bounds.unread_max:
+                return
+            log.info("too much is not read", peer=one.peer)
+            total -= one.unread
+            one.drop()
+
     def _who_leaves(self, newcomer: _Connection) -> _Connection | None:
         """Whose place a newcomer takes; None if nobody's.
 
@@ -353,11 +409,11 @@ class _Server(web.Server):
 
 
 class Runner(web.AppRunner):
-    """Runs an application."""
+    """Runs an application. It gets bodies as they are sent: unpacking would be work for whoever sends anything."""
 
     def __init__(self, app: web.Application, bounds: Bounds, **options: Any) -> None:
         """Options are those of `web.AppRunner`."""
-        super().__init__(app, access_log=None, max_field_size=bounds.field_max, **options)
+        super().__init__(app, access_log=None, max_field_size=bounds.field_max, auto_decompress=False, **options)
         self._bounds = bounds
 
     async def _make_server(self) -> web.Server:

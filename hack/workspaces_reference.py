@@ -87,12 +87,15 @@ _LIMITS = f"""
 | What | At most | Beyond |
 |---|---|---|
 | a body | {BODY_MAX >> 20} MiB | 413 |
+| a body with `Content-Encoding` | none | 415 |
 | bodies over 64 KiB, of a replica at once | {ROOM >> 20} MiB | they wait for 5 s, then 503 |
 | the time until such a body is here, once there is room | 5 s | 408 |
 | a token, any other header | {TOKEN_MAX >> 10} KiB | 431 |
 | a request line with all its headers | {HEAD_MAX >> 10} KiB | 431 |
 | the time until a request's headers are here | 10 s | the connection ends |
 | the time until its body is here, then | 30 s | the connection ends |
+| the time in which a client reads 64 KiB of an answer, or all that is left | 60 s | the connection ends |
+| answers that clients have not read, of a replica | 32 MiB | connections of whoever has most end |
 | connections of a replica | 1,024 | one that is idle ends, else the new one |
 | requests of a user | `RATE_LIMITS`, at each replica | 429 |
 | streams of a user | {STREAMS_MAX}, at each replica | 429 |

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import socket
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from aiohttp import web
+from aiohttp import http_parser, web
 from structlog.testing import capture_logs
 
 from datalabd.serving import Bodies, Bounds, NoRoom, Room, Runner
@@ -266,6 +267,62 @@ async def test_a_request_that_takes_long_is_what_leaves_whoever_sends_it() -> No
         assert [await more.answer(), await strangers[0].answer()] == [OK, b""]
 
 
+@contextlib.asynccontextmanager
+async def answering(bounds: Bounds, size: int, *addresses: str) -> AsyncIterator[list[socket.socket]]:
+    """Connections from these addresses, each with an answer of so many bytes on its way that nobody reads yet."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(size))
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    loop = asyncio.get_running_loop()
+    opened: list[socket.socket] = []
+    async with running(app, bounds) as server:
+        try:
+            for address in addresses:
+                one = socket.socket()
+                opened.append(one)
+                one.setblocking(False)
+                one.bind((address, 0))
+                await loop.sock_connect(one, server)
+                await loop.sock_sendall(one, HEAD % b"" + b"\r\n")
+                await asyncio.sleep(0.05)
+            yield opened
+        finally:
+            for one in opened:
+                one.close()
+
+
+async def read(connection: socket.socket, size: int, pause: float = 0.0) -> int:
+    """How many of so many bytes come before the server ends the connection."""
+    loop, found = asyncio.get_running_loop(), 0
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(30):
+            while found < size and (part := await loop.sock_recv(connection, 256 * KIB)):
+                found += len(part)
+                await asyncio.sleep(pause)
+    return found
+
+
+async def test_an_answer_that_nobody_reads_does_not_stay() -> None:
+    async with answering(replace(BOUNDS, read_seconds=0.3), 32 * MIB, "127.0.0.1") as (client,):
+        await asyncio.sleep(0.5)
+        assert await read(client, 32 * MIB) < 32 * MIB
+
+
+async def test_an_answer_that_is_read_slowly_is_read_to_its_end() -> None:
+    async with answering(replace(BOUNDS, read_seconds=0.5), 32 * MIB, "127.0.0.1") as (client,):
+        assert await read(client, 32 * MIB, pause=0.02) >= 32 * MIB
+
+
+async def test_of_too_many_answers_that_nobody_reads_those_of_whoever_has_most_end() -> None:
+    addresses = ("127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.2")
+    async with answering(replace(BOUNDS, connections_max=9, unread_max=64 * MIB), 32 * MIB, *addresses) as clients:
+        found = await asyncio.gather(*(read(client, 32 * MIB) for client in clients))
+    assert [size >= 32 * MIB for size in found] == [True, False, False, True]
+
+
 async def test_a_connection_that_ends_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async with served(one(BOUNDS)) as (_, client):
         with capture_logs() as lines:
@@ -419,13 +476,30 @@ async def test_who_sends_slowly_makes_room_for_others() -> None:
         assert await other.answer() == OK
 
 
-@pytest.mark.parametrize("how", [b"Transfer-Encoding: chunked", b"Content-Length: 100\r\nContent-Encoding: gzip"])
-async def test_what_may_turn_out_to_be_large_counts_as_large(how: bytes) -> None:
+async def test_what_may_turn_out_to_be_large_counts_as_large() -> None:
     async with reading(MIB, 2, seconds=0.5) as (served, (first, second), _):
         await first.send(whole(100 * KIB))
         await served.is_read.wait()
-        await second.send(POST + how + b"\r\n\r\n")
+        await second.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         assert await second.answer() == b"HTTP/1.1 503 Service Unavailable"
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"deflate", b"br", b"identity, gzip"])
+async def test_a_body_that_is_packed_is_refused(coding: bytes) -> None:
+    async with reading(MIB, 1) as (_, (client,), _server):
+        await client.send(POST + b"Content-Length: 3\r\nContent-Encoding: " + coding + b"\r\n\r\nabc")
+        assert await client.answer() == b"HTTP/1.1 415 Unsupported Media Type"
+
+
+@pytest.mark.parametrize("path", [b"/", b"/absent"])
+async def test_nothing_is_unpacked_for_anybody(path: bytes) -> None:
+    packed = gzip.compress(bytes(16 * MIB))
+    head = POST.replace(b"/", path, 1) + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(http_parser, "DeflateBuffer", None)
+        async with reading(MIB, 1) as (_, (client,), _server):
+            await client.send(head + packed)
+            assert await client.answer() in (b"HTTP/1.1 415 Unsupported Media Type", b"HTTP/1.1 404 Not Found")
 
 
 async def test_what_is_too_large_is_refused_before_it_comes() -> None:

@@ -171,6 +171,18 @@ async def test_an_action_of_another_screen_is_none(api: Api) -> None:
     assert (await ask(api, "alice", "POST", "/workspaces/ws-a/members", data=large)).status_code == 413
 
 
+async def test_a_form_that_was_refused_is_about_the_same_when_it_comes_back(api: Api) -> None:
+    buckets = [{"bucketName": name, "discoverable": True} for name in ("ws-a", "ws-a-private", "ws-a-public")]
+    grown = storage(buckets=buckets)
+    grown["metadata"]["resourceVersion"] = "6000"
+    api.services.cache.informers.store(kinds.STORAGES).observe(grown)
+    sent = {"action": "share", "form": "form-share", "b": "ws-a-public", "workspace": "ws-c", "reason": "for you"}
+    sent |= {"permission": "WriteOnly", "expires": "2001-01-01T00:00"}
+    shown = Page(await ask(api, "alice", "POST", "/workspaces/ws-a/sharing", data=sent))
+    assert shown.errors() == {"expires": "must be in the future"}
+    assert shown.form("share").fields == sent
+
+
 async def test_credentials_are_hidden_again_without_a_script(api: Api) -> None:
     where = "/workspaces/ws-a/credentials"
     hidden = await page(api, "alice", where)

@@ -79,7 +79,7 @@ def test_what_a_form_asks_of_an_operation() -> None:
     )
     found = actions.filled(actions.BY_NAME["change_role"], fields, {"w": "ws-a"})
     assert (found.parts, found.query, found.if_match) == ({"w": "ws-a", "m": "joe"}, {"dry_run": "true"}, '"1"')
-    assert (found.body, found.typed) == (b'{"role":"admin"}', {"role": "admin", "dry_run": "true"})
+    assert (found.body, found.typed) == (b'{"role":"admin"}', {"m": "joe", "role": "admin", "dry_run": "true"})
 
 
 def test_the_path_of_the_page_goes_before_a_field() -> None:

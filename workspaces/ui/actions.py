@@ -132,7 +132,8 @@ def filled(action: Action, fields: Fields, path: Mapping[str, str]) -> Filled:
     )
     made, words = action.body(rest) if operation.body is not None else ({}, {})
     parts = {**path, **{name: values[name] for name in names}}
-    return Filled(parts, query, orjson.dumps(made), values.get("version", ""), words, dict(rest) | query)
+    typed = {name: value for name, value in fields if name not in OURS}
+    return Filled(parts, query, orjson.dumps(made), values.get("version", ""), words, typed)
 
 
 def require_confirmation(action: Action, form: Filled) -> None:
