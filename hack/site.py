@@ -113,7 +113,7 @@ class Site:
                 issuer = f"{server.url}/realms/{realm.name}"
                 client_id, client_secret = keycloak.WORKSPACE_CLIENT, realm.add_workspace_client("https://127.0.0.1/*")
                 token_endpoint = f"{issuer}/protocol/openid-connect/token"
-            _create_environment(cluster, server, realm)
+            _create_environment(cluster, server, realm, minio)
             (directory / "client-secret").write_text(client_secret)
             (directory / "cookie-key").write_text(secrets.token_urlsafe(48))
             probed = free_port()
@@ -219,7 +219,9 @@ class Site:
             time.sleep(0.2)
 
 
-def _create_environment(cluster: Cluster, server: keycloak.Server | None, realm: keycloak.Realm | None) -> None:
+def _create_environment(
+    cluster: Cluster, server: keycloak.Server | None, realm: keycloak.Realm | None, minio: MinIO | None
+) -> None:
     """The environment of new workspaces, from the samples; its labs' clients are in the realm, if given."""
     found = yaml.safe_load_all((SAMPLES / "environment.yaml").read_text())
     environment: Manifest = next(one for one in found if one["metadata"]["name"] == ENVIRONMENT)
@@ -230,4 +232,6 @@ def _create_environment(cluster: Cluster, server: keycloak.Server | None, realm:
         cluster.api.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})
         admin = {"adminSecret": {"namespace": IAM, "name": "admin"}}
         environment["data"]["iam"] |= {"url": server.url, "realm": realm.name, **admin}
+    if minio is not None:
+        environment["data"]["storage"]["endpoints"] = [minio.endpoint]
     cluster.kubectl("create", "-f", "-", stdin=json.dumps(environment))

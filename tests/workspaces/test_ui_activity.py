@@ -94,3 +94,11 @@ def test_warnings_and_pages() -> None:
     assert found["rows"] == [row(is_warning=True, reason="Failed", what="no pod")]
     assert (found["following"], found["is_later"]) == ("50", True)
     assert shown({"items": []})["following"] == ""
+
+
+def test_what_one_request_did_is_one_row() -> None:
+    """Lab and storage of a workspace have an Event each; what the cluster says twice is there twice."""
+    request = "jane asked for edit_workspace (request 1-2)"
+    items = [item(request), item(request), item(request.replace("1-2", "3")), item("scaled up"), item("scaled up")]
+    rows = shown({"items": items})["rows"]
+    assert [found["act"] or found["what"] for found in rows] == [*["edit_workspace"] * 2, *["scaled up"] * 2]

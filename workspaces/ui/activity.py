@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from workspaces.ui.inputs import Context, Inputs
@@ -9,7 +10,7 @@ from workspaces.ui.languages import N_
 
 PAGE = 50
 ACTS = {
-    "create_workspace": N_("made the workspace"),
+    "create_workspace": N_("created the workspace"),
     "edit_workspace": N_("changed the workspace"),
     "delete_workspace": N_("deleted the workspace"),
     "change_member": N_("changed a role"),
@@ -46,11 +47,16 @@ def context(inputs: Inputs) -> Context:
     """One page of what happened, newest first."""
     page = inputs.more["page"]
     return {
-        "rows": [_row(item) for item in page["items"]],
+        "rows": [_row(item) for before, item in pairwise([{}, *page["items"]]) if not _is_same(before, item)],
         "following": page.get("continue", ""),
         "is_later": bool(inputs.query.get("continue")),
         "acts": ACTS | CHANGES,
     }
+
+
+def _is_same(before: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    """Whether both say what one request did: lab and storage of a workspace have an Event each."""
+    return before.get("message") == item["message"] and _NOTE.fullmatch(item["message"]) is not None
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:
