@@ -93,7 +93,7 @@ _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
 
 def _as_compared(patch: bytes) -> bytes:
-    """A JSON Patch whose texts are spelled as the API server spells them: its tests compare bytes (evanphx/json-patch)."""
+    """A JSON Patch whose texts are spelled as the API server does: its tests compare bytes (evanphx/json-patch)."""
     for sign, escaped in _ESCAPED.items():
         patch = patch.replace(sign, escaped)
     return patch
