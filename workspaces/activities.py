@@ -1,7 +1,7 @@
 """Events of workspaces' Storages and Datalabs: asked of the API server, for each workspace once a second at most."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from datalabd.api.meta import Manifest
@@ -32,15 +32,21 @@ class Activities:
         """Stop asking."""
         await self._recent.close()
 
-    async def of(self, workspace: str) -> list[Row]:
-        """Its Events, newest first; raises KubeError."""
-        return await self._recent.get(workspace)
+    async def of(self, workspace: str, objects: Iterable[Manifest]) -> list[Row]:
+        """Events of its objects, newest first; raises KubeError. Those of earlier objects of the name are left out."""
+        uids = {text(obj, "metadata", "uid") for obj in objects} - {""}
+        return [row for uid, row in await self._recent.get(workspace) if uid in uids]
 
-    async def _ask(self, workspace: str) -> list[Row]:
+    async def _ask(self, workspace: str) -> list[tuple[str, Row]]:
+        """Events of all objects of that name, each with the uid of what it is about."""
         fields = f"regarding.name={workspace}"
         found, _ = await self._client.list(kinds.EVENTS, self._namespace, fieldSelector=fields)
-        rows = [_row(event) for event in found if dig(event, "regarding").get("kind") in ("Storage", "Datalab")]
-        return sorted(rows, key=lambda row: row["time"] or "", reverse=True)
+        rows = [(text(event, "regarding", "uid"), _row(event)) for event in found if _is_about(event)]
+        return sorted(rows, key=lambda about: about[1]["time"] or "", reverse=True)
+
+
+def _is_about(event: Manifest) -> bool:
+    return text(event, "regarding", "kind") in ("Storage", "Datalab")
 
 
 def _row(event: Manifest) -> Row:

@@ -32,5 +32,5 @@ def apply(
         members.add(draft, edit.add_memberships, now)
         stores.add(draft, edit.add_stores, offer.types)
     buckets.add(draft, edit.add_buckets, sharing)
-    grants.apply(draft, edit.patch_bucket_access_requests, sharing)
+    grants.apply(draft, edit.patch_bucket_access_requests, sharing, now)
     return draft

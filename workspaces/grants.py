@@ -22,21 +22,25 @@ EXPIRED = "The grant has expired"
 _ENTRIES = "patch_bucket_access_requests"
 
 
-def apply(draft: Draft, changes: Sequence[BucketAccess], sharing: Sharing) -> None:
-    """Requests of the workspace's own, and its decisions on those of others."""
+def apply(draft: Draft, changes: Sequence[BucketAccess], sharing: Sharing, now: datetime.datetime) -> None:
+    """Requests of the workspace's own, and its decisions on those of others.
+
+    Times to come are of now: what was asked for later than it was denied waits again, and for ever if nobody can deny
+    it as late.
+    """
     access = _Access(draft)
     for index, entry in enumerate(changes):
         if entry.workspace == draft.name:
             access.refuse_own(entry.bucket, ("body", _ENTRIES, index, "bucket"))
             draft.words[("spec", "bucketAccessRequests", len(access.requested))] = (_ENTRIES, index)
             if access.request(entry.bucket) is None:
-                access.ask(entry.bucket, spoken(entry.permission, ""), entry.request_timestamp)
+                access.ask(entry.bucket, spoken(entry.permission, ""), min(entry.request_timestamp, now))
         else:
-            _decide(access, index, entry, sharing)
+            _decide(access, index, entry, sharing, now)
     access.close()
 
 
-def _decide(access: "_Access", index: int, entry: BucketAccess, sharing: Sharing) -> None:
+def _decide(access: "_Access", index: int, entry: BucketAccess, sharing: Sharing, now: datetime.datetime) -> None:
     """Whoever never asked is answered like whoever does not exist."""
     if entry.bucket not in access.buckets:
         raise wrong(("body", _ENTRIES, index, "bucket"), f"must be a bucket of {access.draft.name}", entry.bucket)
@@ -49,9 +53,9 @@ def _decide(access: "_Access", index: int, entry: BucketAccess, sharing: Sharing
         raise problem(400, "missing_principal", workspace=entry.workspace)
     access.draft.words[("spec", "bucketAccessGrants", len(access.granted))] = (_ENTRIES, index)
     if entry.denied_timestamp is not None:
-        access.decide(entry.bucket, grantee, Permission.NONE, entry.denied_timestamp)
+        access.decide(entry.bucket, grantee, Permission.NONE, min(entry.denied_timestamp, now))
     elif entry.grant_timestamp is not None:
-        access.decide(entry.bucket, grantee, entry.permission, entry.grant_timestamp)
+        access.decide(entry.bucket, grantee, entry.permission, min(entry.grant_timestamp, now))
 
 
 def request(draft: Draft, bucket: str, asked: RequestPut, sharing: Sharing, now: datetime.datetime) -> None:

@@ -1,5 +1,6 @@
 """Objects of a bucket: where they may be read, and what the answers of an object storage say. Pure."""
 
+import datetime
 import re
 from dataclasses import dataclass
 from typing import Any, Self
@@ -60,13 +61,18 @@ class Place:
 
 
 def place(
-    bucket: str, storage: Storage, credentials: dict[str, str] | None, sharing: Sharing, settings: Settings
+    bucket: str,
+    storage: Storage,
+    credentials: dict[str, str] | None,
+    sharing: Sharing,
+    settings: Settings,
+    now: datetime.datetime,
 ) -> Place:
     """Where a bucket's objects are read: its own or one that it was granted, at an origin that is listed.
 
     The endpoint stands in a Secret, which others than the operator may write. Of it only the origin is used.
     """
-    if not is_bucket_name(bucket) or not is_open(bucket, storage, sharing):
+    if not is_bucket_name(bucket) or not is_open(bucket, storage, sharing, now):
         raise problem(404, "bucket_not_found", bucket=bucket)
     own = origin(settings.endpoint)
     listed = {own, *settings.storage_endpoints} - {None}
@@ -83,12 +89,12 @@ def place(
     return Place(found, bucket, keys, origin(settings.browser_endpoint) if found == own else None)
 
 
-def is_open(bucket: str, storage: Storage, sharing: Sharing) -> bool:
-    """Whether a bucket is a workspace's own, or was granted to it."""
+def is_open(bucket: str, storage: Storage, sharing: Sharing, now: datetime.datetime) -> bool:
+    """Whether a bucket is a workspace's own, or is granted to it: to its end, even if nobody has written that yet."""
     if any(own.name == bucket for own in storage.buckets):
         return True
     decision = sharing.decision(bucket, storage.principal) if storage.principal else None
-    return decision is not None and decision.in_force
+    return decision is not None and decision.in_force and (decision.expires_at is None or now < decision.expires_at)
 
 
 # ---- What is asked

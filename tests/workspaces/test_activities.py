@@ -10,7 +10,7 @@ from aiohttp.web import Response
 
 from datalabd.api.meta import Manifest
 from datalabd.kube.client import Client
-from tests.workspaces.objects import TODAY
+from tests.workspaces.objects import TODAY, datalab, storage
 from workspaces.activities import MEMORY_SECONDS, Activities
 from workspaces.call import REQUEST_ID, Call
 from workspaces.claims import Identity
@@ -18,10 +18,13 @@ from workspaces.handlers import reading
 from workspaces.identity import CALLER
 from workspaces.operations import BY_NAME
 from workspaces.permissions import ROLE_PERMISSIONS, Role
+from workspaces.reads import Pieces
+
+OBJECTS = storage(), datalab()
 
 
-def event(kind: str, note: str) -> Manifest:
-    about = {"kind": kind, "name": "ws-a"}
+def event(kind: str, note: str, uid: str = "uid-of-lab-ws-a") -> Manifest:
+    about = {"kind": kind, "name": "ws-a", "uid": uid}
     return {"type": "Normal", "reason": "ChangedByRequest", "note": note, "regarding": about, "eventTime": TODAY}
 
 
@@ -38,24 +41,25 @@ class Lists:
     async def list(self, *_: object, **__: object) -> tuple[list[Manifest], str]:
         self.asked += 1
         await asyncio.sleep(0)
-        return [event("Datalab", "member bob"), event("Pod", "other")], ""
+        earlier = [event("Datalab", "member ann", uid) for uid in ("uid-of-an-earlier-one", "")]
+        return [event("Datalab", "member bob"), event("Pod", "other"), *earlier], ""
 
 
 async def test_events_are_asked_for_once_a_second_at_most() -> None:
     lists, now = Lists(), [0.0]
     activities = Activities(cast(Client, lists), "workspace", lambda: now[0])
-    assert await asyncio.gather(*(activities.of("ws-a") for _ in range(20))) == [[row("member bob")]] * 20
-    assert (await activities.of("ws-a"), lists.asked) == ([row("member bob")], 1)
+    assert await asyncio.gather(*(activities.of("ws-a", OBJECTS) for _ in range(20))) == [[row("member bob")]] * 20
+    assert (await activities.of("ws-a", OBJECTS), lists.asked) == ([row("member bob")], 1)
     now[0] = MEMORY_SECONDS
-    await activities.of("ws-a")
-    await activities.of("ws-b")
+    await activities.of("ws-a", OBJECTS)
+    await activities.of("ws-b", OBJECTS)
     assert lists.asked == 3
     await activities.close()
 
 
 @pytest.mark.parametrize(("role", "note"), [(Role.API, ""), (Role.ACCESS, "member bob"), (Role.ADMIN, "member bob")])
 async def test_notes_are_told_to_who_may_see_members(role: Role, note: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "known", lambda _: None)
+    monkeypatch.setattr(reading, "known", lambda _: Pieces(*OBJECTS, lambda _: None))
     services = type("Serving", (), {"activities": Activities(cast(Client, Lists()), "workspace")})()
     request = make_mocked_request("GET", "/workspaces/ws-a/activity")
     asking = {"request": request, "query": request.query, "workspace": "ws-a"}

@@ -25,7 +25,7 @@ def entry(workspace: str = "ws-a", bucket: str = "ws-b", permission: str = "Read
 
 def applied(live: Manifest, *entries: BucketAccess, others: list[Manifest] | None = None) -> Draft:
     draft = Draft(live, None)
-    grants.apply(draft, entries, Sharing([live, *(others or [])]))
+    grants.apply(draft, entries, Sharing([live, *(others or [])]), NOW)
     return draft
 
 
@@ -54,6 +54,15 @@ def test_a_request_of_ones_own_is_added_with_its_level() -> None:
     assert spec(draft, "bucketAccessGrants") is None
 
 
+def test_times_to_come_are_of_now() -> None:
+    asked = applied(storage(), entry(request_timestamp=LATER))
+    assert spec(asked, "bucketAccessRequests")[0]["requestedAt"] == STORED
+    live, other = storage("ws-b"), storage(bucketAccessRequests=[request("ws-b")])
+    for decided in ({"grant_timestamp": LATER}, {"denied_timestamp": LATER}):
+        draft = applied(live, entry(**decided), others=[other])
+        assert spec(draft, "bucketAccessGrants")[0]["grantedAt"] == STORED
+
+
 def test_a_request_that_is_there_stays() -> None:
     live = storage(bucketAccessRequests=[request("ws-b", "mine")])
     assert applied(live, entry()).storage_patch == []
@@ -69,8 +78,8 @@ ASKING = storage("ws-b", bucketAccessRequests=[request("ws-a")])
 @pytest.mark.parametrize(
     ("times", "permission", "at"),
     [
-        ({"grant_timestamp": LATER}, "ReadOnly", "2026-09-09T00:00:00+00:00"),
-        ({"grant_timestamp": LATER, "denied_timestamp": TODAY}, "None", STORED),
+        ({"grant_timestamp": BEFORE}, "ReadOnly", "2026-01-01T00:00:00+00:00"),
+        ({"grant_timestamp": BEFORE, "denied_timestamp": TODAY}, "None", STORED),
     ],
 )
 def test_a_decision_on_what_was_asked(times: dict[str, str], permission: str, at: str) -> None:
@@ -151,7 +160,7 @@ def test_an_edit_of_ten_times_as_much_costs_ten_times_as_much() -> None:
     def cost(count: int) -> int:
         live, edits, others = lengths(count)
         draft, sharing = Draft(live, None), Sharing([live, *others])
-        return steps_of(lambda: grants.apply(draft, edits, sharing))
+        return steps_of(lambda: grants.apply(draft, edits, sharing, NOW))
 
     assert cost(300) < 11 * cost(30)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from datalabd.api.meta import Manifest
-from tests.workspaces.objects import SETTINGS, grant, storage
+from tests.workspaces.objects import BEFORE, LATER, NOW, SETTINGS, TODAY, grant, storage
 from workspaces import objects
 from workspaces.objects import Listing, Place
 from workspaces.problems import SENTENCES, Problem
@@ -31,7 +31,7 @@ def place(
     sharing = Sharing([own or storage(), *others])
     known = sharing.get("ws-a")
     assert known is not None
-    return objects.place(bucket, known, CREDENTIALS | credentials, sharing, settings)
+    return objects.place(bucket, known, CREDENTIALS | credentials, sharing, settings, NOW)
 
 
 def test_an_own_bucket_is_read_at_the_endpoint_by_the_keys() -> None:
@@ -108,7 +108,7 @@ def test_nothing_is_read_without_keys() -> None:
     known = sharing.get("ws-a")
     assert known is not None
     with pytest.raises(Problem, match="no_credentials") as caught:
-        objects.place("ws-a", known, None, sharing, settings())
+        objects.place("ws-a", known, None, sharing, settings(), NOW)
     assert caught.value.status == 409
 
 
@@ -124,6 +124,16 @@ def test_a_bucket_of_another_is_read_while_it_is_granted(permission: str, princi
         return
     with pytest.raises(Problem, match="bucket_not_found"):
         place("ws-b", settings(), other, own=own)
+
+
+@pytest.mark.parametrize(("ends", "is_read"), [(BEFORE, False), (TODAY, False), (LATER, True), ("soon", True)])
+def test_a_grant_ends_at_its_time_even_if_nobody_has_written_that(ends: str, is_read: bool) -> None:
+    other = storage("ws-b", bucketAccessGrants=[grant("ws-b", "ws-a", "ReadOnly") | {"expiresAt": ends}])
+    if is_read:
+        assert place("ws-b", settings(), other).bucket == "ws-b"
+        return
+    with pytest.raises(Problem, match="bucket_not_found"):
+        place("ws-b", settings(), other)
 
 
 def test_what_is_asked() -> None:

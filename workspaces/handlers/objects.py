@@ -35,7 +35,7 @@ def place(call: Call, bucket: str) -> Place:
     if storage is None:
         raise problems.not_found()
     keys = credentials.storage_credentials(storage, sharing, call.cache.secret, call.settings)
-    return objects.place(bucket, storage, keys, sharing, call.settings)
+    return objects.place(bucket, storage, keys, sharing, call.settings, call.now)
 
 
 async def page(call: Call) -> dict[str, Any]:

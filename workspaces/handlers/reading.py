@@ -252,10 +252,11 @@ async def activity_page(call: Call, limit: int) -> dict[str, Any]:
 
     Their notes name members, and are for who may see them.
     """
-    known(call)
+    made_of = known(call)
+    objects = [obj for obj in (made_of.storage, made_of.datalab) if obj is not None]
     skip = answers.query_number(call.query, "continue", 0, 100_000) or 0
     try:
-        items = await call.services.activities.of(call.workspace)
+        items = await call.services.activities.of(call.workspace, objects)
     except KubeError as error:
         raise problems.refused(error, {}) from error
     if Permission.VIEW_MEMBERS not in call.permissions:

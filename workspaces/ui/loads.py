@@ -89,7 +89,7 @@ async def load_bucket(call: Call) -> dict[str, Any]:
     found = await load_workspace(call)
     name, sharing = call.part("b"), call.cache.sharing
     storage = sharing.get(call.workspace)
-    if storage is None or not is_open(name, storage, sharing):
+    if storage is None or not is_open(name, storage, sharing, call.now):
         raise problem(404, "bucket_not_found", bucket=name)
     usage: dict[str, Any] = {}
     page, trouble = None, None
