@@ -157,8 +157,9 @@ class _Bench:
             packed = sum(len(gzip.compress(file.read_bytes())) for file in files)
             note = "those of all pages, " + ", ".join(file.name for file in files)
             table.row(f"{what}, packed", packed / 1000, "kB", goal=goal, note=note)
-        further = await self._further(*(where for _, where in pages))
-        table.row("bytes of a further page", sum(further.sizes.values()) / 1000, "kB", goal=20)
+        for (what, where), (_, first) in zip(pages, reversed(pages), strict=True):
+            further = await self._further(first, where)
+            table.row(f"bytes of {what}, after the other", sum(further.sizes.values()) / 1000, "kB", goal=20)
 
     async def _load(self, url: str, headers: Mapping[str, str], *, is_live: bool = True) -> _Load:
         """A page in a browser that knows nothing; one that is not live never says that it is interactive."""
@@ -209,7 +210,7 @@ class _Bench:
         async def answer(request: web.Request) -> web.Response:
             if (kept := files.get(request.path)) is not None:
                 return web.Response(body=kept.body, headers=kept.headers)
-            return web.Response(text=text, content_type="text/html", headers={hdrs.CACHE_CONTROL: "no-store"})
+            return web.Response(body=gzip.compress(text.encode()), headers=_packed("text/html; charset=utf-8"))
 
         app.router.add_get("/{path:.*}", answer)
         runner = web.AppRunner(app, access_log=None)

@@ -415,7 +415,7 @@ class _Seen:
                 if not line.startswith(b"data: "):
                     continue
                 if first.is_set():
-                    self._note(self.told, workspace or orjson.loads(line[6:])["workspace"])
+                    self._note(self.told, workspace or orjson.loads(line[6:]).get("workspace", ""))
                 first.set()
 
     async def watch(self, client: Client) -> None:
@@ -432,8 +432,10 @@ class _Seen:
         self._tasks.append(asyncio.create_task(work))
 
     def _note(self, where: list[float], workspace: str) -> None:
-        where.append((time.perf_counter() - self._changed[workspace]) * 1000)
-        self._enough.set()
+        """Somebody was told of a workspace, be it of our change or, as of its usage, of one that we did not make."""
+        if (began := self._changed.get(workspace)) is not None:
+            where.append((time.perf_counter() - began) * 1000)
+            self._enough.set()
 
     async def end(self) -> None:
         """Listen no more."""

@@ -8,7 +8,7 @@ from jinja2 import UndefinedError
 
 from workspaces.proxies import Origin
 from workspaces.ui import headers, languages
-from workspaces.ui.assets import Assets, accepts_gzip
+from workspaces.ui.assets import Assets
 from workspaces.ui.render import Renderer
 
 HTTPS, HTTP = Origin("https", "ws.example.org", "/sub"), Origin("http", "localhost:8000")
@@ -87,7 +87,27 @@ def test_files_are_packed_the_same_each_time(tmp_path: Path) -> None:
     [("gzip, br", True), ("*", True), ("br;q=1.0, GZIP;q=0.5", True), ("gzip;q=0", False), ("br", False), ("", False)],
 )
 def test_who_unpacks_gzip_says_so(encodings: str, accepts: bool) -> None:
-    assert accepts_gzip({"Accept-Encoding": encodings} if encodings else {}) is accepts
+    assert headers.accepts_gzip({"Accept-Encoding": encodings} if encodings else {}) is accepts
+
+
+@pytest.mark.parametrize(
+    ("method", "site", "encodings", "may_be"),
+    [
+        ("GET", "same-origin", "gzip", True),
+        ("GET", "none", "gzip", True),
+        ("GET", "cross-site", "gzip", False),
+        ("GET", "same-site", "gzip", False),
+        ("GET", "", "gzip", False),
+        ("GET", "same-origin", "br", False),
+        ("POST", "same-origin", "gzip", False),
+        ("HEAD", "same-origin", "gzip", False),
+    ],
+)
+def test_a_page_is_packed_where_nobody_else_has_it_asked_for(
+    method: str, site: str, encodings: str, may_be: bool
+) -> None:
+    asked = {"Accept-Encoding": encodings} | ({"Sec-Fetch-Site": site} if site else {})
+    assert headers.may_be_packed(method, asked) is may_be
 
 
 def test_templates_are_compiled_before_they_are_asked_for() -> None:

@@ -278,6 +278,17 @@ async def test_the_language_is_chosen_by_a_form(api: Api) -> None:
     assert (await ask(api, "", "POST", where, data={"language": "de"}, headers=forged)).status_code == 403
 
 
+async def test_pages_are_packed_but_for_what_forms_show(api: Api) -> None:
+    browser = {"Accept-Encoding": "gzip", "Sec-Fetch-Site": "same-origin"} | HTML
+    asked = {"roles": USERS["alice"], "headers": browser}
+    packed = await api.ask("GET", "/workspaces/ws-a", "alice", **asked)
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "ws-a" in await packed.text()  # which aiohttp unpacks
+    shown = await api.ask("POST", "/workspaces/ws-a/credentials", "alice", data={"action": "show_credentials"}, **asked)
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] in await shown.text()
+    assert shown.headers.get("Content-Encoding") is None
+
+
 async def test_files_are_kept_by_browsers_and_packed(api: Api) -> None:
     shown = await page(api, "alice", "/workspaces")
     hrefs = {one.get("href") or one.get("src") for tag in ("link", "script") for one in shown.root.iter(tag)}

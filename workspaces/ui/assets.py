@@ -2,12 +2,13 @@
 
 import gzip
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
+
+from workspaces.ui.headers import accepts_gzip
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {
@@ -71,15 +72,6 @@ class Assets:
         if accepts_gzip(request.headers):
             return web.Response(body=file.packed, headers=headers | {hdrs.CONTENT_ENCODING: "gzip"})
         return web.Response(body=file.content, headers=headers)
-
-
-def accepts_gzip(headers: Mapping[str, str]) -> bool:
-    """Whether the client says that it unpacks gzip."""
-    for entry in headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
-        coding, _, weight = entry.replace(" ", "").partition(";")
-        if coding in ("gzip", "*"):
-            return weight not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
 
 
 def _read(path: Path) -> _File:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import datetime
 import functools
+import gzip
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -255,7 +256,11 @@ class Pages:
         text = self._renderer.page(template, language, {"page": page, **self._places(request), **context})
         found = headers.of_page(origin, self._settings.oidc_issuer, self.assets.url)
         found["Content-Language"] = language
-        return web.Response(status=status, text=text, content_type="text/html", charset="utf-8", headers=found)
+        body = text.encode()
+        if headers.may_be_packed(request.method, request.headers):
+            body = gzip.compress(body, mtime=0)
+            found[str(hdrs.CONTENT_ENCODING)] = "gzip"
+        return web.Response(status=status, body=body, content_type="text/html", charset="utf-8", headers=found)
 
     def _page(self, request: web.Request, screen: Screen | None, allowed: permissions.Permissions) -> dict[str, Any]:
         """What the frame around a screen is made of."""
