@@ -23,6 +23,8 @@ PAGE_MAX = 1000
 """What an object storage lists at once."""
 COUNTED_MAX = 10_000
 """Objects of a bucket that are counted."""
+SIZE_MAX = 2**49
+"""Bytes of an object, 512 TiB: ten times what any object storage takes, and all that are counted stay in 64 bits."""
 DOWNLOAD_MAX = 100 * 1024 * 1024
 """Bytes of an object that are passed on."""
 LINK_SECONDS = 300
@@ -112,12 +114,22 @@ def query(prefix: str, count: int, token: str, *, nested: bool = True) -> dict[s
 
 
 def check_key(key: str) -> None:
-    """Raise `Problem` for a key that names no object, or that a server on the way would take for another's."""
-    place = ("query", "key")
+    """Raise `Problem` for a key that cannot be asked for."""
+    if wrong := _wrong_key(key):
+        raise problems.wrong(("query", "key"), wrong, key)
+
+
+def can_be_asked_for(key: str) -> bool:
+    """Whether a key names an object, and no server on the way takes it for another's."""
+    return not _wrong_key(key)
+
+
+def _wrong_key(key: str) -> str:
     if not key or len(key.encode()) > KEY_MAX:
-        raise problems.wrong(place, f"must have 1 to {KEY_MAX} bytes", key)
+        return f"must have 1 to {KEY_MAX} bytes"
     if {".", ".."} & set(key.split("/")):
-        raise problems.wrong(place, "must not have . or .. between slashes", key)
+        return "must not have . or .. between slashes"
+    return ""
 
 
 def check_prefix(prefix: str) -> None:
@@ -200,9 +212,15 @@ class Listing:
 
 
 def _object(entry: ElementTree.Element) -> dict[str, Any]:
-    found: dict[str, Any] = {"key": _key(_text(entry, "Key")), "size": int(_text(entry, "Size"))}
+    found: dict[str, Any] = {"key": _key(_text(entry, "Key")), "size": _size(_text(entry, "Size"))}
     at = moment(_text(entry, "LastModified"))
     return found if at is None else found | {"modified": stamp(at)}
+
+
+def _size(digits: str) -> int:
+    if not digits.isascii() or not digits.isdigit() or len(digits) > len(str(SIZE_MAX)) or int(digits) > SIZE_MAX:
+        raise ValueError("no size of an object")
+    return int(digits)
 
 
 def _text(element: ElementTree.Element, name: str) -> str:

@@ -151,6 +151,7 @@ def test_what_is_asked() -> None:
 @pytest.mark.parametrize("key", ["a", "a//b", "/a", "a/", "..a/.b.", "ü" * 512, "a\nb", "a b+c%20"])
 def test_any_key_may_be_asked_for(key: str) -> None:
     objects.check_key(key)
+    assert objects.can_be_asked_for(key)
     objects.check_prefix(key)
 
 
@@ -159,6 +160,7 @@ def test_a_key_that_servers_take_for_anothers_is_refused(key: str) -> None:
     with pytest.raises(Problem) as caught:
         objects.check_key(key)
     assert caught.value.status == 422
+    assert not objects.can_be_asked_for(key)
 
 
 def test_what_is_too_long_is_refused() -> None:
@@ -207,6 +209,12 @@ def test_a_listing_is_read() -> None:
     assert objects.usage(4, 14, complete=False) == {"objects": 4, "bytes": 14, "complete": False}
 
 
+def test_sizes_of_all_that_are_counted_are_numbers_of_json() -> None:
+    one = b"<Contents><Key>a</Key><Size>%d</Size></Contents>" % objects.SIZE_MAX
+    listing = Listing.read(b"<ListBucketResult>%s</ListBucketResult>" % one)
+    assert listing.size * objects.COUNTED_MAX < 2**63
+
+
 def test_a_listing_without_a_namespace_that_ends_is_read() -> None:
     assert Listing.read(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>") == Listing((), (), "")
 
@@ -219,6 +227,13 @@ def test_a_listing_without_a_namespace_that_ends_is_read() -> None:
         pytest.param(b"<html/>", id="other"),
         pytest.param(b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", id="no token"),
         pytest.param(b"<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>", id="no size"),
+        *(
+            pytest.param(
+                b"<ListBucketResult><Contents><Key>a</Key><Size>%s</Size></Contents></ListBucketResult>" % size,
+                id=f"size {size[:5].decode()}",
+            )
+            for size in (b"-1", b"+1", b"1_0", "\u0661".encode(), b"562949953421313", b"9" * 30, b"9" * 5000)
+        ),
         pytest.param(
             b"<ListBucketResult><Contents><Key>%FF</Key><Size>1</Size></Contents></ListBucketResult>", id="no UTF-8"
         ),

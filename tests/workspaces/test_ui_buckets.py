@@ -8,6 +8,7 @@ from typing import Any
 
 import html5lib
 import pytest
+from aiohttp import web
 
 from tests.workspaces.api import GATEWAY, Api, serving
 from tests.workspaces.objects import KEYS, datalab, grant, request, secret, storage
@@ -266,6 +267,22 @@ async def test_objects_are_listed_and_lead_on(tmp_path: Path) -> None:
         assert "more than 20 B" in await page(api, "/workspaces/ws-a/buckets")
         await page(api, "/workspaces/ws-a/buckets/absent", status=404)
         await page(api, f"/workspaces/ws-a/buckets/ws-a?prefix={'x' * 1025}", status=422)
+
+
+class Odd(Bucket):
+    """Has an object whose key no server is asked for."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        text = "<ListBucketResult><Contents><Key>a/../b</Key><Size>1</Size></Contents></ListBucketResult>"
+        return web.Response(text=text, content_type="application/xml")
+
+
+async def test_what_cannot_be_downloaded_offers_no_download(tmp_path: Path) -> None:
+    async with pages(tmp_path, Odd()) as api:
+        found = await page(api, "/workspaces/ws-a/buckets/ws-a")
+        assert "a/../b" in found
+        assert "Only with credentials" in found
+        assert "Download" not in found
 
 
 async def test_an_object_storage_that_is_away_takes_nothing_else_along(tmp_path: Path) -> None:

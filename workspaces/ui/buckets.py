@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from workspaces.objects import can_be_asked_for
 from workspaces.permissions import Permission
 from workspaces.ui import access
 from workspaces.ui.forms import Words, body
@@ -73,6 +74,7 @@ def one(inputs: Inputs) -> Context:
         "may_manage": bucket is not None and Permission.MANAGE_BUCKETS in inputs.allowed,
         "may_read": Permission.VIEW_BUCKET_CREDENTIALS in inputs.allowed,
         "objects": page,
+        "can_be_asked_for": can_be_asked_for,
         "trouble": more["trouble"],
         **_TROUBLES,
         "usage": more["usage"].get(name),
