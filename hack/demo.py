@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import re
+import secrets
 import signal
 import sys
 import tempfile
@@ -18,10 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from hack import playground
+from hack import keycloak, playground
 from hack.cluster import Cluster, ClusterError
 from hack.deadlines import scaled
-from hack.workspace_demo import WorkspaceDemo
+from hack.keycloak import KeycloakServerError
+from hack.ports import free_port
+from hack.workspace_demo import PEOPLE, WorkspaceDemo
 
 LABS = ("s-jane", "s-jeff", "s-joe", "s-john")
 LAB_SECONDS = 120.0
@@ -94,12 +97,41 @@ class Demo:
             self._keep(api)
 
     def _keep(self, api: playground.WorkspaceApi) -> None:
-        """Stay until somebody presses Ctrl-C."""
-        print(f"\nThe pages are at {api.url}/workspaces until you press Ctrl-C.")
-        print(f"Log in as ann, bob or carol, or as {playground.ADMIN}, who is a platform admin. The issuer is one for")
-        print("trying things: it asks for a name and no password, and believes whatever it is told.", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+        """Stay until somebody presses Ctrl-C, with logins at a real Keycloak where one can be had."""
+        with contextlib.ExitStack() as stack:
+            try:
+                if lacking := keycloak.missing():
+                    raise KeycloakServerError(lacking)
+                print("\nStarting Keycloak, so that logins are real (about 15 s) …", flush=True)
+                server = stack.enter_context(keycloak.OwnServer())
+            except KeycloakServerError as error:
+                print(f"\nThe pages are at {api.url}/workspaces until you press Ctrl-C.")
+                print(
+                    f"Log in as {', '.join(PEOPLE)}, or as {playground.ADMIN}, who is a platform admin. The issuer is"
+                )
+                print("one for trying things: it asks for a name and no password, and believes whatever it is told.")
+                print(f"It stands in for Keycloak. {error}", flush=True)
+            else:
+                self._log_in_at(server)
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+
+    def _log_in_at(self, server: keycloak.Server) -> None:
+        """Have the same workspaces once more, for people who log in at Keycloak; say where and how."""
+        for name in ("workspaces", "issuer"):
+            self._cluster.end(name)
+        realm = server.realm("datalab")
+        password = secrets.token_urlsafe(9)
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        people = dict.fromkeys((*PEOPLE, playground.ADMIN), password)
+        settings = playground.manage_realm(self._cluster, realm, url, people)
+        members = [["ann", "carol"], ["bob"]]
+        until(lambda: [realm.members(name) for name in ("ws-ann", "ws-bob")] == members, LAB_SECONDS, "in the realm")
+        playground.run_workspaces(self._cluster, realm.issuer, WORKSPACE_PORT=str(port), UI_MODE="ui", **settings)
+        print(f"\nThe pages are at {url}/workspaces until you press Ctrl-C.")
+        print(f"Log in as {', '.join(PEOPLE)}, or as {playground.ADMIN}, who is a platform admin, at Keycloak.")
+        print(f"Each has the password {password}", flush=True)
 
     def wait_for_labs(self) -> None:
         """Until all labs are ready, telling how far they are."""

@@ -289,6 +289,16 @@ class Realm:
         self.client_id = ADMIN
         self.client_secret = secrets.token_urlsafe(16)
 
+    @property
+    def issuer(self) -> str:
+        """What its tokens call it, and where it is found."""
+        return f"{self.server.url}/realms/{self.name}"
+
+    @property
+    def token_endpoint(self) -> str:
+        """Where tokens are asked for."""
+        return f"{self.issuer}/protocol/openid-connect/token"
+
     def request(self, method: str, path: str, *, body: Any = None, **params: Any) -> httpx.Response:
         """As `Server.request`, with a path below the realm."""
         return self.server.request(method, f"/{self.name}{path}", body=body, **params)
@@ -358,6 +368,14 @@ class Realm:
         (found,) = self.get("/users", username=name, exact="true")
         return str(found["id"])
 
+    def sessions(self, user: str) -> set[str]:
+        """Ids of the sessions that a user has."""
+        return {session["id"] for session in self.get(f"/users/{self.user_id(user)}/sessions")}
+
+    def end_session(self, session: str) -> None:
+        """End one session, as an administrator does."""
+        self.request("DELETE", f"/sessions/{session}")
+
     def grant(self, *roles: str, method: str = "POST") -> None:
         """Give the admin client roles of `realm-management`; with DELETE, take them."""
         account, management = self._admin()
@@ -371,7 +389,7 @@ class Realm:
 
     def token(self, **form: str) -> httpx.Response:
         """What the token endpoint answers to a form."""
-        return httpx.post(f"{self.server.url}/realms/{self.name}/protocol/openid-connect/token", data=form, timeout=60)
+        return httpx.post(self.token_endpoint, data=form, timeout=60)
 
 
 # ---- Command line

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from hack import account
 from hack.cluster import Cluster, ClusterError, binaries
 from hack.deadlines import scaled
 from hack.issuer import CLI, CLIENT_ID, CLIENT_SECRET
+from hack.keycloak import WORKSPACE_CLIENT, Realm
 from hack.minio import Account
+from workspaces.login import CALLBACK
 
 DOMAIN = "lab.example.org"
 SAMPLES = Path(__file__).parents[1] / "manifests" / "samples"
@@ -32,6 +34,9 @@ NAMESPACE = "workspace"
 ENVIRONMENT = "workspaces"
 """Of `manifests/samples`: storage Secrets are beside the claims there."""
 ADMIN = "root"
+"""A platform admin."""
+IAM = "identity"
+"""Namespace of the Secret by which datalabd manages a realm."""
 API_SERVER = {
     "apiVersion": "discovery.k8s.io/v1",
     "kind": "EndpointSlice",
@@ -128,6 +133,31 @@ def start_issuer(cluster: Cluster) -> str:
     log = cluster.run("issuer", argv, cluster.kubeconfig)
     wait(cluster, "issuer", log, lambda text: "client_secret: " in text)
     return next(line.removeprefix("issuer: ") for line in log.read_text().splitlines() if line.startswith("issuer: "))
+
+
+def manage_realm(cluster: Cluster, realm: Realm, url: str, passwords: Mapping[str, str]) -> dict[str, str]:
+    """Have logins of the Workspace API at `url` be those of a realm, where datalabd keeps its workspaces' clients.
+
+    The realm gets the people with these passwords, of whom `ADMIN` is a platform admin. Returned are the variables of
+    the Workspace API's environment that tell it of its client there.
+    """
+    secret = cluster.directory / "realm-client-secret"
+    secret.touch(mode=0o600)
+    secret.write_text(realm.add_workspace_client(f"{url}{CALLBACK}"))
+    for person, password in passwords.items():
+        realm.add_user(person, password)
+    realm.give_role(ADMIN, WORKSPACE_CLIENT, "admin")
+    cluster.api.create_namespace(IAM)
+    values = {"client_id": realm.client_id, "client_secret": realm.client_secret}
+    metadata = {"name": "admin", "namespace": IAM}
+    cluster.api.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})
+    iam = {"url": realm.server.url, "realm": realm.name, "adminSecret": {"namespace": IAM, "name": "admin"}}
+    cluster.api.patch("environmentconfig", ENVIRONMENT, {"data": {"iam": iam}})
+    return {
+        "OIDC_CLIENT_ID": WORKSPACE_CLIENT,
+        "OIDC_CLIENT_SECRET_FILE": str(secret),
+        "TOKEN_BROKER_TOKEN_ENDPOINT": realm.token_endpoint,
+    }
 
 
 def run_workspaces(cluster: Cluster, issuer: str, *, name: str = "workspaces", **settings: str) -> WorkspaceApi:

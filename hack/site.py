@@ -22,15 +22,12 @@ from datalabd.api.meta import Manifest
 from hack import keycloak, playground
 from hack.cluster import Cluster, ClusterError
 from hack.deadlines import scaled
-from hack.issuer import CLIENT_ID, CLIENT_SECRET
 from hack.minio import MinIO
 from hack.nginx import Nginx
 from hack.playground import ADMIN, ENVIRONMENT, NAMESPACE, SAMPLES
 from hack.ports import free_port
 
 REPLICAS = 2
-IAM = "identity"
-"""Namespace of the Secret by which datalabd manages the realm."""
 SLOW = "slow"
 """The end of names of sessions that never answer."""
 SESSIONS = """server {
@@ -48,6 +45,8 @@ TOKEN_SECONDS = 30.0
 PEOPLE = (ADMIN, "olga", "adam", "mia", "stan")
 """The platform admin; owner, admin and member of `WORKSPACE`, and a stranger to it, who owns `OTHER`."""
 WORKSPACE, OTHER = "ws-delta", "ws-stan"
+MACHINE = f"service-account-{WORKSPACE}"
+"""What uses the client of the workspace, without a browser: it has no login, but tokens."""
 
 
 class Site:
@@ -59,15 +58,16 @@ class Site:
         nginx: Nginx,
         issuer: str,
         realm: keycloak.Realm | None,
-        client: str,
+        password: str,
         minio: MinIO | None,
     ) -> None:
         self.cluster = cluster
         self.minio = minio
         self.issuer = issuer
         self.realm = realm
-        self.password = secrets.token_urlsafe(12)
-        self.secrets: set[str] = {client, self.password}
+        self.password = password
+        """Of each of its people."""
+        self.secrets: set[str] = {password}
         """What no page may show unasked; `look` adds those that the cluster holds."""
         self._nginx = nginx
         self._tokens: dict[str, tuple[float, str]] = {}
@@ -104,37 +104,33 @@ class Site:
         with contextlib.ExitStack() as stack:
             stack.callback(cluster.stop)
             cluster.api.create_namespace(NAMESPACE)
-            if server is None:
-                realm, issuer = None, playground.start_issuer(cluster)
-                client_id, client_secret = CLIENT_ID, CLIENT_SECRET
-                token_endpoint = f"{issuer}/token"
-            else:
-                realm = server.realm(f"site-{secrets.token_hex(4)}")
-                issuer = f"{server.url}/realms/{realm.name}"
-                client_id, client_secret = keycloak.WORKSPACE_CLIENT, realm.add_workspace_client("https://127.0.0.1/*")
-                token_endpoint = f"{issuer}/protocol/openid-connect/token"
-            _create_environment(cluster, server, realm, minio)
-            (directory / "client-secret").write_text(client_secret)
-            (directory / "cookie-key").write_text(secrets.token_urlsafe(48))
             probed = free_port()
+            ports = [free_port() for _ in range(REPLICAS)]
+            (directory / "nginx").mkdir()
+            behind = [f"http://127.0.0.1:{port}" for port in ports]
+            sessions = SESSIONS.replace("PORT", str(probed))
+            nginx = stack.enter_context(Nginx(directory / "nginx", *behind, servers=sessions))
+            _create_environment(cluster, minio)
+            (directory / "cookie-key").write_text(secrets.token_urlsafe(48))
             environ = {
                 "SESSION_PROBE": f"http://127.0.0.1:{probed}/{{session}}",
-                "OIDC_CLIENT_ID": client_id,
-                "OIDC_CLIENT_SECRET_FILE": str(directory / "client-secret"),
                 "COOKIE_KEY_FILE": str(directory / "cookie-key"),
-                "TOKEN_BROKER_TOKEN_ENDPOINT": token_endpoint,
                 "TRUSTED_PROXIES": "127.0.0.0/8",
                 "RATE_LIMITS": "off",
                 "UI_MODE": "ui",
                 **({"ENDPOINT": minio.endpoint} if minio is not None else {}),
                 **settings,
             }
-            ports = [free_port() for _ in range(REPLICAS)]
-            (directory / "nginx").mkdir()
-            behind = [f"http://127.0.0.1:{port}" for port in ports]
-            sessions = SESSIONS.replace("PORT", str(probed))
-            nginx = stack.enter_context(Nginx(directory / "nginx", *behind, servers=sessions))
-            site = cls(cluster, nginx, issuer, realm, client_secret, minio)
+            password = secrets.token_urlsafe(12)
+            if server is None:
+                realm, issuer = None, playground.start_issuer(cluster)
+            else:
+                realm = server.realm(f"site-{secrets.token_hex(4)}")
+                issuer = realm.issuer
+                environ |= playground.manage_realm(cluster, realm, nginx.url, dict.fromkeys(PEOPLE, password))
+            site = cls(cluster, nginx, issuer, realm, password, minio)
+            if file := environ.get("OIDC_CLIENT_SECRET_FILE"):
+                site.secrets.add(Path(file).read_text())
             for number, port in enumerate(ports):
                 site._environs[f"workspaces-{number}"] = environ | {"WORKSPACE_PORT": str(port)}
             for name in site.replicas:
@@ -159,10 +155,6 @@ class Site:
     # ---- People and what they have
 
     def _add_people(self) -> None:
-        if self.realm is not None:
-            for person in PEOPLE:
-                self.realm.add_user(person, self.password)
-            self.realm.give_role(ADMIN, keycloak.WORKSPACE_CLIENT, "admin")
         for name, owner in ((WORKSPACE, "olga"), (OTHER, "stan")):
             self.ask(ADMIN, "POST", "/workspaces", {"preferred_name": name, "default_owner": owner})
         self.until(lambda: self.has_status(WORKSPACE, "ready") and self.has_status(OTHER, "ready"), "its workspaces")
@@ -178,10 +170,12 @@ class Site:
         return bool(self.ask(ADMIN, "GET", f"/workspaces/{workspace}")["status"] == status)
 
     def token(self, user: str) -> str:
-        """A new access token."""
+        """A new access token, of a person or of the machine."""
+        if user == MACHINE:
+            return str(self.ask(ADMIN, "GET", f"/workspaces/{WORKSPACE}/token")["access_token"])
         if self.realm is None:
             return playground.WorkspaceApi(self.url, self.issuer, self.log(self.replicas[0])).token(user)
-        secret = self.realm.get("/clients", clientId=keycloak.WORKSPACE_CLIENT)[0]["secret"]
+        secret = Path(self._environs[self.replicas[0]]["OIDC_CLIENT_SECRET_FILE"]).read_text()
         client = {"client_id": keycloak.WORKSPACE_CLIENT, "client_secret": secret}
         answer = self.realm.token(grant_type="password", username=user, password=self.password, **client)
         return str(answer.raise_for_status().json()["access_token"])
@@ -219,19 +213,10 @@ class Site:
             time.sleep(0.2)
 
 
-def _create_environment(
-    cluster: Cluster, server: keycloak.Server | None, realm: keycloak.Realm | None, minio: MinIO | None
-) -> None:
-    """The environment of new workspaces, from the samples; its labs' clients are in the realm, if given."""
+def _create_environment(cluster: Cluster, minio: MinIO | None) -> None:
+    """The environment of new workspaces, from the samples."""
     found = yaml.safe_load_all((SAMPLES / "environment.yaml").read_text())
     environment: Manifest = next(one for one in found if one["metadata"]["name"] == ENVIRONMENT)
-    if server is not None and realm is not None:
-        cluster.api.create_namespace(IAM)
-        values = {"client_id": realm.client_id, "client_secret": realm.client_secret}
-        metadata = {"name": "admin", "namespace": IAM}
-        cluster.api.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})
-        admin = {"adminSecret": {"namespace": IAM, "name": "admin"}}
-        environment["data"]["iam"] |= {"url": server.url, "realm": realm.name, **admin}
     if minio is not None:
         environment["data"]["storage"]["endpoints"] = [minio.endpoint]
     cluster.kubectl("create", "-f", "-", stdin=json.dumps(environment))

@@ -15,6 +15,8 @@ from workspaces.permissions import ROLE_PERMISSIONS, Permissions, Role
 from workspaces.ui.screens import SCREENS, may_see
 
 SECONDS = 120.0
+PEOPLE = ("ann", "bob", "carol")
+"""Owners of `ws-ann` and `ws-bob`, and a member of the former."""
 
 
 class Headings(HTMLParser):

@@ -1,5 +1,7 @@
 """One stage for all tests of the pages, a browser that stays, and a context of its own for each test and person."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
 
@@ -7,12 +9,14 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, StorageState, expect
 
-from hack import chromium, nginx, scenery
+from hack import chromium, keycloak, nginx, scenery
 from hack.deadlines import scaled
+from hack.keycloak import Realm
 from hack.minio import MinIO
-from hack.site import Site
+from hack.site import MACHINE, Site
 from tests.browser.visitor import Visitor
 from tests.servers import minio_server as minio_server
+from tests.servers import shared_directory
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -20,18 +24,35 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Have all tests of this directory share a loop, as they do the browser; the first one waits for the stage."""
     item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
     item.add_marker(pytest.mark.cluster)
-    item.add_marker(pytest.mark.servers("Chromium", "nginx", "MinIO"))
+    item.add_marker(pytest.mark.servers("Chromium", "nginx", "MinIO", *(() if keycloak.missing() else ("Keycloak",))))
     item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory, minio_server: MinIO) -> Iterator[Site]:
-    """The pages of all workspaces of `scenery`, with logins at our own issuer and buckets at a MinIO."""
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, minio_server: MinIO
+) -> Iterator[Site]:
+    """The pages of all workspaces of `scenery`, with logins at a real Keycloak and buckets at a MinIO.
+
+    Where Keycloak cannot run, people log in at our own issuer, and tests that need a realm are skipped.
+    """
     if lacking := chromium.missing() or nginx.missing():
         pytest.skip(lacking)
-    with Site.started(tmp_path_factory.mktemp("site"), minio=minio_server) as site:
+    with contextlib.ExitStack() as stack:
+        server = None
+        if not keycloak.missing():
+            server = stack.enter_context(keycloak.shared(shared_directory(request.config)))
+        site = stack.enter_context(Site.started(tmp_path_factory.mktemp("site"), server, minio_server))
         scenery.build(site)
         yield site
+
+
+@pytest.fixture(scope="session")
+def realm(site: Site) -> Realm:
+    """Where people log in; skipped where that is no Keycloak."""
+    if site.realm is None:
+        pytest.skip(keycloak.missing() or "no Keycloak")
+    return site.realm
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -75,7 +96,7 @@ def links() -> dict[tuple[str, str], int]:
 
 
 class Visit(Protocol):
-    """Makes a person's browser, logged in unless that is nobody."""
+    """Makes a person's browser, logged in unless that is nobody; the machine's sends its token instead."""
 
     async def __call__(self, person: str = "olga", **options: Any) -> Visitor: ...
 
@@ -88,9 +109,13 @@ async def visit(
     visitors: list[Visitor] = []
 
     async def made(person: str = "olga", **options: Any) -> Visitor:
-        if person:
+        headers = {}
+        if person == MACHINE:
+            headers["Authorization"] = f"Bearer {await asyncio.to_thread(site.token, person)}"
+        elif person:
             options["storage_state"] = await logins.state(person)
-        visitor = Visitor(await browser.new_context(**options), person, site, links)
+        context = await browser.new_context(**options, extra_http_headers=headers)
+        visitor = Visitor(context, person, site, links, headers)
         visitors.append(visitor)
         return visitor
 

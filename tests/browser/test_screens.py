@@ -9,7 +9,7 @@ from playwright.async_api import Browser, Page, ViewportSize
 
 from hack.playground import ADMIN
 from hack.scenery import EMPTY, HINDERED, MANY, ODD
-from hack.site import SLOW, WORKSPACE, Site
+from hack.site import MACHINE, SLOW, WORKSPACE, Site
 from tests.browser.accessibility import violations
 from tests.browser.conftest import Logins, Visit
 from tests.browser.visitor import Visitor
@@ -20,7 +20,6 @@ from workspaces.ui.actions import Action
 from workspaces.ui.screens import NEW, SCREENS, Screen
 
 EVERYTHING = frozenset(Permission)
-MACHINE = "machine"
 ROLES: dict[str, Permissions] = {
     "olga": EVERYTHING,
     "adam": EVERYTHING,
@@ -86,14 +85,6 @@ def may_do(action: Action, person: str) -> bool:
     return may(EDITS.get(action.name, action.operation.needs), person)
 
 
-async def coming(visit: Visit, site: Site, person: str) -> Visitor:
-    """Somebody's browser; that of a machine sends its token, as it has no login."""
-    if person != MACHINE:
-        return await visit(person)
-    token = await asyncio.to_thread(site.ask, ADMIN, "GET", f"/workspaces/{WORKSPACE}/token")
-    return await visit("", extra_http_headers={"Authorization": f"Bearer {token['access_token']}"})
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def everything(logins: Logins, browser: Browser, site: Site) -> dict[str, set[str]]:
     """Actions that are offered to who may do everything, by screen."""
@@ -115,9 +106,9 @@ def test_every_action_has_a_form(everything: dict[str, set[str]]) -> None:
 
 @pytest.mark.parametrize("person", ROLES)
 async def test_everybody_sees_what_is_theirs_and_is_offered_exactly_what_they_may_do(
-    visit: Visit, site: Site, everything: dict[str, set[str]], person: str
+    visit: Visit, everything: dict[str, set[str]], person: str
 ) -> None:
-    visitor = await coming(visit, site, person)
+    visitor = await visit(person)
     page = await visitor.page()
     is_refusal_known = False
     for screen in SCREENS:

@@ -19,6 +19,8 @@ from hack.site import Site
 REFERENCES = Path(__file__).with_name("references.js").read_text()
 STARTS = re.compile(r"/sessions/[^/]+$")
 """Links that start a session which is stopped: to follow one changes something."""
+GONE = ("No resource with given identifier", "navigated away from", "has been closed")
+"""What is said of an answer that somebody did not wait for."""
 KEPT = Path(__file__).with_name("kept.js").read_text()
 
 
@@ -38,12 +40,15 @@ class Visitor:
         person: str,
         site: Site,
         links: dict[tuple[str, str], int],
+        headers: Mapping[str, str],
     ) -> None:
+        """`headers` are those that it sends with every request beside its own."""
         self.context = context
         self.person = person
         self.faults: list[str] = []
         self._site = site
         self._links = links
+        self._headers = headers
         self._origin = site.url
         self._hosts = [re.compile(re.escape(urlsplit(site.url).netloc) + "$")]
         self._expected: list[re.Pattern[str]] = []
@@ -159,7 +164,7 @@ class Visitor:
     async def _answered(self, href: str) -> int:
         """Status of the answer at an address of ours, to this person."""
         cookies = "; ".join(f"{one['name']}={one['value']}" for one in await self.context.cookies(href))
-        headers = {"Accept": "text/html", "Cookie": cookies}
+        headers = {"Accept": "text/html", "Cookie": cookies, **self._headers}
         async with httpx.AsyncClient(verify=self._site.trust, trust_env=False, timeout=scaled(20)) as client:
             return (await client.get(href, headers=headers)).status_code
 
@@ -192,7 +197,7 @@ class Visitor:
         try:
             text = await response.text()
         except Exception as error:
-            if "No resource with given identifier" not in str(error) and "has been closed" not in str(error):
+            if not any(words in str(error) for words in GONE):
                 self.faults.append(f"{response.url} cannot be read: {error}")
             return  # somebody went on before it could be read
         self._look_for_secrets(response.url, text)
