@@ -1,6 +1,5 @@
 """Every screen, as everybody sees it, in every state: what is shown and offered, and whether everybody can use it."""
 
-import asyncio
 from collections.abc import Sequence
 
 import pytest

@@ -151,6 +151,7 @@ _FRAME: dict[str, object] = {
         "workspace": "",
         "events": "",
         "user": "",
+        "login": "",
         "logout": "",
         "navigation": [],
         "languages": {"en": "English"},

@@ -278,6 +278,7 @@ class Pages:
             "to": _again(request),
             "dialog": request.query.get("dialog", ""),
             "user": caller.name if caller is not None else "",
+            "login": self._login_address(request) if caller is not None and screen is not None else "",
             "logout": f"{origin.prefix}{LOGOUT}" if caller is not None and self._settings.oidc_client_id else "",
             "languages": self._renderer.languages,
             "language_address": f"{origin.prefix}{self.assets.path}/language",

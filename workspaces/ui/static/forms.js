@@ -66,7 +66,10 @@ async function send(form, submitter) {
 /** Show where an answer leads. */
 async function follow(form, response) {
   const url = new URL(response.url);
-  if (response.status === 401) return location.reload(); // which leads to the login
+  if (response.status === 401) {
+    response.body?.cancel(); // or it would keep its connection
+    return endLogin() || location.reload(); // which leads to the login
+  }
   if (response.redirected && url.pathname !== location.pathname) return location.assign(url);
   adjust(response);
   const { merge } = await merging();
@@ -93,9 +96,21 @@ function forget(form) {
 /** Say that no answer came. */
 function refuse(form) {
   const text = document.getElementById("connection").dataset.unsent;
-  const error = Object.assign(document.createElement("p"), { className: "error unsent", textContent: text });
-  form.append(error);
+  form.append(Object.assign(document.createElement("p"), { className: "error unsent", textContent: text }));
   announce(text);
+}
+
+/** Say in what is half written that the login has ended, and where to log in; whether there is any such form. */
+export function endLogin() {
+  const ended = document.getElementById("ended")?.content.firstElementChild;
+  const forms = ended ? [...document.forms].filter((form) => edited.has(form)) : [];
+  for (const form of forms) {
+    if (form.querySelector(":scope > .ended")) continue;
+    forget(form);
+    form.append(ended.cloneNode(true));
+    announce(ended.querySelector("span").textContent);
+  }
+  return forms.length > 0;
 }
 
 addEventListener("submit", (event) => {

@@ -6,7 +6,7 @@
  * stream is down the page says so and since when, and goes on by asking.
  */
 
-import { merging } from "./forms.js";
+import { endLogin, merging } from "./forms.js";
 import { adjust, now, timeOfDay } from "./time.js";
 
 const GRACE_MS = 2000; // before a page says that it is not live
@@ -189,7 +189,7 @@ async function look() {
   }
   askAgain();
   if (isOutdated) look();
-  else if (latest !== body.dataset.number && lags < LAGS_MAX) {
+  else if (leave && latest !== body.dataset.number && lags < LAGS_MAX) {
     lags += 1;
     after("lag", LAG_MS, look); // that replica may not have known yet
   }
@@ -208,6 +208,7 @@ async function fetched() {
 
 async function show({ response, text }) {
   if (!response || response.status >= 500 || response.status === 429) return;
+  if (response.status === 401 && endLogin()) return; // and go on asking: somebody may log in again in another tab
   adjust(response);
   const [, target] = /^0;\s*url=(.+)$/i.exec(response.headers.get("Refresh") ?? "") ?? [];
   if (target) return location.replace(target);

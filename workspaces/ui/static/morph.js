@@ -31,6 +31,7 @@ export function merge(response, text, { own } = {}) {
   const focused = document.activeElement;
   Idiomorph.morph(document.getElementById("main"), main, { callbacks: callbacks(own) });
   Idiomorph.morph(document.getElementById("nav"), page.getElementById("nav"));
+  Idiomorph.morph(document.querySelector("header"), page.querySelector("header")); // who is logged in
   document.title = page.title;
   document.body.dataset.number = page.body.dataset.number ?? "";
   raise(document.getElementById("main"));
