@@ -97,7 +97,7 @@ async def everything(logins: Logins, browser: Browser, site: Site) -> dict[str, 
     return found
 
 
-def test_every_action_has_a_form(everything: dict[str, set[str]]) -> None:
+async def test_every_action_has_a_form(everything: dict[str, set[str]]) -> None:
     for screen in SCREENS:
         known = {action.name for action in ACTIONS.values() if action.screen == screen.name}
         assert known - SECOND - NOT_OFFERED <= everything[screen.name] <= known, screen.name
