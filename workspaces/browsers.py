@@ -12,11 +12,14 @@ PATH_MAX = 2048
 def is_forged(method: str, headers: Mapping[str, str], origin: Origin) -> bool:
     """Whether another site may have made a browser send it, with the cookies that it has of us.
 
-    Browsers send `Origin` with every request of a method that is not safe, and `Sec-Fetch-Site` if they know it.
+    Browsers send `Origin` with every request of a method that is not safe. With the forms of a page that sends no
+    referrer, as ours do, it is `null`, as it is with those of a sandboxed page: `Sec-Fetch-Site`, which no page can
+    set, tells them apart.
     """
     if method in SAFE_METHODS:
         return False
-    return headers.get("Origin") != str(origin) or headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
+    site, source = headers.get("Sec-Fetch-Site"), headers.get("Origin")
+    return source != str(origin) if site is None else site != "same-origin" or source not in (str(origin), "null")
 
 
 def is_cross_site(method: str, headers: Mapping[str, str]) -> bool:

@@ -22,6 +22,10 @@ OURS = {"Origin": "https://ws.example.org"}
         ("PATCH", {"Origin": "https://evil.example.org"}, True),
         ("POST", {"Origin": "http://ws.example.org"}, True),
         ("POST", {"Sec-Fetch-Site": "same-origin"}, True),
+        ("POST", {"Origin": "null", "Sec-Fetch-Site": "same-origin"}, False),
+        ("POST", {"Origin": "null", "Sec-Fetch-Site": "cross-site"}, True),
+        ("POST", {"Origin": "null", "Sec-Fetch-Site": "none"}, True),
+        ("POST", {"Origin": "https://evil.example.org", "Sec-Fetch-Site": "same-origin"}, True),
     ],
 )
 def test_a_change_by_cookie_comes_from_a_page_of_ours(method: str, headers: dict[str, str], forged: bool) -> None:

@@ -22,7 +22,7 @@ def test_a_page_is_confined_to_its_own_origin() -> None:
         "require-trusted-types-for 'script'; trusted-types morph",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-        "Referrer-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
     }
 

@@ -25,9 +25,7 @@ def of_page(origin: Origin, issuer: str, assets: str) -> dict[str, str]:
         "Content-Security-Policy": policy,
         "Cross-Origin-Opener-Policy": "same-origin",
         "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-        # No other site learns an address of ours. With `no-referrer` browsers would send `Origin: null` with our own
-        # forms, and nobody could tell them from forged ones.
-        "Referrer-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
     }
     if origin.scheme == "https":
