@@ -96,6 +96,58 @@ def test_a_viewer_sees_no_form_that_would_be_refused(server: Server) -> None:
     assert answer.status_code == 403
 
 
+def test_the_owner_hands_the_workspace_over(cluster: Cluster, server: Server) -> None:
+    members = "/workspaces/ws-a/members"
+    asked = page(server, "alice", page(server, "alice", members).links()["Hand over to adele …"])
+    assert asked.by_id("hand-over-adele").get("open") is not None
+    screen = send(server, "alice", asked, "hand_over", {}, member="adele")
+    assert screen.messages == ["The workspace has another owner."]
+    live = cluster.api.get("datalabs.pkg.internal", "ws-a", server.namespace)
+    assert live is not None
+    assert (live["spec"]["users"][0], live["spec"]["userOverrides"]["alice"]["role"]) == ("adele", "admin")
+    assert not screen.has_form("hand_over"), "only an owner may"
+    fields = asked.form("hand_over", member="adele").fields
+    assert ask(server, "alice", "POST", members, data=fields).status_code == 403
+    back = send(server, "root", page(server, "root", members), "hand_over", {}, member="alice")
+    assert back.messages == ["The workspace has another owner."]
+
+
+def test_what_was_done_is_undone_by_the_control_in_its_place(server: Server) -> None:
+    members, buckets, sessions = (f"/workspaces/ws-a/{name}" for name in ("members", "buckets", "sessions"))
+    for path, action, other, fixed, field in (
+        (members, "change_role", "change_role", {"m": "joe"}, "role"),
+        (buckets, "change_bucket", "change_bucket", {"b": "ws-a"}, "discoverable"),
+        (sessions, "start_session", "stop_session", {"s": "idle"}, "state"),
+    ):
+        before = page(server, "alice", path)
+        done = send(server, "alice", before, action, {}, **fixed)
+        undone = send(server, "alice", done, other, {}, **fixed)
+        form = undone.form(action, **fixed)
+        assert form.fields == before.form(action, **fixed).fields
+        assert done.form(other, **fixed).fields[field] != form.fields[field]
+
+
+def test_data_that_a_deleted_workspace_left_is_taken_over_by_choice(cluster: Cluster, server: Server) -> None:
+    name = "ws-left"
+    cluster.api.create_namespace(name)
+    home = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    left = {"metadata": {"name": "home-persistent", "namespace": name}, "spec": home}
+    cluster.api.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim"} | left)
+    eventually(
+        lambda: (
+            ask(server, "root", "POST", "/workspaces?dry_run=true", json={"preferred_name": name}).status_code == 409
+        )
+    )
+    screen = page(server, "root", "/workspaces/new")
+    assert "data" not in screen.form("create").fields
+    refused = send(server, "root", screen, "create", {"preferred_name": name, "default_owner": "max"})
+    message = "A deleted workspace of this name left data. Choose another name, or take the data over."
+    assert (refused.status, refused.errors()) == (409, {"": message})
+    assert refused.form("create").fields["preferred_name"] == name
+    made = send(server, "root", refused, "create", {"data": "adopt"})
+    assert (made.status, made.heading, made.messages) == (200, name, ["The workspace is being made."])
+
+
 def test_a_platform_admin_makes_and_deletes_a_workspace(server: Server) -> None:
     screen = page(server, "root", "/workspaces/new")
     assert screen.heading == "New workspace"

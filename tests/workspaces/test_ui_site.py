@@ -102,6 +102,55 @@ async def test_whoever_wants_no_page_gets_the_answer_of_the_api(api: Api) -> Non
     assert posted.status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "leads"),
+    [
+        ("/workspaces", 200, "Workspaces"),
+        ("/workspaces/ws-a", 200, "ws-a"),
+        ("/workspaces/ws-a?", 200, "ws-a"),
+        ("/workspaces/ws-a/sessions/default", 200, "Session default"),
+        ("/workspaces/ws-a/sessions/default?format=json&ts=1", 200, "Session default"),
+        ("/ui", 303, "/workspaces"),
+        ("/ui/", 303, "/workspaces"),
+        ("/ui/management", 303, "/workspaces"),
+        ("/ui/management/", 303, "/workspaces"),
+    ],
+)
+async def test_addresses_that_people_kept_lead_on(api: Api, path: str, status: int, leads: str) -> None:
+    """Those of rm-workspace-api, whose application has the rest after a #."""
+    answer = await ask(api, "alice", "GET", path)
+    shown = answer.headers["Location"] if status == 303 else Page(answer).heading
+    assert (answer.status_code, shown) == (status, leads)
+
+
+async def test_programs_of_the_page_that_waits_are_answered_as_before(api: Api) -> None:
+    path = "/workspaces/ws-a/sessions/default?format=json&ts=1"
+    answer = await ask(api, "alice", "GET", path, headers={"Accept": "application/json"})
+    assert (answer.status_code, answer.json(), answer.headers["Retry-After"]) == (202, {"status": "starting"}, "10")
+
+
+PLACES = [
+    ("", "What needs you", "the overview"),
+    ("", "of 500 GiB", "its volumes and their quota"),
+    ("/members", "Since", "members"),
+    ("/buckets", "Rules", "own buckets"),
+    ("/sharing", "Our requests", "linked buckets"),
+    ("/sharing", "Requests from others", "requested buckets"),
+    ("/stores", "Stores are not offered here", "stores, once there are kinds of them"),
+    ("/sessions", "Add a session", "sessions"),
+    ("/credentials", "Nothing is shown yet", "credentials"),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "what"), PLACES, ids=[what for *_, what in PLACES])
+async def test_every_screen_of_before_has_its_place(
+    api: Api, monkeypatch: pytest.MonkeyPatch, path: str, text: str, what: str
+) -> None:
+    quota = {"status": {"hard": {"requests.storage": "500Gi"}}}
+    monkeypatch.setattr(api.services.cache, "usage", lambda _: ([quota], []))
+    assert text in (await page(api, "alice", f"/workspaces/ws-a{path}")).text
+
+
 async def test_an_api_without_pages_has_none(tmp_path: Path) -> None:
     async with serving(tmp_path, replace(PAGES, ui_mode="no"), storages=[storage()], datalabs=[LAB]) as api:
         answer = await ask(api, "alice", "GET", "/workspaces/ws-a")

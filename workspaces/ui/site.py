@@ -34,6 +34,7 @@ from workspaces.ui.render import Renderer
 from workspaces.ui.screens import Screen
 
 FORM = "application/x-www-form-urlencoded"
+LIST = "/workspaces"
 LANGUAGE_SECONDS = 365 * 24 * 3600
 DONE = "done"
 """In the query of the page after a form: the action."""
@@ -84,6 +85,8 @@ class Pages:
                 "GET": functools.partial(self._get, COMPONENTS, functools.partial(_elsewhere, frozenset()))
             }
         base = self.assets.path
+        for path in ("/ui", "/ui/", base, f"{base}/"):
+            found[path] = {"GET": _list}
         found[f"{base}/language"] = {"POST": self._choose_language}
         found[f"{base}/{{digest}}/{{name:.+}}"] = {"GET": self.assets.serve}
         return found
@@ -110,7 +113,7 @@ class Pages:
         fields = dict(await _fields(request))
         if (language := fields.get("language", "")) not in self._renderer.languages:
             raise problems.wrong(("body", "language"), "must be one of the languages that are offered", language)
-        to = browsers.local_path(fields.get("to", ""), "/workspaces")
+        to = browsers.local_path(fields.get("to", ""), LIST)
         answer = web.Response(status=303, headers={hdrs.LOCATION: f"{origin.prefix}{to}"})
         answer.set_cookie(
             COOKIE,
@@ -351,6 +354,11 @@ async def _elsewhere(methods: frozenset[str], request: web.Request) -> web.Strea
     if not methods:
         raise web.HTTPNotFound
     raise web.HTTPMethodNotAllowed(request.method, methods | ({"HEAD"} if "GET" in methods else set()))
+
+
+async def _list(request: web.Request) -> web.StreamResponse:
+    """Lead on from where rm-workspace-api has its application, whatever follows the # there."""
+    return web.Response(status=303, headers={hdrs.LOCATION: f"{request[ORIGIN].prefix}{LIST}"})
 
 
 async def _fields(request: web.Request) -> tuple[tuple[str, str], ...]:
