@@ -130,7 +130,7 @@ async def test_programs_of_the_page_that_waits_are_answered_as_before(api: Api) 
 
 
 PLACES = [
-    ("", "What needs you", "the overview"),
+    ("", "Needs your attention", "the overview"),
     ("", "of 500 GiB", "its volumes and their quota"),
     ("/members", "Since", "members"),
     ("/buckets", "Rules", "own buckets"),
