@@ -55,7 +55,7 @@ check: $(INSTALLED) ## What every change has to pass, without a cluster: `lint` 
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint core
 
 .PHONY: test
-test: core control-plane keycloak oauth2-proxy minio ## All tests, those on the local control plane included
+test: core control-plane keycloak oauth2-proxy minio tools ## All tests, those on the local control plane included
 	$(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not ($(QUICK))" --durations=10 $(PYTEST_FLAGS)
 
 .PHONY: lint
@@ -77,7 +77,7 @@ bench: $(INSTALLED) control-plane ## Measure speed and memory, and write the ref
 	$(RUN) -m hack.bench --write
 
 .PHONY: screenshots
-screenshots: $(INSTALLED) control-plane ## Take the pictures of the pages in docs/images anew; look at each
+screenshots: $(INSTALLED) control-plane minio ## Take the pictures in docs/images anew, made small by pngquant; look at each
 	$(RUN) -m hack.screenshots
 
 .PHONY: crds
@@ -95,6 +95,7 @@ lock: $(DEPENDENCIES) ## Resolve the dependencies again; UPGRADE=1 takes newer v
 	$(COMPILE) --extra=dev --constraint=requirements.lock --output-file=requirements-dev.lock pyproject.toml
 	$(COMPILE) --only-build-deps --build-deps-for=wheel --build-deps-for=editable \
 		--constraint=requirements-dev.lock --output-file=requirements-build.lock pyproject.toml
+	$(COMPILE) --output-file=requirements-tools.lock requirements-tools.in
 
 COMPILE = $(VENV)/bin/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-options \
 	$(if $(UPGRADE),--upgrade)
@@ -137,6 +138,10 @@ oauth2-proxy: $(INSTALLED)  # where it cannot be had, tests say so
 .PHONY: minio
 minio: $(INSTALLED)  # where it cannot be had, tests say so
 	-@$(RUN) -m hack.minio build >/dev/null
+
+.PHONY: tools
+tools: $(INSTALLED)  # where they cannot be had, tests say so
+	-@$(RUN) -m hack.tools build >/dev/null
 
 # A lock file names everything: pip that resolves again trips over an extra (coverage[toml]) once a newer version is out.
 LOCKED := --quiet --disable-pip-version-check --no-deps --require-hashes

@@ -46,6 +46,14 @@ def build(site: Site) -> None:
     _add_members(site, PARTNER, {"j.haddad": "user"})
     _furnish(site)
     _share(site)
+    site.until(lambda: _is_calm(site), "stores and sessions of the lab")
+
+
+def _is_calm(site: Site) -> bool:
+    """Whether nothing of it is still on its way."""
+    lab = site.ask(OWNER, "GET", f"/workspaces/{LAB}")["datalab"]
+    running = [one for one in lab["sessions"] if one["state"] == "started"]
+    return all(one["ready"] for one in [*lab["stores"], *running]) and not any(one.get("message") for one in running)
 
 
 def _add_members(site: Site, workspace: str, roles: dict[str, str]) -> None:
@@ -75,6 +83,10 @@ def _furnish(site: Site) -> None:
     site.ask(OWNER, "PUT", own, {"add_stores": stores})
     site.ask(OWNER, "POST", f"{own}/sessions", {"name": "notebooks", "state": "stopped"})
     site.ask(OWNER, "POST", f"{own}/sessions", {"name": BATCH, "state": "started"})
+    default = f"{own}/sessions/default"
+    site.ask(OWNER, "PATCH", default, {"state": "stopped"})  # it started before there were stores
+    site.until(lambda: not site.ask(OWNER, "GET", default)["ready"], "a session that stops")
+    site.ask(OWNER, "PATCH", default, {"state": "started"})
     for workspace, words in ((PARTNER, ("tides", "shorelines")), (SHARED, ("boreholes",))):
         added = [{"name": f"{workspace}-{word}", "discoverable": True} for word in words]
         site.ask(COLLEAGUE, "PUT", f"/workspaces/{workspace}", {"add_buckets": added})

@@ -43,11 +43,11 @@ DIALOGS = {
 """Of some screens: how the id of a dialog begins that is shown in one more picture, and what is typed into it."""
 TALLEST = 2000
 """Pixels of a page that are shown."""
-HOUR, DAY = 60, 24 * 60
+DAY = 24 * 60
 AGES = {
     "home": (200, 24 * DAY),
     "bucket": (26 * DAY, 26 * DAY, 3 * DAY, 9 * DAY, 2 * DAY, 2 * DAY),
-    "sharing": (200, 6 * DAY, 2 * DAY, 8 * DAY, 5 * HOUR),
+    "sharing": (200, 6 * DAY, 7 * DAY, 2 * DAY, 3 * DAY, 8 * DAY, 4 * DAY, 5 * DAY),
     "session": (2,),
     "stores": (24 * DAY, 24 * DAY, 3 * DAY, 24 * DAY),
     "credentials": (24 * DAY, 3 * DAY, 24 * DAY),

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text()
-INTERNAL = {"control-plane", "keycloak", "minio", "oauth2-proxy"}
+INTERNAL = {"control-plane", "keycloak", "minio", "oauth2-proxy", "tools"}
 
 
 def make(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

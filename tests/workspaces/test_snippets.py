@@ -3,11 +3,14 @@
 import ast
 import configparser
 import hashlib
+import http.server
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hack import minio, redis_server
+from hack import minio, redis_server, tools
 from hack.postgresql import PostgreSQL
 from tests.servers import postgresql, redis_servers  # noqa: F401  # fixtures
 from workspaces import snippets
@@ -353,9 +356,18 @@ def test_secrets_are_not_shown_by_accident() -> None:
 # ---- By the programs themselves
 
 
-def run(script: str, stdin: str, directory: Path) -> str:
-    """What a script prints, run by a shell with an empty home."""
-    environ = {"PATH": os.environ["PATH"], "HOME": str(directory)}
+@pytest.fixture(scope="module")
+def installed() -> Path:
+    """The directory of the programs of `requirements-tools.lock`, and of the Python that has its libraries."""
+    try:
+        return tools.build()
+    except tools.ToolsError as error:
+        pytest.skip(str(error))
+
+
+def run(script: str, stdin: str, directory: Path, programs: Path | None = None) -> str:
+    """What a script prints, run by a shell with an empty home, and with these programs first."""
+    environ = {"PATH": os.pathsep.join(map(str, filter(None, (programs, os.environ["PATH"])))), "HOME": str(directory)}
     done = subprocess.run(
         ["sh", "-eu", "-c", script], input=stdin, capture_output=True, text=True, env=environ, timeout=60
     )
@@ -393,32 +405,25 @@ LISTING = {
     "rclone": "rclone lsf ws-a:ws-a",
 }
 """What lists the bucket, by programs that read a file of their own."""
-
-
-def has(program: str) -> bool:
-    """Whether this machine has a program that reads all that we write: `endpoint_url` is read since 2023."""
-    if shutil.which(program) is None:
-        return False
-    done = subprocess.run([program, "--version"], capture_output=True, text=True)
-    version = re.match(r"aws-cli/(\d+)\.(\d+)", done.stdout)
-    return version is None or (int(version[1]), int(version[2])) >= ((1, 29) if version[1] == "1" else (2, 13))
+GRID = b"ncols 2\nnrows 1\nxllcorner 0\nyllcorner 0\ncellsize 1\n7 8\n"
+"""A raster that GDAL reads."""
 
 
 @pytest.mark.servers("MinIO")
 @pytest.mark.timeout(900)  # it may have to be built
 @pytest.mark.parametrize("secret", ["S3cret/Key+=12345", "a'b\"c\\d $HOME $(id) %(x)s #; !*"])
-def test_keys_get_in_by_every_tool_that_this_machine_has(tmp_path: Path, secret: str) -> None:
+def test_keys_get_in_by_every_tool_that_this_machine_has(tmp_path: Path, installed: Path, secret: str) -> None:
     if lacking := minio.missing():
         pytest.skip(lacking)
     server = minio.MinIO(tmp_path / "minio")
     server.root = Keys("root-user", secret, minio.REGION)
     with server:
-        for path in ("/ws-a", "/ws-a/hello.txt"):
-            assert server.ask("PUT", path, content=b"").is_success
+        for path, content in (("/ws-a", b""), ("/ws-a/grid.asc", GRID)):
+            assert server.ask("PUT", path, content=content).is_success
         found = of_storage(access="root-user", secret=secret, endpoint=server.endpoint, region=minio.REGION)
         exported = variables(found["environment", ""])
         keys = Keys(exported["AWS_ACCESS_KEY_ID"], exported["AWS_SECRET_ACCESS_KEY"], exported["AWS_REGION"])
-        assert b"hello.txt" in server.ask("GET", "/ws-a", keys=keys).content
+        assert b"grid.asc" in server.ask("GET", "/ws-a", keys=keys).content
         for (_, place), text in found.items():
             if place:
                 file = tmp_path / place.removeprefix("~/")
@@ -426,10 +431,58 @@ def test_keys_get_in_by_every_tool_that_this_machine_has(tmp_path: Path, secret:
                 with file.open("a") as written:
                     written.write(text)
         for program, command in LISTING.items():
-            if has(program) and any(tool == program for tool, _ in found):
-                assert "hello.txt" in run(command, "", tmp_path), program
-        if has("aws"):
-            assert "hello.txt" in run(f"{found['environment', '']}aws s3 ls s3://ws-a/", "", tmp_path)
-        if subprocess.run(["python3", "-c", "import boto3"], capture_output=True).returncode == 0:
-            script = f"{found['boto3', '']}print(listing['Contents'][0]['Key'])"
-            assert run(f"python3 -c {shlex.quote(script)}", "", tmp_path) == "hello.txt\n"
+            is_there = program == "aws" or shutil.which(program) is not None
+            if is_there and any(tool == program for tool, _ in found):
+                assert "grid.asc" in run(command, "", tmp_path, installed), program
+        assert "grid.asc" in run(f"{found['environment', '']}aws s3 ls s3://ws-a/", "", tmp_path, installed)
+        printed = {
+            "boto3": "print([one['Key'] for one in listing['Contents']])",
+            "s3fs": "print([one.removeprefix('ws-a/') for one in listing])",
+        }
+        for library, last in printed.items():
+            assert run("python", f"{found[library, '']}{last}\n", tmp_path, installed) == "['grid.asc']\n", library
+        script = "import rasterio; print(rasterio.open('/vsis3/ws-a/grid.asc').read().tolist())"
+        printed_values = run(f"{found['gdal', '']}python -c {shlex.quote(script)}", "", tmp_path, installed)
+        assert printed_values == "[[[7, 8]]]\n"
+
+
+@pytest.mark.timeout(300)  # they may have to be installed
+def test_an_address_of_a_document_store_is_read_by_its_driver(tmp_path: Path, installed: Path) -> None:
+    """There is no MongoDB to try `mongosh` on; drivers read the address alike."""
+    values = {"host": "m.svc", "port": "27017", "username": "u/s@r", "password": HOSTILE, "auth_source": "ad min"}
+    _, address = shlex.split(of_store("document", "d", **values, database="docs")["document/d", "mongosh"])
+    read = "import json, sys; from pymongo.uri_parser import parse_uri; print(json.dumps(parse_uri(sys.argv[1])))"
+    found = json.loads(run(f"python -W ignore -c {shlex.quote(read)} {shlex.quote(address)}", "", tmp_path, installed))
+    assert (found["username"], found["password"], found["nodelist"]) == ("u/s@r", HOSTILE, [["m.svc", 27017]])
+    assert (found["database"], found["options"]) == ("docs", {"authSource": "ad min"})
+
+
+class Collections(http.server.BaseHTTPRequestHandler):
+    """Answers as Qdrant does to the right key; there is no Qdrant to try it on."""
+
+    def do_GET(self) -> None:
+        is_open = self.headers["api-key"] == KEY
+        self.send_response(200 if is_open else 403)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        named = {"collections": [{"name": "maps"}]} if self.path == "/collections" else {"version": "1.15.0"}
+        self.wfile.write(json.dumps({"result": named, "status": "ok", "time": 0.0, **named}).encode())
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+KEY = """a'b"c\\d $HOME `id` {x}"""
+
+
+@pytest.mark.timeout(300)  # they may have to be installed
+def test_a_key_of_a_vector_store_is_sent_by_its_client(tmp_path: Path, installed: Path) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collections) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            values = {"url": f"http://127.0.0.1:{server.server_port}", "api_key": KEY}
+            script = of_store("vector", "v", **values)["vector/v", "qdrant-client"]
+            last = "print([one.name for one in collections.collections])\n"
+            assert run("python -W ignore", f"{script}{last}", tmp_path, installed) == "['maps']\n"
+        finally:
+            server.shutdown()
