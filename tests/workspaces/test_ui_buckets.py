@@ -18,6 +18,7 @@ from tests.workspaces.test_object_storage import answering
 from workspaces.permissions import EVERYTHING, NOTHING, Permission, Permissions
 from workspaces.ui import buckets, loads, sharing
 from workspaces.ui.forms import Outcome
+from workspaces.ui.paging import Part
 from workspaces.ui.sizes import size
 
 VIEWER = Permissions({Permission.VIEW_BUCKETS})
@@ -52,6 +53,17 @@ def test_rows_of_buckets() -> None:
     assert (one_away["trouble"], one_away["may_read"]) == (None, True)
     viewer = buckets.context(inputs(view(), {"usage": {}}, VIEWER))
     assert (viewer["may_manage"], viewer["may_read"]) == (False, False)
+
+
+def test_buckets_are_shown_page_by_page_with_their_first_rules() -> None:
+    many = [{"name": f"ws-a-{n:03}", "discoverable": False, "lifecycle_rules": [RULE] * 12} for n in range(60)]
+    found = view() | {"storage": {"buckets": many, "bucket_access_requests": []}}
+    shown = buckets.context(inputs(found, {"usage": {}}, query={"from": "50"}))
+    assert [row["name"] for row in shown["rows"]] == [f"ws-a-{n:03}" for n in range(50, 60)]
+    assert {(len(row["spoken"]), row["more_rules"]) for row in shown["rows"]} == {(10, 2)}
+    assert (shown["list"].total, shown["list"].earlier, shown["is_long"]) == (60, "from=0", True)
+    shown = buckets.context(inputs(found, {"usage": {}}, query={"name": "A-007"}))
+    assert ([row["name"] for row in shown["rows"]], shown["filter"]) == (["ws-a-007"], "A-007")
 
 
 def one(
@@ -179,10 +191,10 @@ def test_a_part_of_sharing_is_shown_page_by_page(
     rows = [waits(number) for number in range(60)]
     found = sharing.context(inputs(view(*rows), query=query))
     part = found["of_us"]
-    assert part == sharing.Part(
+    assert part == Part(
         [row | {"state": "waits", "reason": "maps"} for row in rows[first : first + 25]], 60, first, earlier, later
     )
-    assert (found["is_long"], found["given"]) == (True, sharing.Part([], 0, 0, None, None))
+    assert (found["is_long"], found["given"]) == (True, Part([], 0, 0, None, None))
 
 
 def test_sharing_is_filtered_by_name() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.workspaces.screens import inputs
 from workspaces.permissions import ROLE_PERMISSIONS, Role
-from workspaces.ui import home, listing, members
+from workspaces.ui import home, listing, members, paging
 from workspaces.ui.sizes import quantity
 
 ASKED = {"workspace": "ws-b", "bucket": "ws-a", "permission": "ReadOnly", "request_timestamp": "2026-05-01T00:00:00Z"}
@@ -101,12 +101,30 @@ def test_grants_that_end_soon_are_listed(row: dict[str, str], is_listed: bool) -
 def test_members_and_what_may_be_done_with_them() -> None:
     rows = [{"member": "alice", "role": "owner"}, {"member": "joe", "role": "user", "problem": "unknown"}]
     found = view(datalab={"memberships": rows, "available": True})
-    expected = {"rows": rows, "may_manage": True, "may_hand_over": False, "unknown": 1}
+    page = paging.Part(rows, 2, 0, None, None)
+    expected = {
+        "rows": rows,
+        "list": page,
+        "filter": "",
+        "is_long": False,
+        "may_manage": True,
+        "may_hand_over": False,
+        "unknown": 1,
+    }
     assert members.context(inputs(found, {"owns": False})) == expected
     assert members.context(inputs(found, {"owns": True}, VIEWER)) == expected | {
         "may_manage": False,
         "may_hand_over": True,
     }
+
+
+def test_many_members_are_shown_page_by_page_and_by_name() -> None:
+    rows = [{"member": f"User-{number:02}", "role": "user"} for number in range(60)]
+    found = view(datalab={"memberships": rows, "available": True})
+    shown = members.context(inputs(found, {"owns": False}, query={"from": "50"}))
+    assert (shown["rows"], shown["is_long"]) == (rows[50:], True)
+    shown = members.context(inputs(found, {"owns": False}, query={"name": " uSER-0"}))
+    assert (shown["rows"], shown["list"].total) == (rows[:10], 10)
 
 
 @pytest.mark.parametrize(

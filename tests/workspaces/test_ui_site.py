@@ -376,6 +376,11 @@ async def test_a_member_of_many_has_a_page_of_some_length(tmp_path: Path) -> Non
     async with serving(tmp_path, PAGES, storages=[storage()], datalabs=[lab]) as api:
         shown = await page(api, "root", "/workspaces/ws-a/members")
         assert [one.get("id") for one in shown.root.iter("dialog")] == ["add"]
+        assert len(list(shown.root.iter("tr"))) == 1 + 50
+        later = await page(api, "root", shown.links()["Next page"])
+        assert "user-50" in later.text
+        narrowed = await page(api, "root", "/workspaces/ws-a/members?name=user-499")
+        assert len(list(narrowed.root.iter("tr"))) == 1 + 1
         asked = await page(api, "root", shown.links()["Remove user-7 …"])
         assert asked.has_form("remove_member")
         assert [one.get("id") for one in asked.root.iter("dialog") if one.get("open") is not None] == ["remove-user-7"]

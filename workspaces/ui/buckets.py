@@ -7,7 +7,7 @@ from typing import Any
 
 from workspaces.objects import can_be_asked_for
 from workspaces.permissions import Permission
-from workspaces.ui import access
+from workspaces.ui import access, paging
 from workspaces.ui.forms import Words, body
 from workspaces.ui.inputs import Context, Inputs
 from workspaces.ui.languages import N_
@@ -26,24 +26,37 @@ BLANK = 2
 _AGE = re.compile(r"\+?0*([0-9]+)([smhdw])")
 
 
+RULES_MAX = 10
+"""Rules of a bucket that stand in the list; all of them stand on its own page."""
+
+
+def listed(view: Mapping[str, Any], query: Mapping[str, str]) -> paging.Part:
+    """The page of own buckets that is shown."""
+    text = paging.wanted(query)
+    return paging.part([bucket for bucket in view["storage"]["buckets"] if text in bucket["name"]], query)
+
+
 def context(inputs: Inputs) -> Context:
     """Rows of own buckets, and what may be done with them."""
     view, usage = inputs.view, inputs.more["usage"]
     problems = {(measured.get("word", ""), measured.get("problem", "")) for measured in usage.values()}
     word, problem = problems.pop() if len(problems) == 1 else ("", "")
-    own = view["name"]
+    own, page = view["name"], listed(view, inputs.query)
     held, asked = _count(view, access.GRANTED), _count(view, access.WAITS)
     return {
+        **paging.filtering(inputs.query, len(view["storage"]["buckets"])),
+        "list": page,
         "rows": [
             bucket
             | {
-                "spoken": [spoken(rule) for rule in bucket["lifecycle_rules"]],
+                "spoken": [spoken(rule) for rule in bucket["lifecycle_rules"][:RULES_MAX]],
+                "more_rules": max(len(bucket["lifecycle_rules"]) - RULES_MAX, 0),
                 "usage": usage.get(bucket["name"]),
                 "held": held[bucket["name"]],
                 "asked": asked[bucket["name"]],
                 "is_main": bucket["name"] == own,
             }
-            for bucket in view["storage"]["buckets"]
+            for bucket in page.rows
         ],
         "may_manage": Permission.MANAGE_BUCKETS in inputs.allowed,
         "may_read": Permission.VIEW_BUCKET_CREDENTIALS in inputs.allowed and not problem,

@@ -78,7 +78,7 @@ MEASURED_SECONDS = 0.7
 async def load_buckets(call: Call) -> dict[str, Any]:
     """The workspace, and how much is in its buckets."""
     found = await load_workspace(call)
-    names = [bucket["name"] for bucket in found["view"]["storage"]["buckets"]]
+    names = [bucket["name"] for bucket in buckets.listed(found["view"], call.query).rows]
     usage = await _usage(call, names[:MEASURED_MAX])
     _log(call, {measured["word"]: measured["problem"] for measured in usage.values() if "problem" in measured})
     return found | {"usage": usage}

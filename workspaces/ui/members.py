@@ -7,6 +7,7 @@ from typing import Any
 
 from datalabd.api.workspace_bodies import LIST_MAX
 from workspaces.permissions import Permission
+from workspaces.ui import paging
 from workspaces.ui.forms import Words
 from workspaces.ui.inputs import Context, Inputs
 
@@ -18,9 +19,12 @@ NAMES = "names"
 def context(inputs: Inputs) -> Context:
     """Rows of members, and what may be done with them."""
     lab = inputs.view["datalab"]
-    rows = lab["memberships"]
+    rows, text = lab["memberships"], paging.wanted(inputs.query)
+    page = paging.part([row for row in rows if text in row["member"].lower()], inputs.query)
     return {
-        "rows": rows,
+        **paging.filtering(inputs.query, len(rows)),
+        "rows": page.rows,
+        "list": page,
         "may_manage": Permission.MANAGE_MEMBERS in inputs.allowed and lab["available"],
         "may_hand_over": bool(inputs.more["owns"]),
         "unknown": sum("problem" in row for row in rows),
