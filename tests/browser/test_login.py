@@ -50,11 +50,15 @@ def short_lived_tokens(realm: Realm) -> Iterator[None]:
 
 
 async def test_a_person_logs_in_comes_where_she_wanted_to_and_logs_out(site: Site, visit: Visit) -> None:
-    _, page = await stranger(visit, site)
+    visitor, page = await stranger(visit, site)
     await chromium.log_in(page, site, "mia", HOME)
     await expect(page.get_by_role("heading", level=1)).to_have_text(WORKSPACE)
+    other = await visitor.open(HOME)
+    await visitor.live(other)
+    visitor.expects_status(401)
     await page.get_by_role("button", name="Log out").click()
     await page.wait_for_url(f"{site.url}{LOGOUT}")
+    await expect(other.get_by_role("link", name="Log in")).to_be_visible()
     await page.goto(f"{site.url}{HOME}")
     assert not page.url.startswith(site.url), "the issuer asks again"
 

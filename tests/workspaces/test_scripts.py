@@ -240,6 +240,25 @@ async def test_a_page_that_waits_leads_on(stage: Stage) -> None:
     await expect(page).to_have_url("https://lab.example/")
 
 
+async def test_tabs_of_two_readers_hear_each_of_their_own_stream(stage: Stage) -> None:
+    joe = {"Authorization": f"Bearer {token('joe', {'ws-a': 'ws_access'})}"}
+    alices, joes = await stage.context.new_page(), await stage.context.new_page()
+    await joes.set_extra_http_headers(joe)
+    for page in (alices, joes):
+        await page.goto(f"{stage.url}{MEMBERS}")
+        await stage.live(page)
+    await stage.streams(2)
+    stage.change(users=["alice", "joe", "zoe"])
+    for page in (alices, joes):
+        await expect(page.locator("#row-zoe")).to_be_attached()
+    # A tab belongs to whoever has logged in since, wherever that was.
+    await alices.set_extra_http_headers(joe)
+    stage.change(users=["alice", "joe", "zoe", "max"])
+    await expect(alices.locator(".top bdi").last).to_have_text("joe")
+    await stage.live(alices)
+    await stage.streams(1)
+
+
 async def test_nine_parts_in_ten_of_the_scripts_ran(coverage: Coverage) -> None:
     """Of all tests before."""
     assert coverage.share() >= LEAST, {name: round(sum(ran) / len(ran), 2) for name, ran in coverage.ran.items()}

@@ -22,6 +22,7 @@ from workspaces.identity import CALLER, ORIGIN
 from workspaces.login import LOGIN, LOGOUT
 from workspaces.problems import Problem
 from workspaces.settings import Settings
+from workspaces.streams import digest
 from workspaces.ui import actions, failures, forms, headers, screens
 from workspaces.ui.actions import Action
 from workspaces.ui.assets import Assets
@@ -282,6 +283,7 @@ class Pages:
             "dialog": request.query.get("dialog", ""),
             "user": caller.name if caller is not None else "",
             "login": self._login_address(request) if caller is not None and screen is not None else "",
+            "reader": digest(caller.counts_as.encode(errors="replace")) if caller is not None else "",
             "logout": f"{origin.prefix}{LOGOUT}" if caller is not None and self._settings.oidc_client_id else "",
             "languages": self._renderer.languages,
             "language_address": f"{origin.prefix}{self.assets.path}/language",

@@ -22,7 +22,7 @@ const root = document.documentElement;
 const { body } = document;
 const connection = document.getElementById("connection");
 const { events, workspace, parts } = body.dataset;
-const NAME = `${events} ${body.dataset.user ?? ""}`;
+const NAME = `${events} ${body.dataset.user}`; // each reader's pages hear of what that one may see
 
 const channel = new BroadcastChannel(NAME);
 let source; // where this tab listens itself
@@ -232,6 +232,9 @@ function shown() {
   }
 }
 
+addEventListener("submit", ({ target }) => {
+  if (target.matches("[data-leaves]")) tell({ leaves: true }); // the stream would go on for as long as its token
+});
 channel.onmessage = ({ data }) => hear(data);
 document.addEventListener("outdated", look);
 addEventListener("offline", () => { if (source) lose(); });

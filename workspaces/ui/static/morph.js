@@ -13,6 +13,7 @@ import { localise } from "./time.js";
 const STATE = ["value", "checked", "selected"];
 const POLICY = "morph";
 const MESSAGES = "messages"; // what was said of the last action, which stays until the next one
+const reader = document.body.dataset.user;
 const policy = globalThis.trustedTypes?.createPolicy(POLICY, { createHTML: (text) => text }) ?? { createHTML: String };
 
 /**
@@ -26,9 +27,11 @@ export function merge(response, text, { own } = {}) {
   const page = isOurs && isPage && new DOMParser().parseFromString(policy.createHTML(text), "text/html");
   const main = page && page.getElementById("main");
   if (!main) return false;
+  if ((page.body.dataset.user ?? reader) !== reader) return location.reload() ?? true; // somebody else has logged in
   localise(main);
   offer(main);
   const focused = document.activeElement;
+  const row = focused.closest("main :is(tr, li)[id]")?.id;
   Idiomorph.morph(document.getElementById("main"), main, { callbacks: callbacks(own) });
   Idiomorph.morph(document.getElementById("nav"), page.getElementById("nav"));
   Idiomorph.morph(document.querySelector("header"), page.querySelector("header")); // who is logged in
@@ -36,7 +39,8 @@ export function merge(response, text, { own } = {}) {
   document.body.dataset.number = page.body.dataset.number ?? "";
   raise(document.getElementById("main"));
   if (document.activeElement === document.body && (own || focused !== document.body)) {
-    (document.querySelector("dialog:modal") ?? document.getElementById("main")).focus({ preventScroll: true });
+    const near = row && document.getElementById(row)?.querySelector("a, button"); // another control of the same thing
+    (document.querySelector("dialog:modal") ?? near ?? document.getElementById("main")).focus({ preventScroll: true });
   }
   document.dispatchEvent(new Event("merged"));
   return true;
