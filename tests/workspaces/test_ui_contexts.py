@@ -29,6 +29,7 @@ def test_an_overview_without_anything() -> None:
     assert home.context(inputs(view(), more)) == {
         "waits": [],
         "usage": None,
+        "filled": None,
         "pending": [],
         "more_pending": 0,
         "rotated": [],
@@ -45,6 +46,21 @@ def test_an_overview_without_anything() -> None:
 )
 def test_sizes_are_easy_to_read(written: str, shown: str) -> None:
     assert quantity(written, ".", str) == shown
+
+
+@pytest.mark.parametrize(
+    ("usage", "filled"),
+    [
+        ({"requested": "1Ki", "quota": "2Ki"}, (1024, 2048)),
+        ({"requested": "1Ki"}, None),
+        ({"requested": "1Ki", "quota": "0"}, None),
+        ({"requested": "much", "quota": "2Ki"}, None),
+    ],
+)
+def test_how_much_of_its_quota_a_workspace_has_taken(usage: dict[str, str], filled: tuple[int, int] | None) -> None:
+    more = {"may_start": False, "may_delete": False}
+    found = home.context(inputs(view(resource_usage={"storage": usage}), more))
+    assert (found["usage"], found["filled"]) == (usage, filled)
 
 
 def test_requests_of_others_wait_for_whoever_decides() -> None:

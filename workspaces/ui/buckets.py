@@ -60,6 +60,7 @@ def context(inputs: Inputs) -> Context:
         ],
         "may_manage": Permission.MANAGE_BUCKETS in inputs.allowed,
         "may_read": Permission.VIEW_BUCKET_CREDENTIALS in inputs.allowed and not problem,
+        "asks": inputs.more["asks"],
         "trouble": {"word": word, "problem": problem} if problem else None,
         **_TROUBLES,
     }
@@ -89,6 +90,7 @@ def one(inputs: Inputs) -> Context:
         "objects": page,
         "can_be_asked_for": can_be_asked_for,
         "trouble": more["trouble"],
+        "asks": more["asks"],
         **_TROUBLES,
         "usage": more["usage"].get(name),
         "prefix": query.get("prefix", ""),

@@ -1,8 +1,10 @@
 """What the overview of a workspace shows: its state, what hinders it, and what waits for its viewer. Pure."""
 
 import datetime
+from collections.abc import Mapping
 from typing import Any
 
+from datalabd.api.quantity import held
 from datalabd.text import moment
 from workspaces.permissions import Permission
 from workspaces.ui import access, keys
@@ -26,7 +28,8 @@ def context(inputs: Inputs) -> Context:
     ending = [row for row in rows if row["state"] == access.GRANTED and _is_soon(row.get("expires"), now)]
     return {
         "waits": view.get("conditions", []),
-        "usage": view.get("resource_usage", {}).get("storage"),
+        "usage": (usage := view.get("resource_usage", {}).get("storage")),
+        "filled": _filled(usage or {}),
         "pending": pending[:WAITING_MAX],
         "more_pending": max(len(pending) - WAITING_MAX, 0),
         "ending": ending,
@@ -37,6 +40,12 @@ def context(inputs: Inputs) -> Context:
         "may_start": bool(inputs.more["may_start"]),
         "may_delete": bool(inputs.more["may_delete"]),
     }
+
+
+def _filled(usage: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Bytes that volumes take, and those that they may; None where that is not limited, or not known."""
+    requested, quota = (held(usage.get(name)) for name in ("requested", "quota"))
+    return None if requested is None or not quota else (int(requested), int(quota))
 
 
 def _is_soon(time: Any, now: datetime.datetime) -> bool:

@@ -72,16 +72,17 @@ def _opens(call: Call) -> bool:
 MEASURED_MAX = 30
 """Buckets of a list that are counted; of further ones their own pages tell."""
 MEASURED_SECONDS = 0.7
-"""How long a page waits for counts. Those that come later are there when it is loaded again."""
+"""How long a page waits for counts. Those that come later are there when it looks again."""
+ASK_SECONDS = 2
 
 
 async def load_buckets(call: Call) -> dict[str, Any]:
     """The workspace, and how much is in its buckets."""
     found = await load_workspace(call)
     names = [bucket["name"] for bucket in buckets.listed(found["view"], call.query).rows]
-    usage = await _usage(call, names[:MEASURED_MAX])
+    usage, asks = await _usage(call, names[:MEASURED_MAX])
     _log(call, {measured["word"]: measured["problem"] for measured in usage.values() if "problem" in measured})
-    return found | {"usage": usage}
+    return found | {"usage": usage, "asks": asks}
 
 
 async def load_bucket(call: Call) -> dict[str, Any]:
@@ -92,29 +93,32 @@ async def load_bucket(call: Call) -> dict[str, Any]:
     if storage is None or not is_open(name, storage, sharing, call.now):
         raise problem(404, "bucket_not_found", bucket=name)
     usage: dict[str, Any] = {}
-    page, trouble = None, None
+    page, trouble, asks = None, None, 0
     if Permission.VIEW_BUCKET_CREDENTIALS in call.permissions:
         try:
-            usage, page = await asyncio.gather(_usage(call, [name]), objects.page(call))
+            (usage, asks), page = await asyncio.gather(_usage(call, [name]), objects.page(call))
         except Problem as refusal:
             if refusal.status == 422:
                 raise
             trouble = _trouble(refusal)
             _log(call, {trouble["word"]: trouble["problem"]})
-    return found | {"usage": usage, "page": page, "trouble": trouble}
+    return found | {"usage": usage, "page": page, "trouble": trouble, "asks": asks}
 
 
-async def _usage(call: Call, names: list[str]) -> dict[str, Any]:
-    """How much is in each bucket, as far as it is known soon; the sentence of what keeps it from being known."""
+async def _usage(call: Call, names: list[str]) -> tuple[dict[str, Any], int]:
+    """How much is in each bucket, as far as that is known soon, or what keeps it from being known.
+
+    Beside it the seconds after which the page looks again, where something is still being counted; else 0.
+    """
     if Permission.VIEW_BUCKET_CREDENTIALS not in call.permissions:
-        return {}
+        return {}, 0
     counting = {name: asyncio.create_task(_count(call, name)) for name in names}
     if counting:
         await asyncio.wait(counting.values(), timeout=MEASURED_SECONDS)
     found = {name: task.result() for name, task in counting.items() if task.done()}
     for task in counting.values():
         task.cancel()  # the count itself goes on, for whoever asks next
-    return found
+    return found, 0 if len(found) == len(names) else ASK_SECONDS
 
 
 async def _count(call: Call, name: str) -> dict[str, Any]:
