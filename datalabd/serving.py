@@ -7,6 +7,7 @@ with its stack. Both may be a token, so nothing of them is repeated here.
 
 import asyncio
 import contextlib
+import socket
 import sys
 from collections import Counter, deque
 from collections.abc import AsyncIterator
@@ -23,6 +24,12 @@ log = structlog.get_logger()
 
 SMALL = 64 * 1024
 """Bytes of a body that is read at once: more than most have."""
+WAITING_MAX = 64 * 1024
+"""Bytes of an answer that may wait for their client without anybody's looking."""
+SENT_MAX = 256 * 1024
+"""Bytes of a connection in the system's buffers, which count for the memory of a pod, and would grow to megabytes."""
+IDLE_SECONDS = 75.0
+"""How long a connection is kept for another request; aiohttp keeps it for an hour."""
 _END = b"\r\n\r\n"
 _TOO_LARGE = {"detail": "Request header too large"}
 _REFUSAL = (
@@ -232,12 +239,24 @@ class _Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.peer = (transport.get_extra_info("peername") or ("",))[0]
         super().connection_made(transport)
+        transport = cast(asyncio.Transport, transport)
+        transport.set_write_buffer_limits(WAITING_MAX)
+        if (connected := transport.get_extra_info("socket")) is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT_MAX)
         self._expect(self._bounds.head_seconds)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._expect(None)
         self._stand(None)
         super().connection_lost(exc)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        resp, was_reset = await super().finish_response(request, resp, start_time)
+        if isinstance(resp, web.Response):
+            resp.body = None  # aiohttp keeps an answer until the connection has another request
+        return resp, was_reset
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -413,7 +432,14 @@ class Runner(web.AppRunner):
 
     def __init__(self, app: web.Application, bounds: Bounds, **options: Any) -> None:
         """Options are those of `web.AppRunner`."""
-        super().__init__(app, access_log=None, max_field_size=bounds.field_max, auto_decompress=False, **options)
+        super().__init__(
+            app,
+            access_log=None,
+            max_field_size=bounds.field_max,
+            auto_decompress=False,
+            keepalive_timeout=IDLE_SECONDS,
+            **options,
+        )
         self._bounds = bounds
 
     async def _make_server(self) -> web.Server:

@@ -69,7 +69,8 @@ async def served(bounds: Bounds, held: asyncio.Event | None = None) -> AsyncIter
     async def answer(request: web.Request) -> web.Response:
         if request.path == "/held" and held is not None:
             await held.wait()
-        return web.Response(text=str(len(await request.read())))
+        body = await request.content.read()
+        return web.Response(body=body) if request.path == "/echo" else web.Response(text=str(len(body)))
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
@@ -321,6 +322,17 @@ async def test_of_too_many_answers_that_nobody_reads_those_of_whoever_has_most_e
     async with answering(replace(BOUNDS, connections_max=9, unread_max=64 * MIB), 32 * MIB, *addresses) as clients:
         found = await asyncio.gather(*(read(client, 32 * MIB) for client in clients))
     assert [size >= 32 * MIB for size in found] == [True, False, False, True]
+
+
+async def test_an_idle_connection_keeps_no_answer() -> None:
+    async with served(one(BOUNDS)) as (_, client):
+        tracemalloc.start()
+        try:
+            await client.send(length(900_000).replace(b"/", b"/echo", 1) + b"b" * 900_000)
+            assert await client.answer() == OK
+            assert tracemalloc.get_traced_memory()[0] < 500_000
+        finally:
+            tracemalloc.stop()
 
 
 async def test_a_connection_that_ends_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:

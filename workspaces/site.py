@@ -28,6 +28,8 @@ PUBLIC = frozenset({"/", *(operation.path for operation in OPERATIONS if operati
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NAMES = {(str(operation.method), operation.path): operation.name for operation in OPERATIONS}
 STREAMS = frozenset({"watch_workspace", "watch_workspaces"})
+COOKIES_MAX = 16 * 1024
+"""Bytes: those of a login are 8 KiB. A header of 64 KiB, as tokens need, takes 150 ms to read as cookies."""
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -80,7 +82,11 @@ async def _answer(request: web.Request, handler: Next) -> web.StreamResponse:
     route = resource.canonical if resource is not None else "none"
     code = 499
     try:
-        response = await _guarded(request, handler)
+        if sum(map(len, request.headers.getall(hdrs.COOKIE, ()))) > COOKIES_MAX:
+            response: web.StreamResponse = answers.error(request, 431, "Cookies are too large")
+            response.force_close()
+        else:
+            response = await _guarded(request, handler)
         code = response.status
         return response
     finally:
