@@ -2,7 +2,8 @@
 
     python -m hack.bench.pages
 
-Beside them stands a static page: the same bytes, of which nothing runs, sent from memory by a bare aiohttp.
+Beside them stands a static page: the same bytes, headers included, of which nothing runs, sent from memory by a bare
+aiohttp.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 from playwright.async_api import Browser, Page
 
 from datalabd.kube import resources as kinds
@@ -40,7 +42,8 @@ RENDERS = 200
 CHANGES, PAUSE_SECONDS = 60, 0.1
 SETTLE_SECONDS = 1.0
 """For how long after its load a page may not move."""
-HTML: dict[str, str] = {hdrs.ACCEPT: "text/html"}
+HTML: dict[str, str] = {hdrs.ACCEPT: "text/html", "Sec-Fetch-Site": "none"}
+"""What a browser sends with the address that somebody types."""
 SHIFTS = """() => new Promise(done => {
     let moved = 0;
     const what = new Set();
@@ -203,23 +206,21 @@ class _Bench:
 
     @contextlib.asynccontextmanager
     async def _static(self, where: str, headers: Mapping[str, str]) -> AsyncIterator[str]:
-        """The same page and files, scripts as comments of as many bytes, from memory."""
-        async with self._http.get(self._api.url + where, headers={**headers, **HTML}) as response:
-            text = (await response.read()).decode()
-        files: dict[str, web.Response] = {}
-        app = web.Application()
-        for found in sorted(set(re.findall(r'(?:href|src)="(/[^"#]+\.(?:css|js|svg))', text))):
-            async with self._http.get(self._api.url + found) as response:
-                kind, content = response.content_type, await response.read()
+        """The same page and files with their headers, scripts as comments of as many bytes, from memory."""
+        page = await self._copied(where, {**headers, **HTML})
+        files: dict[str, tuple[bytes, CIMultiDict[str]]] = {}
+        for found in sorted(set(re.findall(r'(?:href|src)="(/[^"#]+\.(?:css|js|svg))', page[0].decode()))):
+            content, kept = await self._copied(found, {})
             if found.endswith(".js"):
                 content = b"/*" + content.replace(b"*/", b"**")[4:] + b"*/"
-            files[found] = web.Response(body=gzip.compress(content), headers=_packed(kind))
+            files[found] = gzip.compress(content), kept
+        packed = gzip.compress(page[0]), page[1]
 
         async def answer(request: web.Request) -> web.Response:
-            if (kept := files.get(request.path)) is not None:
-                return web.Response(body=kept.body, headers=kept.headers)
-            return web.Response(body=gzip.compress(text.encode()), headers=_packed("text/html; charset=utf-8"))
+            body, kept = files.get(request.path, packed)
+            return web.Response(body=body, headers=kept)
 
+        app = web.Application()
         app.router.add_get("/{path:.*}", answer)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
@@ -228,6 +229,16 @@ class _Bench:
             yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
         finally:
             await runner.cleanup()
+
+    async def _copied(self, where: str, headers: Mapping[str, str]) -> tuple[bytes, CIMultiDict[str]]:
+        """What an answer of ours holds, and its headers as they are where it is packed."""
+        async with self._http.get(self._api.url + where, headers=headers) as response:
+            response.raise_for_status()
+            kept = response.headers.copy()
+            for name in (hdrs.CONTENT_LENGTH, hdrs.DATE, hdrs.SERVER):
+                kept.popall(name, None)
+            kept[hdrs.CONTENT_ENCODING] = "gzip"
+            return await response.read(), kept
 
     # ---- What the process spends
 
@@ -327,10 +338,6 @@ async def _sizes(page: Page) -> dict[str, int]:
     session.on("Network.loadingFinished", ends)
     await session.send("Network.enable")
     return sizes
-
-
-def _packed(kind: str) -> dict[str, str]:
-    return {hdrs.CONTENT_TYPE: kind, hdrs.CONTENT_ENCODING: "gzip", hdrs.CACHE_CONTROL: "no-store"}
 
 
 if __name__ == "__main__":

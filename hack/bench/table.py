@@ -47,7 +47,7 @@ _FOOT = """
   claim of each. Two replicas run, of which one is measured. Readers bring tokens of members; upstream is
   rm-workspace-api, and what it asks of the API server is asked by hand beside ours.
 - Pages are loaded by Debian's Chromium over loopback, each in a browser that knows nothing. The static page has the
-  same bytes, of which nothing runs, and is sent from memory. Bytes are as they were sent, with headers; the stream is
+  same bytes and headers, nothing of it runs, and it is sent from memory. Bytes are as sent, with headers; the stream is
   left out. Upstream's first page has 439 kB packed without its fonts.
 
 ## Run it yourself
