@@ -213,11 +213,12 @@ def _find(pid: int, started: float) -> psutil.Process | None:
         return None
 
 
-def _end(process: psutil.Process) -> None:
-    """SIGTERM, and SIGKILL after the deadline; returns when the process is gone."""
+def _end(process: psutil.Process, patience: float = STOP_SECONDS) -> None:
+    """SIGTERM, and SIGKILL after so many seconds, or at once; returns when the process is gone."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
+        if patience:
+            process.terminate()
+        deadline = time.monotonic() + patience
         while not _gone(process):
             if time.monotonic() > deadline:
                 process.kill()
@@ -427,10 +428,10 @@ class Cluster:
         self._record(name, list(argv), _spawn(list(argv), log, environ=merged))
         return log
 
-    def end(self, name: str) -> None:
-        """End one such client; returns when it is gone. Without effect if it is stopped."""
+    def end(self, name: str, *, killed: bool = False) -> None:
+        """End one such client, or kill it; returns when it is gone. Without effect if it is stopped."""
         if process := self.processes()[name]:
-            _end(process)
+            _end(process, 0 if killed else STOP_SECONDS)
 
     def kubectl(self, *args: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """kubectl as admin, its output captured. `--kubeconfig` or `--as` among `args` make it act as somebody else.

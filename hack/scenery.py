@@ -10,10 +10,14 @@ from hack.standins.storage import NOT_READY
 
 EMPTY, HINDERED, ODD, MANY = "ws-empty", "ws-hindered", "ws-odd", "ws-many"
 """Further workspaces of olga that every screen is looked at with; `MANY` has as many members and buckets as may be."""
+GONE = "ws-gone"
+"""The one that a test deletes. Its members are those of `WORKSPACE`."""
 FREE = "ws-free"
 """The one that tests may change: the others are as they were for everybody. Its members are those of `WORKSPACE`."""
 LONG = "a" * 63
 """The longest label."""
+LONGEST = "s" * 40
+"""About the longest name of a session: those of its objects are made of it."""
 ODD_TEXT = "<script>alert('x')</script> & \"q\" שלום e\u0301\u0323 \U0001f52c"
 ODD_MEMBERS = (
     "<script>alert(1)</script>",
@@ -29,7 +33,7 @@ MEMBERS, BUCKETS = 500, 300
 def build(site: Site) -> None:
     """Make them; returns once they are in these states."""
     own, others = f"/workspaces/{WORKSPACE}", f"/workspaces/{OTHER}"
-    for name in (EMPTY, HINDERED, ODD, MANY, FREE):
+    for name in (EMPTY, HINDERED, ODD, MANY, GONE, FREE):
         site.ask(ADMIN, "POST", "/workspaces", {"preferred_name": name, "default_owner": "olga"})
     site.cluster.api.annotate("storage", HINDERED, {NOT_READY: TROUBLE}, NAMESPACE)
     site.until(lambda: not site.has_status(HINDERED, "ready"), "a workspace that waits")
@@ -47,7 +51,9 @@ def build(site: Site) -> None:
     buckets += [{"name": f"{WORKSPACE}-{word}", "discoverable": True} for word in ("maps", "models", "tiles")]
     site.ask(ADMIN, "PUT", own, {"add_stores": stores, "add_buckets": buckets})
     site.ask(ADMIN, "POST", f"{own}/sessions", {"name": "analysis", "state": "stopped"})
-    site.ask(ADMIN, "POST", f"{own}/sessions", {"name": SLOW, "state": "started"})
+    for name in (WORKSPACE, GONE):
+        site.ask(ADMIN, "POST", f"/workspaces/{name}/sessions", {"name": SLOW, "state": "started"})
+    site.ask(ADMIN, "POST", f"/workspaces/{ODD}/sessions", {"name": LONGEST, "state": "stopped"})
     for session in site.ask(ADMIN, "GET", f"/workspaces/{EMPTY}/sessions"):
         site.ask(ADMIN, "DELETE", f"/workspaces/{EMPTY}/sessions/{session['name']}")
     site.ask(ADMIN, "PUT", others, {"add_buckets": [{"name": f"{OTHER}-open", "discoverable": True}]})
@@ -61,7 +67,8 @@ def build(site: Site) -> None:
     site.ask(ADMIN, "PUT", f"{grants}/{WORKSPACE}-models/{OTHER}", {"permission": "None", "reason": "not yet"})
     site.ask(ADMIN, "PUT", f"{own}/requests/{OTHER}-open", {"permission": "ReadWrite", "reason": "to compare"})
     members = [{"member": "adam", "role": "admin"}, {"member": "mia", "role": "user"}]
-    site.ask(ADMIN, "PUT", f"/workspaces/{FREE}", {"add_memberships": members})
+    for name in (GONE, FREE):
+        site.ask(ADMIN, "PUT", f"/workspaces/{name}", {"add_memberships": members})
     _edit_members(site, ODD, ODD_MEMBERS)
     _edit_members(site, MANY, [f"member-{number:03}" for number in range(MEMBERS - 1)])
     _add_buckets(site, ODD, [f"{ODD}-{'b' * (62 - len(ODD))}"])
@@ -69,6 +76,7 @@ def build(site: Site) -> None:
     site.until(lambda: site.has_status(FREE, "ready"), "the workspace that tests change")
     if (realm := site.realm) is not None:
         site.until(lambda: realm.members(FREE) == ["adam", "mia", "olga"], "its members in the realm")
+        site.until(lambda: realm.members(GONE) == ["adam", "mia", "olga"], "those of the one that is deleted")
         groups = [f"{name}-admin" for name in (EMPTY, HINDERED, ODD, MANY)]
         site.until(lambda: all("olga" in realm.members(group) for group in groups), "the owner in the realm")
     site.look()

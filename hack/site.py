@@ -42,8 +42,9 @@ SECRET = re.compile("secret|password|token|private|ur[il]$", re.IGNORECASE)
 SECRET_LEAST = 12
 TOKEN_SECONDS = 30.0
 """For how long `ask` uses a token again: less than any lives."""
-PEOPLE = (ADMIN, "olga", "adam", "mia", "stan")
-"""The platform admin; owner, admin and member of `WORKSPACE`, and a stranger to it, who owns `OTHER`."""
+PEOPLE = (ADMIN, "olga", "adam", "mia", "stan", "nell")
+"""The platform admin; owner, admin and member of `WORKSPACE`, a stranger to it, who owns `OTHER`, and a member of none.
+"""
 WORKSPACE, OTHER = "ws-delta", "ws-stan"
 MACHINE = f"service-account-{WORKSPACE}"
 """What uses the client of the workspace, without a browser: it has no login, but tokens."""
@@ -144,9 +145,7 @@ class Site:
 
     def kill(self, name: str) -> None:
         """End a replica as a machine that fails does; returns when it is gone."""
-        if process := self.cluster.processes()[name]:
-            process.kill()
-            process.wait()
+        self.cluster.end(name, killed=True)
 
     def log(self, name: str) -> Path:
         """What a process of it wrote."""
@@ -158,12 +157,20 @@ class Site:
         for name, owner in ((WORKSPACE, "olga"), (OTHER, "stan")):
             self.ask(ADMIN, "POST", "/workspaces", {"preferred_name": name, "default_owner": owner})
         self.until(lambda: self.has_status(WORKSPACE, "ready") and self.has_status(OTHER, "ready"), "its workspaces")
+        if self.realm is None:
+            self._add_client(WORKSPACE)
         members = [{"member": "adam", "role": "admin"}, {"member": "mia", "role": "user"}]
         self.ask(ADMIN, "PUT", f"/workspaces/{WORKSPACE}", {"add_memberships": members})
         if self.realm is not None:
             realm = self.realm
             self.until(lambda: realm.members(WORKSPACE) == ["adam", "mia", "olga"], "its members in the realm")
         self.look()
+
+    def _add_client(self, workspace: str) -> None:
+        """Have a client of a workspace's own, as datalabd makes one in a realm."""
+        values = {"client_id": workspace, "client_secret": secrets.token_urlsafe(24)}
+        metadata = {"name": f"{workspace}-oauth-client", "namespace": NAMESPACE}
+        self.cluster.api.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})
 
     def has_status(self, workspace: str, status: str) -> bool:
         """Whether the API says so of a workspace."""

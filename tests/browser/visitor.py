@@ -17,6 +17,9 @@ from hack.deadlines import scaled
 from hack.site import Site
 
 REFERENCES = Path(__file__).with_name("references.js").read_text()
+LINKS = """() => [...document.links]
+    .filter(one => one.closest('main') || !document.querySelector('[data-error]')).map(one => one.href)"""
+"""Where a page leads; the head of one that has become an error still names what is gone."""
 STARTS = re.compile(r"/sessions/[^/]+$")
 """Links that start a session which is stopped: to follow one changes something."""
 GONE = ("No resource with given identifier", "navigated away from", "has been closed")
@@ -149,8 +152,8 @@ class Visitor:
         await self.context.close()
 
     async def _follow(self, page: Page) -> None:
-        hrefs: list[str] = await page.evaluate("() => [...document.links].map(one => one.href)")
-        for href in sorted({urldefrag(href).url for href in hrefs} - {page.url}):
+        hrefs: list[str] = await page.evaluate(LINKS)
+        for href in sorted({urldefrag(href).url for href in hrefs} - {page.url, page.url.partition("?")[0]}):
             if not href.startswith(f"{self._origin}/"):
                 if not href.startswith(("https://", "mailto:")):
                     self.faults.append(f"{page.url}: a link leads to {href}")

@@ -37,6 +37,11 @@ class Screen:
         return Operation(f"show_{self.name}", "GET", self.path, self.needs, self.label)
 
     @property
+    def watched(self) -> tuple[str, ...]:
+        """Parts whose changes it is looked at again for; none: all. What a viewer may see depends on the members."""
+        return tuple(dict.fromkeys((*self.parts, "members"))) if self.parts else ()
+
+    @property
     def on_workspace(self) -> bool:
         """Whether it is about one workspace."""
         return "{w}" in self.path

@@ -135,6 +135,7 @@ function concerns(change) {
   const isNew = latest !== body.dataset.number;
   if (!change) return isNew;
   if (workspace && change.workspace !== workspace) return false;
+  if (change.version === null) return true; // it cannot be seen any more
   const changed = parts ? change.parts.filter((part) => parts.split(" ").includes(part)) : change.parts;
   return changed.length > 0 && (isNew || changed.some((part) => UNNUMBERED.includes(part)));
 }
