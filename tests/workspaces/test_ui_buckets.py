@@ -15,6 +15,9 @@ from tests.workspaces.objects import KEYS, datalab, grant, request, secret, stor
 from tests.workspaces.screens import inputs
 from tests.workspaces.test_object_handlers import Bucket
 from tests.workspaces.test_object_storage import answering
+from workspaces.call import Call
+from workspaces.handlers import objects, reading
+from workspaces.objects import Place
 from workspaces.permissions import EVERYTHING, NOTHING, Permission, Permissions
 from workspaces.ui import buckets, loads, sharing
 from workspaces.ui.forms import Outcome
@@ -330,6 +333,36 @@ async def test_who_cannot_mend_it_is_told_what_it_means_and_the_log_what_to_set(
             assert "ENDPOINT" not in found
     error = "Objects are not read here: ENDPOINT or STORAGE_ENDPOINTS has to name the object storage"
     assert logged == [{"event": "objects cannot be read", "workspace": "ws-a", "error": error}] * 2
+
+
+async def test_no_workspace_is_held_while_its_page_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of pages that wait for the object storage would hold some MB each."""
+    order: list[str] = []
+    view_of, usage_of = reading.view, objects.page
+
+    def viewed(call: Call, **more: bool) -> dict[str, Any]:
+        order.append("view")
+        return view_of(call, **more)
+
+    async def listed(call: Call) -> dict[str, Any]:
+        found = await usage_of(call)
+        order.append("objects")
+        return found
+
+    async with pages(tmp_path, Bucket()) as api:
+        count = api.services.objects.usage
+
+        async def counted(place: Place) -> dict[str, Any]:
+            found = await count(place)
+            order.append("count")
+            return found
+
+        monkeypatch.setattr(api.services.objects, "usage", counted)
+        monkeypatch.setattr(objects, "page", listed)
+        monkeypatch.setattr(reading, "view", viewed)
+        await page(api, "/workspaces/ws-a/buckets/ws-a")
+        await page(api, "/workspaces/ws-a/buckets")
+    assert (sorted(order[:2]), order[2:]) == (["count", "objects"], ["view", "count", "view"])
 
 
 async def test_a_page_looks_again_for_what_is_still_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,10 +30,10 @@ RULES_MAX = 10
 """Rules of a bucket that stand in the list; all of them stand on its own page."""
 
 
-def listed(view: Mapping[str, Any], query: Mapping[str, str]) -> paging.Part:
+def listed(own: Iterable[Mapping[str, Any]], query: Mapping[str, str]) -> paging.Part:
     """The page of own buckets that is shown."""
     text = paging.wanted(query)
-    return paging.part([bucket for bucket in view["storage"]["buckets"] if text in bucket["name"]], query)
+    return paging.part([bucket for bucket in own if text in bucket["name"]], query)
 
 
 def context(inputs: Inputs) -> Context:
@@ -41,7 +41,7 @@ def context(inputs: Inputs) -> Context:
     view, usage = inputs.view, inputs.more["usage"]
     problems = {(measured.get("word", ""), measured.get("problem", "")) for measured in usage.values()}
     word, problem = problems.pop() if len(problems) == 1 else ("", "")
-    own, page = view["name"], listed(view, inputs.query)
+    own, page = view["name"], listed(view["storage"]["buckets"], inputs.query)
     held, asked = _count(view, access.GRANTED), _count(view, access.WAITS)
     return {
         **paging.filtering(inputs.query, len(view["storage"]["buckets"])),

@@ -1,4 +1,4 @@
-"""What each screen is read from, beside the workspace itself: as the API's own operations read it."""
+"""What each screen is read from, as the API's own operations read it: what has to be waited for, then the workspace."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,8 +22,11 @@ log = structlog.get_logger()
 Load = Callable[[Call], Awaitable[dict[str, Any]]]
 
 
-async def load_workspace(call: Call) -> dict[str, Any]:
-    """The workspace without credentials, and what its viewer may do that permissions alone do not tell."""
+def workspace(call: Call) -> dict[str, Any]:
+    """The workspace without credentials, and what its viewer may do that permissions alone do not tell.
+
+    It may take some MB, so nobody is to wait for anything while it is held.
+    """
     lab = call.cache.get(kinds.DATALABS, call.workspace)
     is_admin = call.caller.is_platform_admin
     return {
@@ -50,7 +53,7 @@ async def load_list(call: Call) -> dict[str, Any]:
 async def load_activity(call: Call) -> dict[str, Any]:
     """One page of what happened."""
     limit = answers.query_number(call.query, "limit", 1, 500) or activity.PAGE
-    return await load_workspace(call) | {"page": await reading.activity_page(call, limit)}
+    return {"page": await reading.activity_page(call, limit)}
 
 
 async def load_session(call: Call) -> dict[str, Any]:
@@ -60,7 +63,7 @@ async def load_session(call: Call) -> dict[str, Any]:
     if _opens(call) and state is not State.STARTED and opening.may_start(call, call.permissions):
         await opening.start(opened)
     url = sessions.address(lab, call.part("s"))
-    return await load_workspace(call) | {"answers": bool(url) and await opening.is_ready(opened, call.part("s"))}
+    return {"answers": bool(url) and await opening.is_ready(opened, call.part("s"))}
 
 
 def _opens(call: Call) -> bool:
@@ -77,17 +80,19 @@ ASK_SECONDS = 2
 
 
 async def load_buckets(call: Call) -> dict[str, Any]:
-    """The workspace, and how much is in its buckets."""
-    found = await load_workspace(call)
-    names = [bucket["name"] for bucket in buckets.listed(found["view"], call.query).rows]
+    """How much is in the buckets that are shown."""
+    reading.known(call)
+    storage = call.cache.sharing.get(call.workspace)
+    own = () if storage is None else [{"name": bucket.name} for bucket in storage.buckets]
+    names = [bucket["name"] for bucket in buckets.listed(own, call.query).rows]
     usage, asks = await _usage(call, names[:MEASURED_MAX])
     _log(call, {measured["word"]: measured["problem"] for measured in usage.values() if "problem" in measured})
-    return found | {"usage": usage, "asks": asks}
+    return {"usage": usage, "asks": asks}
 
 
 async def load_bucket(call: Call) -> dict[str, Any]:
-    """The workspace, how much is in a bucket, and a page of that."""
-    found = await load_workspace(call)
+    """How much is in a bucket, and a page of that."""
+    reading.known(call)
     name, sharing = call.part("b"), call.cache.sharing
     storage = sharing.get(call.workspace)
     if storage is None or not is_open(name, storage, sharing, call.now):
@@ -102,7 +107,7 @@ async def load_bucket(call: Call) -> dict[str, Any]:
                 raise
             trouble = _trouble(refusal)
             _log(call, {trouble["word"]: trouble["problem"]})
-    return found | {"usage": usage, "page": page, "trouble": trouble, "asks": asks}
+    return {"usage": usage, "page": page, "trouble": trouble, "asks": asks}
 
 
 async def _usage(call: Call, names: list[str]) -> tuple[dict[str, Any], int]:
@@ -149,4 +154,4 @@ LOADS: dict[str, Load] = {
     "buckets": load_buckets,
     "session": load_session,
 }
-"""By the screen's name; a screen of a workspace that is not here is made of `load_workspace` alone."""
+"""By the screen's name; a screen of a workspace that is not here is made of that alone."""

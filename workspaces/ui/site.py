@@ -23,14 +23,14 @@ from workspaces.login import LOGIN, LOGOUT
 from workspaces.problems import Problem
 from workspaces.settings import Settings
 from workspaces.streams import digest
-from workspaces.ui import actions, failures, forms, headers, screens
+from workspaces.ui import actions, failures, forms, headers, loads, screens
 from workspaces.ui.actions import Action
 from workspaces.ui.assets import Assets
 from workspaces.ui.components import COMPONENTS
 from workspaces.ui.forms import Attempt, Form, Outcome
 from workspaces.ui.inputs import Inputs
 from workspaces.ui.languages import COOKIE, chosen
-from workspaces.ui.loads import LOADS, load_workspace
+from workspaces.ui.loads import LOADS
 from workspaces.ui.render import Renderer
 from workspaces.ui.screens import Screen
 
@@ -146,12 +146,12 @@ class Pages:
         if await _until_current(call):
             call = Call(screen.operation, request)  # may have lost a permission meanwhile
             call.authorize()
+        loaded = await LOADS[screen.name](call) if screen.name in LOADS else {}
+        allowed = permissions.NOTHING
         if screen.on_workspace:
-            loaded = await LOADS.get(screen.name, load_workspace)(call)
+            call.require_still()
+            loaded |= loads.workspace(call)
             allowed = call.permissions
-        else:
-            loaded = await LOADS[screen.name](call) if screen.name in LOADS else {}
-            allowed = permissions.NOTHING
         view = loaded.pop("view", {})
         inputs = Inputs(view, loaded, allowed, request.query, call.parts, call.now, outcome)
         done = done or _led_by(screen, request)
