@@ -408,3 +408,9 @@ async def test_a_form_that_another_site_had_a_browser_send_is_refused(tmp_path: 
             bad = fields | {"m": "nobody"}
             mine = await ask(api, "", "POST", "/workspaces/ws-a/members", data=bad, headers={"Origin": own})
             assert (mine.status_code, Page(mine).errors()) == (404, {"": "There is no member of this name"})
+
+
+async def test_cookies_that_are_too_long_are_not_read(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workspaces.site.COOKIES_MAX", 1000)
+    refused = await ask(api, "alice", "GET", "/workspaces", headers={"Cookie": "x " * 501})
+    assert (refused.status_code, refused.json()) == (431, {"detail": "Cookies are too large"})
