@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from datalabd.api.meta import Manifest
-from datalabd.api.storage import BUCKET_CLAIM, GRANT_EXPIRY, GRANT_REASONS, Bucket, entries, key, read
+from datalabd.api.storage import BUCKET_CLAIM, GRANT_EXPIRY, GRANT_REASONS, Bucket, entries, is_rule, key, read
 from datalabd.api.workspace import stamp
 from datalabd.api.workspace_bodies import BucketPatch, NewBucket, NewLifecycleRule
 from datalabd.live import objects, text
@@ -155,10 +155,16 @@ def _known(items: list[Any], name: str) -> Manifest:
 
 
 def _set_rules(entry: Manifest, rules: list[NewLifecycleRule] | None) -> None:
-    """Set all rules; None leaves those that there are."""
-    if rules:
-        entry["lifecycleRules"] = [_rule(rule) for rule in rules]
-    elif rules is not None and entry.get("lifecycleRules"):
+    """Set all rules that answers tell of; None leaves those that there are. What nobody could read here stays."""
+    if rules is None:
+        return
+    live = entry.get("lifecycleRules")
+    targets = {rule.target for rule in rules}
+    items = live if isinstance(live, list) else []
+    odd = [item for item in items if not is_rule(item) and text(item, "target") not in targets]
+    if found := [*map(_rule, rules), *odd]:
+        entry["lifecycleRules"] = found
+    elif live:
         entry["lifecycleRules"] = []
 
 

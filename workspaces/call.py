@@ -74,6 +74,8 @@ class Call:
         self.query: Mapping[str, str] = request.query if asked is None else asked.query
         self.workspace = self.parts.get("w", "")
         self._asked = asked
+        self.if_match = request.headers.get(hdrs.IF_MATCH, "") if asked is None else ""
+        """The state that a write is meant for; empty for any."""
         self.about: dict[str, str] = {}
         """What it is about, beside what the path says."""
 
@@ -103,11 +105,6 @@ class Call:
     def is_dry_run(self) -> bool:
         """Whether nothing is to change."""
         return answers.query_flag(self.query, "dry_run")
-
-    @property
-    def if_match(self) -> str:
-        """The state that a write is meant for; empty for any."""
-        return self.request.headers.get(hdrs.IF_MATCH, "") if self._asked is None else self._asked.if_match
 
     def part(self, name: str) -> str:
         """A part of the path."""

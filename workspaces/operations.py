@@ -71,7 +71,6 @@ class Asked:
     """Of the path, by name."""
     query: Mapping[str, str]
     body: bytes
-    if_match: str
 
 
 PARAMETERS: dict[str, dict[str, Any]] = {

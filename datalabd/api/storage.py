@@ -130,6 +130,11 @@ class Storage:
     created: datetime.datetime | None
 
 
+def is_rule(item: object) -> bool:
+    """Whether an entry of `lifecycleRules` is one that `read` understands."""
+    return isinstance(item, dict) and _rule(item) is not None
+
+
 def is_bucket_name(name: str) -> bool:
     """Whether S3 takes it: 3 to 63 of a-z, 0-9, `.` and `-`; neither at an end; no `..`, `.-`, `-.`."""
     return _BUCKET_NAME.fullmatch(name) is not None

@@ -44,13 +44,12 @@ def server(
 
 
 def row(screen: Page, name: str) -> str:
-    """What a table says of something."""
-    (found,) = [
+    """What the first table that has it says of something."""
+    return next(
         " ".join("".join(element.itertext()).split())
         for element in screen.root.iter("tr")
         if any("".join(head.itertext()).strip() == name for head in element.iter("th"))
-    ]
-    return found
+    )
 
 
 def test_a_bucket_is_added_found_and_removed_by_forms_alone(server: Server) -> None:
@@ -103,6 +102,58 @@ def test_rules_are_said_in_words_before_they_are_kept(server: Server) -> None:
     screen = send(server, "alice", screen, "check_rules", {"lifecycle_rules.0.target": ""})
     screen = send(server, "alice", screen, "change_rules", {})
     assert said not in screen.text
+
+
+def rules(cluster: Cluster, server: Server) -> list[str]:
+    """Targets of the rules of bucket ws-a."""
+    live = cluster.api.get("storages", "ws-a", server.namespace)
+    assert live is not None
+    return [rule["target"] for rule in live["spec"]["buckets"][0].get("lifecycleRules", [])]
+
+
+def test_rules_that_somebody_else_wrote_meanwhile_are_not_written_over(cluster: Cluster, server: Server) -> None:
+    where = f"{BUCKETS}/ws-a"
+    first, other, late = ({"lifecycle_rules.0.target": f"{name}/*"} for name in ("first", "other", "late"))
+    age = {"lifecycle_rules.0.min_age": "30d"}
+    opened = page(server, "alice", where)
+    asked = send(server, "alice", opened, "check_rules", first | age)
+    others = send(server, "root", page(server, "root", where), "check_rules", other | age)
+    send(server, "root", others, "change_rules", {})
+    for refused, typed in (
+        (send(server, "alice", opened, "check_rules", late | age), "late/*"),
+        (send(server, "alice", asked, "change_rules", {}), "first/*"),
+    ):
+        assert (refused.status, refused.errors()) == (
+            409,
+            {"": "Somebody else changed the same at the same time; read it again"},
+        )
+        assert (rules(cluster, server), refused.has_form("change_rules")) == (["other/*"], False)
+        assert refused.by_id("edit-rules").get("open") is not None
+        assert refused.form("check_rules").fields["lifecycle_rules.0.target"] == typed
+    again = send(server, "alice", send(server, "alice", refused, "check_rules", {}), "change_rules", {})
+    assert (again.messages, rules(cluster, server)) == (["The rules are kept."], ["first/*"])
+    nothing = {"action": "change_rules", "version": again.form("check_rules").fields["version"]}
+    assert ask(server, "alice", "POST", where, data=nothing).status_code == 422
+    assert rules(cluster, server) == ["first/*"]
+    emptied = send(server, "alice", again, "check_rules", {"lifecycle_rules.0.target": ""})
+    send(server, "alice", emptied, "change_rules", {})
+    assert rules(cluster, server) == []
+
+
+def test_what_somebody_else_decided_meanwhile_is_not_undone(server: Server) -> None:
+    typed = {"b": "ws-a", "workspace": "ws-both", "permission": "ReadOnly", "reason": "contract 4711"}
+    opened = send(server, "alice", page(server, "alice", SHARING), "share", typed)
+    form = opened.form("grant", workspace="ws-both")
+    assert (form.fields["reason"], form.fields["permission"]) == ("contract 4711", "ReadOnly")
+    send(server, "root", page(server, "root", SHARING), "revoke", {"reason": "no more"}, workspace="ws-both")
+    refused = send(server, "alice", opened, "grant", {"permission": "ReadWrite"}, workspace="ws-both")
+    assert (refused.status, refused.errors()) == (
+        409,
+        {"": "Somebody else changed the same at the same time; read it again"},
+    )
+    assert "Denied" in row(page(server, "alice", SHARING), "ws-both")
+    granted = send(server, "alice", refused, "grant", {"permission": "ReadWrite"}, workspace="ws-both")
+    assert granted.messages == ["Access is granted."]
 
 
 def test_a_bucket_is_asked_for_granted_revoked_and_asked_for_again(server: Server) -> None:

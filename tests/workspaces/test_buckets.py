@@ -68,6 +68,21 @@ def test_rules_that_nothing_is_said_of_stay() -> None:
     assert draft.storage["spec"]["buckets"] == [{"bucketName": "ws-a", "discoverable": True, "lifecycleRules": []}]
 
 
+def test_rules_that_nobody_could_read_here_stay_unless_another_is_for_the_same() -> None:
+    odd = [{"target": "old/*", "mode": "Transition", "class": "GLACIER"}, {"target": "kept/*", "mode": "?"}, "odd"]
+    stored = [odd[0], STORED[0], *odd[1:]]
+    live = storage(buckets=[{"bucketName": "ws-a", "discoverable": True, "lifecycleRules": stored}])
+    draft = Draft(live, None)
+    buckets.change(draft, "ws-a", BucketPatch.model_validate({"lifecycle_rules": RULES[1:]}))
+    assert draft.storage["spec"]["buckets"][0]["lifecycleRules"] == [STORED[1], *odd[1:]]
+    buckets.change(draft, "ws-a", BucketPatch.model_validate({"lifecycle_rules": []}))
+    assert draft.storage["spec"]["buckets"][0]["lifecycleRules"] == odd[1:]
+    live["spec"]["buckets"][0]["lifecycleRules"] = "odd"
+    draft = Draft(live, None)
+    buckets.change(draft, "ws-a", BucketPatch.model_validate({"lifecycle_rules": []}))
+    assert draft.storage["spec"]["buckets"][0]["lifecycleRules"] == []
+
+
 def test_no_rules_of_a_bucket_without_rules_change_nothing() -> None:
     draft = Draft(storage(), None)
     buckets.add(draft, [new("ws-a", lifecycle_rules=[])], Sharing())

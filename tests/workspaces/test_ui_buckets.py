@@ -1,6 +1,7 @@
 """The screens of buckets, of one bucket and of sharing: what they are made of, and how they come out."""
 
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from workspaces.call import Call
 from workspaces.handlers import objects, reading
 from workspaces.objects import Place
 from workspaces.permissions import EVERYTHING, NOTHING, Permission, Permissions
+from workspaces.problems import Problem
 from workspaces.ui import buckets, loads, sharing
 from workspaces.ui.forms import Outcome
 from workspaces.ui.paging import Part
@@ -78,7 +80,7 @@ def one(
 
 def test_a_bucket_with_its_rules() -> None:
     found = one("ws-a", query={"prefix": "a/b/c", "continue": "t"})
-    assert (found["rules"], len(found["slots"]), found["may_manage"], found["checked"]) == ([RULE], 3, True, None)
+    assert (found["rules"], found["blank"], found["may_manage"], found["checked"]) == ([RULE], 2, True, None)
     assert (found["above"], found["is_later"]) == ([("a", "a/"), ("b", "a/b/")], True)
     assert one("ws-a", VIEWER)["may_manage"] is False
 
@@ -137,6 +139,8 @@ def test_rules_of_a_form_are_all_rules() -> None:
     made, words = buckets.edited([("lifecycle_rules.3.target", "*"), ("lifecycle_rules.3.min_age", "1d"), ("x", "y")])
     assert made == {"lifecycle_rules": [{"target": "*", "min_age": "1d"}]}
     assert words["lifecycle_rules", 0, "min_age"] == "lifecycle_rules.3.min_age"
+    with pytest.raises(Problem, match="Field required"):
+        buckets.edited([("lifecycle_rules[]", ""), ("x", "y")])
 
 
 @pytest.mark.parametrize(
@@ -385,6 +389,15 @@ async def test_sizes_are_in_the_readers_language(tmp_path: Path) -> None:
             assert expected in await answer.text()
 
 
+async def version(api: Api, path: str, form: str) -> str:
+    """What a form of a page says of what it is about."""
+    found = re.search(
+        rf'id="{form}"[^>]*>(?:\s*<input[^>]*>)*?\s*<input [^>]*name="version" value="(\w+)"', await page(api, path)
+    )
+    assert found is not None
+    return found[1]
+
+
 async def test_hundreds_of_requests_are_paged_and_each_can_be_decided(tmp_path: Path) -> None:
     names = [f"ws-r{number:03}" for number in range(300)]
     asking = [storage(name, bucketAccessRequests=[request("ws-a", "ReadOnly: maps")]) for name in names]
@@ -400,6 +413,7 @@ async def test_hundreds_of_requests_are_paged_and_each_can_be_decided(tmp_path: 
         assert '<dialog id="grant-ws-r299_2f_ws-a"' in await page(api, f"{last}&dialog=grant-ws-r299_2f_ws-a")
         fields = {"action": "grant", "form": "form-grant-ws-a-ws-r299", "b": "ws-a", "workspace": "ws-r299"}
         fields |= {"permission": "ReadOnly", "expires": "2020-01-01T00:00"}
+        fields["version"] = await version(api, f"{last}&dialog=grant-ws-r299_2f_ws-a", fields["form"])
         status, text = await send(api, last, **fields)
         assert (status, "must be in the future" in text, 'aria-invalid="true"' in text) == (422, True, True)
         status, text = await send(api, "/workspaces/ws-a/sharing", **fields)
@@ -415,17 +429,19 @@ async def test_forms_are_refused_at_the_field(tmp_path: Path) -> None:
         assert status == 422
         assert "must be ws-a or begin with ws-a-" in text
         fields = {"lifecycle_rules.0.target": "*", "lifecycle_rules.0.min_age": "soon", "dry_run": "true"}
-        status, text = await send(
-            api, "/workspaces/ws-a/buckets/ws-a", action="check_rules", form="form-check_5f_rules-true", **fields
-        )
+        form, where = "form-check_5f_rules-true", "/workspaces/ws-a/buckets/ws-a"
+        fields["version"] = await version(api, where, form)
+        status, text = await send(api, where, action="check_rules", form=form, **fields)
         assert status == 422
         assert 'aria-invalid="true"' in text
         assert 'value="soon"' in text
+        form, where = "form-grant-ws-a-ws-b", "/workspaces/ws-a/sharing"
         status, text = await send(
             api,
-            "/workspaces/ws-a/sharing",
+            where,
             action="grant",
-            form="form-grant-ws-a-ws-b",
+            form=form,
+            version=await version(api, where, form),
             b="ws-a",
             workspace="ws-b",
             permission="ReadOnly",

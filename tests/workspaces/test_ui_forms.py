@@ -91,6 +91,7 @@ def test_a_form_that_was_refused_shows_what_was_typed() -> None:
     assert (shown.value("role", "user"), shown.value("other", "x")) == ("owner", "")
     assert (shown.error("role"), shown.error("other")) == ("must be admin or user", "")
     another = Form("change_role", {"m": "jane"}, again)
+    assert (this.entries("rules"), another.entries("rules")) == (0, 0)
     assert (another.is_refused, another.problem, another.value("role", "user")) == (False, "", "user")
     assert (another.error("role"), another.word) == ("", "")
 
@@ -100,3 +101,10 @@ def test_ids_are_of_one_text_alone() -> None:
     assert len({forms.identifier(name) for name in names}) == len(names)
     assert all(" " not in forms.identifier(name) for name in names)
     assert Form("remove", {"m": "a b"}, None).field_id("x.0") == "form-remove-a_20_b-x_2e_0"
+
+
+def test_entries_that_were_typed_are_counted() -> None:
+    form = Form("check", {}, None)
+    typed = dict.fromkeys(("rules.0.target", "rules.7.target", "rules.x.y", "rules.", "other.9.target", "rules"), "")
+    assert Form("check", {}, Attempt(form.id, typed)).entries("rules") == 8
+    assert form.entries("rules") == 0

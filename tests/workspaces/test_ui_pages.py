@@ -134,7 +134,9 @@ def test_times_are_shown_in_utc_and_what_is_none_is_not() -> None:
     environment = Renderer()._environment("en")
     shown = environment.from_string("{{ '2026-01-02T03:04:05.6+01:00'|stamp }} {{ '2026-01-02T03:04:05Z'|minutes }}")
     assert shown.render() == "2026-01-02T02:04:05Z 2026-01-02 03:04"
-    assert environment.from_string("{{ 'soon'|stamp }}{{ 'soon'|minutes }}").render() == ""
+    assert environment.from_string("{{ 'soon'|stamp }}{{ 'soon'|minutes }}{{ none|local }}").render() == ""
+    local = environment.from_string("{{ '2026-01-02T03:04:05.6Z'|local }} {{ '2026-01-02T04:00:00+01:00'|local }}")
+    assert local.render() == "2026-01-02T03:04:05 2026-01-02T03:00"
 
 
 def test_languages_that_are_offered() -> None:

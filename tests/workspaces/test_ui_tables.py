@@ -3,6 +3,7 @@
 import re
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from workspaces.operations import Needs
 from workspaces.permissions import EVERYTHING, NOTHING, ROLE_PERMISSIONS, Permission, Role
 from workspaces.problems import Problem
 from workspaces.ui import actions, failures, screens
-from workspaces.ui.actions import ACTIONS, Action
+from workspaces.ui.actions import ACTIONS, Action, Versions
 from workspaces.ui.screens import SCREENS, Screen
 
 TEMPLATES = Path(screens.__file__).parent / "templates"
@@ -78,7 +79,7 @@ def test_what_a_form_asks_of_an_operation() -> None:
         ("dry_run", "true"),
     )
     found = actions.filled(actions.BY_NAME["change_role"], fields, {"w": "ws-a"})
-    assert (found.parts, found.query, found.if_match) == ({"w": "ws-a", "m": "joe"}, {"dry_run": "true"}, '"1"')
+    assert (found.parts, found.query, found.version) == ({"w": "ws-a", "m": "joe"}, {"dry_run": "true"}, '"1"')
     assert (found.body, found.typed) == (b'{"role":"admin"}', {"m": "joe", "role": "admin", "dry_run": "true"})
 
 
@@ -88,13 +89,35 @@ def test_the_path_of_the_page_goes_before_a_field() -> None:
     assert (found.parts, found.body) == ({"w": "ws-a", "m": "joe"}, b"{}")
 
 
+@pytest.mark.parametrize(
+    ("action", "parts", "others"),
+    [
+        ("change_rules", {"b": "ws-a"}, {"b": "ws-a-x"}),
+        ("grant", {"workspace": "ws-b", "b": "ws-a"}, {"workspace": "ws-c", "b": "ws-a"}),
+    ],
+)
+def test_the_version_of_what_a_form_is_about(action: str, parts: dict[str, str], others: dict[str, str]) -> None:
+    def view(rules: list[str], reason: str) -> dict[str, Any]:
+        buckets = [{"name": "ws-a", "lifecycle_rules": rules}, {"name": "ws-a-x", "lifecycle_rules": []}]
+        rows = [{"workspace": name, "bucket": "ws-a", "reason": reason * (name == "ws-b")} for name in ("ws-b", "ws-c")]
+        return {"storage": {"buckets": buckets, "bucket_access_requests": rows}}
+
+    about = actions.BY_NAME[action]
+    before, same, changed = (Versions(seen) for seen in (view([], ""), view([], ""), view(["a"], "b")))
+    assert before.of(about, parts) == same.of(about, parts) != changed.of(about, parts)
+    assert before.of(about, others) == changed.of(about, others)
+    assert before.of(about, parts | {"b": "gone"}) == changed.of(about, parts | {"b": "gone"}) != ""
+    assert before.of(actions.BY_NAME["change_role"], {}) == ""
+
+
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
 def test_a_form_without_what_it_is_about_is_refused(action: Action) -> None:
     path = {"w": "ws-a", "b": "ws-a", "s": "default"}
     of_page = {name: value for name, value in path.items() if f"{{{name}}}" in screens.BY_NAME[action.screen].path}
     missing = [name for name in re.findall(r"{(\w+)}", action.operation.path) if name not in of_page]
     if not missing:
-        assert actions.filled(action, (), of_page).parts == of_page
+        rules = (("lifecycle_rules.0.target", ""),)
+        assert actions.filled(action, rules, of_page).parts == of_page
         return
     with pytest.raises(Problem) as refused:
         actions.filled(action, (), of_page)

@@ -1,12 +1,14 @@
 """Every form of the pages, once: which operation it calls, with what, and what is said when that is done. Pure.
 
 A form is sent to its screen's address with a field `action`. Fields that are called as parts of the operation's path
-or as parameters of its query are those, `version` is what `If-Match` says, `form` is the form's id, and the others make
-the body.
+or as parameters of its query are those, `version` is that of what it is about, `form` is the form's id, and the others
+make the body.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -43,6 +45,8 @@ class Action:
     """The part of the path that has to be typed once more, into field `confirm`."""
     shows: bool = False
     """Whether its screen shows at once what the operation answers: no address is to hold that."""
+    about: str = ""
+    """Of what in `Versions` it has to have the current version, so that nobody undoes what others do meanwhile."""
 
     @property
     def operation(self) -> Operation:
@@ -76,14 +80,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("add_bucket", "edit_workspace", "buckets", N_("The bucket is being made.")),
     Action("change_bucket", "change_bucket", "buckets", N_("The bucket is changed.")),
     Action("remove_bucket", "remove_bucket", "buckets", N_("The bucket is removed."), confirms="b"),
-    Action("check_rules", "change_bucket", "bucket", "", body=buckets.edited, shows=True),
-    Action("change_rules", "change_bucket", "bucket", N_("The rules are kept."), body=buckets.edited),
+    Action("check_rules", "change_bucket", "bucket", "", body=buckets.edited, shows=True, about="rules"),
+    Action("change_rules", "change_bucket", "bucket", N_("The rules are kept."), body=buckets.edited, about="rules"),
     # ---- Sharing
     Action("ask", "request_access", "sharing", N_("The request waits for the owner of the bucket.")),
     Action("withdraw", "withdraw_request", "sharing", N_("The request is withdrawn.")),
-    Action("grant", "grant_access", "sharing", N_("Access is granted.")),
-    Action("deny", "grant_access", "sharing", N_("The request is denied.")),
-    Action("revoke", "grant_access", "sharing", N_("Access is revoked.")),
+    Action("grant", "grant_access", "sharing", N_("Access is granted."), about="decision"),
+    Action("deny", "grant_access", "sharing", N_("The request is denied."), about="decision"),
+    Action("revoke", "grant_access", "sharing", N_("Access is revoked."), about="decision"),
     Action("share", "grant_access", "sharing", N_("Access is granted.")),
     # ---- Sessions
     Action("add_session", "create_session", "sessions", N_("The session is added."), body=sessions.added),
@@ -115,6 +119,33 @@ class Filled(Asked):
     words: Words
     typed: Mapping[str, str]
     """What was typed, by field."""
+    version: str = ""
+    """Of what it is about, as the form had it."""
+
+
+class Versions:
+    """What single things of a workspace are like, as its viewer sees them: equal as long as nobody changes them."""
+
+    def __init__(self, view: Mapping[str, Any]) -> None:
+        self._view = view
+
+    def of(self, action: Action, parts: Mapping[str, str]) -> str:
+        """That of what an action is about; empty where it is about nothing that others could change meanwhile."""
+        if not action.about:
+            return ""
+        if action.about == "rules":
+            found = self._rules.get(parts["b"])
+        else:
+            found = self._decisions.get((parts["workspace"], parts["b"]))
+        return hashlib.sha256(orjson.dumps(found, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+    @cached_property
+    def _rules(self) -> dict[str, Any]:
+        return {bucket["name"]: bucket["lifecycle_rules"] for bucket in self._view["storage"]["buckets"]}
+
+    @cached_property
+    def _decisions(self) -> dict[tuple[str, str], Any]:
+        return {(row["workspace"], row["bucket"]): row for row in self._view["storage"]["bucket_access_requests"]}
 
 
 def filled(action: Action, fields: Fields, path: Mapping[str, str]) -> Filled:
@@ -133,7 +164,7 @@ def filled(action: Action, fields: Fields, path: Mapping[str, str]) -> Filled:
     made, words = action.body(rest) if operation.body is not None else ({}, {})
     parts = {**path, **{name: values[name] for name in names}}
     typed = {name: value for name, value in fields if name not in OURS}
-    return Filled(parts, query, orjson.dumps(made), values.get("version", ""), words, typed)
+    return Filled(parts, query, orjson.dumps(made), words, typed, values.get("version", ""))
 
 
 def require_confirmation(action: Action, form: Filled) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from workspaces.objects import can_be_asked_for
 from workspaces.permissions import Permission
+from workspaces.problems import wrong
 from workspaces.ui import access, paging
 from workspaces.ui.forms import Words, body
 from workspaces.ui.inputs import Context, Inputs
@@ -82,7 +83,7 @@ def one(inputs: Inputs) -> Context:
         "bucket": bucket,
         "rules": rules,
         "spoken": [spoken(rule) for rule in rules],
-        "slots": range(len(rules) + BLANK),
+        "blank": BLANK,
         "checked": checked,
         "kept": {} if asked is None else {key: value for key, value in asked.items() if key.startswith(f"{RULES}.")},
         "may_manage": bucket is not None and Permission.MANAGE_BUCKETS in inputs.allowed,
@@ -130,5 +131,8 @@ def _typed(asked: Mapping[str, str]) -> list[Mapping[str, Any]]:
 
 
 def edited(fields: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], Words]:
-    """An edit that sets all rules; one without a target is none."""
-    return body([(f"{RULES}[]", ""), *((name, value) for name, value in fields if name.startswith(f"{RULES}."))])
+    """An edit that sets all rules; one without a target is none. Problem for a form that has no field of a rule."""
+    found = [(name, value) for name, value in fields if name.startswith(f"{RULES}.")]
+    if not found:
+        raise wrong(("body", RULES), "Field required", "", "missing")
+    return body([(f"{RULES}[]", ""), *found])

@@ -135,10 +135,12 @@ class Outcome:
 class Form:
     """One form of a page, as its template asks for it."""
 
-    def __init__(self, action: str, fixed: Mapping[str, str], refused: Attempt | None) -> None:
+    def __init__(self, action: str, fixed: Mapping[str, str], refused: Attempt | None, version: str = "") -> None:
         """`fixed` are fields that nobody fills in; `refused` is whichever form of the page was refused, if any was."""
         self.action = action
         self.fixed = dict(fixed)
+        self.version = version
+        """Of what it is about, where it is to be refused once that is another."""
         self.id = identifier("-".join(("form", action, *self.fixed.values())))
         """Of its element; no other form of the page has it."""
         self._attempt = refused if refused is not None and refused.form == self.id else None
@@ -161,6 +163,12 @@ class Form:
     def value(self, name: str, otherwise: str = "") -> str:
         """What stands in a field: what was typed, where it was."""
         return self._attempt.typed.get(name, "") if self._attempt is not None else otherwise
+
+    def entries(self, name: str) -> int:
+        """How many entries of a list were typed."""
+        typed = self._attempt.typed if self._attempt is not None else {}
+        numbers = (field.removeprefix(f"{name}.").partition(".")[0] for field in typed if field.startswith(f"{name}."))
+        return max((int(number) + 1 for number in numbers if number and _INDEX.fullmatch(number)), default=0)
 
     def error(self, name: str) -> str:
         """What is wrong with a field; empty if nothing is."""

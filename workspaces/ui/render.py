@@ -67,7 +67,7 @@ class Renderer:
         decimal = "." if language in DECIMAL_POINT else ","
         for name, of in (("size", size), ("quantity", quantity)):
             found.filters[name] = functools.partial(of, decimal=decimal, text=catalogue.gettext)
-        found.filters |= {"identifier": identifier, "stamp": _stamp, "minutes": _minutes}
+        found.filters |= {"identifier": identifier, "stamp": _stamp, "local": _local, "minutes": _minutes}
         found.install_gettext_callables(catalogue.gettext, catalogue.ngettext, newstyle=True)  # type: ignore[attr-defined]  # of its extension
         return found
 
@@ -118,6 +118,11 @@ def _stamp(value: str) -> str:
     """A time as `datetime` of `<time>`: UTC, in whole seconds; empty for what is none."""
     found = moment(value)
     return "" if found is None else timestamp(found)
+
+
+def _local(value: str | None) -> str:
+    """The same as the value of a field for a date and a time, without seconds where there are none."""
+    return _stamp(value or "").removesuffix("Z").removesuffix(":00")
 
 
 def _minutes(value: str) -> str:

@@ -24,7 +24,7 @@ from workspaces.problems import Problem
 from workspaces.settings import Settings
 from workspaces.streams import digest
 from workspaces.ui import actions, failures, forms, headers, loads, screens
-from workspaces.ui.actions import Action
+from workspaces.ui.actions import Action, Filled, Versions
 from workspaces.ui.assets import Assets
 from workspaces.ui.components import COMPONENTS
 from workspaces.ui.forms import Attempt, Form, Outcome
@@ -156,9 +156,11 @@ class Pages:
         inputs = Inputs(view, loaded, allowed, request.query, call.parts, call.now, outcome)
         done = done or _led_by(screen, request)
         given: set[str] = set()
+        versions = Versions(view)
 
         def form(action: str, **fixed: str) -> Form:
-            found = Form(action, fixed, refused)
+            about = actions.BY_NAME[action]
+            found = Form(action, fixed, refused, versions.of(about, {**call.parts, **fixed}))
             given.add(found.id)
             return found
 
@@ -192,9 +194,14 @@ class Pages:
         path = dict(request.match_info) if screen.on_workspace else {}
         filled = actions.filled(action, fields, path)
         call = Call(action.operation, request, filled)
-        try:
+
+        async def handle(call: Call) -> web.StreamResponse:
             actions.require_confirmation(action, filled)
-            answer = await perform(call, self._handlers[action.operation_name])
+            _require_current(call, action, filled)
+            return await self._handlers[action.operation_name](call)
+
+        try:
+            answer = await perform(call, handle)
         except Problem as problem:
             refused = forms.attempt(dict(fields).get("form", ""), filled.typed, filled.words, problem)
             return await self._show(screen, request, status=problem.status, refused=refused)
@@ -329,6 +336,14 @@ def _led_by(screen: Screen, request: web.Request) -> str:
     action = actions.BY_NAME.get(request.query.get(DONE, ""))
     is_of_others = request.headers.get("Sec-Fetch-Site", "") in ("cross-site", "same-site")
     return action.name if action is not None and action.next == screen.name and not is_of_others else ""
+
+
+def _require_current(call: Call, action: Action, filled: Filled) -> None:
+    """Raise `Problem` where what a form is about is not as it was shown, and see to it that it stays so."""
+    if action.about:
+        if Versions(reading.view(call, credentials=False)).of(action, filled.parts) != filled.version:
+            raise problems.problem(409, "conflict")
+        call.if_match = call.services.writer.pair(call.workspace).tag
 
 
 async def _until_current(call: Call) -> bool:

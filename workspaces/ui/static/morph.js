@@ -59,6 +59,7 @@ function callbacks(own) {
     },
     beforeAttributeUpdated(name, element) {
       if (name === "open") return false; // dialogs and details: as the reader has them
+      if (!own && element.name === "version" && element.closest("dialog[open]")) return false; // of what the reader saw
       return !(STATE.includes(name) && isEdited(element));
     },
   };
