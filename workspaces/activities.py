@@ -40,13 +40,16 @@ class Activities:
     async def _ask(self, workspace: str) -> list[tuple[str, Row]]:
         """Events of all objects of that name, each with the uid of what it is about."""
         fields = f"regarding.name={workspace}"
-        found, _ = await self._client.list(kinds.EVENTS, self._namespace, fieldSelector=fields)
-        rows = [(text(event, "regarding", "uid"), _row(event)) for event in found if _is_about(event)]
+        found, _ = await self._client.list(kinds.EVENTS, self._namespace, keep=_kept, fieldSelector=fields)
+        rows = [(event["uid"], event["row"]) for event in found if event]
         return sorted(rows, key=lambda about: about[1]["time"] or "", reverse=True)
 
 
-def _is_about(event: Manifest) -> bool:
-    return text(event, "regarding", "kind") in ("Storage", "Datalab")
+def _kept(event: Manifest) -> Manifest:
+    """What is kept of an Event: nothing of one about anything else."""
+    if text(event, "regarding", "kind") not in ("Storage", "Datalab"):
+        return {}
+    return {"uid": text(event, "regarding", "uid"), "row": _row(event)}
 
 
 def _row(event: Manifest) -> Row:

@@ -49,11 +49,11 @@ class Audit:
     def changed(self, act: Act, objects: Iterable[Manifest], **names: Any) -> None:
         """A change was made: `objects` are the Datalab and Storage that were written, `names` before and after.
 
-        Nobody waits for the Events.
+        Nobody waits for the Events. The same act of the same person is the same Event: the log alone numbers requests.
         """
         _line(act, "allowed", **names)
         what = " ".join(f"{key} {value}" for key, value in act.what.items())
-        note = f"{act.caller.name} asked for {act.operation}{f': {what}' if what else ''} (request {act.request_id})"
+        note = f"{act.caller.name} asked for {act.operation}{f': {what}' if what else ''}"
         for about in objects:
             emitting = asyncio.create_task(
                 self._recorder.emit(about, "Normal", "ChangedByRequest", act.operation, note), name="Event"

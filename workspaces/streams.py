@@ -299,6 +299,7 @@ async def follow(stream: Stream, workspace: str, render: Callable[[], bytes]) ->
             return
         if (number := digest(body)) != stream.last_id:
             await stream.send("snapshot", body, number)
+        del body  # of a megabyte, perhaps, until something changes
         await asyncio.sleep(PERIOD_SECONDS)
         if not await stream.changed():
             return

@@ -16,14 +16,25 @@ from datalabd.text import bounded
 log = structlog.get_logger()
 
 REPEAT_AFTER_SECONDS = 600
+BURST = 100
+"""Different Events about one object at once."""
+SECONDS = 10.0
+"""For each further one. Events are kept for an hour, in etcd, and listed whole."""
+OBJECTS_MAX = 1000
+"""Of which it is known how many Events they may still have; others may have all."""
 
 
 class Recorder:
-    """Writes Events; the same one about the same object at most every ten minutes. A refused Event is only logged."""
+    """Writes Events; the same one about the same object at most every ten minutes, and few different ones.
+
+    A refused Event is only logged.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._told: dict[tuple[str, str, str], float] = {}
+        self._whole_at: dict[str, float] = {}
+        """When an object may have as many Events as at the beginning, by its uid."""
         self._instance = os.environ.get("HOSTNAME", "datalabd")
 
     async def emit(self, about: Manifest, kind: str, reason: str, action: str, note: str) -> None:
@@ -35,6 +46,9 @@ class Recorder:
         while self._told and now - next(iter(self._told.values())) >= REPEAT_AFTER_SECONDS:
             del self._told[next(iter(self._told))]  # the oldest comes first
         if key in self._told:
+            return
+        if not self._may_have_another(metadata["uid"], now):
+            log.warning("event not recorded", reason=reason, error="too many Events about this object")
             return
         self._told[key] = now
         namespace = metadata.get("namespace") or "default"
@@ -61,3 +75,12 @@ class Recorder:
             await self._client.create(EVENTS, event)
         except KubeError as error:
             log.warning("event not recorded", reason=reason, error=str(error))
+
+    def _may_have_another(self, uid: str, now: float) -> bool:
+        whole_at = max(now, self._whole_at.get(uid, now)) + SECONDS
+        if whole_at - now > BURST * SECONDS:
+            return False
+        self._whole_at[uid] = whole_at
+        if len(self._whole_at) > OBJECTS_MAX:
+            self._whole_at = {uid: at for uid, at in self._whole_at.items() if at > now + SECONDS}
+        return True

@@ -10,7 +10,7 @@ from datalabd.api.meta import Manifest
 from datalabd.errors import Forbidden
 from datalabd.kube import events
 from datalabd.kube.client import Client
-from datalabd.kube.events import REPEAT_AFTER_SECONDS, Recorder
+from datalabd.kube.events import BURST, REPEAT_AFTER_SECONDS, SECONDS, Recorder
 from datalabd.text import MESSAGE_MAX
 from tests.factories import claim
 
@@ -69,3 +69,30 @@ async def test_an_event_that_is_refused_is_logged_alone() -> None:
     with structlog.testing.capture_logs() as lines:
         await emit(Recorder(Events(refuses=True)), "a")
     assert [(line["event"], line["reason"]) for line in lines] == [("event not recorded", "StoreNotReady")]
+
+
+async def test_an_object_has_few_different_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, clock = Events(), SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(events, "time", clock)
+    recorder = Recorder(client)
+    with structlog.testing.capture_logs() as lines:
+        for number in range(BURST + 2):
+            await emit(recorder, str(number))
+    assert (len(client.created), len(lines)) == (BURST, 2)
+    clock.now = 2 * SECONDS
+    for note in "abc":
+        await emit(recorder, note)
+    assert [event["note"] for event in client.created[BURST:]] == ["a", "b"]
+
+
+async def test_objects_that_have_been_quiet_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(events, "time", clock)
+    monkeypatch.setattr(events, "OBJECTS_MAX", 2)
+    recorder = Recorder(Events())
+    for clock.now, uid in ((0.0, "a"), (SECONDS, "b"), (SECONDS, "b"), (SECONDS, "c")):
+        about = LAB | {"metadata": LAB["metadata"] | {"uid": uid}}
+        await recorder.emit(about, "Normal", "Made", "Make", f"{clock.now} {uid} {len(recorder._told)}")
+    assert recorder._whole_at == {"b": 3 * SECONDS}

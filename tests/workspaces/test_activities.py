@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -38,11 +39,11 @@ class Lists:
 
     asked = 0
 
-    async def list(self, *_: object, **__: object) -> tuple[list[Manifest], str]:
+    async def list(self, *_: object, keep: Callable[[Manifest], Manifest], **__: object) -> tuple[list[Manifest], str]:
         self.asked += 1
         await asyncio.sleep(0)
         earlier = [event("Datalab", "member ann", uid) for uid in ("uid-of-an-earlier-one", "")]
-        return [event("Datalab", "member bob"), event("Pod", "other"), *earlier], ""
+        return [keep(one) for one in (event("Datalab", "member bob"), event("Pod", "other"), *earlier)], ""
 
 
 async def test_events_are_asked_for_once_a_second_at_most() -> None:

@@ -9,6 +9,7 @@ from workspaces.ui.inputs import Context, Inputs
 from workspaces.ui.languages import N_
 
 PAGE = 50
+MINUTE = len("2026-01-01T00:00")
 ACTS = {
     "create_workspace": N_("created the workspace"),
     "edit_workspace": N_("changed the workspace"),
@@ -40,7 +41,7 @@ CHANGES = {
 """What an Event of the lab says, by its reason; its note lists the objects."""
 SHORT = 160
 """Characters of a note that are shown at once."""
-_NOTE = re.compile(r"(?P<who>.*?) asked for (?P<operation>[a-z_]+)(?:: (?P<what>.*))? \(request [^ ()]*\)", re.DOTALL)
+_NOTE = re.compile(r"(?P<who>.*?) asked for (?P<operation>[a-z_]+)(?:: (?P<what>.*))?", re.DOTALL)
 
 
 def context(inputs: Inputs) -> Context:
@@ -55,8 +56,13 @@ def context(inputs: Inputs) -> Context:
 
 
 def _is_same(before: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    """Whether both say what one request did: lab and storage of a workspace have an Event each."""
-    return before.get("message") == item["message"] and _NOTE.fullmatch(item["message"]) is not None
+    """Whether both say what one request did: lab and storage of a workspace have an Event each, at one time."""
+    return (
+        before.get("message") == item["message"]
+        and before["object"] != item["object"]
+        and (before["time"] or "")[:MINUTE] == (item["time"] or "")[:MINUTE]
+        and _NOTE.fullmatch(item["message"]) is not None
+    )
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:
