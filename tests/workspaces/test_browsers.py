@@ -2,7 +2,7 @@
 
 import pytest
 
-from workspaces.browsers import is_forged, is_navigation, is_unasked, local_path
+from workspaces.browsers import is_cross_site, is_forged, is_navigation, is_unasked, local_path
 from workspaces.proxies import Origin
 
 ORIGIN = Origin("https", "ws.example.org", "/sub")
@@ -30,6 +30,26 @@ OURS = {"Origin": "https://ws.example.org"}
 )
 def test_a_change_by_cookie_comes_from_a_page_of_ours(method: str, headers: dict[str, str], forged: bool) -> None:
     assert is_forged(method, headers, ORIGIN) is forged
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "is_other"),
+    [
+        ("POST", {}, False),
+        ("POST", {"Origin": "https://ws.example.org"}, False),
+        ("POST", {"Origin": "https://seen.example.org", "X-Forwarded-Host": "a, seen.example.org"}, False),
+        ("POST", {"Origin": "https://evil.example.org"}, True),
+        ("POST", {"Origin": "https://ws.example.org:444"}, True),
+        ("POST", {"Origin": "null"}, True),
+        ("POST", {"Origin": "null", "Host": ""}, True),
+        ("POST", {"Origin": "null", "Sec-Fetch-Site": "same-origin"}, False),
+        ("POST", {"Origin": "https://ws.example.org", "Sec-Fetch-Site": "same-site"}, True),
+        ("POST", {"Sec-Fetch-Site": "none"}, False),
+        ("GET", {"Origin": "https://evil.example.org", "Sec-Fetch-Site": "cross-site"}, False),
+    ],
+)
+def test_what_a_page_of_another_site_sends_to_a_gateway(method: str, headers: dict[str, str], is_other: bool) -> None:
+    assert is_cross_site(method, {"Host": "ws.example.org"} | headers) is is_other
 
 
 @pytest.mark.parametrize(
@@ -64,7 +84,7 @@ def test_a_person_looks_at_pages(method: str, headers: dict[str, str], navigates
     assert is_navigation(method, headers) is navigates
 
 
-@pytest.mark.parametrize("path", ["/workspaces/a?x=1#y", "/"])
+@pytest.mark.parametrize("path", ["/workspaces/a?x=1#y", "/", "/a/?to=//b/../c", "/a.b/..c", "/#//"])
 def test_a_path_of_ours_is_kept(path: str) -> None:
     assert local_path(path, "/d") == path
 
@@ -76,6 +96,11 @@ def test_a_path_of_ours_is_kept(path: str) -> None:
         "//evil",
         "https://evil",
         "/\\evil",
+        "/.//evil",
+        "/a/..//evil",
+        "/a/%2E%2e/b",
+        "/a//b?c",
+        "/./",
         "/a\nSet-Cookie: b",
         "/ü",
         "/a b",
