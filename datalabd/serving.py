@@ -61,7 +61,9 @@ class Bounds:
     """In these a client has to read `read_min` bytes of an answer that waits for it, or all that is left."""
     read_min: int = 64 * 1024
     unread_max: int = 32 * 1024 * 1024
-    """Bytes of answers of the process that clients have not read: beyond, whoever has most to read is cut off."""
+    """Bytes of answers of the process that clients have not read: beyond, who reads nothing for a while is cut off."""
+    still_seconds: float = 0.25
+    """That while. Who reads, however slowly, goes on."""
 
     @property
     def share(self) -> int:
@@ -208,6 +210,7 @@ class _Connection(web.RequestHandler):
 
     def __init__(self, server: "_Server", bounds: Bounds, **options: Any) -> None:
         super().__init__(server, **options)
+        self._server = server
         self._bounds = bounds
         self._body: StreamReader = EMPTY_PAYLOAD
         """Of the last request that began."""
@@ -222,9 +225,13 @@ class _Connection(web.RequestHandler):
         """The client's address."""
         self.stands_since: float | None = None
         """When an answer had to wait for its client, by the loop's clock; None while none does."""
-        self._unread = 0
-        """Bytes of it that were left when its client was last looked after."""
-        self._reading: asyncio.TimerHandle | None = None
+        self.still_since = 0.0
+        """Since when the client has read nothing of it."""
+        self._left = 0
+        """Bytes of it that were left when somebody last looked."""
+        self._due = self._left_then = 0.0
+        """When `read_min` bytes have to be read, of how many that were left."""
+        self._looking: asyncio.TimerHandle | None = None
 
     @property
     def unread(self) -> int:
@@ -247,7 +254,7 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._expect(None)
-        self._stand(None)
+        self._is_read()
         super().connection_lost(exc)
 
     async def finish_response(
@@ -260,27 +267,40 @@ class _Connection(web.RequestHandler):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stand(self._loop.time())
-        cast(_Server, self._manager).cut_off()
+        now = self._loop.time()
+        self.stands_since = self.still_since = now
+        self._left = self._left_then = self.unread
+        self._due = now + self._bounds.read_seconds
+        self._look_later()
+        self._server.cut_off()
 
     def resume_writing(self) -> None:
-        self._stand(None)
+        self._is_read()
         super().resume_writing()
 
-    def _stand(self, since: float | None) -> None:
-        """Wait for the client to read from now on, or no longer."""
-        if self._reading is not None:
-            self._reading.cancel()
-        self.stands_since = since
-        self._unread = self.unread
-        self._reading = None if since is None else self._loop.call_later(self._bounds.read_seconds, self._has_read)
+    def _is_read(self) -> None:
+        self.stands_since = None
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
 
-    def _has_read(self) -> None:
-        if self._unread - self.unread < self._bounds.read_min:
-            log.info("answer is not read", peer=self.peer)
-            self.drop()
-        else:
-            self._stand(self.stands_since)
+    def _look_later(self) -> None:
+        self._looking = self._loop.call_later(self._bounds.still_seconds, self._look)
+
+    def _look(self) -> None:
+        """See whether the client reads."""
+        now, left = self._loop.time(), self.unread
+        if left < self._left:
+            self.still_since = now
+        self._left = left
+        if now >= self._due:
+            if self._left_then - left < self._bounds.read_min:
+                log.info("answer is not read", peer=self.peer)
+                self.drop()
+                return
+            self._left_then, self._due = left, now + self._bounds.read_seconds
+        self._look_later()
+        self._server.cut_off()
 
     def data_received(self, data: bytes) -> None:
         of_head = self._body.is_eof()
@@ -390,10 +410,12 @@ class _Server(web.Server):
         unread: Counter[str] = Counter()
         for one in standing:
             unread[one.peer] += one.unread
-        total = unread.total()
+        total, latest = unread.total(), self._loop.time() - self._bounds.still_seconds
         for one in sorted(standing, key=lambda one: (-unread[one.peer], one.stands_since)):
             if total <= self._bounds.unread_max:
                 return
+            if one.still_since > latest:
+                continue
             log.info("too much is not read", peer=one.peer)
             total -= one.unread
             one.drop()

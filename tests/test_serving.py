@@ -319,9 +319,26 @@ async def test_an_answer_that_is_read_slowly_is_read_to_its_end() -> None:
 
 async def test_of_too_many_answers_that_nobody_reads_those_of_whoever_has_most_end() -> None:
     addresses = ("127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.2")
-    async with answering(replace(BOUNDS, connections_max=9, unread_max=64 * MIB), 32 * MIB, *addresses) as clients:
+    bounds = replace(BOUNDS, connections_max=9, unread_max=64 * MIB, still_seconds=0.02)
+    async with answering(bounds, 32 * MIB, *addresses) as clients:
         found = await asyncio.gather(*(read(client, 32 * MIB) for client in clients))
     assert [size >= 32 * MIB for size in found] == [True, False, False, True]
+
+
+async def test_many_who_read_at_once_all_have_their_answers() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(2 * MIB))
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    async with running(app, replace(BOUNDS, connections_max=40, unread_max=MIB)) as server:
+        clients = [Client(*await asyncio.open_connection(*server, limit=64 * KIB)) for _ in range(30)]
+        try:
+            await asyncio.gather(*(client.send(HEAD % b"" + b"\r\n") for client in clients))
+            assert await asyncio.gather(*(client.answer() for client in clients)) == [OK] * 30
+        finally:
+            for client in clients:
+                client.close()
 
 
 async def test_an_idle_connection_keeps_no_answer() -> None:
