@@ -94,9 +94,9 @@ class Demo:
         api = playground.start_workspaces(self._cluster, UI_MODE="ui")
         WorkspaceDemo(api, until).run()
         if keep:
-            self._keep(api)
+            self.keep(api)
 
-    def _keep(self, api: playground.WorkspaceApi) -> None:
+    def keep(self, api: playground.WorkspaceApi) -> None:
         """Stay until somebody presses Ctrl-C, with logins at a real Keycloak where one can be had."""
         with contextlib.ExitStack() as stack:
             try:
@@ -112,11 +112,11 @@ class Demo:
                 print("one for trying things: it asks for a name and no password, and believes whatever it is told.")
                 print(f"It stands in for Keycloak. {error}", flush=True)
             else:
-                self._log_in_at(server)
+                self.log_in_at(server)
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
 
-    def _log_in_at(self, server: keycloak.Server) -> None:
+    def log_in_at(self, server: keycloak.Server) -> None:
         """Have the same workspaces once more, for people who log in at Keycloak; say where and how."""
         for name in ("workspaces", "issuer"):
             self._cluster.end(name)

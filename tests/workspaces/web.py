@@ -5,7 +5,7 @@ import contextlib
 import html
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import aiohttp
@@ -119,8 +119,10 @@ def logins(issuer: provider.Issuer, **more: Any) -> Settings:
 class Browser:
     """Follows redirects with its cookies, as a browser does; fills in the one form that a login shows."""
 
-    def __init__(self, ssl: Any = True) -> None:
-        self.cookies = aiohttp.CookieJar(unsafe=True)  # takes those of addresses too
+    def __init__(self, ssl: Any = True, trusted: Sequence[str] = ()) -> None:
+        """`trusted` are origins on loopback, to which it sends cookies for TLS alone as other browsers do."""
+        # Cookies of addresses are taken too.
+        self.cookies = aiohttp.CookieJar(unsafe=True, treat_as_secure_origin=list(map(URL, trusted)))
         self.session = aiohttp.ClientSession(cookie_jar=self.cookies, connector=aiohttp.TCPConnector(ssl=ssl))
         self.visited: list[str] = []
         """Every address that was asked for, in order."""
