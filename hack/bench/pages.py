@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,18 @@ from hack import chromium, playground
 from hack.bench.passes import cpu_ms, requests
 from hack.bench.table import Table
 from hack.bench.workspace_server import ACCOUNT, fill, p95, serving_workspaces
-from hack.bench.workspaces import NAMESPACE, STREAMS, USERS, WORKSPACES, name_of, owner_of
+from hack.bench.workspaces import MEMBERS, NAMESPACE, STREAMS, USERS, WORKSPACES, name_of, owner_of
 from hack.cluster import Cluster, ClusterError
 from hack.deadlines import scaled
 from workspaces.ui.assets import STATIC
+from workspaces.ui.paging import PAGE
 
 LOADS = 15
 """Of each page, in turn with the static one."""
 RENDERS = 200
-CHANGES, PAUSE_SECONDS = 60, 0.1
+CHANGES = PAGE - MEMBERS
+"""Members who are added: with those that there are, as many as one page shows."""
+PAUSE_SECONDS = 0.1
 SETTLE_SECONDS = 1.0
 """For how long after its load a page may not move."""
 HTML: dict[str, str] = {hdrs.ACCEPT: "text/html", "Sec-Fetch-Site": "none"}
@@ -271,6 +274,7 @@ class _Bench:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(context.close)
             readers: list[asyncio.Task[None]] = []
+            stack.push_async_callback(_ended, readers)
             offset = self._cluster.audit_log.stat().st_size
             for user in range(USERS):
                 header = await self._token(owner_of(user))
@@ -288,9 +292,6 @@ class _Bench:
             delays = [await self._visible_after(page, f"somebody-{number:03}") for number in range(CHANGES)]
             made = Counter(requests(self._cluster.audit_log, offset, ACCOUNT))
             made -= Counter({one: 1 for one in made if one[0] == "watch"})  # which begins anew every few minutes
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
         note = f"{CHANGES} members added, p50 {statistics.median(delays):.0f} ms"
         table.row(
             f"change by kubectl visible in a page, {STREAMS} streams, p95", p95(delays), "ms", goal=1000, note=note
@@ -313,6 +314,12 @@ class _Bench:
 
     def _resident(self) -> float:
         return float(self._process.memory_info().rss) / 2**20
+
+
+async def _ended(readers: Sequence[asyncio.Task[None]]) -> None:
+    for reader in readers:
+        reader.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
 
 
 async def _drained(answer: aiohttp.ClientResponse) -> None:
