@@ -80,6 +80,10 @@ bench: $(INSTALLED) control-plane ## Measure speed and memory, and write the ref
 screenshots: $(INSTALLED) control-plane minio ## Take the pictures in docs/images anew, made small by pngquant; look at each
 	$(RUN) -m hack.screenshots
 
+.PHONY: snapshots
+snapshots: $(INSTALLED) control-plane minio ## Write what screen readers are told of the pages anew; read what changed
+	SNAPSHOTS=write $(RUN) -m pytest -q tests/browser/test_snapshots.py
+
 .PHONY: crds
 crds: $(INSTALLED) ## Write what is made of code: CRDs, webhook registrations, rights, reference pages
 	$(RUN) -m hack.generate_manifests

@@ -34,7 +34,8 @@ def site(
 ) -> Iterator[Site]:
     """The pages of all workspaces of `scenery`, with logins at a real Keycloak and buckets at a MinIO.
 
-    Where Keycloak cannot run, people log in at our own issuer, and tests that need a realm are skipped.
+    Where Keycloak cannot run, people log in at our own issuer, and tests that need a realm are skipped. The page of all
+    parts and the pseudo-language are there, as they are for who develops them.
     """
     if lacking := chromium.missing() or nginx.missing():
         pytest.skip(lacking)
@@ -42,7 +43,9 @@ def site(
         server = None
         if not keycloak.missing():
             server = stack.enter_context(keycloak.shared(shared_directory(request.config)))
-        site = stack.enter_context(Site.started(tmp_path_factory.mktemp("site"), server, minio_server))
+        site = stack.enter_context(
+            Site.started(tmp_path_factory.mktemp("site"), server, minio_server, LOG_LEVEL="debug")
+        )
         scenery.build(site)
         yield site
 
