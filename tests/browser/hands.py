@@ -1,7 +1,7 @@
 """Two ways to do the same task: with nothing but a keyboard, and in a browser that runs no scripts."""
 
+import asyncio
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Any, Literal
 
 from playwright.async_api import Locator, Page, expect
@@ -72,7 +72,8 @@ class Hands(ABC):
         """What a link to a file leads to."""
         async with self.page.expect_download() as started:
             await self.press("link", link)
-        return Path(await (await started.value).path()).read_bytes()
+        file = await (await started.value).path()
+        return await asyncio.to_thread(file.read_bytes)
 
     def row(self, *texts: str) -> Locator:
         """The row of a table, or the entry of a list, in which all of this is."""

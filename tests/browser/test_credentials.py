@@ -52,13 +52,3 @@ async def test_they_are_hidden_after_a_minute(site: Site, visit: Visit) -> None:
         await page.clock.fast_forward(61_000)
         await expect(shown).to_have_count(0)
     await expect(page.get_by_role("button", name="Show")).to_be_visible()
-
-
-async def test_they_are_shown_without_scripts(site: Site, visit: Visit) -> None:
-    visitor = await visit("mia", java_script_enabled=False)
-    page = await visitor.open(PATH)
-    async with visitor.showing():
-        await page.get_by_role("button", name="Show").click()
-        await expect(page.get_by_text(key(site), exact=True).first).to_be_visible()
-    await page.get_by_role("link", name="Activity").click()
-    await expect(page.get_by_role("heading", level=1)).to_have_text("Activity")

@@ -23,7 +23,7 @@ UNSTEADY = (
     (re.compile(r"^( *- )'?row \".*\"'?:$", re.MULTILINE), r"\1row:"),  # whose name is what its cells say
     (
         re.compile(
-            r"(?<!after )(?:in )?\d+ (?:second|minute|hour|day)s?(?: ago)?|\b\d+ (?:hr|min|sec)\b(?:, \d+ sec)?"
+            r"(?<!after )\b(?:in )?\d+ (?:second|minute|hour|day)s?(?: ago)?|\b\d+ (?:hr|min|sec)\b(?:, \d+ sec)?"
         ),
         "TIME",
     ),
@@ -48,10 +48,10 @@ def steady(screen: Screen, tree: str) -> str:
 
 def rows_once(tree: str) -> str:
     """A tree with the table's head and one row, whatever has happened."""
-    head, row, *others = [found[0] for found in ROW.finditer(tree)]
+    _, row, *others = [found[0] for found in ROW.finditer(tree)]
     for other in others:
         tree = tree.replace(other, "", 1)
-    return tree.replace(row, re.sub(r"cell .*", "cell", row))
+    return tree.replace(row, re.sub(r"(?m)^( +)- (?:'?cell\b.*)\n(?:\1 .*\n)*", r"\1- cell\n", row))
 
 
 def is_calm(site: Site) -> bool:

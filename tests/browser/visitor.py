@@ -11,7 +11,7 @@ from urllib.parse import urldefrag, urlsplit
 
 import html5lib
 import httpx
-from playwright.async_api import BrowserContext, ConsoleMessage, Locator, Page, Request, Response, WebError
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request, Response, WebError
 
 from hack.deadlines import scaled
 from hack.site import Site
@@ -217,18 +217,3 @@ class Visitor:
     def _failed(self, error: WebError) -> None:
         if error.page is None or error.page.url.startswith(self._origin):
             self.faults.append(f"error of a page: {error.error}")
-
-
-async def press(page: Page, *keys: str) -> None:
-    """Press one key after the other."""
-    for key in keys:
-        await page.keyboard.press(key)
-
-
-async def tab_to(page: Page, target: Locator, most: int = 60) -> None:
-    """Press Tab until the target has the focus."""
-    for _ in range(most):
-        if await target.evaluate("one => one === document.activeElement"):
-            return
-        await page.keyboard.press("Tab")
-    raise AssertionError(f"Tab does not lead to {target}")
