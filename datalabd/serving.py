@@ -62,8 +62,10 @@ class Bounds:
     read_min: int = 64 * 1024
     unread_max: int = 32 * 1024 * 1024
     """Bytes of answers of the process that clients have not read: beyond, who reads nothing for a while is cut off."""
-    still_seconds: float = 0.25
-    """That while. Who reads, however slowly, goes on."""
+    still_seconds: float = 2.0
+    """That while. Who reads, however slowly, goes on; our own work, too, may keep us from sending."""
+    unread_most: int = 96 * 1024 * 1024
+    """Bytes beyond which anybody is cut off, as memory ends."""
 
     @property
     def share(self) -> int:
@@ -414,7 +416,7 @@ class _Server(web.Server):
         for one in sorted(standing, key=lambda one: (-unread[one.peer], one.stands_since)):
             if total <= self._bounds.unread_max:
                 return
-            if one.still_since > latest:
+            if one.still_since > latest and total <= self._bounds.unread_most:
                 continue
             log.info("too much is not read", peer=one.peer)
             total -= one.unread

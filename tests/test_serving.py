@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from aiohttp import http_parser, web
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 
 from datalabd.serving import Bodies, Bounds, NoRoom, Room, Runner
 
+KIB, MIB = 1024, 1024 * 1024
 BOUNDS = Bounds(head_max=32 * 1024, head_seconds=30, body_seconds=30, connections_max=3)
 HEAD = b"GET /%b HTTP/1.1\r\nHost: a\r\n"
 OK, TOO_LARGE = b"HTTP/1.1 200 OK", b"HTTP/1.1 431 Request Header Fields Too Large"
@@ -317,9 +319,10 @@ async def test_an_answer_that_is_read_slowly_is_read_to_its_end() -> None:
         assert await read(client, 32 * MIB, pause=0.02) >= 32 * MIB
 
 
-async def test_of_too_many_answers_that_nobody_reads_those_of_whoever_has_most_end() -> None:
+@pytest.mark.parametrize("limits", [{"still_seconds": 0.02}, {"unread_most": 64 * MIB}])
+async def test_of_too_many_answers_that_nobody_reads_those_of_whoever_has_most_end(limits: dict[str, Any]) -> None:
     addresses = ("127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.2")
-    bounds = replace(BOUNDS, connections_max=9, unread_max=64 * MIB, still_seconds=0.02)
+    bounds = replace(BOUNDS, connections_max=9, unread_max=64 * MIB, **limits)
     async with answering(bounds, 32 * MIB, *addresses) as clients:
         found = await asyncio.gather(*(read(client, 32 * MIB) for client in clients))
     assert [size >= 32 * MIB for size in found] == [True, False, False, True]
@@ -365,7 +368,6 @@ async def test_a_connection_that_ends_is_one_line_of_the_log(caplog: pytest.LogC
     assert not caplog.records
 
 
-KIB, MIB = 1024, 1024 * 1024
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 
 
