@@ -14,7 +14,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 CORE := api defaults validation sources endpoints limits reserved rules names lab submission steps identity observed stores plan routes status text live
 WORKSPACES := browsers buckets claims creation credentials edits grants members memory objects operations overviews patches permissions problems \
 	proxies rates reads reference refusals sessions settings sharing signatures snippets stores usage
-UI := access actions activity buckets components failures forms headers home inputs keys languages listing members paging screens sessions sharing sizes stores
+UI := access actions activity additions buckets components failures forms headers home inputs keys languages listing members paging screens sessions sharing sizes stores
 COVERAGE := $(CORE:%=--cov=datalabd.%) $(WORKSPACES:%=--cov=workspaces.%) $(UI:%=--cov=workspaces.ui.%) --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 # The lock files were resolved for 3.11; Debian's Python comes without venv.

@@ -244,6 +244,14 @@ async def test_credentials_are_hidden_again_without_a_script(api: Api) -> None:
     assert again == [[], [f"60; url={where}"]]
 
 
+async def test_whom_a_form_adds_is_new(api: Api) -> None:
+    shown = await page(api, "alice", "/workspaces/ws-a/members")
+    fields = shown.form("add_members").fields | {"names": "carol, ADELE", "role": "admin"}
+    refused = Page(await ask(api, "alice", "POST", "/workspaces/ws-a/members", data=fields))
+    message = "ADELE is a member already; change the role in the list"
+    assert (refused.status, refused.errors()) == (422, {"names": message})
+
+
 async def test_what_another_replica_has_written_is_waited_for(api: Api) -> None:
     grown = LAB | {"spec": LAB["spec"] | {"users": ["alice", "newcomer"]}}
     grown = grown | {"metadata": LAB["metadata"] | {"resourceVersion": "7000"}}

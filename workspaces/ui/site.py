@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from aiohttp import hdrs, web
 
+from datalabd.api.workspace_bodies import WorkspaceEdit
 from datalabd.text import timestamp
 from workspaces import answers, browsers, permissions, problems
 from workspaces.call import REQUEST_ID, Call, Handler, perform
@@ -23,7 +24,7 @@ from workspaces.login import LOGIN, LOGOUT
 from workspaces.problems import Problem
 from workspaces.settings import Settings
 from workspaces.streams import digest
-from workspaces.ui import actions, failures, forms, headers, loads, screens
+from workspaces.ui import actions, additions, failures, forms, headers, loads, screens
 from workspaces.ui.actions import Action, Filled, Versions
 from workspaces.ui.assets import Assets
 from workspaces.ui.components import COMPONENTS
@@ -198,6 +199,10 @@ class Pages:
         async def handle(call: Call) -> web.StreamResponse:
             actions.require_confirmation(action, filled)
             _require_current(call, action, filled)
+            if action.operation_name == "edit_workspace":
+                edit = answers.parsed(filled.body, WorkspaceEdit)
+                if permissions.needed(edit, call.workspace) <= call.permissions:  # else it is refused for that
+                    additions.require_new(edit, reading.view(call, credentials=False))
             return await self._handlers[action.operation_name](call)
 
         try:
