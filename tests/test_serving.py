@@ -309,13 +309,13 @@ async def read(connection: socket.socket, size: int, pause: float = 0.0) -> int:
 
 
 async def test_an_answer_that_nobody_reads_does_not_stay() -> None:
-    async with answering(replace(BOUNDS, read_seconds=0.3), 32 * MIB, "127.0.0.1") as (client,):
+    async with answering(replace(BOUNDS, read_seconds=0.3, still_seconds=0.1), 32 * MIB, "127.0.0.1") as (client,):
         await asyncio.sleep(0.5)
         assert await read(client, 32 * MIB) < 32 * MIB
 
 
 async def test_an_answer_that_is_read_slowly_is_read_to_its_end() -> None:
-    async with answering(replace(BOUNDS, read_seconds=0.5), 32 * MIB, "127.0.0.1") as (client,):
+    async with answering(replace(BOUNDS, read_seconds=0.5, still_seconds=0.1), 32 * MIB, "127.0.0.1") as (client,):
         assert await read(client, 32 * MIB, pause=0.02) >= 32 * MIB
 
 
