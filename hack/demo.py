@@ -127,7 +127,11 @@ class Demo:
         people = dict.fromkeys((*PEOPLE, playground.ADMIN), password)
         settings = playground.manage_realm(self._cluster, realm, url, people)
         members = [["ann", "carol"], ["bob"]]
-        until(lambda: [realm.members(name) for name in ("ws-ann", "ws-bob")] == members, LAB_SECONDS, "in the realm")
+        until(
+            lambda: [realm.members(name) for name in ("ws-ann", "ws-bob")] == members,
+            LAB_SECONDS,
+            "people are in the realm",
+        )
         playground.run_workspaces(self._cluster, realm.issuer, WORKSPACE_PORT=str(port), UI_MODE="ui", **settings)
         print(f"\nThe pages are at {url}/workspaces until you press Ctrl-C.")
         print(f"Log in as {', '.join(PEOPLE)}, or as {playground.ADMIN}, who is a platform admin, at Keycloak.")
@@ -147,7 +151,7 @@ class Demo:
                 said = now
             return all(states.get(name, (False, ""))[0] for name in LABS)
 
-        until(ready, LAB_SECONDS, f"labs {', '.join(LABS)} ready")
+        until(ready, LAB_SECONDS, f"labs {', '.join(LABS)} are ready")
 
     def show_tree(self, lab: str) -> None:
         """Everything that was made for a lab, by namespace."""
@@ -182,7 +186,7 @@ class Demo:
         request = f"datalabs.pkg.internal/rotate={credential}/demo"
         self.show(f"Rotate a credential of {lab}", "annotate", "datalab", lab, request)
         status = ("get", "datalab", lab, "-o", path)
-        until(lambda: '"rotation":"demo"' in self._cluster.kubectl(*status).stdout, 60, "rotated")
+        until(lambda: '"rotation":"demo"' in self._cluster.kubectl(*status).stdout, 60, "it is rotated")
         self.show("Rotated", *status)
 
     def show_ingress(self, name: str, namespace: str) -> None:
@@ -198,9 +202,8 @@ class Demo:
         index = 0
         patch = '[{"op": "replace", "path": "/spec/sessions/%d/state", "value": "%s"}]'
         self.show("Stop a session", "patch", "datalab", lab, "--type=json", "-p", patch % (index, "stopped"))
-        until(
-            lambda: not self._items("namespaces", "--field-selector", f"metadata.name={lab}-{session}"), 60, "stopped"
-        )
+        gone = ("--field-selector", f"metadata.name={lab}-{session}")
+        until(lambda: not self._items("namespaces", *gone), 60, "it has stopped")
         self.show("Its volume stays", "get", "persistentvolumeclaims", "-n", lab)
         self.show("Start it again", "patch", "datalab", lab, "--type=json", "-p", patch % (index, "started"))
 
@@ -209,7 +212,7 @@ class Demo:
             # Before the edit was looked at, the lab is Ready as it was.
             return _ready(known)[0] and known["status"]["observedGeneration"] == known["metadata"]["generation"]
 
-        until(runs, 60, "running again")
+        until(runs, 60, "it runs again")
         self.show("Running again", "get", "datalab", lab)
 
     def show_metrics(self) -> None:
@@ -242,10 +245,10 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
     told = False
     while not condition():
         if not told:
-            print(f"  waits until that is {what} …", flush=True)
+            print(f"  waiting until {what} …", flush=True)
             told = True
         if time.monotonic() > deadline:
-            raise ClusterError(f"not {what} within {seconds:.0f} s")
+            raise ClusterError(f"waited {seconds:.0f} s in vain until {what}")
         time.sleep(0.25)
 
 
@@ -278,6 +281,8 @@ def main() -> int:
                 )
             return 1
     print(f"\nDone in {time.monotonic() - began:.0f} s; nothing is left running.")
+    if not given.keep:
+        print("To look at the pages in a browser: make demo KEEP=1")
     return 0
 
 

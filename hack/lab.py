@@ -49,6 +49,11 @@ def build(site: Site) -> None:
     site.until(lambda: _is_calm(site), "stores and sessions of the lab")
 
 
+def _session(site: Site, name: str) -> dict[str, Any]:
+    sessions = site.ask(OWNER, "GET", f"/workspaces/{LAB}")["datalab"]["sessions"]
+    return next(one for one in sessions if one["name"] == name)
+
+
 def _is_calm(site: Site) -> bool:
     """Whether nothing of it is still on its way."""
     lab = site.ask(OWNER, "GET", f"/workspaces/{LAB}")["datalab"]
@@ -85,7 +90,7 @@ def _furnish(site: Site) -> None:
     site.ask(OWNER, "POST", f"{own}/sessions", {"name": BATCH, "state": "started"})
     default = f"{own}/sessions/default"
     site.ask(OWNER, "PATCH", default, {"state": "stopped"})  # it started before there were stores
-    site.until(lambda: not site.ask(OWNER, "GET", default)["ready"], "a session that stops")
+    site.until(lambda: not _session(site, "default")["ready"], "a session that stops")
     site.ask(OWNER, "PATCH", default, {"state": "started"})
     for workspace, words in ((PARTNER, ("tides", "shorelines")), (SHARED, ("boreholes",))):
         added = [{"name": f"{workspace}-{word}", "discoverable": True} for word in words]

@@ -20,29 +20,35 @@ PEOPLE = ("ann", "bob", "carol")
 
 
 class Headings(HTMLParser):
-    """The headings of a page, in order."""
+    """The headings of a page, in order: of the page itself, and of dialogs, which open when they are asked for."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.own: list[str] = []
+        self.dialogs: list[str] = []
+        self._at = self.own
         self._is_inside = False
         self.feed(page)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note that a heading begins."""
+        """Note that a heading or a dialog begins."""
+        if tag == "dialog":
+            self._at = self.dialogs
         if re.fullmatch("h[1-6]", tag):
             self._is_inside = True
-            self.found.append("")
+            self._at.append("")
 
     def handle_endtag(self, tag: str) -> None:
         """Note that it ends."""
+        if tag == "dialog":
+            self._at = self.own
         self._is_inside = self._is_inside and not re.fullmatch("h[1-6]", tag)
 
     def handle_data(self, data: str) -> None:
         """Take up its text."""
         if self._is_inside:
-            self.found[-1] = " ".join(f"{self.found[-1]} {data}".split())
+            self._at[-1] = " ".join(f"{self._at[-1]} {data}".split())
 
 
 class WorkspaceDemo:
@@ -60,7 +66,9 @@ class WorkspaceDemo:
         for name, owner in (("ws-ann", "ann"), ("ws-bob", "bob")):
             body = {"preferred_name": name, "default_owner": owner}
             self._show(f"A platform admin makes a workspace for {owner}", ADMIN, "POST", "/workspaces", body, 201)
-        self._until(lambda: self._is_ready("ann", "ws-ann") and self._is_ready("bob", "ws-bob"), SECONDS, "ready")
+        self._until(
+            lambda: self._is_ready("ann", "ws-ann") and self._is_ready("bob", "ws-bob"), SECONDS, "both are ready"
+        )
         added = {"add_memberships": [{"member": "carol", "role": "user"}]}
         self._show("Ann adds a member", "ann", "PUT", "/workspaces/ws-ann", added, 202)
         asked = {"permission": "ReadOnly", "reason": "to compare"}
@@ -68,7 +76,7 @@ class WorkspaceDemo:
         granted = {"permission": "ReadOnly"}
         self._show("Ann grants it", "ann", "PUT", "/workspaces/ws-ann/grants/ws-ann/ws-bob", granted, 202)
         path = "/workspaces/ws-ann/sessions/default"
-        self._until(lambda: self._ask("carol", "GET", path).status_code == 200, SECONDS, "a session open")
+        self._until(lambda: self._ask("carol", "GET", path).status_code == 200, SECONDS, "the session answers")
         self._show("Carol opens a session", "carol", "GET", path)
         self._show("Carol manages no members", "carol", "DELETE", "/workspaces/ws-ann/members/ann", expected=403)
         audited = self._audited()
@@ -84,15 +92,16 @@ class WorkspaceDemo:
 
     def _show_pages(self, user: str, role: str, allowed: Permissions) -> None:
         """Print the headings of each page that somebody may look at, and what those say that they may not."""
-        print(f"\n== The pages, as {user} sees them, {role}")
+        print(f"\n== The pages as {user}, {role}, sees them: status, address, headings, and in brackets what opens")
         parts = {"w": "ws-ann", "b": "ws-ann", "s": "default"}
         for screen in SCREENS:
             path = screen.address(parts)
             answer = self._ask(user, "GET", path, accept="text/html")
             expected = 200 if may_see(screen.needs, allowed) else 403
-            headings = Headings(answer.text).found
-            print(f"  {answer.status_code} {path}: {' · '.join(headings)}", flush=True)
-            if answer.status_code != expected or not headings:
+            headings = Headings(answer.text)
+            opens = f" [{' · '.join(headings.dialogs)}]" if headings.dialogs else ""
+            print(f"  {answer.status_code} {path}: {' · '.join(headings.own)}{opens}", flush=True)
+            if answer.status_code != expected or not headings.own:
                 raise ClusterError(f"expected: a page with a heading, and status {expected}")
 
     def _is_ready(self, user: str, name: str) -> bool:

@@ -8,10 +8,11 @@ import pytest
 
 from datalabd.kube.cache import OWNED_KINDS
 from datalabd.stores import OPERATORS
-from hack import objects_table
+from hack import objects_table, screenshots
 from hack.cluster import kubernetes_version
 from hack.generate_reference import pages
 from hack.standins import educates, gateway, mongodb, postgres, qdrant, redis
+from workspaces.ui.screens import SCREENS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -28,13 +29,28 @@ PLAYED = {
     "Qdrant operator": qdrant,
 }
 """What tests play instead of an operator, by its name; the first line of each says which version."""
-LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
+LINK = re.compile(r"(?:\]\(|(?:src|srcset)=\")(?!https?://)([^)#\"]+)")
+IMAGE = re.compile(r"<img [^>]*>")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_resolve(page: Path) -> None:
     for target in LINK.findall(page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_picture_is_described(page: Path) -> None:
+    for image in IMAGE.findall(page.read_text()):
+        assert re.search(r' alt="[^"]{10,}"', image), image
+
+
+def test_pictures_of_all_screens_are_there_and_small() -> None:
+    images = ROOT / "docs" / "images"
+    expected = {f"{screen.name}-{variant}.png" for screen in SCREENS for variant in screenshots.VARIANTS}
+    expected |= {f"{name}-dialog.png" for name in screenshots.DIALOGS}
+    assert {path.name for path in images.iterdir()} == expected
+    assert sum(path.stat().st_size for path in images.iterdir()) < 3 * 2**20
 
 
 def test_every_reason_of_a_condition_is_explained() -> None:
