@@ -58,7 +58,7 @@ def _is_calm(site: Site) -> bool:
     """Whether nothing of it is still on its way."""
     lab = site.ask(OWNER, "GET", f"/workspaces/{LAB}")["datalab"]
     running = [one for one in lab["sessions"] if one["state"] == "started"]
-    return all(one["ready"] for one in [*lab["stores"], *running]) and not any(one.get("message") for one in running)
+    return all(one.get("ready") for one in [*lab["stores"], *running]) and not any(one.get("message") for one in running)
 
 
 def _add_members(site: Site, workspace: str, roles: dict[str, str]) -> None:
@@ -90,7 +90,7 @@ def _furnish(site: Site) -> None:
     site.ask(OWNER, "POST", f"{own}/sessions", {"name": BATCH, "state": "started"})
     default = f"{own}/sessions/default"
     site.ask(OWNER, "PATCH", default, {"state": "stopped"})  # it started before there were stores
-    site.until(lambda: not _session(site, "default")["ready"], "a session that stops")
+    site.until(lambda: not _session(site, "default").get("ready"), "a session that stops")
     site.ask(OWNER, "PATCH", default, {"state": "started"})
     for workspace, words in ((PARTNER, ("tides", "shorelines")), (SHARED, ("boreholes",))):
         added = [{"name": f"{workspace}-{word}", "discoverable": True} for word in words]
