@@ -46,19 +46,18 @@ def build(site: Site) -> None:
     _add_members(site, PARTNER, {"j.haddad": "user"})
     _furnish(site)
     _share(site)
-    site.until(lambda: _is_calm(site), "stores and sessions of the lab")
+    site.until(lambda: _are_ready(site, "stores"), "stores of the lab")
+    default, namespace = f"/workspaces/{LAB}/sessions/default", f"{LAB}-default"
+    site.ask(OWNER, "PATCH", default, {"state": "stopped"})  # it started before there were stores
+    site.until(lambda: site.cluster.api.get("namespaces", namespace) is None, "a session that stops")
+    site.ask(OWNER, "PATCH", default, {"state": "started"})
+    site.until(lambda: _are_ready(site, "sessions"), "sessions of the lab")
 
 
-def _session(site: Site, name: str) -> dict[str, Any]:
-    sessions = site.ask(OWNER, "GET", f"/workspaces/{LAB}")["datalab"]["sessions"]
-    return next(one for one in sessions if one["name"] == name)
-
-
-def _is_calm(site: Site) -> bool:
-    """Whether nothing of it is still on its way."""
-    lab = site.ask(OWNER, "GET", f"/workspaces/{LAB}")["datalab"]
-    running = [one for one in lab["sessions"] if one["state"] == "started"]
-    return all(one.get("ready") for one in [*lab["stores"], *running]) and not any(one.get("message") for one in running)
+def _are_ready(site: Site, parts: str) -> bool:
+    """Whether its stores, or its sessions that are started, are as they are to be, and have nothing to say."""
+    found = site.ask(OWNER, "GET", f"/workspaces/{LAB}")["datalab"][parts]
+    return all(one.get("ready") and not one.get("message") for one in found if one.get("state") != "stopped")
 
 
 def _add_members(site: Site, workspace: str, roles: dict[str, str]) -> None:
@@ -88,10 +87,6 @@ def _furnish(site: Site) -> None:
     site.ask(OWNER, "PUT", own, {"add_stores": stores})
     site.ask(OWNER, "POST", f"{own}/sessions", {"name": "notebooks", "state": "stopped"})
     site.ask(OWNER, "POST", f"{own}/sessions", {"name": BATCH, "state": "started"})
-    default = f"{own}/sessions/default"
-    site.ask(OWNER, "PATCH", default, {"state": "stopped"})  # it started before there were stores
-    site.until(lambda: not _session(site, "default").get("ready"), "a session that stops")
-    site.ask(OWNER, "PATCH", default, {"state": "started"})
     for workspace, words in ((PARTNER, ("tides", "shorelines")), (SHARED, ("boreholes",))):
         added = [{"name": f"{workspace}-{word}", "discoverable": True} for word in words]
         site.ask(COLLEAGUE, "PUT", f"/workspaces/{workspace}", {"add_buckets": added})
