@@ -30,6 +30,8 @@ _NAMES = {(str(operation.method), operation.path): operation.name for operation 
 STREAMS = frozenset({"watch_workspace", "watch_workspaces"})
 COOKIES_MAX = 16 * 1024
 """Bytes: those of a login are 8 KiB. A header of 64 KiB, as tokens need, takes 150 ms to read as cookies."""
+NEXT = web.AppKey("next", asyncio.Lock)
+"""One request begins in a round of the loop: else all answers of a hundred would be made before one is sent."""
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -37,6 +39,7 @@ def application(services: Services, handlers: Mapping[str, Handler], identify: S
     """The application; `identify` are the middlewares that tell who sends a request."""
     app = web.Application(middlewares=[_answer, *identify, _redirect])
     app[SERVICES] = services
+    app[NEXT] = asyncio.Lock()
     app[answers.BODIES] = Bodies(answers.BODY_MAX, room=answers.ROOM)
     app.on_response_prepare.append(_complete)
     served: dict[str, dict[str, ui.Handle]] = {}
@@ -86,6 +89,8 @@ async def _answer(request: web.Request, handler: Next) -> web.StreamResponse:
             response: web.StreamResponse = answers.error(request, 431, "Cookies are too large")
             response.force_close()
         else:
+            async with request.app[NEXT]:
+                await asyncio.sleep(0)
             response = await _guarded(request, handler)
         code = response.status
         return response
