@@ -159,7 +159,7 @@ async def edit_the_rules_of_a_bucket(hands: Hands, site: Site) -> None:
     await hands.press("button", "See what they do")
     await hands.press("button", "Keep")
     await hands.hears("The rules are kept.")
-    await expect(hands.page.get_by_text("Objects stay until somebody deletes them.")).to_be_visible()
+    await expect(hands.page.get_by_text("Objects stay until somebody deletes them.", exact=True)).to_be_visible()
     assert rules() == []
 
 
