@@ -42,6 +42,7 @@ _WRITES = """
 - With `If-Match` and the `ETag` of `GET /workspaces/{w}` a write is refused (412) if the workspace has changed since.
   A change of status alone does not count. `If-None-Match` is ignored.
 - With `?dry_run=true` everything is checked, by the cluster too, and nothing changes.
+- What admission has to say of a write is `warnings` of the answer; where that has no body, headers `Warning`.
 - A write that meets a change by somebody else is decided again on what is there now, up to five times; then it is 409
   `conflict`. Of two edits of different members, buckets or sessions both take effect.
 - An edit of Storage and Datalab is made whole or not at all. If half of it could neither be completed nor taken back,

@@ -63,6 +63,12 @@ def error(
     return ok(problems.body(status, detail, as_problem=as_problem, said=said), status, headers, kind)
 
 
+def warning(text: str) -> str:
+    """A header `Warning` that says it (RFC 7234, section 5.5), in ASCII."""
+    plain = "".join(letter if " " <= letter <= "~" and letter not in '"\\' else "?" for letter in text)
+    return f'299 - "{plain}"'
+
+
 async def body_of(request: web.Request, parse: Callable[[bytes], Parsed]) -> Parsed:
     """The request's body, parsed while there is room for it; `Problem` for one that is too large."""
     try:

@@ -78,6 +78,8 @@ class Call:
         """The state that a write is meant for; empty for any."""
         self.about: dict[str, str] = {}
         """What it is about, beside what the path says."""
+        self.warnings: tuple[str, ...] = ()
+        """What admission has to say of what is written, and what of it has no effect."""
 
     # --- who and what
 
@@ -209,9 +211,13 @@ async def perform(call: Call, handler: Handler) -> web.StreamResponse:
     """What the handler answers, if the caller may call this operation."""
     try:
         call.authorize()
-        return await handler(call)
+        answer = await handler(call)
     except problems.Problem as problem:
         is_confidential = call.operation.name in ("get_credentials", "issue_token", "download_object")
         if CALLER in call.request and (call.operation.is_write or (is_confidential and problem.status == 403)):
             call.services.audit.refused(call.act, problem.status)
         raise
+    if answer.status == 204:  # whose answer has no body that could say it
+        for warning in call.warnings:
+            answer.headers.add(hdrs.WARNING, answers.warning(warning))
+    return answer

@@ -224,8 +224,16 @@ class Writer:
 
     async def create(
         self, storage: Manifest | None, datalab: Manifest | None, words: Words, *, dry_run: bool = False
-    ) -> None:
-        """Make a workspace: the Storage, unless it is there, then the Datalab, if the cluster has such a kind."""
+    ) -> tuple[str, ...]:
+        """Make a workspace: the Storage, unless it is there, then the Datalab, if the cluster has such a kind.
+
+        Returns what admission has to say of them.
+        """
+        with warnings_told() as warnings:
+            await self._make(storage, datalab, words, dry_run=dry_run)
+            return tuple(warnings)
+
+    async def _make(self, storage: Manifest | None, datalab: Manifest | None, words: Words, *, dry_run: bool) -> None:
         if datalab is not None:
             await self._create(kinds.DATALABS, datalab, words, dry_run=True)
         if storage is not None and dry_run:

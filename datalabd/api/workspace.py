@@ -183,6 +183,9 @@ class Session(Wire):
         None, description="What the runtime has to say, or the lab of what keeps the session from starting."
     )
     since: Time | None = Field(None, description="When the lab's sessions became ready, or ceased to be.")
+    warnings: list[str] | None = Field(
+        None, description="What admission has to say of its change; left out where it is nothing."
+    )
 
 
 class RegistryCredentials(Wire):

@@ -229,6 +229,16 @@ def test_a_dry_run_creates_nothing(cluster: Cluster, namespace: str, server: Ser
     assert cluster.api.get("storages", name, namespace) is None
 
 
+def test_what_admission_says_of_a_creation_is_told(cluster: Cluster, server: Server) -> None:
+    name = unique("w")
+    asked = {"preferred_name": name, "default_owner": "jane"}
+    with refusing(cluster, "datalabs", "CREATE", name, unless="object.metadata.name != '{name}'", how="Warn"):
+        eventually(lambda: "warnings" in ask(server, "root", "POST", "/workspaces?dry_run=true", asked).json())
+        made = ask(server, "root", "POST", "/workspaces", asked)
+    (warning,) = made.json()["warnings"]
+    assert (made.status_code, made.json()["name"], "not now" in warning) == (201, name, True)
+
+
 def test_a_half_made_workspace_is_completed(cluster: Cluster, namespace: str, server: Server) -> None:
     name = unique("w")
     body = {"preferred_name": name, "default_owner": "jane"}
@@ -284,8 +294,9 @@ def refusing(
     operation: str,
     name: str,
     unless: str = "request.dryRun || object.metadata.name != '{name}'",
+    how: str = "Deny",
 ) -> Iterator[None]:
-    """A policy that refuses this of one object, after its dry run."""
+    """A policy that refuses this of one object, after its dry run; or warns of it."""
     policy = unique("refuse")
     match = {
         "apiGroups": ["pkg.internal"],
@@ -300,7 +311,7 @@ def refusing(
     }
     api = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": policy}}
     spec = {"matchConstraints": {"resourceRules": [match]}, "validations": [rule]}
-    binding = {"policyName": policy, "validationActions": ["Deny"]}
+    binding = {"policyName": policy, "validationActions": [how]}
     cluster.api.create(api | {"kind": "ValidatingAdmissionPolicy", "spec": spec})
     cluster.api.create(api | {"kind": "ValidatingAdmissionPolicyBinding", "spec": binding})
     try:

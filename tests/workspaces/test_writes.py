@@ -187,3 +187,32 @@ async def test_a_datalab_whose_status_alone_has_changed_costs_one_read(tmp_path:
         answer = await api.ask("PATCH", "/workspaces/ws-a/buckets/ws-a", **alice, **HIDE)
         assert answer.status == 202, await answer.text()
         assert asked_for(api) == [("GET", "datalabs"), ("PATCH", "storages")]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "sessions", {"name": "more"}, 201),
+        ("PATCH", "sessions/default", {"state": "stopped"}, 202),
+        ("DELETE", "sessions/default", None, 204),
+        ("DELETE", "members/bob", None, 204),
+        ("PATCH", "members/bob", {"role": "user"}, 202),
+    ],
+)
+@pytest.mark.parametrize("query", ["", "?dry_run=true"])
+async def test_what_admission_says_is_told(
+    tmp_path: Path, method: str, path: str, body: Any, status: int, query: str
+) -> None:
+    async def warns(_: web.Request) -> web.Response:
+        return web.json_response(lab, headers={"Warning": '299 - "it is \u201clate\u201d"'})
+
+    lab = datalab("ws-a", users=["alice", "bob"], sessions=["default"], userOverrides={"bob": {"role": "admin"}})
+    scripts: dict[str, list[Reply]] = {"ws-a": [warns], "events": [saying({})]}
+    async with serving(tmp_path, storages=[storage()], datalabs=[lab], scripts=scripts) as api:
+        where = f"/workspaces/ws-a/{path}{query}"
+        answer = await api.ask(method, where, "alice", roles={"ws-a": "ws_admin"}, json=body)
+        assert answer.status == status, await answer.text()
+        if status == 204:
+            assert answer.headers.getall("Warning") == ['299 - "it is ?late?"']
+        else:
+            assert (await answer.json())["warnings"] == ["it is \u201clate\u201d"]

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -58,16 +58,20 @@ async def edited(
         return draft
 
     written = await call.services.writer.edit(call.workspace, decide, if_match=call.if_match, dry_run=call.is_dry_run)
+    call.warnings = written.warnings
     call.written(written, asked)
     return written, answer[0]
 
 
-def _named(call: Call, written: Written) -> web.StreamResponse:
-    """The usual answer: the workspace's name, and what admission has to say."""
-    body: dict[str, object] = {"name": call.workspace}
-    if written.warnings:
-        body["warnings"] = list(written.warnings)
-    return answers.ok(body, call.operation.status)
+def _said(call: Call, body: Mapping[str, object]) -> web.StreamResponse:
+    """The answer to a change, with what admission has to say of it."""
+    warnings = {"warnings": list(call.warnings)} if call.warnings else {}
+    return answers.ok({**body, **warnings}, call.operation.status)
+
+
+def _named(call: Call) -> web.StreamResponse:
+    """The usual one: the workspace's name."""
+    return _said(call, {"name": call.workspace})
 
 
 def _choice(call: Call, parameter: str, choice: str) -> bool:
@@ -104,12 +108,12 @@ async def create_workspace(call: Call) -> web.StreamResponse:
         await writer.create(storage, made.datalab, made.words, dry_run=True)  # nobody's grants end for what is refused
         if left := await _forget(call, made.name):
             raise problems.problem(409, "grants_exist", workspaces=left)
-    await writer.create(storage, made.datalab, made.words, dry_run=call.is_dry_run)
+    call.warnings = await writer.create(storage, made.datalab, made.words, dry_run=call.is_dry_run)
     if not call.is_dry_run:
         pair = writer.pair(made.name)
         objects = tuple(obj for obj in (pair.datalab, pair.storage) if obj is not None)
         call.written(Written(pair, objects), asked)
-    return answers.ok({"name": made.name}, call.operation.status)
+    return _named(call)
 
 
 async def edit_workspace(call: Call) -> web.StreamResponse:
@@ -127,8 +131,9 @@ async def edit_workspace(call: Call) -> web.StreamResponse:
         return edits.apply(asked, pair.storage, pair.datalab, cache.sharing, reading.offer(call), call.now)
 
     written = await call.services.writer.edit(call.workspace, decide, if_match=call.if_match, dry_run=call.is_dry_run)
+    call.warnings = written.warnings
     call.written(written, asked)
-    return _named(call, written)
+    return _named(call)
 
 
 async def delete_workspace(call: Call) -> web.StreamResponse:
@@ -178,8 +183,8 @@ async def _forget(call: Call, principal: str) -> list[str]:
 async def change_member(call: Call) -> web.StreamResponse:
     """Give a member another role."""
     asked = await call.body(MembershipPatch)
-    written, _ = await edited(call, lambda draft: members.change(draft, call.part("m"), asked.role, call.now), asked)
-    return _named(call, written)
+    await edited(call, lambda draft: members.change(draft, call.part("m"), asked.role, call.now), asked)
+    return _named(call)
 
 
 async def remove_member(call: Call) -> web.StreamResponse:
@@ -199,8 +204,8 @@ async def hand_over(call: Call) -> web.StreamResponse:
             raise problems.forbidden()  # handed over meanwhile
         members.hand_over(draft, asked.member, call.now)
 
-    written, _ = await edited(call, apply, asked)
-    return _named(call, written)
+    await edited(call, apply, asked)
+    return _named(call)
 
 
 # ---- Buckets, requests, grants
@@ -209,8 +214,8 @@ async def hand_over(call: Call) -> web.StreamResponse:
 async def change_bucket(call: Call) -> web.StreamResponse:
     """Change a bucket."""
     asked = await call.body(BucketPatch)
-    written, _ = await edited(call, lambda draft: buckets.change(draft, call.part("b"), asked), asked)
-    return _named(call, written)
+    await edited(call, lambda draft: buckets.change(draft, call.part("b"), asked), asked)
+    return _named(call)
 
 
 async def remove_bucket(call: Call) -> web.StreamResponse:
@@ -224,10 +229,8 @@ async def request_access(call: Call) -> web.StreamResponse:
     """Ask for a bucket of another workspace."""
     asked = await call.body(RequestPut)
     sharing = call.cache.sharing
-    written, _ = await edited(
-        call, lambda draft: grants.request(draft, call.part("b"), asked, sharing, call.now), asked
-    )
-    return _named(call, written)
+    await edited(call, lambda draft: grants.request(draft, call.part("b"), asked, sharing, call.now), asked)
+    return _named(call)
 
 
 async def withdraw_request(call: Call) -> web.StreamResponse:
@@ -240,8 +243,8 @@ async def grant_access(call: Call) -> web.StreamResponse:
     """Decide what another workspace gets of a bucket."""
     asked = await call.body(GrantPut)
     bucket, other, sharing = call.part("b"), call.part("workspace"), call.cache.sharing
-    written, _ = await edited(call, lambda draft: grants.grant(draft, bucket, other, asked, sharing, call.now), asked)
-    return _named(call, written)
+    await edited(call, lambda draft: grants.grant(draft, bucket, other, asked, sharing, call.now), asked)
+    return _named(call)
 
 
 async def end_grant(call: Call) -> web.StreamResponse:
@@ -265,8 +268,8 @@ def _type(call: Call) -> StoreType:
 async def remove_store(call: Call) -> web.StreamResponse:
     """Remove a store."""
     kind = _type(call)
-    written, _ = await edited(call, lambda draft: stores.remove(draft, kind, call.part("name")))
-    return _named(call, written)
+    await edited(call, lambda draft: stores.remove(draft, kind, call.part("name")))
+    return _named(call)
 
 
 def _asking(action: str) -> Handler:
@@ -274,9 +277,8 @@ def _asking(action: str) -> Handler:
         """Ask for something of a store, once for a nonce."""
         kind, asked, nonce = _type(call), await call.body(StoreAction), secrets.token_hex(4)
         name = call.part("name")
-        written, _ = await edited(call, lambda draft: stores.ask(draft, kind, name, action, nonce, asked.time), asked)
-        warnings = {"warnings": list(written.warnings)} if written.warnings else {}
-        return answers.ok({"name": name, "nonce": nonce} | warnings, call.operation.status)
+        await edited(call, lambda draft: stores.ask(draft, kind, name, action, nonce, asked.time), asked)
+        return _said(call, {"name": name, "nonce": nonce})
 
     return ask
 
@@ -290,7 +292,7 @@ async def create_session(call: Call) -> web.StreamResponse:
     reading.datalab(call)
     most = call.settings.max_sessions
     _, answer = await edited(call, lambda draft: sessions.create(draft, asked, most), asked)
-    return answers.ok(answer, call.operation.status)
+    return _said(call, answer)
 
 
 async def change_session(call: Call) -> web.StreamResponse:
@@ -298,7 +300,7 @@ async def change_session(call: Call) -> web.StreamResponse:
     asked = await call.body(SessionPatch)
     reading.datalab(call)
     _, answer = await edited(call, lambda draft: sessions.change(draft, call.part("s"), asked.state), asked)
-    return answers.ok(answer, call.operation.status)
+    return _said(call, answer)
 
 
 async def remove_session(call: Call) -> web.StreamResponse:

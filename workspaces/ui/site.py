@@ -213,15 +213,12 @@ class Pages:
         if action.shows:
             outcome = Outcome(action.name, answers.json_object(answer), {**filled.typed, **filled.parts})
             return await self._show(screen, request, outcome=outcome)
-        return await self._done(screen, action, call, request, answer)
+        return await self._done(screen, action, call, request)
 
-    async def _done(
-        self, screen: Screen, action: Action, call: Call, request: web.Request, answer: web.StreamResponse
-    ) -> web.StreamResponse:
+    async def _done(self, screen: Screen, action: Action, call: Call, request: web.Request) -> web.StreamResponse:
         """Lead to what comes next. What admission has to say is shown at once: no address is to hold it."""
-        body = answers.json_object(answer)
-        if warnings := tuple(map(str, body.get("warnings", ()))):
-            return await self._show(screen, request, done=action.name, warnings=warnings)
+        if call.warnings:
+            return await self._show(screen, request, done=action.name, warnings=call.warnings)
         parts = {**call.parts, **({"w": call.workspace} if call.workspace else {})}
         where = screens.BY_NAME[action.next].address(parts)
         version = call.services.writer.pair(call.workspace).version
