@@ -45,18 +45,6 @@ async def test_ten_tabs_of_one_browser_are_live(site: Site, visit: Visit) -> Non
         await expect(page.get_by_role("row").filter(has_text=member)).to_be_visible()
 
 
-async def test_a_removed_member_learns_it(site: Site, visit: Visit) -> None:
-    visitor = await visit("mia")
-    visitor.expects_status(403)
-    page = await visitor.open(f"/workspaces/{FREE}")
-    await visitor.live(page)
-    site.ask(ADMIN, "DELETE", f"/workspaces/{FREE}/members/mia")
-    try:
-        await expect(page.locator("main")).to_contain_text("not open to you")
-    finally:
-        add(site, "mia")
-
-
 async def test_a_wrong_clock_changes_no_time(visit: Visit) -> None:
     visitor = await visit()
     await visitor.context.add_init_script(WRONG_CLOCK)

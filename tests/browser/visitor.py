@@ -135,7 +135,7 @@ class Visitor:
 
     async def check(self, page: Page) -> None:
         """Look at the page as it is now: references, links, credentials."""
-        where = page.url
+        where = page.url.partition("?")[0]
         self.faults += [f"{where}: {fault}" for fault in await page.evaluate(REFERENCES)]
         await self._follow(page)
         self._look_for_secrets(f"{where} as it is", await page.content())
@@ -183,6 +183,7 @@ class Visitor:
             self.faults.append(f"asked another host: {request.url}")
         elif request.url.startswith(self._origin):
             self.requests.append(request.url.removeprefix(self._origin))
+        self._look_for_secrets("the address of a request", request.url)
 
     def _responded(self, response: Response) -> None:
         is_proxys = self._loses_servers and response.status in (502, 504)

@@ -76,6 +76,8 @@ MEASURED_MAX = 30
 """Buckets of a list that are counted; of further ones their own pages tell."""
 MEASURED_SECONDS = 0.7
 """How long a page waits for counts. Those that come later are there when it looks again."""
+LOOKED_SECONDS = 2.5
+"""The same for a page that looks again: until each count has come, or has failed, which nobody remembers."""
 ASK_SECONDS = 2
 
 
@@ -118,8 +120,9 @@ async def _usage(call: Call, names: list[str]) -> tuple[dict[str, Any], int]:
     if Permission.VIEW_BUCKET_CREDENTIALS not in call.permissions:
         return {}, 0
     counting = {name: asyncio.create_task(_count(call, name)) for name in names}
+    is_first = browsers.is_navigation(call.request.method, call.request.headers)
     if counting:
-        await asyncio.wait(counting.values(), timeout=MEASURED_SECONDS)
+        await asyncio.wait(counting.values(), timeout=MEASURED_SECONDS if is_first else LOOKED_SECONDS)
     found = {name: task.result() for name, task in counting.items() if task.done()}
     for task in counting.values():
         task.cancel()  # the count itself goes on, for whoever asks next
