@@ -60,6 +60,12 @@ def address(screen: Screen, workspace: str = WORKSPACE) -> str:
     return f"{found}?wait=yes" if screen.name == "session" else found
 
 
+def screens_of(workspace: str) -> list[Screen]:
+    """Its screens; without that of a session that runs, which goes on to the lab."""
+    has_page = workspace == EMPTY or workspace in SESSIONS
+    return [screen for screen in OF_WORKSPACES if has_page or screen.name != "session"]
+
+
 def status(screen: Screen, person: str) -> int:
     """What a person is answered there."""
     if screen.name == NEW:
@@ -137,7 +143,7 @@ async def test_everybody_sees_what_is_theirs_and_is_offered_exactly_what_they_ma
 async def test_each_state_is_shown_to_everybody(visit: Visit, workspace: str) -> None:
     visitor = await visit(viewport=NARROW)
     page = await visitor.page()
-    for screen in OF_WORKSPACES:
+    for screen in screens_of(workspace):
         is_absent = workspace == EMPTY and screen.name == "session"
         await visitor.open(address(screen, workspace), page, 404 if is_absent else 200)
         await visitor.check(page)
@@ -163,8 +169,7 @@ async def _look(visitor: Visitor, page: Page, sizes: Sequence[ViewportSize]) -> 
 async def test_as_much_as_there_may_be(visit: Visit) -> None:
     visitor = await visit(viewport=NARROW)
     page = await visitor.page()
-    for screen in OF_WORKSPACES:
+    for screen in screens_of(MANY):
         await visitor.open(address(screen, MANY), page)
-        if screen.name != "session":  # it has nothing to wait for, and goes on to the lab
-            await visitor.live(page)
+        await visitor.live(page)
         assert await page.evaluate(OVERFLOW) == 0, screen.name
