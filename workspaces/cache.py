@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from datalabd.kube.client import Client, path
 from datalabd.kube.informers import EVERYWHERE, Informers
 from datalabd.kube.resources import Resource
 from datalabd.kube.store import Scope
+from datalabd.live import text
 from workspaces.sharing import Sharing
 
 log = structlog.get_logger()
@@ -51,6 +53,8 @@ class Cache:
         self._reading: asyncio.Task[None] | None = None
         self.sharing = Sharing()
         """Who shares which bucket with whom."""
+        self._shared: dict[str, str] = {}
+        """What a workspace's partners are known by, where somebody has asked since one of them changed."""
         self._listeners: list[Listener] = []
         for kind in (kinds.STORAGES, kinds.DATALABS, kinds.SECRETS, *USAGE_KINDS):
             informers.store(kind).subscribe_changes(partial(self._changed, kind))
@@ -95,8 +99,22 @@ class Cache:
             else:
                 self.sharing.remove(name)
             storages = [storage for storage in (was, self.sharing.get(name)) if storage is not None]
+            for partner in self.sharing.partners(storages):
+                self._shared.pop(partner, None)
         for listener in list(self._listeners):
             listener(kind, before, after, storages)
+
+    def versions(self, workspace: str) -> str:
+        """What the state of a workspace is known by: its Storage, its Datalab, and whoever shares something with it."""
+        if (shared := self._shared.get(workspace)) is None:
+            own = self.sharing.get(workspace)
+            partners = set() if own is None else self.sharing.partners([own]) - {workspace}
+            known = [f"{name} {self._version(kinds.STORAGES, name)}" for name in sorted(partners)]
+            shared = self._shared[workspace] = hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
+        return "/".join([*(self._version(kind, workspace) for kind in (kinds.STORAGES, kinds.DATALABS)), shared])
+
+    def _version(self, kind: Resource, name: str) -> str:
+        return text(self.get(kind, name) or {}, "metadata", "resourceVersion")
 
     # --- what can be told
 

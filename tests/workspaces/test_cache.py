@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from datalabd.api.meta import Manifest
 from datalabd.errors import Denied
 from datalabd.kube import reflector
 from datalabd.kube import resources as kinds
 from datalabd.kube.informers import Informers
 from hack.deadlines import scaled
 from tests.kube.scripted import Reply, Routed, listing, serve, status, stream
-from tests.workspaces.objects import datalab, secret, storage
+from tests.workspaces.objects import datalab, grant, request, secret, storage
 from workspaces.cache import Cache, Unknown, spec_fields
 
 SCRIPTS = {
@@ -124,3 +125,29 @@ def version(name: str, *fields: str, served: bool = True) -> dict[str, Any]:
 )
 def test_fields_of_a_schema(versions: list[dict[str, Any]], fields: set[str]) -> None:
     assert spec_fields({"spec": {"versions": versions}}) == fields
+
+
+async def test_a_workspace_is_another_where_whoever_shares_with_it_is(tmp_path: Path) -> None:
+    """By what is known alone, whatever came first: replicas say the same."""
+
+    def of(name: str, version: str, **spec: Any) -> Manifest:
+        made = storage(name, **spec)
+        return made | {"metadata": made["metadata"] | {"resourceVersion": version}}
+
+    async with caching(tmp_path, storages=[listing("1")]) as cache:
+        await until(lambda: not cache.missing())
+        observe = cache.informers.store(kinds.STORAGES).observe
+        observe(of("ws-a", "7"))
+        observe(of("ws-b", "8"))
+        alone = cache.versions("ws-a"), cache.versions("ws-b")
+        observe(of("ws-b", "9", bucketAccessRequests=[request("ws-a")]))
+        asked = cache.versions("ws-a")
+        observe(of("ws-c", "10"))
+        assert (cache.versions("ws-a"), asked == alone[0]) == (asked, False)
+        observe(of("ws-b", "11"))
+        assert (cache.versions("ws-a"), cache.versions("ws-b") == alone[1]) == (alone[0], False)
+        observe(of("ws-b", "12", bucketAccessGrants=[grant("ws-b", "ws-a")]))
+        granted = cache.versions("ws-a")
+        observe(of("ws-b", "13", bucketAccessGrants=[grant("ws-b", "ws-a", "None")]))
+        assert len({alone[0], granted, cache.versions("ws-a")}) == 3
+        assert cache.versions("nobody") == "//" + alone[0].rpartition("/")[2]

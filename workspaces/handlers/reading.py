@@ -13,7 +13,6 @@ from datalabd.api.meta import Manifest
 from datalabd.api.workspace import Status
 from datalabd.errors import KubeError
 from datalabd.kube import resources as kinds
-from datalabd.live import text
 from workspaces import activities, answers, pages, problems, reads, sessions, stores, streams
 from workspaces.cache import Unknown
 from workspaces.call import Call, Handler
@@ -224,16 +223,7 @@ def number(call: Call) -> str:
 
 def _versions(call: Call) -> dict[str, str]:
     """Versions of all workspaces on which the caller has a permission."""
-    return {
-        (name := storage["metadata"]["name"]): "/".join(
-            [text(storage, "metadata", "resourceVersion"), _version(call, name)]
-        )
-        for storage, _ in call.storages()
-    }
-
-
-def _version(call: Call, name: str) -> str:
-    return text(call.cache.get(kinds.DATALABS, name) or {}, "metadata", "resourceVersion")
+    return {(name := storage["metadata"]["name"]): call.cache.versions(name) for storage, _ in call.storages()}
 
 
 async def _stream(call: Call, follow: Callable[[streams.Stream], Any]) -> web.StreamResponse:
