@@ -216,8 +216,11 @@ class Pages:
         return await self._done(screen, action, call, request)
 
     async def _done(self, screen: Screen, action: Action, call: Call, request: web.Request) -> web.StreamResponse:
-        """Lead to what comes next. What admission has to say is shown at once: no address is to hold it."""
-        if call.warnings:
+        """Lead to what comes next. What admission has to say is shown at once: no address is to hold it.
+
+        Another screen shows what has become of it.
+        """
+        if call.warnings and action.next == screen.name:
             return await self._show(screen, request, done=action.name, warnings=call.warnings)
         parts = {**call.parts, **({"w": call.workspace} if call.workspace else {})}
         where = screens.BY_NAME[action.next].address(parts)
