@@ -16,7 +16,7 @@ const AGAIN_MS = [1000, 3000];
 const LOOK_MS = 10_000;
 const LAG_MS = 1000; // until every replica knows a change
 const LAGS_MAX = 2;
-const UNNUMBERED = ["buckets", "credentials", "requests", "usage"]; // parts that are of others, too: of no number here
+const UNNUMBERED = ["buckets", "credentials", "usage"]; // parts that change without the number: offers of others, and Secrets
 
 const root = document.documentElement;
 const { body } = document;
