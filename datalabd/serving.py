@@ -231,8 +231,10 @@ class _Connection(web.RequestHandler):
         """Since when the client has read nothing of it."""
         self._left = 0
         """Bytes of it that were left when somebody last looked."""
-        self._due = self._left_then = 0.0
-        """When `read_min` bytes have to be read, of how many that were left."""
+        self._due = 0.0
+        """When `read_min` bytes of it have to be read."""
+        self._left_then = 0
+        """Bytes that were left when that time began."""
         self._looking: asyncio.TimerHandle | None = None
 
     @property

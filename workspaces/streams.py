@@ -316,13 +316,13 @@ async def follow_all(
     Since when all of it may be out of date is told, too, as long as it is.
     """
     stream.beat = BEAT
-    told = ""
+    sent = ""
     known = versions()
     if (at := number(known)) != stream.last_id:
         await stream.send("snapshot", render(), at)
     while True:
-        if (since := stale_since()) != told:
-            told = since
+        if (since := stale_since()) != sent:
+            sent = since
             await stream.write(b"event: stale\ndata: %s\n\n" % orjson.dumps({"since": since or None}))
         if not await stream.changed():
             return

@@ -44,19 +44,19 @@ def task(person: str) -> Callable[[Callable[[Hands, Site], Awaitable[None]]], Ca
     return added
 
 
-def seen(site: Site, workspace: str = FREE) -> Any:
+def fetched(site: Site, workspace: str = FREE) -> Any:
     """The workspace, as the API has it."""
     return site.ask(ADMIN, "GET", f"/workspaces/{workspace}")
 
 
 def roles(site: Site) -> dict[str, str]:
     """Roles by member."""
-    return {row["member"]: row["role"] for row in seen(site)["datalab"]["memberships"]}
+    return {row["member"]: row["role"] for row in fetched(site)["datalab"]["memberships"]}
 
 
 def states(site: Site) -> dict[str, str]:
     """States by session."""
-    return {row["name"]: row["state"] for row in seen(site)["datalab"]["sessions"]}
+    return {row["name"]: row["state"] for row in fetched(site)["datalab"]["sessions"]}
 
 
 def key(site: Site) -> str:
@@ -125,20 +125,20 @@ async def add_a_bucket_let_others_find_it_and_remove_it(hands: Hands, site: Site
     await hands.hears("The bucket is changed.")
     await hands.is_at("button", f"Hide {name} from other workspaces")
     await hands.sees(name, "May ask for it")
-    assert {row["name"]: row["discoverable"] for row in seen(site)["storage"]["buckets"]}[name]
+    assert {row["name"]: row["discoverable"] for row in fetched(site)["storage"]["buckets"]}[name]
     await hands.press("link", f"Remove {name} …")
     await hands.write(f"Type the name once more: {name}", name)
     await hands.press("button", "Remove")
     await hands.hears("The bucket is removed.")
     await hands.is_at_content()
     await hands.misses(name)
-    assert name not in {row["name"] for row in seen(site)["storage"]["buckets"]}
+    assert name not in {row["name"] for row in fetched(site)["storage"]["buckets"]}
 
 
 @task("adam")
 async def edit_the_rules_of_a_bucket(hands: Hands, site: Site) -> None:
     def rules() -> Any:
-        return seen(site)["storage"]["buckets"][0]["lifecycle_rules"]
+        return fetched(site)["storage"]["buckets"][0]["lifecycle_rules"]
 
     await hands.open(f"{HOME}/buckets")
     await hands.press("link", f"Edit the rules of {FREE}")
@@ -186,7 +186,7 @@ async def look_into_a_bucket_and_download_an_object(hands: Hands, site: Site) ->
 @task("stan")
 async def ask_for_a_bucket_and_withdraw_that(hands: Hands, site: Site) -> None:
     def asked() -> Any:
-        rows = seen(site, OTHER)["storage"]["bucket_access_requests"]
+        rows = fetched(site, OTHER)["storage"]["bucket_access_requests"]
         return [(row["permission"], row["reason"]) for row in rows if row["bucket"] == bucket]
 
     bucket = f"{WORKSPACE}-tiles"
@@ -208,7 +208,7 @@ async def ask_for_a_bucket_and_withdraw_that(hands: Hands, site: Site) -> None:
 @task("adam")
 async def decide_on_a_request(hands: Hands, site: Site) -> None:
     def decided() -> Any:
-        rows = seen(site)["storage"]["bucket_access_requests"]
+        rows = fetched(site)["storage"]["bucket_access_requests"]
         (row,) = [row for row in rows if row["workspace"] == OTHER]
         return row["permission"], (row["expires"] or "")[:10], row["decision"]
 
@@ -329,7 +329,7 @@ async def open_a_session_that_does_not_answer_and_cancel(hands: Hands, site: Sit
 @task("adam")
 async def add_a_store_replace_its_credentials_and_remove_it(hands: Hands, site: Site) -> None:
     def names() -> Any:
-        return {row["name"] for row in seen(site)["datalab"]["stores"]}
+        return {row["name"] for row in fetched(site)["datalab"]["stores"]}
 
     name = unique("s")
     await hands.open(f"{HOME}/stores")
@@ -399,7 +399,7 @@ async def make_a_workspace_and_delete_it(hands: Hands, site: Site) -> None:
     await hands.press("button", "Create")
     await hands.hears("The workspace is being made.")
     await expect(hands.page.get_by_role("heading", level=1)).to_have_text(name)
-    assert seen(site, name)["datalab"]["memberships"][0]["member"] == "olga"
+    assert fetched(site, name)["datalab"]["memberships"][0]["member"] == "olga"
     await hands.press("link", "Delete this workspace …")
     await hands.write("Type the name of the workspace", name)
     await hands.press("button", "Delete")

@@ -45,10 +45,10 @@ async def test_people_log_in_at_keycloak_as_it_says(
     running: Cluster, keycloak_server: keycloak.Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Demo(running).log_in_at(keycloak_server)
-    told = capsys.readouterr().out
-    (url,) = re.findall(r"The pages are at (\S+)/workspaces until you press Ctrl-C\.", told)
-    (password,) = re.findall(r"Each has the password (\S+)", told)
-    assert "Log in as ann, bob, carol, or as root, who is a platform admin, at Keycloak." in told
+    output = capsys.readouterr().out
+    (url,) = re.findall(r"The pages are at (\S+)/workspaces until you press Ctrl-C\.", output)
+    (password,) = re.findall(r"Each has the password (\S+)", output)
+    assert "Log in as ann, bob, carol, or as root, who is a platform admin, at Keycloak." in output
     found = {}
     for person in ("ann", "bob", "carol", "root"):
         async with Browser(trusted=[keycloak_server.url]) as browser:
@@ -67,9 +67,9 @@ def test_without_java_it_says_what_it_has_instead(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(signal, "pause", interrupted)
     Demo(Cluster(tmp_path)).keep(WorkspaceApi("http://127.0.0.1:1", "http://127.0.0.1:2", tmp_path / "log"))
-    told = " ".join(capsys.readouterr().out.split())
-    assert told.startswith(
+    output = " ".join(capsys.readouterr().out.split())
+    assert output.startswith(
         "The pages are at http://127.0.0.1:1/workspaces until you press Ctrl-C. Log in as ann, bob, "
     )
-    assert "it asks for a name and no password, and believes whatever it is told." in told
-    assert "no java: install Java 17 or later" in told
+    assert "it asks for a name and no password, and believes whatever it is told." in output
+    assert "no java: install Java 17 or later" in output

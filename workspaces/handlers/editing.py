@@ -63,7 +63,7 @@ async def edited(
     return written, answer[0]
 
 
-def _said(call: Call, body: Mapping[str, object]) -> web.StreamResponse:
+def _answered(call: Call, body: Mapping[str, object]) -> web.StreamResponse:
     """The answer to a change, with what admission has to say of it."""
     warnings = {"warnings": list(call.warnings)} if call.warnings else {}
     return answers.ok({**body, **warnings}, call.operation.status)
@@ -71,7 +71,7 @@ def _said(call: Call, body: Mapping[str, object]) -> web.StreamResponse:
 
 def _named(call: Call) -> web.StreamResponse:
     """The usual one: the workspace's name."""
-    return _said(call, {"name": call.workspace})
+    return _answered(call, {"name": call.workspace})
 
 
 def _choice(call: Call, parameter: str, choice: str) -> bool:
@@ -278,7 +278,7 @@ def _asking(action: str) -> Handler:
         kind, asked, nonce = _type(call), await call.body(StoreAction), secrets.token_hex(4)
         name = call.part("name")
         await edited(call, lambda draft: stores.ask(draft, kind, name, action, nonce, asked.time), asked)
-        return _said(call, {"name": name, "nonce": nonce})
+        return _answered(call, {"name": name, "nonce": nonce})
 
     return ask
 
@@ -292,7 +292,7 @@ async def create_session(call: Call) -> web.StreamResponse:
     reading.datalab(call)
     most = call.settings.max_sessions
     _, answer = await edited(call, lambda draft: sessions.create(draft, asked, most), asked)
-    return _said(call, answer)
+    return _answered(call, answer)
 
 
 async def change_session(call: Call) -> web.StreamResponse:
@@ -300,7 +300,7 @@ async def change_session(call: Call) -> web.StreamResponse:
     asked = await call.body(SessionPatch)
     reading.datalab(call)
     _, answer = await edited(call, lambda draft: sessions.change(draft, call.part("s"), asked.state), asked)
-    return _said(call, answer)
+    return _answered(call, answer)
 
 
 async def remove_session(call: Call) -> web.StreamResponse:
